@@ -1,0 +1,181 @@
+//! What a server can be told: plain data, mirroring the keys of `#[server(…)]`.
+
+use std::{io, time::Duration};
+
+/// The options of a server, in the groups of the `#[server(…)]` attribute.
+///
+/// The derive puts them into [`Server::OPTIONS`](crate::Server::OPTIONS). To decide some of them at run time, start
+/// from there and use [`bind_with`](crate::Server::bind_with):
+///
+/// ```
+/// use sockserver::{HandlerResult, RequestHandler, Server, Writer, request_handler};
+/// # fn main() -> std::io::Result<()> {
+/// #[request_handler]
+/// #[server(transport = "tcp", concurrency = "threading")]
+/// struct Hello {
+///     wfile: Writer,
+/// }
+/// # impl RequestHandler for Hello {
+/// #     fn handle(&mut self) -> HandlerResult { Ok(()) }
+/// # }
+///
+/// let mut options = HelloServer::OPTIONS;
+/// options.limits.connections = Some(10);
+/// let server = HelloServer.bind_with("127.0.0.1:0", options)?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Options {
+    /// `socket(…)`: the listening socket.
+    pub socket: SocketOptions,
+    /// `limits(…)`: how much is served at once.
+    pub limits: Limits,
+    /// `timeouts(…)`: how long things may take.
+    pub timeouts: Timeouts,
+    /// `workers`: the threads of `"pool"`, the one that serves included. `None`: four for each core.
+    pub workers: Option<usize>,
+    /// `stack_size`: bytes of stack for each thread that `"threading"` and `"pool"` start. `None`: the default of
+    /// [`std::thread`].
+    pub stack_size: Option<usize>,
+    /// `allow_threads`: lets `"forking"` fork a process that has several threads. Only async-signal-safe code is safe
+    /// in such a child; whoever sets this vouches for the handler. Default: `false`.
+    pub allow_threads: bool,
+}
+
+/// `socket(…)`: options of the listening socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SocketOptions {
+    /// How many connections may wait in the kernel's queue to be accepted, as in `listen(2)`. Default: 1024 (Python's
+    /// `request_queue_size`: 5). Streams only.
+    pub request_queue_size: u32,
+    /// Sets `SO_REUSEADDR` before binding, so that a server can be started again while old connections linger.
+    /// Default: `true` for tcp (Python's `allow_reuse_address`: `False`). Internet sockets only.
+    pub allow_reuse_address: bool,
+    /// Sets `SO_REUSEPORT` before binding, so that several processes can share the port. Default: `false`, as Python's
+    /// `allow_reuse_port`. Internet sockets only.
+    pub allow_reuse_port: bool,
+    /// Sets `TCP_NODELAY`. It is set on the listening socket, from which connections inherit it. Default: `true`
+    /// (Python's `disable_nagle_algorithm`: `False`). tcp only.
+    pub nodelay: bool,
+    /// Probes a silent peer after this time (`SO_KEEPALIVE` and, where the system has it, `TCP_KEEPIDLE`). Default:
+    /// off. tcp only.
+    pub keepalive: Option<Duration>,
+    /// Restricts an IPv6 socket to IPv6. Default: `false`, on every system: `[::]` serves IPv4 clients too.
+    pub only_v6: bool,
+    /// The longest packet that is received whole, in bytes. Default: 65 535 (Python's `max_packet_size`: 8192).
+    /// Datagrams only.
+    pub max_packet_size: usize,
+    /// The permissions of the socket file, like `0o660`, in force before the first client can connect. Default: what
+    /// the umask leaves. Unix sockets only.
+    pub mode: Option<u32>,
+    /// Replaces a socket file that nobody answers at before binding, and removes the file at the end. Default: `true`.
+    /// Unix sockets only.
+    pub unlink: bool,
+}
+
+/// `limits(…)`: how much is served at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// How many requests are served at once. `None`: 1024 for `"threading"`, the number of workers for `"pool"`, 40 for
+    /// `"forking"` (Python's `max_children`), 1 for `"sync"`.
+    pub connections: Option<usize>,
+    /// How many connections one client may have: counted by IP address, IPv6 by its /64 network. Default: no limit.
+    pub per_client: Option<usize>,
+    /// What happens to a client above `connections`. Default: [`OnLimit::Wait`]. A client above `per_client` is always
+    /// rejected, as one that waits would hold up all others.
+    pub on_limit: OnLimit,
+}
+
+/// What happens to a client above the limit of connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnLimit {
+    /// `"wait"`: it waits in the kernel's queue until there is room.
+    Wait,
+    /// `"reject"`: it is accepted and closed at once.
+    Reject,
+}
+
+/// `timeouts(…)`: how long things may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Timeouts {
+    /// How long [`handle_request`](crate::SocketServer::handle_request) waits for a request before it calls
+    /// `handle_timeout`: the `timeout` of Python's servers. Default: for ever.
+    pub request: Option<Duration>,
+    /// Ends a connection whose peer has sent nothing for this long while the handler waited for it (or, while the
+    /// handler waited to send, has taken nothing). Default: off. Streams only.
+    pub idle: Option<Duration>,
+    /// Ends a connection this long after it was accepted, however busy it is. Default: off. Streams only.
+    pub lifetime: Option<Duration>,
+    /// How long requests that are under way at [`shutdown`](crate::ServerHandle::shutdown) have to end. Default: 30 s.
+    pub shutdown: Duration,
+    /// How often `service_actions` is called while no request comes: Python's `poll_interval`. Default: only between
+    /// requests, since an idle server is not to wake up.
+    pub poll: Option<Duration>,
+}
+
+impl Options {
+    /// The defaults, which the documentation of each field names.
+    pub const fn new() -> Options {
+        Options {
+            socket: SocketOptions {
+                request_queue_size: 1024,
+                allow_reuse_address: true,
+                allow_reuse_port: false,
+                nodelay: true,
+                keepalive: None,
+                only_v6: false,
+                max_packet_size: 65_535,
+                mode: None,
+                unlink: true,
+            },
+            limits: Limits { connections: None, per_client: None, on_limit: OnLimit::Wait },
+            timeouts: Timeouts {
+                request: None,
+                idle: None,
+                lifetime: None,
+                shutdown: Duration::from_secs(30),
+                poll: None,
+            },
+            workers: None,
+            stack_size: None,
+            allow_threads: false,
+        }
+    }
+
+    /// Refuses the values that the attribute refuses while compiling.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        let zero_numbers = [
+            ("workers", self.workers),
+            ("stack_size", self.stack_size),
+            ("limits.connections", self.limits.connections),
+            ("limits.per_client", self.limits.per_client),
+            ("socket.max_packet_size", Some(self.socket.max_packet_size)),
+        ];
+        let zero_times = [
+            ("socket.keepalive", self.socket.keepalive),
+            ("timeouts.request", None),
+            ("timeouts.idle", self.timeouts.idle),
+            ("timeouts.lifetime", self.timeouts.lifetime),
+            ("timeouts.poll", self.timeouts.poll),
+        ];
+        let number = zero_numbers.iter().find(|(_, value)| *value == Some(0)).map(|(name, _)| name);
+        let time = zero_times.iter().find(|(_, value)| *value == Some(Duration::ZERO)).map(|(name, _)| name);
+        match number.or(time) {
+            None => Ok(()),
+            Some(name) => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("the option `{name}` is zero, with which nothing could be served; `None` means the default"),
+            )),
+        }
+    }
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options::new()
+    }
+}
