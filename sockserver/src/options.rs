@@ -51,7 +51,8 @@ pub struct SocketOptions {
     /// `request_queue_size`: 5). Streams only.
     pub request_queue_size: u32,
     /// Sets `SO_REUSEADDR` before binding, so that a server can be started again while old connections linger.
-    /// Default: `true` for tcp (Python's `allow_reuse_address`: `False`). Internet sockets only.
+    /// Default: `true` (Python's `allow_reuse_address`: `False`). tcp only: on udp it would let two servers share the
+    /// port, one of them receiving nothing.
     pub allow_reuse_address: bool,
     /// Sets `SO_REUSEPORT` before binding, so that several processes can share the port. Default: `false`, as Python's
     /// `allow_reuse_port`. Internet sockets only.
@@ -157,7 +158,6 @@ impl Options {
         ];
         let zero_times = [
             ("socket.keepalive", self.socket.keepalive),
-            ("timeouts.request", None),
             ("timeouts.idle", self.timeouts.idle),
             ("timeouts.lifetime", self.timeouts.lifetime),
             ("timeouts.poll", self.timeouts.poll),

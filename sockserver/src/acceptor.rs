@@ -1,0 +1,344 @@
+//! Waiting for requests and accepting them.
+
+use std::{
+    fmt, io,
+    os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::{
+    accepted::Accepted,
+    address::Address,
+    concurrency::Concurrency,
+    connections::{ConnectionId, Outcome, Rejected},
+    handle::{Port, ServerHandle},
+    handler::{HandlerError, Stage},
+    options::{OnLimit, Options},
+    server::{Request, Server},
+    sys,
+    transport::{AnyRequest, Internals, Transport},
+    unwind,
+};
+
+/// How long accepting rests after an error of the class [`AcceptError::BackOff`].
+const BACK_OFF: Duration = Duration::from_millis(50);
+
+/// Accepts the requests of one server, for all its threads.
+///
+/// The lock around the listening socket is what makes one thread the leader: it alone waits for a request, and lets go
+/// of the lock when it has accepted one.
+pub struct Acceptor<S: Server> {
+    server: Arc<S>,
+    handle: ServerHandle,
+    options: Options,
+    leader: Mutex<Leader<S>>,
+}
+
+/// What belongs to the thread that waits.
+struct Leader<S: Server> {
+    /// Taken when the server stops; shared only with a `SocketServer` that does not serve yet.
+    listener: Option<Arc<Listener<S>>>,
+    /// Accepting rests until then.
+    back_off: Option<Instant>,
+    /// Accepting has failed and was reported, and has not worked since.
+    in_trouble: bool,
+}
+
+pub(crate) type Listener<S> = <<S as Server>::Transport as Transport>::Listener;
+
+/// What the leader has come by.
+pub(crate) enum Turn<S: Server> {
+    Request(Request<S>),
+    /// The time was over.
+    TimedOut,
+    /// One of the descriptors that were watched besides is ready.
+    Watched,
+    /// Accepting has failed, for the first time in this episode.
+    Trouble(io::Error),
+    /// The server is stopping, and the port is closed.
+    Stopped,
+}
+
+/// What an error of accept(2) means.
+enum AcceptError {
+    /// Nobody is there: wait.
+    WouldBlock,
+    /// It concerns the one connection that was accepted, which had died in the queue, or a signal came: go on.
+    Retry,
+    /// Something is short that others have to give back, or nobody knows what it is: go on, but slowly.
+    BackOff,
+    /// The listening socket itself is broken: nothing will ever be accepted again.
+    Fatal,
+}
+
+impl AcceptError {
+    fn of(error: &io::Error) -> AcceptError {
+        match error.raw_os_error() {
+            _ if error.kind() == io::ErrorKind::WouldBlock => AcceptError::WouldBlock,
+            _ if error.kind() == io::ErrorKind::Interrupted => AcceptError::Retry,
+            // accept(2): errors that are pending on the new connection come out of accept as well. A datagram socket
+            // reports of earlier packets that nobody received them.
+            Some(
+                libc::ECONNABORTED
+                | libc::ECONNRESET
+                | libc::ECONNREFUSED
+                | libc::EPROTO
+                | libc::EPERM
+                | libc::ENETDOWN
+                | libc::ENETUNREACH
+                | libc::EHOSTDOWN
+                | libc::EHOSTUNREACH
+                | libc::ENOPROTOOPT,
+            ) => AcceptError::Retry,
+            Some(libc::EBADF | libc::ENOTSOCK | libc::EINVAL | libc::EFAULT) => AcceptError::Fatal,
+            // EMFILE, ENFILE, ENOBUFS and ENOMEM among them.
+            _ => AcceptError::BackOff,
+        }
+    }
+}
+
+impl<S: Server> Acceptor<S> {
+    pub(crate) fn bound(server: S, listener: Arc<Listener<S>>, options: Options) -> io::Result<Arc<Acceptor<S>>> {
+        let server_address = S::Transport::server_address(&listener)?;
+        let acceptor = Acceptor::new(server, Some(listener), server_address, options)?;
+        let port: Arc<dyn Port> = acceptor.clone();
+        acceptor.handle.control().set_port(Arc::downgrade(&port));
+        Ok(acceptor)
+    }
+
+    /// For connections that are accepted elsewhere.
+    pub(crate) fn unbound(server: S, server_address: Address, options: Options) -> io::Result<Arc<Acceptor<S>>> {
+        Acceptor::new(server, None, server_address, options)
+    }
+
+    fn new(
+        server: S,
+        listener: Option<Arc<Listener<S>>>,
+        server_address: Address,
+        options: Options,
+    ) -> io::Result<Arc<Acceptor<S>>> {
+        let handle = ServerHandle::new(server_address, &options, S::Concurrency::connections(&options))?;
+        let leader = Mutex::new(Leader { listener, back_off: None, in_trouble: false });
+        Ok(Arc::new(Acceptor { server: Arc::new(server), handle, options, leader }))
+    }
+
+    /// The server whose requests these are.
+    pub fn server(&self) -> &Arc<S> {
+        &self.server
+    }
+
+    /// The handle that steers the server.
+    pub fn handle(&self) -> &ServerHandle {
+        &self.handle
+    }
+
+    /// The options that the server was bound with.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Waits for the next request that the limits and `verify_request` let through. `None`: the server is stopping, and
+    /// there will be no further one.
+    ///
+    /// Any number of threads can call it at once.
+    pub fn next(self: &Arc<Self>) -> Option<Accepted<S>> {
+        loop {
+            self.service_actions();
+            let leader = self.leader.lock();
+            // Only the leader's time runs: its followers have nothing to do.
+            let deadline = self.options.timeouts.poll.and_then(|poll| Instant::now().checked_add(poll));
+            match self.lead(leader, deadline, &[]) {
+                Turn::Request(request) => {
+                    if let Some(accepted) = Accepted::new(self, request).verify() {
+                        return Some(accepted);
+                    }
+                }
+                Turn::Trouble(error) => self.report_trouble(error),
+                Turn::TimedOut | Turn::Watched => {}
+                Turn::Stopped => return None,
+            }
+        }
+    }
+
+    /// Waits for one request, until the deadline.
+    pub(crate) fn next_within(&self, deadline: Option<Instant>) -> Turn<S> {
+        let leader = match deadline {
+            Some(deadline) => self.leader.try_lock_until(deadline),
+            None => Some(self.leader.lock()),
+        };
+        leader.map_or(Turn::TimedOut, |leader| self.lead(leader, deadline, &[]))
+    }
+
+    fn lead(
+        &self,
+        mut leader: MutexGuard<'_, Leader<S>>,
+        deadline: Option<Instant>,
+        watched: &[BorrowedFd<'_>],
+    ) -> Turn<S> {
+        let turn = self.take_turn(&mut leader, deadline, watched);
+        drop(leader);
+        if self.handle.control().is_stopping() {
+            // `stop` may have found the lock taken.
+            self.try_close();
+        }
+        turn
+    }
+
+    fn take_turn(&self, leader: &mut Leader<S>, deadline: Option<Instant>, watched: &[BorrowedFd<'_>]) -> Turn<S> {
+        let control = self.handle.control();
+        loop {
+            if control.is_stopping() {
+                leader.listener = None;
+            }
+            let Some(listener) = &leader.listener else { return Turn::Stopped };
+            let mut waits_for = Some(listener.as_fd());
+            let mut until = deadline;
+            if control.is_suspended() || !self.may_accept() {
+                waits_for = None;
+            } else if let Some(rested) = leader.back_off.take_if(|rested| Instant::now() < *rested) {
+                leader.back_off = Some(rested);
+                until = Some(deadline.map_or(rested, |deadline| deadline.min(rested)));
+                waits_for = None;
+            } else {
+                match S::Transport::get_request(listener) {
+                    Ok(request) => {
+                        leader.in_trouble = false;
+                        match self.register(&request) {
+                            Ok(()) => return Turn::Request(request),
+                            Err(Rejected) => request.shutdown(),
+                        }
+                        continue;
+                    }
+                    Err(error) => match AcceptError::of(&error) {
+                        AcceptError::WouldBlock => {}
+                        AcceptError::Retry => continue,
+                        AcceptError::BackOff => {
+                            control.connections.count_accept_error();
+                            leader.back_off = Instant::now().checked_add(BACK_OFF);
+                            if !std::mem::replace(&mut leader.in_trouble, true) {
+                                return Turn::Trouble(error);
+                            }
+                            continue;
+                        }
+                        AcceptError::Fatal => {
+                            leader.listener = None;
+                            control.fail(error);
+                            return Turn::Stopped;
+                        }
+                    },
+                }
+            }
+            match self.wait(waits_for, until, watched) {
+                Ok(true) => return Turn::Watched,
+                Ok(false) if deadline.is_some_and(|deadline| Instant::now() >= deadline) => return Turn::TimedOut,
+                Ok(false) => {}
+                Err(error) => {
+                    control.fail(error);
+                    return Turn::Stopped;
+                }
+            }
+        }
+    }
+
+    /// The one place where a server waits for its clients. `true`: a descriptor of `watched` is ready.
+    fn wait(
+        &self,
+        listener: Option<BorrowedFd<'_>>,
+        until: Option<Instant>,
+        watched: &[BorrowedFd<'_>],
+    ) -> io::Result<bool> {
+        let waker = &self.handle.control().waker;
+        let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let mut few = [sys::Watched::new(waker.as_fd()), sys::Watched::new(listener.unwrap_or(waker.as_fd()))];
+        if watched.is_empty() {
+            let fds = if listener.is_some() { &mut few[..] } else { &mut few[..1] };
+            sys::poll(fds, timeout)?;
+            if fds[0].is_ready() {
+                waker.clear();
+            }
+            return Ok(false);
+        }
+        let mut fds: Vec<_> = few.into_iter().chain(watched.iter().map(|fd| sys::Watched::new(*fd))).collect();
+        sys::poll(&mut fds, timeout)?;
+        if fds[0].is_ready() {
+            waker.clear();
+        }
+        Ok(fds[2..].iter().any(sys::Watched::is_ready))
+    }
+
+    /// Whether a client may be accepted, if only to turn it away.
+    fn may_accept(&self) -> bool {
+        self.handle.control().connections.has_room() || self.options.limits.on_limit == OnLimit::Reject
+    }
+
+    fn register(&self, request: &Request<S>) -> Result<(), Rejected> {
+        let control = self.handle.control();
+        if control.connections.register(&request.tracked())? {
+            control.start_supervisor();
+        }
+        Ok(())
+    }
+
+    pub(crate) fn unregister(&self, id: ConnectionId, outcome: Outcome) {
+        let control = self.handle.control();
+        if control.connections.unregister(id, outcome) {
+            control.waker.wake();
+        }
+    }
+
+    /// Takes in a connection that was accepted elsewhere.
+    pub(crate) fn accept(self: &Arc<Self>, request: Request<S>) -> Option<Accepted<S>> {
+        self.register(&request).ok()?;
+        Accepted::new(self, request).verify()
+    }
+
+    /// There is no socket any more and nobody who serves.
+    pub(crate) fn close(&self) {
+        self.leader.lock().listener = None;
+        // A panic in the hook changes nothing about the end.
+        let _ = unwind::run(self.handle.control(), || self.server.server_close());
+        self.handle.control().connections.close_down();
+    }
+
+    pub(crate) fn server_activate(&self) -> Result<(), String> {
+        unwind::run(self.handle.control(), || self.server.server_activate(&self.handle))
+    }
+
+    pub(crate) fn verify_request(&self, request: &Request<S>) -> Result<bool, String> {
+        unwind::run(self.handle.control(), || self.server.verify_request(request, request.client_address()))
+    }
+
+    pub(crate) fn handle_error(&self, error: &HandlerError, client_address: &Address) {
+        // The panic hook has reported a panic already, and there is nobody else to tell.
+        let _ = unwind::run(self.handle.control(), || self.server.handle_error(error, client_address));
+    }
+
+    pub(crate) fn handle_timeout(&self) {
+        let _ = unwind::run(self.handle.control(), || self.server.handle_timeout());
+    }
+
+    pub(crate) fn service_actions(&self) {
+        let _ = unwind::run(self.handle.control(), || self.server.service_actions());
+    }
+
+    pub(crate) fn report_trouble(&self, error: io::Error) {
+        self.handle_error(&HandlerError::new(Stage::GetRequest, error), self.handle.server_address());
+    }
+}
+
+impl<S: Server> Port for Acceptor<S> {
+    fn try_close(&self) {
+        let listener = self.leader.try_lock().and_then(|mut leader| leader.listener.take());
+        // Closed when the lock is free again.
+        drop(listener);
+    }
+}
+
+impl<S: Server> fmt::Debug for Acceptor<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acceptor").field("handle", &self.handle).finish_non_exhaustive()
+    }
+}

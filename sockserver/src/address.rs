@@ -1,0 +1,132 @@
+//! Where a server listens and where a client is.
+
+use std::{
+    ffi::OsStr,
+    fmt, io,
+    net::{IpAddr, SocketAddr},
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
+
+use socket2::SockAddr;
+
+/// The address of a server or of a client, whatever the transport: Python's `server_address` and `client_address`.
+///
+/// ```
+/// use sockserver::Address;
+///
+/// let address = Address::from(std::net::SocketAddr::from(([127, 0, 0, 1], 9999)));
+/// assert_eq!(address.port(), Some(9999));
+/// assert_eq!(address.to_string(), "127.0.0.1:9999");
+/// assert_eq!(Address::unix("/run/app.sock").path(), Some("/run/app.sock".as_ref()));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// An IPv4 or IPv6 address with its port.
+    Inet(SocketAddr),
+    /// The address of a Unix socket.
+    Unix(UnixAddress),
+}
+
+/// The address of a Unix socket.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum UnixAddress {
+    /// A socket file.
+    Path(PathBuf),
+    /// A name in the abstract namespace of Linux, without the zero byte in front.
+    Abstract(Vec<u8>),
+    /// A socket that was not bound, as clients of stream servers usually are.
+    Unnamed,
+}
+
+impl Address {
+    /// The address of a Unix socket. As in Python, a path that starts with a zero byte is an abstract name, and an
+    /// empty one is no name.
+    pub fn unix(path: impl AsRef<Path>) -> Address {
+        Address::Unix(match path.as_ref().as_os_str().as_bytes() {
+            [] => UnixAddress::Unnamed,
+            [0, name @ ..] => UnixAddress::Abstract(name.to_vec()),
+            _ => UnixAddress::Path(path.as_ref().to_path_buf()),
+        })
+    }
+
+    /// The IP address; none for a Unix socket.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Address::Inet(address) => Some(address.ip()),
+            Address::Unix(_) => None,
+        }
+    }
+
+    /// The port; none for a Unix socket.
+    pub fn port(&self) -> Option<u16> {
+        match self {
+            Address::Inet(address) => Some(address.port()),
+            Address::Unix(_) => None,
+        }
+    }
+
+    /// The socket file; none for an internet address and for a Unix socket without one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Address::Unix(UnixAddress::Path(path)) => Some(path),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn from_system(address: &SockAddr) -> io::Result<Address> {
+        if let Some(address) = address.as_socket() {
+            return Ok(Address::Inet(address));
+        }
+        if let Some(path) = address.as_pathname() {
+            return Ok(Address::Unix(UnixAddress::Path(path.to_path_buf())));
+        }
+        if let Some(name) = address.as_abstract_namespace() {
+            return Ok(Address::Unix(UnixAddress::Abstract(name.to_vec())));
+        }
+        match address.is_unix() || address.len() == 0 {
+            true => Ok(Address::Unix(UnixAddress::Unnamed)),
+            false => Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                format!("address family {} is neither an internet nor a Unix one", address.family()),
+            )),
+        }
+    }
+
+    pub(crate) fn to_system(&self) -> io::Result<SockAddr> {
+        match self {
+            Address::Inet(address) => Ok(SockAddr::from(*address)),
+            Address::Unix(UnixAddress::Path(path)) => SockAddr::unix(path),
+            Address::Unix(UnixAddress::Abstract(name)) => {
+                SockAddr::unix(OsStr::from_bytes(&[b"\0".as_slice(), name].concat()))
+            }
+            Address::Unix(UnixAddress::Unnamed) => {
+                Err(io::Error::new(io::ErrorKind::InvalidInput, "a Unix socket without a name cannot be reached"))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    /// An abstract name is shown as `@name`, as `ss` and systemd do, an unnamed socket as `(unnamed)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Inet(address) => address.fmt(f),
+            Address::Unix(UnixAddress::Path(path)) => path.display().fmt(f),
+            Address::Unix(UnixAddress::Abstract(name)) => write!(f, "@{}", name.escape_ascii()),
+            Address::Unix(UnixAddress::Unnamed) => f.write_str("(unnamed)"),
+        }
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Address {
+        Address::Inet(address)
+    }
+}
+
+impl PartialEq<SocketAddr> for Address {
+    fn eq(&self, other: &SocketAddr) -> bool {
+        matches!(self, Address::Inet(address) if address == other)
+    }
+}

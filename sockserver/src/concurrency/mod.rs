@@ -1,0 +1,64 @@
+//! How requests are served side by side: Python's `ThreadingMixIn` and `ForkingMixIn`.
+
+use std::{sync::Arc, thread};
+
+use crate::{accepted::Accepted, acceptor::Acceptor, options::Options, server::Server};
+
+mod pool;
+mod sync;
+mod threading;
+
+pub use pool::Pool;
+pub use sync::Sync;
+pub use threading::Threading;
+
+/// A way of running one loop: accept a request, process it. In `concurrency = "…"` the words `"sync"`, `"threading"`,
+/// `"pool"` and `"forking"` stand for [`Sync`], [`Threading`], [`Pool`] and `Forking`; a path names a type of your own:
+///
+/// ```
+/// use sockserver::{Accepted, Concurrency, Server};
+///
+/// /// A new thread for each request.
+/// #[derive(Default)]
+/// struct ThreadEach;
+///
+/// impl Concurrency for ThreadEach {
+///     fn process_request<S: Server<Concurrency = Self>>(&self, accepted: Accepted<S>) {
+///         std::thread::spawn(|| accepted.process());
+///     }
+/// }
+/// ```
+///
+/// A server makes its value with [`Default`] when it is bound.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no way to serve requests",
+    label = "`concurrency` is \"sync\", \"threading\", \"pool\", \"forking\" or a type that implements `Concurrency`"
+)]
+pub trait Concurrency: Default + Send + std::marker::Sync + Sized + 'static {
+    /// Processes one accepted request: in place, on a thread, in a child process. Python's `process_request`.
+    ///
+    /// [`SocketServer::handle_request`](crate::SocketServer::handle_request) calls it, and unless it is overridden the
+    /// loop of [`serve`](Self::serve).
+    fn process_request<S: Server<Concurrency = Self>>(&self, accepted: Accepted<S>);
+
+    /// Serves until the acceptor has no more. Requests that are still processed when this returns are waited for.
+    fn serve<S: Server<Concurrency = Self>>(&self, acceptor: &Arc<Acceptor<S>>) {
+        while let Some(accepted) = acceptor.next() {
+            self.process_request(accepted);
+        }
+    }
+
+    /// How many requests are served at once where `limits(connections)` does not say.
+    fn connections(_options: &Options) -> usize {
+        1024
+    }
+}
+
+/// A thread with the stack that the options ask for.
+fn thread(name: String, options: &Options) -> thread::Builder {
+    let builder = thread::Builder::new().name(name);
+    match options.stack_size {
+        Some(bytes) => builder.stack_size(bytes),
+        None => builder,
+    }
+}

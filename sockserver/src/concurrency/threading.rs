@@ -1,0 +1,88 @@
+//! As many threads as there are requests: leader and followers.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::SeqCst},
+};
+
+use crate::{accepted::Accepted, acceptor::Acceptor, concurrency::Concurrency, server::Server};
+
+/// `"threading"`: a thread for each request that is under way. Python's `ThreadingMixIn`.
+///
+/// One idle thread, the leader, waits for a request and processes it itself; if it was the last idle one it starts
+/// another first. A thread that has finished becomes idle again, or ends if there are several already. So a request
+/// costs a new thread only when more requests are under way than ever before.
+///
+/// If no thread can be started, the request is processed all the same, and no further one is accepted until a thread is
+/// free.
+#[derive(Debug, Default)]
+pub struct Threading {
+    /// Shared with the threads, which can outlive the serving.
+    threads: Arc<Threads>,
+}
+
+#[derive(Debug, Default)]
+struct Threads {
+    /// The leader, those who wait to be it, and those who have been started to do so.
+    idle: AtomicUsize,
+    started: AtomicUsize,
+}
+
+/// How many threads stay idle: enough for the next requests of as many clients that come one after the other.
+const IDLE: usize = 16;
+
+impl Concurrency for Threading {
+    /// Outside of the loop of `serve_forever` a new thread is started for the request.
+    fn process_request<S: Server<Concurrency = Self>>(&self, accepted: Accepted<S>) {
+        let acceptor = accepted.acceptor().clone();
+        // What a closure holds that cannot be run is lost, and the request must not be.
+        let accepted = Arc::new(parking_lot::Mutex::new(Some(accepted)));
+        let taken = accepted.clone();
+        let process = move || taken.lock().take().map(Accepted::process);
+        if super::thread(self.threads.name(), acceptor.options()).spawn(process).is_err() {
+            let accepted = accepted.lock().take();
+            accepted.map(Accepted::process);
+        }
+    }
+
+    fn serve<S: Server<Concurrency = Self>>(&self, acceptor: &Arc<Acceptor<S>>) {
+        self.threads.idle.fetch_add(1, SeqCst);
+        loop {
+            self.threads.lead_and_follow(acceptor);
+            // This thread is not to end before the server does.
+            if acceptor.handle().control().is_stopping() {
+                return;
+            }
+            self.threads.idle.fetch_add(1, SeqCst);
+        }
+    }
+}
+
+impl Threads {
+    fn name(&self) -> String {
+        format!("sockserver-{}", self.started.fetch_add(1, SeqCst) + 1)
+    }
+
+    /// Serves as an idle thread, until there are enough others.
+    fn lead_and_follow<S: Server<Concurrency = Threading>>(self: &Arc<Self>, acceptor: &Arc<Acceptor<S>>) {
+        while let Some(accepted) = acceptor.next() {
+            if self.idle.fetch_sub(1, SeqCst) == 1 {
+                self.start_another(acceptor);
+            }
+            accepted.process();
+            if self.idle.fetch_add(1, SeqCst) >= IDLE {
+                break;
+            }
+        }
+        self.idle.fetch_sub(1, SeqCst);
+    }
+
+    fn start_another<S: Server<Concurrency = Threading>>(self: &Arc<Self>, acceptor: &Arc<Acceptor<S>>) {
+        self.idle.fetch_add(1, SeqCst);
+        let (threads, acceptor_of_thread) = (self.clone(), acceptor.clone());
+        let serve = move || threads.lead_and_follow(&acceptor_of_thread);
+        if super::thread(self.name(), acceptor.options()).spawn(serve).is_err() {
+            self.idle.fetch_sub(1, SeqCst);
+        }
+    }
+}

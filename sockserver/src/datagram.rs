@@ -1,0 +1,275 @@
+//! One received packet.
+
+use std::{
+    fmt, io,
+    net::{Shutdown, SocketAddr},
+    os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use socket2::{SockAddr, Socket};
+
+use crate::{
+    address::{Address, UnixAddress},
+    connections::{ConnectionId, Record, Tracked},
+    sys,
+};
+
+/// A handle on one received packet: Python's `request` of a datagram server, which is a pair of packet and socket.
+///
+/// Clones are handles on the same packet.
+#[derive(Clone)]
+pub struct Datagram {
+    packet: Arc<Packet>,
+}
+
+struct Packet {
+    record: Record,
+    socket: Arc<DatagramSocket>,
+    /// As long as the longest packet that is received whole; the first `length` bytes are this packet's.
+    buffer: Vec<u8>,
+    length: usize,
+    client: SockAddr,
+    /// The address and interface that the packet came to, where the socket is bound to all of them.
+    destination: Option<sys::Destination>,
+    reply: Mutex<Reply>,
+}
+
+/// What a `Writer` has collected.
+struct Reply {
+    bytes: Vec<u8>,
+    timeout: Duration,
+}
+
+/// How long a reply waits for room, where the handler has no `timeout`. Only a Unix receiver whose queue is full makes
+/// it wait at all.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a reply waits at once before it looks whether the server has stopped.
+const SLICE: Duration = Duration::from_millis(20);
+
+/// How many packets are kept to be used again.
+const SPARE: usize = 16;
+
+/// The socket that packets come to and replies leave from.
+///
+/// It is in blocking mode: receiving does not wait (`MSG_DONTWAIT`), and sending is to wait in the kernel, as poll(2)
+/// does not know of a Unix receiver's queue.
+pub(crate) struct DatagramSocket {
+    socket: Socket,
+    server_address: Address,
+    max_packet_size: usize,
+}
+
+/// The receiving side of a datagram socket.
+pub struct DatagramListener {
+    socket: Arc<DatagramSocket>,
+    /// Packets that were handed out; one that nobody else holds any more is used for the next.
+    packets: Mutex<Vec<Arc<Packet>>>,
+}
+
+impl DatagramListener {
+    pub(crate) fn new(socket: Socket, max_packet_size: usize) -> io::Result<DatagramListener> {
+        let server_address = Address::from_system(&socket.local_addr()?)?;
+        if server_address.ip().is_some_and(|ip| ip.is_unspecified()) {
+            sys::receive_destinations(&socket, server_address.ip().is_some_and(|ip| ip.is_ipv6()))?;
+        }
+        socket.set_nonblocking(false)?;
+        socket.set_write_timeout(Some(SLICE))?;
+        let socket = Arc::new(DatagramSocket { socket, server_address, max_packet_size });
+        Ok(DatagramListener { socket, packets: Mutex::default() })
+    }
+
+    pub(crate) fn server_address(&self) -> &Address {
+        &self.socket.server_address
+    }
+
+    /// Receives without waiting.
+    pub(crate) fn receive(&self) -> io::Result<Datagram> {
+        let mut packets = self.packets.lock();
+        let mut packet = match packets.iter_mut().position(|packet| Arc::get_mut(packet).is_some()) {
+            Some(unused) => packets.swap_remove(unused),
+            None => Arc::new(Packet::new(&self.socket)),
+        };
+        if let Some(unused) = Arc::get_mut(&mut packet) {
+            unused.receive()?;
+        }
+        if packets.len() < SPARE {
+            packets.push(packet.clone());
+        }
+        Ok(Datagram { packet })
+    }
+}
+
+impl AsFd for DatagramListener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.socket.as_fd()
+    }
+}
+
+impl Packet {
+    fn new(socket: &Arc<DatagramSocket>) -> Packet {
+        Packet {
+            record: Record::new(Address::Unix(UnixAddress::Unnamed)),
+            socket: socket.clone(),
+            // One byte more shows a packet that is too long, also where the kernel does not say so.
+            buffer: vec![0; socket.max_packet_size + 1],
+            length: 0,
+            client: SockAddr::from(SocketAddr::from(([0; 4], 0))),
+            destination: None,
+            reply: Mutex::new(Reply { bytes: Vec::new(), timeout: PATIENCE }),
+        }
+    }
+
+    fn receive(&mut self) -> io::Result<()> {
+        let received = sys::receive_packet(&self.socket.socket, &mut self.buffer)?;
+        self.length = received.length.min(self.socket.max_packet_size);
+        self.record = Record::new(Address::from_system(&received.from)?);
+        self.record.truncated = received.truncated || received.length > self.socket.max_packet_size;
+        self.client = received.from;
+        self.destination = received.destination;
+        let reply = self.reply.get_mut();
+        reply.bytes.clear();
+        reply.timeout = PATIENCE;
+        self.record.count_in(self.length);
+        Ok(())
+    }
+}
+
+impl Datagram {
+    /// The bytes of the packet.
+    pub fn packet(&self) -> &[u8] {
+        &self.packet.buffer[..self.packet.length]
+    }
+
+    /// The packet was longer than `max_packet_size`, and its end is lost.
+    pub fn is_truncated(&self) -> bool {
+        self.packet.record.truncated
+    }
+
+    /// The number of this request, which no other request of this process has.
+    pub fn id(&self) -> ConnectionId {
+        self.packet.record.id
+    }
+
+    /// Where the packet came from: Python's `client_address`.
+    pub fn client_address(&self) -> &Address {
+        &self.packet.record.client_address
+    }
+
+    /// The address of this machine that the packet came to, also where the server listens on all of them.
+    pub fn local_address(&self) -> Address {
+        match (&self.packet.destination, &self.packet.socket.server_address) {
+            (Some(destination), Address::Inet(address)) => {
+                Address::Inet(SocketAddr::new(destination.ip, address.port()))
+            }
+            (_, address) => address.clone(),
+        }
+    }
+
+    /// Sends a packet back to the client at once, also an empty one, from the address that the request came to.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::AddrNotAvailable`] with a [`ReplyError`] inside if the client is a Unix socket without a name, which
+    /// cannot be answered; [`io::ErrorKind::TimedOut`] if the client's queue stays full.
+    pub fn reply(&self, bytes: &[u8]) -> io::Result<()> {
+        if *self.client_address() == Address::Unix(UnixAddress::Unnamed) {
+            return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, ReplyError));
+        }
+        self.send(bytes, &self.packet.client, self.packet.destination.as_ref())
+    }
+
+    /// Sends a packet from the server's socket to anyone.
+    pub fn send_to(&self, bytes: &[u8], address: &Address) -> io::Result<()> {
+        self.send(bytes, &address.to_system()?, None)
+    }
+
+    fn send(&self, bytes: &[u8], to: &SockAddr, from: Option<&sys::Destination>) -> io::Result<()> {
+        let Packet { record, socket, reply, .. } = &*self.packet;
+        let deadline = Instant::now() + reply.lock().timeout;
+        loop {
+            match sys::send_packet(&socket.socket, bytes, to, from) {
+                Ok(sent) => {
+                    record.count_out(sent);
+                    return Ok(());
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if let Some(closing) = record.shut_for() {
+                        return Err(closing.into_error());
+                    }
+                    if Instant::now() >= deadline {
+                        return Err(io::Error::new(io::ErrorKind::TimedOut, "the client's queue stayed full"));
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    pub(crate) fn set_timeout(&self, timeout: Duration) {
+        self.packet.reply.lock().timeout = timeout;
+    }
+
+    pub(crate) fn tracked(&self) -> Arc<dyn Tracked> {
+        self.packet.clone()
+    }
+
+    pub(crate) fn record(&self) -> &Record {
+        &self.packet.record
+    }
+
+    pub(crate) fn write_later(&self, bytes: &[u8]) {
+        self.packet.reply.lock().bytes.extend_from_slice(bytes);
+    }
+
+    /// Sends what was written, if anything was.
+    pub(crate) fn flush(&self) -> io::Result<()> {
+        let mut bytes = std::mem::take(&mut self.packet.reply.lock().bytes);
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let sent = self.reply(&bytes);
+        // Kept for the next packet.
+        bytes.clear();
+        self.packet.reply.lock().bytes = bytes;
+        sent
+    }
+}
+
+impl Tracked for Packet {
+    fn record(&self) -> &Record {
+        &self.record
+    }
+
+    fn shut(&self, _how: Shutdown) {}
+
+    fn has_input(&self) -> bool {
+        true
+    }
+}
+
+impl fmt::Debug for Datagram {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Datagram")
+            .field("id", &self.id())
+            .field("client_address", self.client_address())
+            .field("length", &self.packet.length)
+            .finish()
+    }
+}
+
+/// A packet of a Unix socket without a name was to be answered. The client must bind its socket to be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplyError;
+
+impl fmt::Display for ReplyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the client's socket has no name to reply to: it must be bound to be answered")
+    }
+}
+
+impl std::error::Error for ReplyError {}

@@ -1,0 +1,275 @@
+//! Steering a server from elsewhere.
+
+use std::{
+    fmt, io,
+    ops::Deref,
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    thread::{self, JoinHandle},
+};
+
+use parking_lot::Mutex;
+
+use crate::{
+    address::Address,
+    connections::{ConnectionId, ConnectionInfo, Connections, Drained, Stats},
+    options::Options,
+    unwind,
+    waker::Waker,
+};
+
+/// Steers a server from anywhere: its handlers, its hooks, other threads.
+///
+/// A handler takes one from its request by having a field of this type.
+#[derive(Clone)]
+pub struct ServerHandle {
+    control: Arc<Control>,
+}
+
+/// What all parts of one server share, whatever its types.
+pub(crate) struct Control {
+    address: Address,
+    pub(crate) connections: Connections,
+    /// Ends the wait of the thread that waits for requests.
+    pub(crate) waker: Waker,
+    stopping: AtomicBool,
+    suspended: AtomicBool,
+    /// The listening socket, for `shutdown` to close when no thread waits on it.
+    port: OnceLock<Weak<dyn Port>>,
+    /// Why serving ended by itself.
+    failure: Mutex<Option<io::Error>>,
+}
+
+/// The listening socket, without its type.
+pub(crate) trait Port: Send + Sync {
+    /// Closes it unless a thread is using it, which will see that the server is stopping.
+    fn try_close(&self);
+}
+
+impl ServerHandle {
+    pub(crate) fn new(address: Address, options: &Options, concurrent: usize) -> io::Result<ServerHandle> {
+        let control = Control {
+            address,
+            connections: Connections::new(options, concurrent),
+            waker: Waker::new()?,
+            stopping: AtomicBool::new(false),
+            suspended: AtomicBool::new(false),
+            port: OnceLock::new(),
+            failure: Mutex::new(None),
+        };
+        Ok(ServerHandle { control: Arc::new(control) })
+    }
+
+    pub(crate) fn control(&self) -> &Arc<Control> {
+        &self.control
+    }
+
+    /// Where the server listens: Python's `server_address`.
+    pub fn server_address(&self) -> &Address {
+        &self.control.address
+    }
+
+    /// Stops the server, without waiting: [`wait`](Self::wait) is what you want to call next, unless this is one of the
+    /// server's own handlers.
+    ///
+    /// On return no further request is accepted and no further handler starts. Connections that are between two
+    /// requests see end of file at once; the others have `timeouts(shutdown)` to end, and then are cut. It can be
+    /// called at any time, also before serving has begun (it then ends at once), from anywhere, any number of times.
+    ///
+    /// Python's `shutdown` waits until the loop has ended and deadlocks in a handler; this one returns at once.
+    pub fn shutdown(&self) {
+        self.control.stop();
+    }
+
+    /// Waits until the server has ended: [`serve_forever`](crate::SocketServer::serve_forever) is about to return, or
+    /// the [`SocketServer`](crate::SocketServer) was dropped. It does not end the server.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::Deadlock`] in one of the server's own handlers or hooks, for which it would wait.
+    pub fn wait(&self) -> io::Result<Drained> {
+        if self.control.runs_here() {
+            return Err(io::Error::new(
+                io::ErrorKind::Deadlock,
+                "a handler or a hook cannot wait for the end of its own server, which waits for it; \
+                 `shutdown` alone is enough",
+            ));
+        }
+        Ok(self.control.connections.wait_until_ended())
+    }
+
+    /// Stops accepting for the time being. The port stays bound: new clients wait in the kernel's queue.
+    pub fn suspend(&self) {
+        self.control.suspended.store(true, SeqCst);
+        self.control.waker.wake();
+    }
+
+    /// Accepts again, first those who have waited.
+    pub fn resume(&self) {
+        self.control.suspended.store(false, SeqCst);
+        self.control.waker.wake();
+    }
+
+    /// What the server has done so far.
+    pub fn stats(&self) -> Stats {
+        self.control.connections.stats()
+    }
+
+    /// The requests that are under way, oldest first.
+    pub fn connections(&self) -> Vec<ConnectionInfo> {
+        self.control.connections.list()
+    }
+
+    /// Cuts one connection; its handler sees the end. `false`: it has ended already.
+    pub fn close(&self, id: ConnectionId) -> bool {
+        self.control.connections.close(id)
+    }
+}
+
+impl fmt::Debug for ServerHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerHandle").field("server_address", self.server_address()).finish_non_exhaustive()
+    }
+}
+
+impl Control {
+    pub(crate) fn set_port(&self, port: Weak<dyn Port>) {
+        // A server has one port in its life, so that a second one cannot come.
+        let _ = self.port.set(port);
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(SeqCst)
+    }
+
+    pub(crate) fn is_suspended(&self) -> bool {
+        self.suspended.load(SeqCst)
+    }
+
+    pub(crate) fn stop(self: &Arc<Control>) {
+        // The flag, then the wake-up, then the port: a thread that uses the port looks at the flag again after it has
+        // let go of it, so that one of the two closes it.
+        self.stopping.store(true, SeqCst);
+        let unsupervised = self.connections.stop();
+        self.waker.wake();
+        if let Some(port) = self.port.get().and_then(Weak::upgrade) {
+            port.try_close();
+        }
+        if unsupervised {
+            self.start_supervisor();
+        }
+    }
+
+    /// The listening socket is broken: ends the server with this error.
+    pub(crate) fn fail(self: &Arc<Control>, error: io::Error) {
+        self.failure.lock().get_or_insert(error);
+        self.stop();
+    }
+
+    pub(crate) fn take_failure(&self) -> Option<io::Error> {
+        self.failure.lock().take()
+    }
+
+    /// Keeps the deadlines of connections and of the drain. Where no thread can be started, the latter is kept by the
+    /// thread that has served.
+    pub(crate) fn start_supervisor(self: &Arc<Control>) {
+        let control = self.clone();
+        let supervise = move || control.connections.supervise();
+        let thread = thread::Builder::new().name("sockserver-deadlines".into()).stack_size(128 * 1024);
+        if thread.spawn(supervise).is_err() {
+            self.connections.supervisor_is_missing();
+        }
+    }
+
+    fn runs_here(&self) -> bool {
+        unwind::is_running(self)
+    }
+}
+
+/// A server on a thread of its own: what [`SocketServer::spawn`](crate::SocketServer::spawn) returns.
+///
+/// It dereferences to its [`ServerHandle`]. Dropping it stops the server and waits for its end, which makes it the
+/// natural thing in a test:
+///
+/// ```
+/// # use sockserver::{HandlerResult, RequestHandler, Server, Writer, request_handler};
+/// use std::{io::{Read, Write}, net::TcpStream};
+///
+/// #[request_handler]
+/// #[server(transport = "tcp", concurrency = "threading")]
+/// struct Hello {
+///     wfile: Writer,
+/// }
+///
+/// impl RequestHandler for Hello {
+///     fn handle(&mut self) -> HandlerResult {
+///         Ok(write!(self.wfile, "hello")?)
+///     }
+/// }
+///
+/// # fn main() -> std::io::Result<()> {
+/// let server = HelloServer.bind("127.0.0.1:0")?.spawn()?;
+/// let mut client = TcpStream::connect(("127.0.0.1", server.server_address().port().unwrap()))?;
+/// let mut answer = String::new();
+/// client.read_to_string(&mut answer)?;
+/// assert_eq!(answer, "hello");
+/// let drained = server.stop()?;
+/// assert_eq!(drained.leaked, 0);
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Running {
+    handle: ServerHandle,
+    /// Taken once it is joined.
+    thread: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl Running {
+    pub(crate) fn new(handle: ServerHandle, thread: JoinHandle<io::Result<()>>) -> Running {
+        Running { handle, thread: Some(thread) }
+    }
+
+    /// Stops the server and waits until it has ended.
+    ///
+    /// # Errors
+    ///
+    /// What [`serve_forever`](crate::SocketServer::serve_forever) failed with; [`io::ErrorKind::Deadlock`] in one of
+    /// the server's own handlers, where it is stopped but not waited for.
+    pub fn stop(mut self) -> io::Result<Drained> {
+        self.shutdown();
+        let drained = self.wait()?;
+        // A handler that is given up may be the one that the serving thread runs.
+        if drained.leaked == 0 {
+            self.join()?;
+        }
+        Ok(drained)
+    }
+
+    fn join(&mut self) -> io::Result<()> {
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(served)) => served,
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Deref for Running {
+    type Target = ServerHandle;
+
+    fn deref(&self) -> &ServerHandle {
+        &self.handle
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.thread.is_some() {
+            self.shutdown();
+            // The one error is that this is a handler of the server, which is stopping all the same.
+            let _ = self.wait();
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! What handles one request, and what it is made from.
+
+use std::{error::Error, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use crate::{
+    Request,
+    acceptor::Acceptor,
+    address::Address,
+    connections::{Closing, ConnectionId, Outcome},
+    file::{Files, Reader, Writer},
+    handle::{Control, ServerHandle},
+    server::Server,
+    stream::Stream,
+    transport::{AnyRequest, InetTransport, Internals, StreamTransport, UnixTransport},
+    unwind,
+};
+
+/// An error of any type, as `?` makes it.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// What the methods of a [`RequestHandler`] return.
+pub type HandlerResult = Result<(), BoxError>;
+
+/// Handles one request: Python's `BaseRequestHandler`, of which `StreamRequestHandler` and `DatagramRequestHandler`
+/// are those with a [`Reader`] and a [`Writer`].
+///
+/// A value is made for each request, by [`FromRequest`], which `#[request_handler]` implements. Its methods are called
+/// in the order `setup`, `handle`, `finish`. An error or a panic ends this request only: it is given to
+/// [`Server::handle_error`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not handle requests",
+    label = "the handler of a server must implement `RequestHandler`",
+    note = "write `impl RequestHandler for {Self} {{ fn handle(&mut self) -> HandlerResult {{ … }} }}`"
+)]
+pub trait RequestHandler {
+    /// Called first. After an error neither `handle` nor `finish` is called.
+    fn setup(&mut self) -> HandlerResult {
+        Ok(())
+    }
+
+    /// Does the work of the request.
+    fn handle(&mut self) -> HandlerResult;
+
+    /// Called last, whenever `setup` succeeded: also after an error or a panic in `handle`. What was written is sent
+    /// after it, without a `flush`.
+    fn finish(&mut self) -> HandlerResult {
+        Ok(())
+    }
+}
+
+/// What can be taken from a request: the types of a handler's fields, and by `#[request_handler]` the handler itself.
+///
+/// It is implemented for [`Reader`], [`Writer`], [`Address`], `Arc<S>` (the server), [`ServerHandle`] and
+/// [`ConnectionId`] on all transports, for [`Stream`] on tcp and unix, [`SocketAddr`] on tcp and udp, and [`PeerCred`]
+/// on unix. Implement it for a type of your own to do what each request needs before its handler runs:
+///
+/// ```
+/// use sockserver::{Context, FromRequest, Reader, Server};
+/// use std::io;
+///
+/// /// The first line of a connection.
+/// struct Greeting(String);
+///
+/// impl<S: Server> FromRequest<S> for Greeting
+/// where
+///     Reader: FromRequest<S>,
+/// {
+///     fn from_request(cx: &mut Context<'_, S>) -> io::Result<Greeting> {
+///         // What this reader has received and not given out goes to the next one.
+///         let mut reader = Reader::from_request(cx)?;
+///         reader.next_line()?.map(Greeting).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be taken from a request to `{S}`",
+    label = "no request of this server has a `{Self}`",
+    note = "a field can be a `Reader`, `Writer`, `Address`, `ServerHandle`, `ConnectionId` or the server as \
+            `Arc<{S}>`; also a `Stream` (tcp, unix), `Datagram` (udp, unix_datagram), `SocketAddr` (tcp, udp) or \
+            `PeerCred` (unix)",
+    note = "a field that does not come from the request is marked `#[default]` or `#[default(value)]`; a handler is \
+            marked `#[request_handler]`; a type of your own can implement `FromRequest`"
+)]
+pub trait FromRequest<S: Server>: Sized {
+    /// Takes the value. An error ends the request before `setup`.
+    fn from_request(cx: &mut Context<'_, S>) -> io::Result<Self>;
+}
+
+/// A request of which a handler is being made.
+pub struct Context<'a, S: Server> {
+    request: &'a Request<S>,
+    acceptor: &'a Acceptor<S>,
+    files: Files,
+}
+
+impl<'a, S: Server> Context<'a, S> {
+    pub(crate) fn new(request: &'a Request<S>, acceptor: &'a Acceptor<S>) -> Context<'a, S> {
+        Context { request, acceptor, files: Files::default() }
+    }
+
+    /// The request itself: a [`Stream`] or a datagram.
+    pub fn request(&self) -> &'a Request<S> {
+        self.request
+    }
+
+    /// Where the request comes from.
+    pub fn client_address(&self) -> &'a Address {
+        self.request.client_address()
+    }
+
+    /// The server that the request came to.
+    pub fn server(&self) -> &'a Arc<S> {
+        self.acceptor.server()
+    }
+
+    /// The handle that steers the server.
+    pub fn handle(&self) -> &'a ServerHandle {
+        self.acceptor.handle()
+    }
+
+    /// Bounds each read and each write of the request, as `#[request_handler(timeout = …)]` does: the `timeout` of
+    /// Python's `StreamRequestHandler`. A datagram has been read already, so that nothing changes for it.
+    pub fn set_timeout(&mut self, timeout: Duration) -> io::Result<()> {
+        self.request.set_timeout(timeout)
+    }
+
+    /// How many bytes a [`Reader`] that is taken from here on receives at once, as `rbufsize` does. Default: 8 KiB.
+    ///
+    /// # Panics
+    ///
+    /// On zero, with which nothing could be received.
+    pub fn set_rbufsize(&mut self, bytes: usize) {
+        assert!(bytes > 0, "an rbufsize of zero could receive nothing");
+        self.files.rbufsize = bytes;
+    }
+
+    /// How many bytes a [`Writer`] that is taken from here on holds back, as `wbufsize` does; with zero every write is
+    /// sent at once. Default: 8 KiB (Python: 0).
+    pub fn set_wbufsize(&mut self, bytes: usize) {
+        self.files.wbufsize = bytes;
+    }
+
+    /// How long a line a [`Reader`] that is taken from here on accepts, in bytes without the line end, as `max_line`
+    /// does. Default: 64 KiB.
+    pub fn set_max_line(&mut self, bytes: usize) {
+        self.files.max_line = bytes;
+    }
+}
+
+impl<S: Server> FromRequest<S> for Reader {
+    fn from_request(cx: &mut Context<'_, S>) -> io::Result<Reader> {
+        cx.request.reader(&cx.files)
+    }
+}
+
+impl<S: Server> FromRequest<S> for Writer {
+    fn from_request(cx: &mut Context<'_, S>) -> io::Result<Writer> {
+        Ok(cx.request.writer(&cx.files))
+    }
+}
+
+impl<S: Server> FromRequest<S> for Address {
+    fn from_request(cx: &mut Context<'_, S>) -> io::Result<Address> {
+        Ok(cx.client_address().clone())
+    }
+}
+
+impl<S: Server> FromRequest<S> for ConnectionId {
+    fn from_request(cx: &mut Context<'_, S>) -> io::Result<ConnectionId> {
+        Ok(cx.request.id())
+    }
+}
+
+impl<S: Server> FromRequest<S> for ServerHandle {
+    fn from_request(cx: &mut Context<'_, S>) -> io::Result<ServerHandle> {
+        Ok(cx.handle().clone())
+    }
+}
+
+impl<S: Server> FromRequest<S> for Arc<S> {
+    fn from_request(cx: &mut Context<'_, S>) -> io::Result<Arc<S>> {
+        Ok(cx.server().clone())
+    }
+}
+
+impl<S: Server<Transport: StreamTransport>> FromRequest<S> for Stream {
+    fn from_request(cx: &mut Context<'_, S>) -> io::Result<Stream> {
+        Ok(cx.request.clone())
+    }
+}
+
+impl<S: Server<Transport: InetTransport>> FromRequest<S> for SocketAddr {
+    fn from_request(cx: &mut Context<'_, S>) -> io::Result<SocketAddr> {
+        match cx.client_address() {
+            Address::Inet(address) => Ok(*address),
+            Address::Unix(_) => Err(io::Error::new(io::ErrorKind::Unsupported, "the client is at a Unix address")),
+        }
+    }
+}
+
+impl<S: Server<Transport: UnixTransport>> FromRequest<S> for PeerCred {
+    fn from_request(cx: &mut Context<'_, S>) -> io::Result<PeerCred> {
+        PeerCred::of(cx.request)
+    }
+}
+
+/// Who is at the other end of a Unix stream socket, as the kernel knows it from the time of the connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PeerCred {
+    /// The effective user.
+    pub uid: u32,
+    /// The effective group.
+    pub gid: u32,
+    /// The process, on systems that tell it.
+    pub pid: Option<i32>,
+}
+
+impl PeerCred {
+    /// The credentials of a connection.
+    pub fn of(stream: &Stream) -> io::Result<PeerCred> {
+        let (uid, gid, pid) = crate::sys::peer_credentials(std::os::fd::AsFd::as_fd(stream))?;
+        Ok(PeerCred { uid, gid, pid })
+    }
+}
+
+/// Why a request could not be handled, as [`Server::handle_error`] is told.
+#[derive(Debug)]
+pub struct HandlerError {
+    stage: Stage,
+    cause: Cause,
+}
+
+/// How far a request had come when it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stage {
+    /// Accepting: there is no client yet, and the address that comes with the error is the server's own. Reported once
+    /// until accepting works again.
+    GetRequest,
+    /// In the hook `verify_request`.
+    VerifyRequest,
+    /// No thread or process could be had for it.
+    ProcessRequest,
+    /// Making the handler, in [`FromRequest`].
+    Construction,
+    /// In [`RequestHandler::setup`].
+    Setup,
+    /// In [`RequestHandler::handle`].
+    Handle,
+    /// In [`RequestHandler::finish`], or sending what was written.
+    Finish,
+}
+
+#[derive(Debug)]
+enum Cause {
+    Error(BoxError),
+    Panic(String),
+}
+
+impl HandlerError {
+    pub(crate) fn new(stage: Stage, error: impl Into<BoxError>) -> HandlerError {
+        HandlerError { stage, cause: Cause::Error(error.into()) }
+    }
+
+    pub(crate) fn panic(stage: Stage, message: String) -> HandlerError {
+        HandlerError { stage, cause: Cause::Panic(message) }
+    }
+
+    /// How far the request had come.
+    pub fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// It was a panic; its message is in the text of this error.
+    pub fn is_panic(&self) -> bool {
+        matches!(self.cause, Cause::Panic(_))
+    }
+
+    /// The peer has hung up, or was cut off by the server: a reset, a broken pipe or an unexpected end of file is
+    /// somewhere in the chain of sources.
+    pub fn is_disconnect(&self) -> bool {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
+        self.io_error_kinds()
+            .any(|kind| matches!(kind, BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof))
+    }
+
+    /// A read or a write took longer than it may.
+    pub fn is_timeout(&self) -> bool {
+        self.io_error_kinds().any(|kind| kind == io::ErrorKind::TimedOut)
+    }
+
+    fn io_error_kinds(&self) -> impl Iterator<Item = io::ErrorKind> {
+        let chain = std::iter::successors(self.source(), |&error| error.source());
+        chain.filter_map(|error| error.downcast_ref::<io::Error>()).map(io::Error::kind)
+    }
+}
+
+impl fmt::Display for HandlerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stage = match self.stage {
+            Stage::GetRequest => "accepting",
+            Stage::VerifyRequest => "verify_request",
+            Stage::ProcessRequest => "starting the request",
+            Stage::Construction => "making the handler",
+            Stage::Setup => "setup",
+            Stage::Handle => "handle",
+            Stage::Finish => "finish",
+        };
+        match &self.cause {
+            Cause::Error(error) => write!(f, "{stage} failed: {error}"),
+            Cause::Panic(message) => write!(f, "{stage} panicked: {message}"),
+        }
+    }
+}
+
+impl Error for HandlerError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.cause {
+            Cause::Error(error) => Some(&**error),
+            Cause::Panic(_) => None,
+        }
+    }
+}
+
+impl Outcome {
+    pub(crate) fn of(result: &Result<(), HandlerError>, closing: Option<Closing>) -> Outcome {
+        match (result, closing) {
+            (Err(error), _) if error.is_panic() => Outcome::Panicked,
+            (_, Some(Closing::Idle | Closing::Lifetime)) => Outcome::TimedOut,
+            (Ok(()), _) => Outcome::Finished,
+            (Err(error), _) if error.is_timeout() => Outcome::TimedOut,
+            (Err(error), _) if error.is_disconnect() => Outcome::Disconnected,
+            (Err(_), _) => Outcome::Failed,
+        }
+    }
+}
+
+/// Python's `finish_request`: makes the handler, runs it, and sends what it has written.
+pub(crate) fn finish_request<S: Server>(acceptor: &Acceptor<S>, request: &Request<S>) -> Result<(), HandlerError> {
+    let control = acceptor.handle().control();
+    let handled =
+        run(control, Stage::Construction, || Ok(S::Handler::from_request(&mut Context::new(request, acceptor))?))
+            .and_then(|mut handler| {
+                let handled = run(control, Stage::Setup, || handler.setup()).and_then(|()| {
+                    let handled = run(control, Stage::Handle, || handler.handle());
+                    handled.and(run(control, Stage::Finish, || handler.finish()))
+                });
+                // Its fields may be the user's, and panic when they are dropped.
+                handled.and(run(control, Stage::Finish, || {
+                    drop(handler);
+                    Ok(())
+                }))
+            });
+    // After an error as well: what the handler has written may be the error reply.
+    handled.and(request.flush().map_err(|error| HandlerError::new(Stage::Finish, error)))
+}
+
+fn run<T>(control: &Control, stage: Stage, user_code: impl FnOnce() -> Result<T, BoxError>) -> Result<T, HandlerError> {
+    match unwind::run(control, user_code) {
+        Ok(result) => result.map_err(|error| HandlerError::new(stage, error)),
+        Err(message) => Err(HandlerError::panic(stage, message)),
+    }
+}

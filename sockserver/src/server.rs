@@ -1,0 +1,125 @@
+//! The trait that `#[derive(Server)]` implements.
+
+use std::{io, os::fd::OwnedFd};
+
+use crate::{
+    acceptor::Acceptor,
+    address::Address,
+    concurrency::Concurrency,
+    handle::ServerHandle,
+    handler::{FromRequest, HandlerError, RequestHandler},
+    options::Options,
+    socket_server::SocketServer,
+    stream::Stream,
+    transport::{BindTo, StreamTransport, Transport},
+};
+
+/// What the requests of a server are: [`Stream`] or [`Datagram`](crate::Datagram).
+pub type Request<S> = <<S as Server>::Transport as Transport>::Request;
+
+/// A server: what all its requests share, of what it is composed, and its hooks. Python's `BaseServer`.
+///
+/// `#[derive(Server)]` implements it from the `#[server(…)]` attribute. The hooks are called on one thread or several,
+/// never under a lock; a panic in one ends the request that it was called for.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no server",
+    label = "`#[derive(Server)]` or `#[request_handler]` with `#[server(…)]` makes one",
+    note = "`#[request_handler] #[server(…)] struct Upper` makes the server `UpperServer`"
+)]
+pub trait Server: Send + Sync + Sized + 'static {
+    /// Where requests come from: the key `transport`.
+    type Transport: Transport;
+    /// How they are served side by side: the key `concurrency`.
+    type Concurrency: Concurrency;
+    /// What handles one: the key `handler`. Python's `RequestHandlerClass`.
+    type Handler: RequestHandler + FromRequest<Self>;
+    /// The options given in the attribute, and the defaults of the others.
+    const OPTIONS: Options;
+
+    /// Called when the server is bound and about to be returned from [`bind`](Self::bind): Python's `server_activate`.
+    /// Here a server can keep its handle, to be used by its other hooks.
+    fn server_activate(&self, _handle: &ServerHandle) {}
+
+    /// Decides whether a request is handled: Python's `verify_request`. It is called on the thread that accepts, which
+    /// accepts nothing else meanwhile unless others do.
+    fn verify_request(&self, _request: &Request<Self>, _client_address: &Address) -> bool {
+        true
+    }
+
+    /// Called when a request has failed: Python's `handle_error`. Unless it is overridden it prints one line to standard
+    /// error, and none for a peer that has hung up.
+    fn handle_error(&self, error: &HandlerError, client_address: &Address) {
+        if !error.is_disconnect() {
+            eprintln!("sockserver: request from {client_address}: {error}");
+        }
+    }
+
+    /// Called when [`handle_request`](SocketServer::handle_request) has waited for `timeouts(request)`: Python's
+    /// `handle_timeout`.
+    fn handle_timeout(&self) {}
+
+    /// Called each time before the server waits for a request, and every `timeouts(poll)` while it waits: Python's
+    /// `service_actions`.
+    fn service_actions(&self) {}
+
+    /// Called when the port is closed and all requests have ended or been given up: Python's `server_close`.
+    fn server_close(&self) {}
+
+    /// Binds a socket, with the options of the attribute. Port 0 picks a free one, which
+    /// [`server_address`](SocketServer::server_address) tells.
+    ///
+    /// Clients can connect from here on, and wait until the server serves.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system, with the address in the message and the [`kind`](io::Error::kind) kept:
+    /// [`AddrInUse`](io::ErrorKind::AddrInUse), for example. What `server_activate` panics with.
+    fn bind<A: BindTo<Self::Transport>>(self, address: A) -> io::Result<SocketServer<Self>> {
+        self.bind_with(address, Self::OPTIONS)
+    }
+
+    /// Binds a socket, with options that were decided at run time.
+    ///
+    /// # Errors
+    ///
+    /// As [`bind`](Self::bind); [`io::ErrorKind::InvalidInput`] for options with which nothing could be served.
+    fn bind_with<A: BindTo<Self::Transport>>(self, address: A, options: Options) -> io::Result<SocketServer<Self>> {
+        options.check()?;
+        SocketServer::new(self, address.server_bind(&options)?, options)
+    }
+
+    /// Serves on a socket that was bound elsewhere: inherited from systemd, or from a process that is being replaced.
+    ///
+    /// A stream socket need not listen yet. Python's `bind_and_activate=False` serves the same end.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::InvalidInput`] for a socket of another transport. What `server_activate` panics with.
+    fn adopt(self, socket: impl Into<OwnedFd>, options: Options) -> io::Result<SocketServer<Self>> {
+        options.check()?;
+        SocketServer::new(self, Self::Transport::adopt(socket.into(), &options)?, options)
+    }
+
+    /// Handles one connection that was accepted elsewhere, by inetd or a socket pair, on this thread.
+    ///
+    /// The hooks are called as for a connection that the server has accepted itself.
+    ///
+    /// # Errors
+    ///
+    /// Only what cannot be told to `handle_error`: the descriptor is no connected socket.
+    fn serve_connection(self, stream: impl Into<OwnedFd>) -> io::Result<()>
+    where
+        Self::Transport: StreamTransport,
+    {
+        let socket = socket2::Socket::from(stream.into());
+        socket.set_nonblocking(false)?;
+        let client_address = Address::from_system(&socket.peer_addr()?)?;
+        let server_address = Address::from_system(&socket.local_addr()?)?;
+        let acceptor = Acceptor::unbound(self, server_address, Self::OPTIONS)?;
+        if let Some(accepted) = acceptor.accept(Stream::new(socket, client_address)) {
+            accepted.process();
+        }
+        acceptor.close();
+        Ok(())
+    }
+}

@@ -1,0 +1,142 @@
+//! A bound server, and serving.
+
+use std::{
+    fmt, io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+    sync::Arc,
+    thread,
+    time::Instant,
+};
+
+use crate::{
+    accepted::Accepted,
+    acceptor::{Acceptor, Listener, Turn},
+    address::Address,
+    concurrency::Concurrency,
+    handle::{Running, ServerHandle},
+    options::Options,
+    server::Server,
+};
+
+/// A server that is bound and does not serve yet: an instance of Python's `TCPServer` and the like.
+///
+/// Dropping it closes the port. As a file descriptor (Python's `fileno`) it is the listening socket.
+pub struct SocketServer<S: Server> {
+    /// Kept for `AsFd` until serving begins: a shutdown before that closes the port only when this is dropped.
+    listener: Arc<Listener<S>>,
+    concurrency: S::Concurrency,
+    acceptor: Open<S>,
+}
+
+/// Closes the acceptor when it is dropped.
+struct Open<S: Server>(Arc<Acceptor<S>>);
+
+impl<S: Server> SocketServer<S> {
+    pub(crate) fn new(server: S, listener: Listener<S>, options: Options) -> io::Result<SocketServer<S>> {
+        let listener = Arc::new(listener);
+        let acceptor = Open(Acceptor::bound(server, listener.clone(), options)?);
+        match acceptor.0.server_activate() {
+            Ok(()) => Ok(SocketServer { listener, concurrency: S::Concurrency::default(), acceptor }),
+            Err(message) => Err(io::Error::other(format!("server_activate panicked: {message}"))),
+        }
+    }
+
+    /// Where the server listens, with the port that was picked for port 0: Python's `server_address`.
+    pub fn server_address(&self) -> &Address {
+        self.acceptor.0.handle().server_address()
+    }
+
+    /// The server struct.
+    pub fn server(&self) -> &Arc<S> {
+        self.acceptor.0.server()
+    }
+
+    /// The handle that steers the server, also while it serves.
+    pub fn handle(&self) -> ServerHandle {
+        self.acceptor.0.handle().clone()
+    }
+
+    /// Waits for one request and processes it, in the way of its `concurrency`: Python's `handle_request`.
+    ///
+    /// `Ok(false)`: nothing came within `timeouts(request)`, and `handle_timeout` was called; or the server was shut
+    /// down. `Ok(true)`: a request was processed, or turned away.
+    ///
+    /// # Errors
+    ///
+    /// The listening socket is broken. For want of descriptors and the like it waits, as `serve_forever` does.
+    pub fn handle_request(&self) -> io::Result<bool> {
+        let timeout = self.acceptor.0.options().timeouts.request;
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        loop {
+            match self.acceptor.0.next_within(deadline) {
+                Turn::Request(request) => {
+                    if let Some(accepted) = Accepted::new(&self.acceptor.0, request).verify() {
+                        self.concurrency.process_request(accepted);
+                    }
+                    return Ok(true);
+                }
+                Turn::Trouble(error) => self.acceptor.0.report_trouble(error),
+                Turn::TimedOut => {
+                    self.acceptor.0.handle_timeout();
+                    return Ok(false);
+                }
+                Turn::Watched => {}
+                Turn::Stopped => return self.acceptor.0.handle().control().take_failure().map_or(Ok(false), Err),
+            }
+        }
+    }
+
+    /// Serves until [`ServerHandle::shutdown`] is called, and returns when all requests have ended or been given up:
+    /// Python's `serve_forever`, and its `server_close`.
+    ///
+    /// # Errors
+    ///
+    /// The listening socket is broken.
+    pub fn serve_forever(self) -> io::Result<()> {
+        let SocketServer { listener, concurrency, acceptor: Open(ref acceptor) } = self;
+        // From here on the port is closed as soon as the server stops.
+        drop(listener);
+        let control = acceptor.handle().control();
+        concurrency.serve(acceptor);
+        // A loop of the user's own may end before it is told to.
+        control.stop();
+        control.connections.drain();
+        control.take_failure().map_or(Ok(()), Err)
+    }
+
+    /// Serves on a thread of its own.
+    ///
+    /// # Errors
+    ///
+    /// No thread can be started.
+    pub fn spawn(self) -> io::Result<Running> {
+        let handle = self.handle();
+        let name = format!("sockserver {}", self.server_address());
+        let thread = thread::Builder::new().name(name).spawn(move || self.serve_forever())?;
+        Ok(Running::new(handle, thread))
+    }
+}
+
+impl<S: Server> Drop for Open<S> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+impl<S: Server> AsFd for SocketServer<S> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
+
+impl<S: Server> AsRawFd for SocketServer<S> {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
+impl<S: Server> fmt::Debug for SocketServer<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SocketServer").field("server_address", self.server_address()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,370 @@
+//! One accepted connection.
+
+use std::{
+    fmt,
+    io::{self, Read, Write},
+    net::Shutdown,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use socket2::Socket;
+
+use crate::{
+    address::Address,
+    buffers,
+    connections::{Closing, ConnectionId, Record, Tracked, Waiting},
+    sys,
+};
+
+/// A handle on one accepted connection: Python's `request` of a stream server.
+///
+/// Clones are handles on the same connection and share its descriptor, so that a handler can leave one with the server
+/// for others to write to. The connection is closed when its request has ended and the last handle is dropped; once the
+/// request has ended, writing fails.
+///
+/// Reading and writing work on `Stream` and `&Stream`. What a [`Writer`](crate::Writer) holds back is sent before
+/// anything that is written here, and before any wait for the peer. What a [`Reader`](crate::Reader) has received and
+/// not yet given out is not seen here.
+#[derive(Clone)]
+pub struct Stream {
+    connection: Arc<Connection>,
+}
+
+struct Connection {
+    record: Record,
+    socket: Socket,
+    /// What was received and not consumed, while no `Reader` holds it.
+    incoming: Mutex<Option<Incoming>>,
+    /// Locked while it is sent: what two threads write is never mixed.
+    outgoing: Mutex<Outgoing>,
+    /// Nothing was received since the last reply: a server that stops need not let the peer finish anything.
+    between_requests: AtomicBool,
+}
+
+/// Received bytes: those in `start..end` are not consumed yet.
+#[derive(Default)]
+pub(crate) struct Incoming {
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+/// Written bytes that were not sent yet.
+#[derive(Default)]
+struct Outgoing {
+    buffer: Vec<u8>,
+    /// Sending failed: what is written later must not be taken for a continuation.
+    failed: bool,
+}
+
+impl Stream {
+    /// A connected stream socket, for those who write a [`Transport`](crate::transport::Transport). It must be in
+    /// blocking mode.
+    pub fn new(socket: impl Into<OwnedFd>, client_address: Address) -> Stream {
+        Stream {
+            connection: Arc::new(Connection {
+                record: Record::new(client_address),
+                socket: Socket::from(socket.into()),
+                incoming: Mutex::new(Some(Incoming::default())),
+                outgoing: Mutex::default(),
+                between_requests: AtomicBool::new(true),
+            }),
+        }
+    }
+
+    /// The number of this connection, which no other connection of this process has.
+    pub fn id(&self) -> ConnectionId {
+        self.connection.record.id
+    }
+
+    /// The address of the client: Python's `client_address`, known without asking the system.
+    pub fn peer_address(&self) -> &Address {
+        &self.connection.record.client_address
+    }
+
+    /// The address that the client connected to.
+    pub fn local_address(&self) -> io::Result<Address> {
+        Address::from_system(&self.connection.socket.local_addr()?)
+    }
+
+    /// Bounds each read from now on: one that gets nothing in this time fails with [`io::ErrorKind::TimedOut`].
+    /// `None` waits for ever; a zero duration is an error.
+    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.connection.socket.set_read_timeout(positive(timeout)?)
+    }
+
+    /// Bounds each write from now on: one that can send nothing in this time fails with [`io::ErrorKind::TimedOut`].
+    /// `None` waits for ever; a zero duration is an error.
+    pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.connection.socket.set_write_timeout(positive(timeout)?)
+    }
+
+    /// Ends one direction or both, after sending what a `Writer` holds back unless only reading ends.
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        if how != Shutdown::Read {
+            self.flush_outgoing()?;
+        }
+        self.connection.socket.shutdown(how)
+    }
+
+    /// Why the server is ending this connection; `None` while it is not.
+    ///
+    /// A handler that waits for its peer between two requests sees end of file then, and can ask here whether it was
+    /// the peer or the server that ended.
+    pub fn closing(&self) -> Option<Closing> {
+        self.connection.record.closing()
+    }
+
+    pub(crate) fn tracked(&self) -> Arc<dyn Tracked> {
+        self.connection.clone()
+    }
+
+    pub(crate) fn record(&self) -> &Record {
+        &self.connection.record
+    }
+
+    pub(crate) fn lend_incoming(&self) -> Option<Incoming> {
+        self.connection.incoming.lock().take()
+    }
+
+    pub(crate) fn return_incoming(&self, incoming: Incoming) {
+        *self.connection.incoming.lock() = Some(incoming);
+    }
+
+    /// The handler has taken bytes that a reply is due to.
+    pub(crate) fn note_request(&self) {
+        self.connection.between_requests.store(false, Relaxed);
+    }
+
+    fn note_reply(&self) {
+        self.connection.between_requests.store(true, Relaxed);
+    }
+
+    /// Holds the bytes back until `capacity` are together or the handler waits for its peer.
+    pub(crate) fn write_later(&self, bytes: &[u8], capacity: usize) -> io::Result<()> {
+        self.note_reply();
+        let mut outgoing = self.connection.outgoing.lock();
+        if outgoing.buffer.len() + bytes.len() > capacity {
+            self.send_pending(&mut outgoing)?;
+        }
+        if bytes.len() >= capacity {
+            return self.send_all(&mut outgoing, bytes);
+        }
+        if outgoing.buffer.capacity() == 0 {
+            outgoing.buffer = buffers::take(capacity);
+            outgoing.buffer.clear();
+        }
+        outgoing.buffer.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Sends what was held back.
+    pub(crate) fn flush_outgoing(&self) -> io::Result<()> {
+        self.send_pending(&mut self.connection.outgoing.lock())
+    }
+
+    /// Sends what was held back, unless sending has failed already.
+    pub(crate) fn flush_at_end(&self) -> io::Result<()> {
+        let mut outgoing = self.connection.outgoing.lock();
+        if outgoing.failed { Ok(()) } else { self.send_pending(&mut outgoing) }
+    }
+
+    /// Python's `shutdown_request`.
+    pub(crate) fn send_end_of_file(&self) {
+        // It fails on a connection that the peer has reset, which is an end as well.
+        let _ = self.connection.socket.shutdown(Shutdown::Write);
+    }
+
+    fn send_pending(&self, outgoing: &mut Outgoing) -> io::Result<()> {
+        if outgoing.buffer.is_empty() {
+            return Ok(());
+        }
+        let mut pending = std::mem::take(&mut outgoing.buffer);
+        let sent = self.send_all(outgoing, &pending);
+        pending.clear();
+        outgoing.buffer = pending;
+        sent
+    }
+
+    fn send_all(&self, outgoing: &mut Outgoing, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.send(bytes) {
+                Ok(sent) => bytes = &bytes[sent..],
+                Err(error) => {
+                    outgoing.failed = true;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        let sent = self.wait_for_peer(Waiting::ToSend, |socket| send(socket, bytes))?;
+        self.connection.record.count_out(sent);
+        Ok(sent)
+    }
+
+    /// Receives, after sending what was held back: a peer that waits for its answer would send nothing.
+    pub(crate) fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.flush_outgoing()?;
+        let waiting = match self.connection.between_requests.load(Relaxed) {
+            true => Waiting::BetweenRequests,
+            false => Waiting::InRequest,
+        };
+        let received = self.wait_for_peer(waiting, |mut socket| socket.read(buffer))?;
+        self.connection.record.count_in(received);
+        Ok(received)
+    }
+
+    /// The one place where a handler waits for its peer.
+    fn wait_for_peer(&self, waiting: Waiting, mut call: impl FnMut(&Socket) -> io::Result<usize>) -> io::Result<usize> {
+        let Connection { record, socket, .. } = &*self.connection;
+        let closing = record.begin_wait(waiting);
+        if closing == Some(Closing::Draining) && waiting == Waiting::BetweenRequests && !sys::is_readable(socket)? {
+            record.end_wait(waiting);
+            return Ok(0);
+        }
+        let result = loop {
+            match call(socket) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                result => break result,
+            }
+        };
+        let shut = record.end_wait(waiting);
+        match (result, shut) {
+            (Ok(received), shut) if received > 0 || shut.is_none() => Ok(received),
+            // Between requests the end is clean; in the middle of one the handler must not take it for the peer's.
+            (_, Some(_)) if waiting == Waiting::BetweenRequests => Ok(0),
+            (_, Some(closing)) => Err(closing.into_error()),
+            (Err(error), None) if error.kind() == io::ErrorKind::WouldBlock => {
+                Err(io::Error::new(io::ErrorKind::TimedOut, waiting.timed_out()))
+            }
+            (result, None) => result,
+        }
+    }
+}
+
+/// send(2) without SIGPIPE. Where the flag is unknown, socket2 has set `SO_NOSIGPIPE`.
+fn send(socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
+    #[cfg(target_vendor = "apple")]
+    const FLAGS: i32 = 0;
+    #[cfg(not(target_vendor = "apple"))]
+    const FLAGS: i32 = libc::MSG_NOSIGNAL;
+    socket.send_with_flags(bytes, FLAGS)
+}
+
+fn positive(timeout: Option<Duration>) -> io::Result<Option<Duration>> {
+    match timeout {
+        Some(Duration::ZERO) => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "a timeout of zero could never be met; `None` waits for ever",
+        )),
+        timeout => Ok(timeout),
+    }
+}
+
+impl Tracked for Connection {
+    fn record(&self) -> &Record {
+        &self.record
+    }
+
+    fn shut(&self, how: Shutdown) {
+        // It fails when the connection is gone already, which is what is wanted.
+        let _ = self.socket.shutdown(how);
+    }
+
+    fn has_input(&self) -> bool {
+        sys::is_readable(&self.socket).unwrap_or(true)
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        buffers::put(std::mem::take(&mut self.outgoing.get_mut().buffer));
+        buffers::put(self.incoming.get_mut().take().unwrap_or_default().buffer);
+    }
+}
+
+impl Incoming {
+    pub(crate) fn unread(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    pub(crate) fn consume(&mut self, amount: usize) {
+        self.start = (self.start + amount).min(self.end);
+    }
+
+    /// Receives anew, once everything is consumed.
+    pub(crate) fn fill(&mut self, stream: &Stream, size: usize) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            self.buffer = buffers::take(size);
+        }
+        (self.start, self.end) = (0, 0);
+        self.end = stream.receive(&mut self.buffer)?;
+        Ok(())
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&*self).read(buffer)
+    }
+}
+
+impl Read for &Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let received = self.receive(buffer)?;
+        if received > 0 {
+            self.note_request();
+        }
+        Ok(received)
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        (&*self).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        (&*self).flush()
+    }
+}
+
+impl Write for &Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.note_reply();
+        let mut outgoing = self.connection.outgoing.lock();
+        self.send_pending(&mut outgoing)?;
+        self.send(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.flush_outgoing()
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.connection.socket.as_fd()
+    }
+}
+
+impl AsRawFd for Stream {
+    fn as_raw_fd(&self) -> RawFd {
+        self.connection.socket.as_raw_fd()
+    }
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stream").field("id", &self.id()).field("peer_address", self.peer_address()).finish()
+    }
+}

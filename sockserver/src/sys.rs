@@ -1,0 +1,249 @@
+//! Every `unsafe` block and every system call that neither `std` nor `socket2` wraps.
+
+#![allow(unsafe_code)]
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    time::Duration,
+};
+
+use socket2::{SockAddr, Socket};
+
+/// One descriptor that [`poll`] watches for input.
+#[repr(transparent)]
+pub(crate) struct Watched<'fd> {
+    inner: libc::pollfd,
+    /// The descriptor stays open for as long as it is watched.
+    lifetime: std::marker::PhantomData<BorrowedFd<'fd>>,
+}
+
+impl<'fd> Watched<'fd> {
+    pub(crate) fn new(fd: BorrowedFd<'fd>) -> Watched<'fd> {
+        let inner = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        Watched { inner, lifetime: std::marker::PhantomData }
+    }
+
+    /// There is input, an error or a hang-up: whatever ends the waiting.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.inner.revents != 0
+    }
+}
+
+/// poll(2): waits until one of the descriptors is ready. `false`: the time was over, or a signal came.
+pub(crate) fn poll(watched: &mut [Watched<'_>], timeout: Option<Duration>) -> io::Result<bool> {
+    // Rounded up: a wait that ends early would be a busy loop until its deadline.
+    let timeout = timeout.map_or(-1, |timeout| timeout.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(i32::MAX));
+    // SAFETY: `Watched` is a transparent `pollfd`, the slice is valid for its length and uniquely borrowed, and its
+    // descriptors are open, as each `Watched` borrows its own.
+    let ready = unsafe { libc::poll(watched.as_mut_ptr().cast(), watched.len() as libc::nfds_t, timeout) };
+    match ready {
+        -1 => match io::Error::last_os_error() {
+            error if error.kind() == io::ErrorKind::Interrupted => Ok(false),
+            error => Err(error),
+        },
+        ready => Ok(ready > 0),
+    }
+}
+
+/// poll(2) without waiting: a read would return at once.
+pub(crate) fn is_readable(fd: &impl AsFd) -> io::Result<bool> {
+    poll(&mut [Watched::new(fd.as_fd())], Some(Duration::ZERO))
+}
+
+/// Who is at the other end of a Unix socket: user, group and, where the system tells it, process.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<(u32, u32, Option<i32>)> {
+    let mut credentials = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: SO_PEERCRED (unix(7)) writes at most `length` bytes of a `ucred`, which is what the pointer points at.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut credentials).cast(),
+            &raw mut length,
+        )
+    };
+    match result {
+        0 => Ok((credentials.uid, credentials.gid, Some(credentials.pid))),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Who is at the other end of a Unix socket: user and group, as getpeereid(3) tells no process.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<(u32, u32, Option<i32>)> {
+    let (mut uid, mut gid) = (0, 0);
+    // SAFETY: the descriptor is open, and both pointers point at what getpeereid(3) writes.
+    match unsafe { libc::getpeereid(socket.as_raw_fd(), &raw mut uid, &raw mut gid) } {
+        0 => Ok((uid, gid, None)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The address of this machine that a packet was sent to, and the interface it came in by.
+pub(crate) struct Destination {
+    pub(crate) ip: IpAddr,
+    interface: u32,
+}
+
+/// What [`receive_packet`] has received.
+pub(crate) struct Received {
+    pub(crate) length: usize,
+    pub(crate) truncated: bool,
+    pub(crate) from: SockAddr,
+    pub(crate) destination: Option<Destination>,
+}
+
+/// Room for one control message that is a `pktinfo` of either family, aligned as cmsg(3) wants it.
+#[repr(C, align(8))]
+struct Control([u8; 64]);
+
+/// setsockopt(2): asks for the destination of each packet, as ip(7) and ipv6(7) say. Where the system cannot tell that
+/// of IPv4 packets, it picks the address that replies leave from.
+pub(crate) fn receive_destinations(socket: &Socket, is_ipv6: bool) -> io::Result<()> {
+    let (level, name) = match is_ipv6 {
+        true => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
+        #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+        false => (libc::IPPROTO_IP, libc::IP_PKTINFO),
+        #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+        false => return Ok(()),
+    };
+    let on: libc::c_int = 1;
+    // SAFETY: the option value is an `int`, and that is what the pointer and the length describe.
+    let result = unsafe {
+        let length = size_of::<libc::c_int>() as libc::socklen_t;
+        libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const on).cast(), length)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// recvmsg(2) without waiting.
+pub(crate) fn receive_packet(socket: &Socket, buffer: &mut [u8]) -> io::Result<Received> {
+    let mut control = Control([0; 64]);
+    let mut slice = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: `msghdr` is plain data, of which all zeros is a valid value.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut slice;
+    message.msg_iovlen = 1;
+    message.msg_control = control.0.as_mut_ptr().cast();
+    message.msg_controllen = control.0.len() as _;
+    // SAFETY: `try_init` passes room for any address and its length; the message points at that, at the buffer and at
+    // the control bytes, all of which outlive the call and are not aliased; the kernel writes no further than the
+    // lengths say and sets the length of the address.
+    let (length, from) = unsafe {
+        SockAddr::try_init(|storage, address_length| {
+            message.msg_name = storage.cast();
+            message.msg_namelen = *address_length;
+            let received = libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT);
+            *address_length = message.msg_namelen;
+            match received {
+                -1 => Err(io::Error::last_os_error()),
+                length => Ok(length as usize),
+            }
+        })?
+    };
+    let truncated = message.msg_flags & libc::MSG_TRUNC != 0;
+    Ok(Received { length, truncated, from, destination: destination_of(&message) })
+}
+
+fn destination_of(message: &libc::msghdr) -> Option<Destination> {
+    // SAFETY: recvmsg(2) has filled in the control bytes, which `message` still points at, with as many whole messages
+    // as its length says; cmsg(3) has the macros that find them. The data of each is read unaligned, as its type.
+    unsafe {
+        let mut control = libc::CMSG_FIRSTHDR(message);
+        while let Some(header) = control.as_ref() {
+            match (header.cmsg_level, header.cmsg_type) {
+                #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+                (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                    // `ipi_spec_dst`, not `ipi_addr`: of a broadcast packet that is the address that can answer it.
+                    let info = libc::CMSG_DATA(control).cast::<libc::in_pktinfo>().read_unaligned();
+                    let ip = IpAddr::V4(Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes()));
+                    return Some(Destination { ip, interface: 0 });
+                }
+                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                    let info = libc::CMSG_DATA(control).cast::<libc::in6_pktinfo>().read_unaligned();
+                    let ip = Ipv6Addr::from(info.ipi6_addr.s6_addr);
+                    // Only a link-local address needs its interface to be unambiguous.
+                    let interface = if ip.is_unicast_link_local() { info.ipi6_ifindex as u32 } else { 0 };
+                    return Some(Destination { ip: IpAddr::V6(ip), interface });
+                }
+                _ => control = libc::CMSG_NXTHDR(message, control),
+            }
+        }
+    }
+    None
+}
+
+/// sendmsg(2), from the address that a packet was sent to if that is given.
+pub(crate) fn send_packet(
+    socket: &Socket,
+    bytes: &[u8],
+    to: &SockAddr,
+    from: Option<&Destination>,
+) -> io::Result<usize> {
+    let mut control = Control([0; 64]);
+    let mut slice = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    // SAFETY: `msghdr` is plain data, of which all zeros is a valid value.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_name = to.as_ptr().cast_mut().cast();
+    message.msg_namelen = to.len();
+    message.msg_iov = &raw mut slice;
+    message.msg_iovlen = 1;
+    match from {
+        // A broadcast or multicast address is no source address: the system picks one.
+        Some(from) if is_source(from.ip) => write_destination(&mut message, &mut control, from),
+        _ => {}
+    }
+    #[cfg(target_vendor = "apple")]
+    const FLAGS: libc::c_int = 0;
+    #[cfg(not(target_vendor = "apple"))]
+    const FLAGS: libc::c_int = libc::MSG_NOSIGNAL;
+    // SAFETY: the message points at the address, the bytes and the control bytes, all alive; sendmsg(2) only reads.
+    match unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, FLAGS) } {
+        -1 => Err(io::Error::last_os_error()),
+        sent => Ok(sent as usize),
+    }
+}
+
+fn is_source(ip: IpAddr) -> bool {
+    !ip.is_multicast() && ip != IpAddr::V4(Ipv4Addr::BROADCAST)
+}
+
+/// Puts the source address of a packet that is to be sent into its control bytes.
+fn write_destination(message: &mut libc::msghdr, control: &mut Control, from: &Destination) {
+    message.msg_control = control.0.as_mut_ptr().cast();
+    // SAFETY: `control` is aligned for a `cmsghdr` and larger than the space for either `pktinfo`, so that the first
+    // header and its data lie inside it; all fields are plain data and written whole.
+    unsafe {
+        let mut write = |level, kind, data: &[u8]| {
+            message.msg_controllen = libc::CMSG_SPACE(data.len() as u32) as _;
+            let header = libc::CMSG_FIRSTHDR(message);
+            (*header).cmsg_level = level;
+            (*header).cmsg_type = kind;
+            (*header).cmsg_len = libc::CMSG_LEN(data.len() as u32) as _;
+            std::ptr::copy_nonoverlapping(data.as_ptr(), libc::CMSG_DATA(header), data.len());
+        };
+        match from.ip {
+            #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+            IpAddr::V4(ip) => {
+                // `struct in_pktinfo`: the interface, the source address, and one that is ignored here.
+                let mut data = [0; size_of::<libc::in_pktinfo>()];
+                data[4..8].copy_from_slice(&ip.octets());
+                write(libc::IPPROTO_IP, libc::IP_PKTINFO, &data);
+            }
+            #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+            IpAddr::V4(_) => message.msg_controllen = 0,
+            IpAddr::V6(ip) => {
+                // `struct in6_pktinfo`: the source address and the interface.
+                let mut data = [0; size_of::<libc::in6_pktinfo>()];
+                data[..16].copy_from_slice(&ip.octets());
+                data[16..20].copy_from_slice(&from.interface.to_ne_bytes());
+                write(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &data);
+            }
+        }
+    }
+}

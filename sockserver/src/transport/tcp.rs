@@ -1,0 +1,81 @@
+//! TCP over IPv4 and IPv6.
+
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use socket2::{Socket, TcpKeepalive, Type};
+
+use super::{BindTo, InetTransport, StreamTransport, Transport};
+use crate::{address::Address, options::Options, stream::Stream};
+
+/// `"tcp"`: Python's `TCPServer`. Connections inherit the options of the listening socket.
+#[derive(Clone, Copy, Debug)]
+pub struct Tcp;
+
+/// A listening TCP socket.
+#[derive(Debug)]
+pub struct TcpListener {
+    socket: Socket,
+}
+
+impl Transport for Tcp {
+    type Listener = TcpListener;
+    type Request = Stream;
+
+    fn adopt(socket: OwnedFd, options: &Options) -> io::Result<TcpListener> {
+        let socket = Socket::from(socket);
+        super::check_adopted(&socket, Type::STREAM, false)?;
+        Tcp::listen(socket, options)
+    }
+
+    fn server_address(listener: &TcpListener) -> io::Result<Address> {
+        Address::from_system(&listener.socket.local_addr()?)
+    }
+
+    fn get_request(listener: &TcpListener) -> io::Result<Stream> {
+        accept(&listener.socket)
+    }
+}
+
+impl StreamTransport for Tcp {}
+impl InetTransport for Tcp {}
+
+impl Tcp {
+    fn bind(address: SocketAddr, options: &Options) -> io::Result<TcpListener> {
+        Tcp::listen(super::bind_inet(address, Type::STREAM, options)?, options)
+    }
+
+    fn listen(socket: Socket, options: &Options) -> io::Result<TcpListener> {
+        socket.set_tcp_nodelay(options.socket.nodelay)?;
+        if let Some(time) = options.socket.keepalive {
+            socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(time))?;
+        }
+        listen(&socket, options)?;
+        Ok(TcpListener { socket })
+    }
+}
+
+impl AsFd for TcpListener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// listen(2), and from here on accepting does not wait. On a socket that listens already it changes the queue's length.
+pub(super) fn listen(socket: &Socket, options: &Options) -> io::Result<()> {
+    socket.listen(options.socket.request_queue_size.try_into().unwrap_or(i32::MAX))?;
+    socket.set_nonblocking(true)
+}
+
+/// One system call on Linux, where a connection does not inherit that its listener does not wait.
+pub(super) fn accept(socket: &Socket) -> io::Result<Stream> {
+    let (connection, address) = socket.accept()?;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    connection.set_nonblocking(false)?;
+    Ok(Stream::new(connection, Address::from_system(&address)?))
+}
+
+super::inet_addresses!(Tcp);

@@ -1,0 +1,187 @@
+//! Unix stream sockets, and the files of Unix sockets.
+
+use std::{
+    fs::{self, File, Permissions},
+    io,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
+    },
+    path::{Path, PathBuf},
+    process,
+};
+
+use socket2::{Domain, Socket, Type};
+
+use super::{BindTo, StreamTransport, Transport, UnixTransport, tcp};
+use crate::{
+    address::{Address, UnixAddress},
+    options::{Options, SocketOptions},
+    stream::Stream,
+};
+
+/// `"unix"`: Python's `UnixStreamServer`.
+///
+/// The socket file is removed when the port closes, if it is still the one that was bound. When binding, a file that
+/// nobody answers at is replaced; one that somebody answers at is [`io::ErrorKind::AddrInUse`], and anything that is no
+/// socket is left alone.
+#[derive(Clone, Copy, Debug)]
+pub struct Unix;
+
+/// A listening Unix stream socket.
+#[derive(Debug)]
+pub struct UnixListener {
+    socket: Socket,
+    /// Dropped after the socket is closed would be late: a client could connect to nobody.
+    _file: Option<SocketFile>,
+}
+
+impl Transport for Unix {
+    type Listener = UnixListener;
+    type Request = Stream;
+
+    fn adopt(socket: OwnedFd, options: &Options) -> io::Result<UnixListener> {
+        let socket = Socket::from(socket);
+        super::check_adopted(&socket, Type::STREAM, true)?;
+        tcp::listen(&socket, options)?;
+        // Its file is whoever bound it's to remove.
+        Ok(UnixListener { socket, _file: None })
+    }
+
+    fn server_address(listener: &UnixListener) -> io::Result<Address> {
+        Address::from_system(&listener.socket.local_addr()?)
+    }
+
+    fn get_request(listener: &UnixListener) -> io::Result<Stream> {
+        tcp::accept(&listener.socket)
+    }
+}
+
+impl StreamTransport for Unix {}
+impl UnixTransport for Unix {}
+
+impl Unix {
+    fn bind(address: &Address, options: &Options) -> io::Result<UnixListener> {
+        let (socket, file) = bind_unix(address, Type::STREAM, &options.socket)?;
+        tcp::listen(&socket, options)?;
+        Ok(UnixListener { socket, _file: file })
+    }
+}
+
+impl AsFd for UnixListener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// The paths that a Unix socket can be bound to.
+macro_rules! unix_addresses {
+    ($transport:ty: $($path:ty),*) => { $(
+        impl BindTo<$transport> for $path {
+            fn server_bind(self, options: &Options) -> io::Result<<$transport as Transport>::Listener> {
+                BindTo::<$transport>::server_bind(&Address::unix(self), options)
+            }
+        }
+    )* };
+    ($transport:ty) => {
+        super::unix::unix_addresses!($transport:
+            &str, String, &String, &std::path::Path, std::path::PathBuf, &std::path::PathBuf,
+            &std::ffi::OsStr, std::ffi::OsString
+        );
+
+        impl BindTo<$transport> for Address {
+            fn server_bind(self, options: &Options) -> io::Result<<$transport as Transport>::Listener> {
+                BindTo::<$transport>::server_bind(&self, options)
+            }
+        }
+
+        impl BindTo<$transport> for &Address {
+            fn server_bind(self, options: &Options) -> io::Result<<$transport as Transport>::Listener> {
+                <$transport>::bind(self, options).map_err(|error| super::cannot_bind(self, error))
+            }
+        }
+    };
+}
+pub(super) use unix_addresses;
+
+unix_addresses!(Unix);
+
+/// The file of a bound socket, which is removed when this is dropped.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    /// Device and inode: another file of this name is not ours.
+    identity: (u64, u64),
+    /// A forked child drops its copy of the server, whose file is not the child's to remove.
+    process: u32,
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if process::id() == self.process
+            && fs::symlink_metadata(&self.path).is_ok_and(|file| (file.dev(), file.ino()) == self.identity)
+        {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Makes a Unix socket and binds it.
+pub(super) fn bind_unix(
+    address: &Address,
+    kind: Type,
+    options: &SocketOptions,
+) -> io::Result<(Socket, Option<SocketFile>)> {
+    if !matches!(address, Address::Unix(UnixAddress::Path(_) | UnixAddress::Abstract(_))) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "a Unix socket is bound to the path of a file that is not there yet, like /run/app.sock",
+        ));
+    }
+    let name = address.to_system()?;
+    let socket = Socket::new(Domain::UNIX, kind, None)?;
+    let Some(path) = address.path() else {
+        socket.bind(&name)?;
+        return Ok((socket, None));
+    };
+    if options.unlink {
+        remove_stale(path, &name, kind)?;
+    }
+    if let Some(mode) = options.mode {
+        // The file gets the mode of its socket, so that it is never more open than that. Systems that cannot do this
+        // refuse it, and a stream server listens only when the file has its mode.
+        let _ = File::from(OwnedFd::from(socket.try_clone()?)).set_permissions(Permissions::from_mode(mode));
+    }
+    socket.bind(&name)?;
+    let file = fs::symlink_metadata(path)?;
+    let file =
+        SocketFile { path: std::path::absolute(path)?, identity: (file.dev(), file.ino()), process: process::id() };
+    if let Some(mode) = options.mode {
+        // Adds what the umask took away.
+        fs::set_permissions(path, Permissions::from_mode(mode))?;
+    }
+    Ok((socket, options.unlink.then_some(file)))
+}
+
+/// Removes a socket file that nobody answers at.
+fn remove_stale(path: &Path, name: &socket2::SockAddr, kind: Type) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+        Ok(file) if !file.file_type().is_socket() => {
+            return Err(io::Error::new(
+                io::ErrorKind::AddrInUse,
+                "there is a file that is no socket, which is not replaced",
+            ));
+        }
+        Ok(_) => {}
+    }
+    let probe = Socket::new(Domain::UNIX, kind, None)?;
+    // Somebody whose queue is full is somebody.
+    probe.set_nonblocking(true)?;
+    match probe.connect(name) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
+        _ => Err(io::Error::new(io::ErrorKind::AddrInUse, "another server answers there")),
+    }
+}

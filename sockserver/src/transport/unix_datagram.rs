@@ -1,0 +1,64 @@
+//! Unix datagram sockets.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use socket2::{Socket, Type};
+
+use super::{
+    BindTo, DatagramListener, DatagramTransport, Transport,
+    unix::{SocketFile, bind_unix, unix_addresses},
+};
+use crate::{address::Address, datagram::Datagram, options::Options};
+
+/// `"unix_datagram"`: Python's `UnixDatagramServer`. Its socket file is treated as that of [`Unix`](super::Unix).
+#[derive(Clone, Copy, Debug)]
+pub struct UnixDatagram;
+
+/// The receiving side of a Unix datagram socket.
+pub struct UnixDatagramListener {
+    packets: DatagramListener,
+    _file: Option<SocketFile>,
+}
+
+impl Transport for UnixDatagram {
+    type Listener = UnixDatagramListener;
+    type Request = Datagram;
+
+    fn adopt(socket: OwnedFd, options: &Options) -> io::Result<UnixDatagramListener> {
+        let socket = Socket::from(socket);
+        super::check_adopted(&socket, Type::DGRAM, true)?;
+        Ok(UnixDatagramListener {
+            packets: DatagramListener::new(socket, options.socket.max_packet_size)?,
+            _file: None,
+        })
+    }
+
+    fn server_address(listener: &UnixDatagramListener) -> io::Result<Address> {
+        Ok(listener.packets.server_address().clone())
+    }
+
+    fn get_request(listener: &UnixDatagramListener) -> io::Result<Datagram> {
+        listener.packets.receive()
+    }
+}
+
+impl DatagramTransport for UnixDatagram {}
+
+impl UnixDatagram {
+    fn bind(address: &Address, options: &Options) -> io::Result<UnixDatagramListener> {
+        let (socket, file) = bind_unix(address, Type::DGRAM, &options.socket)?;
+        let packets = DatagramListener::new(socket, options.socket.max_packet_size)?;
+        Ok(UnixDatagramListener { packets, _file: file })
+    }
+}
+
+impl AsFd for UnixDatagramListener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.packets.as_fd()
+    }
+}
+
+unix_addresses!(UnixDatagram);
