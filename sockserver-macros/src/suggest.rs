@@ -1,0 +1,74 @@
+//! "Did you mean", and the list of what is allowed.
+
+/// The candidate that `word` most likely stands for, if one is like it.
+pub(crate) fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let word = word.to_lowercase();
+    let likeness = |candidate: &str| {
+        let candidate = candidate.to_lowercase();
+        let distance = distance(&word, &candidate);
+        let is_shortened = word.len() >= 3 && (candidate.starts_with(&word) || word.starts_with(&candidate));
+        (is_shortened || distance <= word.len().max(candidate.len()) / 3).then_some(distance)
+    };
+    let alike = candidates.into_iter().filter_map(|candidate| Some((likeness(candidate)?, candidate)));
+    alike.min_by_key(|(distance, _)| *distance).map(|(_, candidate)| candidate)
+}
+
+/// The number of letters to insert, remove, replace or swap with their neighbour (the optimal string alignment).
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows = vec![(0..=b.len()).collect::<Vec<usize>>()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut best = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                best = best.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(best);
+        }
+        rows.push(row);
+    }
+    rows[a.len()][b.len()]
+}
+
+/// "`a`, `b` or `c`", where `last` is the "or".
+pub(crate) fn listed(words: impl IntoIterator<Item = String>, last: &str) -> String {
+    let mut words: Vec<String> = words.into_iter().map(|word| format!("`{word}`")).collect();
+    match words.pop() {
+        Some(end) if !words.is_empty() => format!("{} {last} {end}", words.join(", ")),
+        end => end.unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_of_the_fingers_is_recognised() {
+        let words = ["tcp", "udp", "unix", "unix_datagram"];
+        for (typed, meant) in
+            [("tpc", "tcp"), ("TCP", "tcp"), ("tcp4", "tcp"), ("unx", "unix"), ("unix-datagram", "unix_datagram")]
+        {
+            assert_eq!(closest(typed, words), Some(meant), "{typed}");
+        }
+        assert_eq!(closest("fork", ["threading", "forking"]), Some("forking"));
+        assert_eq!(closest("threads", ["threading", "forking"]), Some("threading"));
+    }
+
+    #[test]
+    fn a_word_like_none_gets_no_suggestion() {
+        for typed in ["", "x", "sctp2", "datagram_socket", "udt_"] {
+            assert_eq!(closest(typed, ["tcp", "unix"]), None, "{typed}");
+        }
+    }
+
+    #[test]
+    fn lists_read_as_prose() {
+        let list = |words: &[&str]| listed(words.iter().map(ToString::to_string), "or");
+        assert_eq!(list(&["a"]), "`a`");
+        assert_eq!(list(&["a", "b"]), "`a` or `b`");
+        assert_eq!(list(&["a", "b", "c"]), "`a`, `b` or `c`");
+    }
+}

@@ -1,0 +1,198 @@
+//! The values that keys take.
+
+use crate::suggest::{closest, listed};
+use std::time::Duration;
+use syn::{Lit, LitBool, LitInt, Path, TypePath, parse::ParseStream};
+
+/// The kind of value that a key takes.
+pub(crate) enum Takes {
+    /// One of some words.
+    Choice(&'static Choices),
+    /// The path of a type, a function or a crate; with an example of one.
+    Path(&'static str),
+    Flag,
+    Count,
+    /// A number of bytes.
+    Size,
+    Duration,
+    /// The permissions of a file.
+    Mode,
+}
+
+pub(crate) struct Choices {
+    /// What is chosen, in the words of an error.
+    pub(crate) what: &'static str,
+    /// The module or enum of the runtime crate that has what the words stand for.
+    pub(crate) home: &'static str,
+    pub(crate) choices: &'static [Choice],
+    /// Whether the path of a user's own type may stand in place of a word.
+    pub(crate) own: bool,
+}
+
+pub(crate) struct Choice {
+    pub(crate) word: &'static str,
+    /// The name in [`Choices::home`]; none while it is only planned.
+    pub(crate) name: Option<&'static str>,
+}
+
+pub(crate) enum Value {
+    Choice(&'static Choices, &'static Choice),
+    Path(TypePath),
+    Flag(LitBool),
+    Number(u64),
+    Duration(Duration),
+    Mode(LitInt),
+}
+
+impl Takes {
+    pub(crate) fn parse(&self, input: ParseStream<'_>) -> syn::Result<Value> {
+        let wrong = |hint: String| format!("expected {}{hint}", self.expected());
+        if let Takes::Path(_) | Takes::Choice(Choices { own: true, .. }) = self
+            && !input.peek(Lit)
+        {
+            let path: TypePath = input.parse()?;
+            return match self.unquoted(&path.path) {
+                Some(word) => Err(syn::Error::new_spanned(path, wrong(did_you_mean(&quoted(word))))),
+                None => Ok(Value::Path(path)),
+            };
+        }
+        let Ok(literal) = input.parse::<Lit>() else {
+            return Err(input.error(wrong(String::new())));
+        };
+        self.read(&literal).map_err(|hint| syn::Error::new_spanned(&literal, wrong(hint)))
+    }
+
+    /// A value in the attribute, to show how it is written.
+    pub(crate) fn example(&self) -> String {
+        match self {
+            Takes::Choice(choices) => quoted(choices.choices[0].word),
+            Takes::Path(example) => example.to_string(),
+            Takes::Flag => "true".to_string(),
+            Takes::Count => "100".to_string(),
+            Takes::Size => "\"64KiB\"".to_string(),
+            Takes::Duration => "\"30s\"".to_string(),
+            Takes::Mode => "0o660".to_string(),
+        }
+    }
+
+    fn expected(&self) -> String {
+        match self {
+            Takes::Choice(choices) => choices.expected(),
+            Takes::Path(example) => format!("a path without quotes, like `{example}`"),
+            Takes::Flag => "`true` or `false`".to_string(),
+            Takes::Count => format!("an integer of at most {}, like `100`", u32::MAX),
+            Takes::Size => {
+                "a size: an integer of bytes, like `8192`, or one with a unit in quotes, like `\"64KiB\"`, \
+                 `\"1MiB\"` or `\"1GiB\"`"
+            }
+            .to_string(),
+            Takes::Duration => {
+                { "a duration: an integer with a unit in quotes, like `\"250ms\"`, `\"30s\"`, `\"5m\"` or `\"1h\"`" }
+                    .to_string()
+            }
+            Takes::Mode => "the permissions of a file in octal, like `0o660`, of at most `0o777`".to_string(),
+        }
+    }
+
+    /// The word for which the quotes were forgotten.
+    fn unquoted(&self, path: &Path) -> Option<&'static str> {
+        let Takes::Choice(choices) = self else { return None };
+        choices.choices.iter().map(|choice| choice.word).find(|word| path.is_ident(word))
+    }
+
+    /// The error is a hint to append.
+    fn read(&self, literal: &Lit) -> Result<Value, String> {
+        match (self, literal) {
+            (Takes::Choice(choices), Lit::Str(text)) => choices.read(&text.value()),
+            (Takes::Flag, Lit::Bool(flag)) => Ok(Value::Flag(flag.clone())),
+            (Takes::Flag, Lit::Str(text)) => {
+                Err(closest(&text.value(), ["true", "false"]).map(did_you_mean).unwrap_or_default())
+            }
+            (Takes::Count, Lit::Int(number)) if number.suffix().is_empty() => {
+                number.base10_parse::<u32>().map(|number| Value::Number(number.into())).map_err(|_| String::new())
+            }
+            (Takes::Count | Takes::Size, Lit::Str(text)) if let Ok(number) = text.value().parse::<u64>() => {
+                Err(did_you_mean(&number.to_string()))
+            }
+            (Takes::Size, Lit::Int(number)) if number.suffix().is_empty() => {
+                number.base10_parse().map(Value::Number).map_err(|_| String::new())
+            }
+            (Takes::Size, _) => measure(literal, SIZES).map(Value::Number),
+            (Takes::Duration, _) => measure(literal, TIMES).map(Duration::from_millis).map(Value::Duration),
+            (Takes::Mode, Lit::Int(number)) => mode(number),
+            _ => Err(String::new()),
+        }
+    }
+}
+
+impl Choices {
+    pub(crate) fn expected(&self) -> String {
+        let words = listed(self.available().map(quoted), "or");
+        let own = if self.own { ", or the path of a type of your own" } else { "" };
+        format!("{}: {words}{own}", self.what)
+    }
+
+    fn read(&'static self, word: &str) -> Result<Value, String> {
+        match self.choices.iter().find(|choice| choice.word == word) {
+            Some(Choice { name: None, .. }) => Err(format!("; `{}` is planned, but not there yet", quoted(word))),
+            Some(choice) => Ok(Value::Choice(self, choice)),
+            None => Err(closest(word, self.available()).map(|word| did_you_mean(&quoted(word))).unwrap_or_default()),
+        }
+    }
+
+    fn available(&self) -> impl Iterator<Item = &'static str> {
+        self.choices.iter().filter(|choice| choice.name.is_some()).map(|choice| choice.word)
+    }
+}
+
+impl Value {
+    pub(crate) fn is_zero(&self) -> bool {
+        matches!(self, Value::Number(0) | Value::Duration(Duration::ZERO))
+    }
+}
+
+/// The units of a quantity with how many of the smallest each is.
+type Units = [(&'static str, u64)];
+
+const SIZES: &Units = &[("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+const TIMES: &Units = &[("s", 1000), ("ms", 1), ("m", 60_000), ("h", 3_600_000)];
+
+/// Reads a number and its unit. The error is a hint to append.
+fn measure(literal: &Lit, units: &Units) -> Result<u64, String> {
+    let text = match literal {
+        Lit::Str(text) => text.value(),
+        Lit::Int(number) => number.to_string(),
+        _ => return Err(String::new()),
+    };
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let Ok(number) = number.parse::<u64>() else { return Err(String::new()) };
+    let mut names = units.iter().map(|(name, _)| *name);
+    match units.iter().find(|(name, _)| *name == unit) {
+        Some((_, factor)) if matches!(literal, Lit::Str(_)) => {
+            number.checked_mul(*factor).ok_or_else(|| "; this is too much".to_string())
+        }
+        _ => {
+            let unit = if unit.is_empty() { names.next() } else { closest(unit.trim(), names) };
+            Err(unit.map(|unit| did_you_mean(&quoted(&format!("{number}{unit}")))).unwrap_or_default())
+        }
+    }
+}
+
+/// Only octal says what it means: the decimal `660` would be `0o1224`. The error is a hint to append.
+fn mode(number: &LitInt) -> Result<Value, String> {
+    let text = number.to_string();
+    let valid = |digits: &str| u32::from_str_radix(digits, 8).is_ok_and(|mode| mode <= 0o777);
+    match text.strip_prefix("0o") {
+        Some(_) if number.base10_parse::<u32>().is_ok_and(|mode| mode <= 0o777) => Ok(Value::Mode(number.clone())),
+        None if valid(&text) => Err(did_you_mean(&format!("0o{}", text.trim_start_matches('0')))),
+        _ => Err(String::new()),
+    }
+}
+
+fn quoted(word: &str) -> String {
+    format!("\"{word}\"")
+}
+
+fn did_you_mean(word: &str) -> String {
+    format!("; did you mean `{word}`?")
+}

@@ -1,0 +1,65 @@
+mod framework {
+    pub use sockserver;
+}
+use framework::sockserver::{HandlerResult, RequestHandler, request_handler};
+struct Silent;
+#[automatically_derived]
+impl<__S: framework::sockserver::Server> framework::sockserver::FromRequest<__S>
+for Silent {
+    fn from_request(
+        _: &mut framework::sockserver::Context<'_, __S>,
+    ) -> ::std::io::Result<Self> {
+        ::core::result::Result::Ok(Self {})
+    }
+}
+/// The server that answers every request with a new `Silent`.
+#[derive(
+    ::core::clone::Clone,
+    ::core::marker::Copy,
+    ::core::fmt::Debug,
+    ::core::default::Default,
+    framework::sockserver::Server
+)]
+#[server(
+    handler = Silent,
+    crate = framework::sockserver,
+    transport = "tcp",
+    concurrency = "sync"
+)]
+struct SilentServer;
+impl RequestHandler for Silent {
+    fn handle(&mut self) -> HandlerResult {
+        Ok(())
+    }
+}
+struct r#else;
+#[automatically_derived]
+impl<__S: framework::sockserver::Server> framework::sockserver::FromRequest<__S>
+for r#else {
+    fn from_request(
+        _: &mut framework::sockserver::Context<'_, __S>,
+    ) -> ::std::io::Result<Self> {
+        ::core::result::Result::Ok(Self {})
+    }
+}
+/// The server that answers every request with a new `r#else`.
+#[derive(
+    ::core::clone::Clone,
+    ::core::marker::Copy,
+    ::core::fmt::Debug,
+    ::core::default::Default,
+    framework::sockserver::Server
+)]
+#[server(
+    crate = framework::sockserver,
+    handler = r#else,
+    transport = "tcp",
+    concurrency = "sync"
+)]
+struct elseServer;
+impl RequestHandler for r#else {
+    fn handle(&mut self) -> HandlerResult {
+        Ok(())
+    }
+}
+fn main() {}

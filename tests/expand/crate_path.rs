@@ -1,0 +1,27 @@
+mod framework {
+    pub use sockserver;
+}
+
+use framework::sockserver::{HandlerResult, RequestHandler, request_handler};
+
+#[request_handler]
+#[server(crate = framework::sockserver, transport = "tcp", concurrency = "sync")]
+struct Silent;
+
+impl RequestHandler for Silent {
+    fn handle(&mut self) -> HandlerResult {
+        Ok(())
+    }
+}
+
+#[request_handler(crate = framework::sockserver)]
+#[server(transport = "tcp", concurrency = "sync")]
+struct r#else;
+
+impl RequestHandler for r#else {
+    fn handle(&mut self) -> HandlerResult {
+        Ok(())
+    }
+}
+
+fn main() {}

@@ -1,0 +1,64 @@
+use sockserver::{
+    Address, HandlerError, HandlerResult, RequestHandler, Server, ServerHandle, Stream,
+    request_handler,
+};
+struct Session;
+#[automatically_derived]
+impl<__S: ::sockserver::Server> ::sockserver::FromRequest<__S> for Session {
+    fn from_request(_: &mut ::sockserver::Context<'_, __S>) -> ::std::io::Result<Self> {
+        ::core::result::Result::Ok(Self {})
+    }
+}
+impl RequestHandler for Session {
+    fn handle(&mut self) -> HandlerResult {
+        Ok(())
+    }
+}
+#[derive()]
+struct Hooked;
+#[automatically_derived]
+impl ::sockserver::Server for Hooked {
+    type Transport = ::sockserver::transport::Tcp;
+    type Concurrency = ::sockserver::concurrency::Sync;
+    type Handler = Session;
+    const OPTIONS: ::sockserver::Options = ::sockserver::Options::new();
+    fn server_activate(&self, handle: &::sockserver::ServerHandle) {
+        Self::keep(self, handle)
+    }
+    fn verify_request(
+        &self,
+        request: &::sockserver::Request<Self>,
+        client_address: &::sockserver::Address,
+    ) -> ::core::primitive::bool {
+        Self::is_local(self, request, client_address)
+    }
+    fn handle_error(
+        &self,
+        error: &::sockserver::HandlerError,
+        client_address: &::sockserver::Address,
+    ) {
+        report(self, error, client_address)
+    }
+    fn handle_timeout(&self) {
+        <Hooked as Clock>::tick(self)
+    }
+    fn service_actions(&self) {
+        Clock::tick(self)
+    }
+    fn server_close(&self) {
+        Hooked::close(self)
+    }
+}
+impl Hooked {
+    fn keep(&self, _: &ServerHandle) {}
+    fn is_local(&self, _: &Stream, client_address: &Address) -> bool {
+        client_address.ip().is_some_and(|ip| ip.is_loopback())
+    }
+    fn close(&self) {}
+}
+fn report(_: &Hooked, _: &HandlerError, _: &Address) {}
+trait Clock {
+    fn tick(&self) {}
+}
+impl Clock for Hooked {}
+fn main() {}

@@ -1,0 +1,16 @@
+use sockserver::{HandlerResult, Reader, RequestHandler, Writer, request_handler};
+
+#[request_handler]
+#[server(transport = "tcp", concurrency = "threading")]
+pub struct Upper {
+    rfile: Reader,
+    wfile: Writer,
+}
+
+impl RequestHandler for Upper {
+    fn handle(&mut self) -> HandlerResult {
+        Ok(())
+    }
+}
+
+fn main() {}

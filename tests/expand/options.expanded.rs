@@ -1,0 +1,63 @@
+use sockserver::{HandlerResult, RequestHandler, Server, request_handler};
+struct Session;
+#[automatically_derived]
+impl<__S: ::sockserver::Server> ::sockserver::FromRequest<__S> for Session {
+    fn from_request(_: &mut ::sockserver::Context<'_, __S>) -> ::std::io::Result<Self> {
+        ::core::result::Result::Ok(Self {})
+    }
+}
+impl RequestHandler for Session {
+    fn handle(&mut self) -> HandlerResult {
+        Ok(())
+    }
+}
+#[derive(Clone)]
+struct Chat;
+#[automatically_derived]
+impl ::sockserver::Server for Chat {
+    type Transport = ::sockserver::transport::Tcp;
+    type Concurrency = ::sockserver::concurrency::Pool;
+    type Handler = Session;
+    const OPTIONS: ::sockserver::Options = {
+        let mut options = ::sockserver::Options::new();
+        options.workers = ::core::option::Option::Some(8);
+        options.stack_size = ::core::option::Option::Some(262144);
+        options.socket.request_queue_size = 128;
+        options.socket.nodelay = false;
+        options.socket.keepalive = ::core::option::Option::Some(
+            ::core::time::Duration::from_secs(3600),
+        );
+        options.limits.connections = ::core::option::Option::Some(1000);
+        options.limits.per_client = ::core::option::Option::Some(20);
+        options.limits.on_limit = ::sockserver::OnLimit::Reject;
+        options.timeouts.request = ::core::option::Option::Some(
+            ::core::time::Duration::from_secs(0),
+        );
+        options.timeouts.idle = ::core::option::Option::Some(
+            ::core::time::Duration::from_secs(300),
+        );
+        options.timeouts.lifetime = ::core::option::Option::Some(
+            ::core::time::Duration::from_secs(3600),
+        );
+        options.timeouts.shutdown = ::core::time::Duration::from_millis(1500);
+        options.timeouts.poll = ::core::option::Option::Some(
+            ::core::time::Duration::from_millis(250),
+        );
+        options
+    };
+}
+#[derive()]
+struct Local;
+#[automatically_derived]
+impl ::sockserver::Server for Local {
+    type Transport = ::sockserver::transport::Unix;
+    type Concurrency = sockserver::concurrency::Sync;
+    type Handler = Session;
+    const OPTIONS: ::sockserver::Options = {
+        let mut options = ::sockserver::Options::new();
+        options.socket.mode = ::core::option::Option::Some(0o660);
+        options.socket.unlink = false;
+        options
+    };
+}
+fn main() {}

@@ -1,0 +1,34 @@
+use sockserver::{HandlerResult, RequestHandler, Server, request_handler};
+
+#[request_handler]
+struct Session;
+
+impl RequestHandler for Session {
+    fn handle(&mut self) -> HandlerResult {
+        Ok(())
+    }
+}
+
+#[derive(Clone, Server)]
+#[server(
+    transport = "tcp",
+    concurrency = "pool",
+    handler = Session,
+    workers = 8,
+    stack_size = "256KiB",
+    socket(request_queue_size = 128, nodelay = false, keepalive = "1h"),
+    limits(connections = 1_000, per_client = 20, on_limit = "reject"),
+    timeouts(request = "0s", idle = "5m", lifetime = "1h", shutdown = "1500ms", poll = "250ms"),
+)]
+struct Chat;
+
+#[derive(Server)]
+#[server(
+    transport = "unix",
+    concurrency = sockserver::concurrency::Sync,
+    handler = Session,
+    socket(mode = 0o660, unlink = false),
+)]
+struct Local;
+
+fn main() {}
