@@ -38,6 +38,7 @@ pub use options::{Limits, OnLimit, Options, SocketOptions, Timeouts};
 pub use record::{Closing, ConnectionId, ConnectionInfo};
 pub use server::{Request, Server};
 pub use socket_server::SocketServer;
+pub use sockserver_macros::{Server, request_handler};
 pub use stats::Stats;
 pub use stream::Stream;
 pub use transport::{BindTo, Transport};
