@@ -17,6 +17,8 @@ mod limits;
 mod options;
 mod record;
 mod server;
+#[cfg(feature = "signals")]
+mod signals;
 mod socket_server;
 mod stats;
 mod stream;
