@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     io::{BufRead, BufReader, Read, Write},
     net::{Shutdown, SocketAddr},
+    os::unix::process::CommandExt,
     process::{Child, ChildStdout, Command, Stdio},
 };
 
@@ -34,6 +35,8 @@ impl ServerProcess {
         let mut child = Command::new(program)
             .arg(C::WORD)
             .args(options)
+            // Its children are in the group of its number.
+            .process_group(0)
             .stdout(Stdio::piped())
             .stderr(stderr)
             .spawn()
