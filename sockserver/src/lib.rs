@@ -179,6 +179,7 @@ mod handle;
 mod handler;
 mod limits;
 mod options;
+mod primitives;
 mod record;
 mod server;
 #[cfg(feature = "signals")]
