@@ -1,7 +1,7 @@
 mod framework {
     pub use sockserver;
 }
-use framework::sockserver::{HandlerResult, RequestHandler, request_handler};
+use framework::sockserver::*;
 struct Silent;
 #[automatically_derived]
 impl<__S: framework::sockserver::Server> framework::sockserver::FromRequest<__S>

@@ -2,7 +2,7 @@ mod framework {
     pub use sockserver;
 }
 
-use framework::sockserver::{HandlerResult, RequestHandler, request_handler};
+use framework::sockserver::*;
 
 #[request_handler]
 #[server(crate = framework::sockserver, transport = "tcp", concurrency = "sync")]
