@@ -5,9 +5,10 @@ use std::{fmt, sync::Arc};
 use crate::{
     acceptor::Acceptor,
     address::Address,
-    connections::{ConnectionId, Outcome},
     handler::{HandlerError, Stage, finish_request},
+    record::ConnectionId,
     server::{Request, Server},
+    stats::Outcome,
     transport::{AnyRequest, Internals},
 };
 
@@ -26,12 +27,15 @@ struct Registration<S: Server> {
     acceptor: Arc<Acceptor<S>>,
     id: ConnectionId,
     outcome: Outcome,
+    /// This process is a child, and the request its parent's.
+    abandoned: bool,
 }
 
 impl<S: Server> Accepted<S> {
     /// The request is registered already.
     pub(crate) fn new(acceptor: &Arc<Acceptor<S>>, request: Request<S>) -> Accepted<S> {
-        let registration = Registration { acceptor: acceptor.clone(), id: request.id(), outcome: Outcome::Rejected };
+        let registration =
+            Registration { acceptor: acceptor.clone(), id: request.id(), outcome: Outcome::Rejected, abandoned: false };
         Accepted { request, registration }
     }
 
@@ -52,53 +56,77 @@ impl<S: Server> Accepted<S> {
 
     /// Makes the handler, runs it, reports its error and ends the request, on this thread: Python's `finish_request`,
     /// `handle_error`, `shutdown_request` and `close_request`. It does not unwind.
-    pub fn process(mut self) {
+    pub fn process(self) {
+        let (outcome, error) = self.run();
+        self.settle(outcome, error);
+    }
+
+    /// In a child process: as [`process`](Self::process), but its parent reports the error and then ends the request.
+    pub(crate) fn process_in_child(&self) -> (Outcome, Option<HandlerError>) {
+        let (outcome, error) = self.run();
+        if error.is_none() {
+            self.request.shutdown();
+        }
+        (outcome, error)
+    }
+
+    fn run(&self) -> (Outcome, Option<HandlerError>) {
         let record = self.request.record();
-        if !record.start() {
-            return;
+        // From the moment that the server stops no handler starts.
+        if record.closing().is_some() {
+            return (Outcome::Rejected, None);
         }
         let result = finish_request(self.acceptor(), &self.request);
-        self.registration.outcome = Outcome::of(&result, record.closing());
-        if let Err(error) = result {
+        (Outcome::of(&result, record.closing()), result.err())
+    }
+
+    /// Reports how the request ended, and ends it.
+    pub(crate) fn settle(mut self, outcome: Outcome, error: Option<HandlerError>) {
+        self.registration.outcome = outcome;
+        if let Some(error) = error {
             self.acceptor().handle_error(&error, self.client_address());
         }
     }
 
+    /// In a child process, of a request that is not the child's: closes its socket, and leaves it to the parent.
+    pub(crate) fn abandon(mut self) {
+        self.registration.abandoned = true;
+    }
+
     /// Ends the request, as it could not be started.
     pub fn fail(self, error: impl Into<crate::BoxError>) {
-        self.end(HandlerError::new(Stage::ProcessRequest, error));
+        self.settle(Outcome::Failed, Some(HandlerError::new(Stage::ProcessRequest, error)));
     }
 
     /// Python's `verify_request`: ends the request if the server does not want it.
-    pub(crate) fn verify(mut self) -> Option<Accepted<S>> {
+    pub(crate) fn verify(self) -> Option<Accepted<S>> {
         match self.acceptor().verify_request(&self.request) {
             Ok(true) => Some(self),
             Ok(false) => {
-                self.registration.outcome = Outcome::Refused;
+                self.settle(Outcome::Refused, None);
                 None
             }
             Err(message) => {
-                self.end(HandlerError::panic(Stage::VerifyRequest, message));
+                self.settle(Outcome::Panicked, Some(HandlerError::panic(Stage::VerifyRequest, message)));
                 None
             }
         }
-    }
-
-    fn end(mut self, error: HandlerError) {
-        self.registration.outcome = if error.is_panic() { Outcome::Panicked } else { Outcome::Failed };
-        self.acceptor().handle_error(&error, self.client_address());
     }
 }
 
 impl<S: Server> Drop for Accepted<S> {
     fn drop(&mut self) {
-        self.request.shutdown();
+        if !self.registration.abandoned {
+            self.request.shutdown();
+        }
     }
 }
 
 impl<S: Server> Drop for Registration<S> {
     fn drop(&mut self) {
-        self.acceptor.unregister(self.id, self.outcome);
+        if !self.abandoned {
+            self.acceptor.unregister(self.id, self.outcome);
+        }
     }
 }
 

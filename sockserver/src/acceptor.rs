@@ -12,12 +12,15 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::{
     accepted::Accepted,
     address::Address,
+    children::Children,
     concurrency::Concurrency,
-    connections::{ConnectionId, Outcome, Rejected},
+    connections::Rejected,
     handle::{Port, ServerHandle},
     handler::{HandlerError, Stage},
     options::{OnLimit, Options},
+    record::ConnectionId,
     server::{Request, Server},
+    stats::Outcome,
     sys,
     transport::{AnyRequest, Internals, Transport},
     unwind,
@@ -35,6 +38,7 @@ pub struct Acceptor<S: Server> {
     handle: ServerHandle,
     options: Options,
     leader: Mutex<Leader<S>>,
+    pub(crate) children: Children<S>,
 }
 
 /// What belongs to the thread that waits.
@@ -54,8 +58,8 @@ pub(crate) enum Turn<S: Server> {
     Request(Request<S>),
     /// The time was over.
     TimedOut,
-    /// One of the descriptors that were watched besides is ready.
-    Watched,
+    /// A child process has ended, or is about to.
+    ChildEnded,
     /// Accepting has failed, for the first time in this episode.
     Trouble(io::Error),
     /// The server is stopping, and the port is closed.
@@ -120,9 +124,9 @@ impl<S: Server> Acceptor<S> {
         server_address: Address,
         options: Options,
     ) -> io::Result<Arc<Acceptor<S>>> {
-        let handle = ServerHandle::new(server_address, &options, S::Concurrency::connections(&options))?;
+        let handle = ServerHandle::new::<S::Concurrency>(server_address, &options)?;
         let leader = Mutex::new(Leader { listener, back_off: None, in_trouble: false });
-        Ok(Arc::new(Acceptor { server: Arc::new(server), handle, options, leader }))
+        Ok(Arc::new(Acceptor { server: Arc::new(server), handle, options, leader, children: Children::default() }))
     }
 
     /// The server whose requests these are.
@@ -150,14 +154,15 @@ impl<S: Server> Acceptor<S> {
             let leader = self.leader.lock();
             // Only the leader's time runs: its followers have nothing to do.
             let deadline = self.options.timeouts.poll.and_then(|poll| Instant::now().checked_add(poll));
-            match self.lead(leader, deadline, &[]) {
+            match self.lead(leader, deadline) {
                 Turn::Request(request) => {
                     if let Some(accepted) = Accepted::new(self, request).verify() {
                         return Some(accepted);
                     }
                 }
                 Turn::Trouble(error) => self.report_trouble(error),
-                Turn::TimedOut | Turn::Watched => {}
+                Turn::ChildEnded => self.children.reap(),
+                Turn::TimedOut => {}
                 Turn::Stopped => return None,
             }
         }
@@ -169,16 +174,11 @@ impl<S: Server> Acceptor<S> {
             Some(deadline) => self.leader.try_lock_until(deadline),
             None => Some(self.leader.lock()),
         };
-        leader.map_or(Turn::TimedOut, |leader| self.lead(leader, deadline, &[]))
+        leader.map_or(Turn::TimedOut, |leader| self.lead(leader, deadline))
     }
 
-    fn lead(
-        &self,
-        mut leader: MutexGuard<'_, Leader<S>>,
-        deadline: Option<Instant>,
-        watched: &[BorrowedFd<'_>],
-    ) -> Turn<S> {
-        let turn = self.take_turn(&mut leader, deadline, watched);
+    fn lead(&self, mut leader: MutexGuard<'_, Leader<S>>, deadline: Option<Instant>) -> Turn<S> {
+        let turn = self.take_turn(&mut leader, deadline);
         drop(leader);
         if self.handle.control().is_stopping() {
             // `stop` may have found the lock taken.
@@ -187,7 +187,7 @@ impl<S: Server> Acceptor<S> {
         turn
     }
 
-    fn take_turn(&self, leader: &mut Leader<S>, deadline: Option<Instant>, watched: &[BorrowedFd<'_>]) -> Turn<S> {
+    fn take_turn(&self, leader: &mut Leader<S>, deadline: Option<Instant>) -> Turn<S> {
         let control = self.handle.control();
         loop {
             if control.is_stopping() {
@@ -231,8 +231,12 @@ impl<S: Server> Acceptor<S> {
                     },
                 }
             }
-            match self.wait(waits_for, until, watched) {
-                Ok(true) => return Turn::Watched,
+            if S::Concurrency::FORKS {
+                let due = control.connections.sweep().into_iter().chain(self.children.next_look()).min();
+                until = until.into_iter().chain(due).min();
+            }
+            match self.wait(waits_for, until) {
+                Ok(true) => return Turn::ChildEnded,
                 Ok(false) if deadline.is_some_and(|deadline| Instant::now() >= deadline) => return Turn::TimedOut,
                 Ok(false) => {}
                 Err(error) => {
@@ -243,30 +247,33 @@ impl<S: Server> Acceptor<S> {
         }
     }
 
-    /// The one place where a server waits for its clients. `true`: a descriptor of `watched` is ready.
-    fn wait(
-        &self,
-        listener: Option<BorrowedFd<'_>>,
-        until: Option<Instant>,
-        watched: &[BorrowedFd<'_>],
-    ) -> io::Result<bool> {
-        let waker = &self.handle.control().waker;
+    /// The one place where a server waits for its clients. `true`: a child process has ended.
+    fn wait(&self, listener: Option<BorrowedFd<'_>>, until: Option<Instant>) -> io::Result<bool> {
+        let control = self.handle.control();
         let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
-        let mut few = [sys::Watched::new(waker.as_fd()), sys::Watched::new(listener.unwrap_or(waker.as_fd()))];
-        if watched.is_empty() {
-            let fds = if listener.is_some() { &mut few[..] } else { &mut few[..1] };
-            sys::poll(fds, timeout)?;
-            if fds[0].is_ready() {
-                waker.clear();
-            }
-            return Ok(false);
+        let waker = sys::Watched::new(control.waker.as_fd());
+        let listener = listener.map(sys::Watched::new);
+        let (woken, child_ended) = if S::Concurrency::FORKS {
+            let pipes = self.children.pipes();
+            let children = pipes.iter().map(|pipe| sys::Watched::new(pipe.as_fd()));
+            let mut watched: Vec<_> = [waker].into_iter().chain(children).chain(listener).collect();
+            sys::poll(&mut watched, timeout)?;
+            let children = &watched[1..=pipes.len()];
+            let looked = self.children.next_look().is_some_and(|next| Instant::now() >= next);
+            (watched[0].is_ready(), looked || children.iter().any(sys::Watched::is_ready))
+        } else if let Some(listener) = listener {
+            let mut watched = [waker, listener];
+            sys::poll(&mut watched, timeout)?;
+            (watched[0].is_ready(), false)
+        } else {
+            let mut watched = [waker];
+            sys::poll(&mut watched, timeout)?;
+            (watched[0].is_ready(), false)
+        };
+        if woken && control.waker.clear() {
+            control.stop();
         }
-        let mut fds: Vec<_> = few.into_iter().chain(watched.iter().map(|fd| sys::Watched::new(*fd))).collect();
-        sys::poll(&mut fds, timeout)?;
-        if fds[0].is_ready() {
-            waker.clear();
-        }
-        Ok(fds[2..].iter().any(sys::Watched::is_ready))
+        Ok(child_ended)
     }
 
     /// Whether a client may be accepted, if only to turn it away.
@@ -295,9 +302,38 @@ impl<S: Server> Acceptor<S> {
         Accepted::new(self, request).verify()
     }
 
+    /// Waits until all children have ended, with the force that the drain comes to; only after the server has stopped.
+    pub(crate) fn drain_children(&self) -> io::Result<()> {
+        let connections = &self.handle.control().connections;
+        loop {
+            self.children.reap();
+            if self.children.is_empty() {
+                return Ok(());
+            }
+            let next = connections.sweep();
+            self.children.end(connections.force());
+            self.wait(None, next.into_iter().chain(self.children.next_look()).min())?;
+        }
+    }
+
+    /// In a child that serves one request: closes what is only the parent's.
+    pub(crate) fn enter_child(&self, has_socket: bool) {
+        self.children.abandon();
+        // Whether the lock is free depends on threads that are not here any more. A datagram is answered by the socket
+        // that it came to.
+        if has_socket && let Some(mut leader) = self.leader.try_lock() {
+            leader.listener = None;
+        }
+    }
+
     /// There is no socket any more and nobody who serves.
     pub(crate) fn close(&self) {
         self.leader.lock().listener = None;
+        if !self.children.is_empty() {
+            // `handle_request` has forked them, and nobody has waited for them.
+            self.handle.control().stop();
+            let _ = self.drain_children();
+        }
         // A panic in the hook changes nothing about the end.
         let _ = unwind::run(self.handle.control(), || self.server.server_close());
         self.handle.control().connections.close_down();

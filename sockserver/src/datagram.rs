@@ -13,7 +13,7 @@ use socket2::{SockAddr, Socket};
 
 use crate::{
     address::{Address, UnixAddress},
-    connections::{ConnectionId, Record, Tracked},
+    record::{ConnectionId, Record, Tracked},
     sys,
 };
 

@@ -3,6 +3,7 @@
 use std::{
     fmt, io,
     ops::Deref,
+    process,
     sync::{
         Arc, OnceLock, Weak,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -14,8 +15,11 @@ use parking_lot::Mutex;
 
 use crate::{
     address::Address,
-    connections::{ConnectionId, ConnectionInfo, Connections, Drained, Stats},
+    concurrency::Concurrency,
+    connections::{Connections, Drained},
     options::Options,
+    record::{ConnectionId, ConnectionInfo},
+    stats::Stats,
     unwind,
     waker::Waker,
 };
@@ -36,6 +40,10 @@ pub(crate) struct Control {
     pub(crate) waker: Waker,
     stopping: AtomicBool,
     suspended: AtomicBool,
+    /// The one that serves.
+    process: u32,
+    /// A thread may be started to keep deadlines; a server that forks keeps them itself.
+    threads: bool,
     /// The listening socket, for `shutdown` to close when no thread waits on it.
     port: OnceLock<Weak<dyn Port>>,
     /// Why serving ended by itself.
@@ -49,13 +57,15 @@ pub(crate) trait Port: Send + Sync {
 }
 
 impl ServerHandle {
-    pub(crate) fn new(address: Address, options: &Options, concurrent: usize) -> io::Result<ServerHandle> {
+    pub(crate) fn new<C: Concurrency>(address: Address, options: &Options) -> io::Result<ServerHandle> {
         let control = Control {
             address,
-            connections: Connections::new(options, concurrent),
+            connections: Connections::new::<C>(options),
             waker: Waker::new()?,
             stopping: AtomicBool::new(false),
             suspended: AtomicBool::new(false),
+            process: process::id(),
+            threads: !C::FORKS,
             port: OnceLock::new(),
             failure: Mutex::new(None),
         };
@@ -149,6 +159,10 @@ impl Control {
     }
 
     pub(crate) fn stop(self: &Arc<Control>) {
+        if process::id() != self.process {
+            // This is a child that serves a request; what it stopped would be its copy of the server.
+            return self.waker.ask_to_stop();
+        }
         // The flag, then the wake-up, then the port: a thread that uses the port looks at the flag again after it has
         // let go of it, so that one of the two closes it.
         self.stopping.store(true, SeqCst);
@@ -175,6 +189,9 @@ impl Control {
     /// Keeps the deadlines of connections and of the drain. Where no thread can be started, the latter is kept by the
     /// thread that has served.
     pub(crate) fn start_supervisor(self: &Arc<Control>) {
+        if !self.threads {
+            return;
+        }
         let control = self.clone();
         let supervise = move || control.connections.supervise();
         let thread = thread::Builder::new().name("sockserver-deadlines".into()).stack_size(128 * 1024);

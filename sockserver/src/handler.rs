@@ -6,10 +6,11 @@ use crate::{
     Request,
     acceptor::Acceptor,
     address::Address,
-    connections::{Closing, ConnectionId, Outcome},
     file::{Files, Reader, Writer},
     handle::{Control, ServerHandle},
+    record::{Closing, ConnectionId},
     server::Server,
+    stats::Outcome,
     stream::Stream,
     transport::{AnyRequest, InetTransport, Internals, StreamTransport, UnixTransport},
     unwind,
@@ -252,6 +253,18 @@ pub enum Stage {
     Finish,
 }
 
+impl Stage {
+    pub(crate) const ALL: [Stage; 7] = [
+        Stage::GetRequest,
+        Stage::VerifyRequest,
+        Stage::ProcessRequest,
+        Stage::Construction,
+        Stage::Setup,
+        Stage::Handle,
+        Stage::Finish,
+    ];
+}
+
 #[derive(Debug)]
 enum Cause {
     Error(BoxError),
@@ -290,6 +303,14 @@ impl HandlerError {
         self.io_error_kinds().any(|kind| kind == io::ErrorKind::TimedOut)
     }
 
+    /// What failed, without the stage.
+    pub(crate) fn cause(&self) -> String {
+        match &self.cause {
+            Cause::Error(error) => error.to_string(),
+            Cause::Panic(message) => message.clone(),
+        }
+    }
+
     fn io_error_kinds(&self) -> impl Iterator<Item = io::ErrorKind> {
         let chain = std::iter::successors(self.source(), |&error| error.source());
         chain.filter_map(|error| error.downcast_ref::<io::Error>()).map(io::Error::kind)
@@ -307,10 +328,8 @@ impl fmt::Display for HandlerError {
             Stage::Handle => "handle",
             Stage::Finish => "finish",
         };
-        match &self.cause {
-            Cause::Error(error) => write!(f, "{stage} failed: {error}"),
-            Cause::Panic(message) => write!(f, "{stage} panicked: {message}"),
-        }
+        let verb = if self.is_panic() { "panicked" } else { "failed" };
+        write!(f, "{stage} {verb}: {}", self.cause())
     }
 }
 

@@ -80,7 +80,7 @@ impl<S: Server> SocketServer<S> {
                     self.acceptor.0.handle_timeout();
                     return Ok(false);
                 }
-                Turn::Watched => {}
+                Turn::ChildEnded => self.acceptor.0.children.reap(),
                 Turn::Stopped => return self.acceptor.0.handle().control().take_failure().map_or(Ok(false), Err),
             }
         }
@@ -100,7 +100,9 @@ impl<S: Server> SocketServer<S> {
         concurrency.serve(acceptor);
         // A loop of the user's own may end before it is told to.
         control.stop();
+        let drained = acceptor.drain_children();
         control.connections.drain();
+        drained?;
         control.take_failure().map_or(Ok(()), Err)
     }
 

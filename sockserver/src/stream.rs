@@ -18,7 +18,7 @@ use socket2::Socket;
 use crate::{
     address::Address,
     buffers,
-    connections::{Closing, ConnectionId, Record, Tracked, Waiting},
+    record::{Closing, ConnectionId, Record, Tracked, Waiting},
     sys,
 };
 

@@ -3,9 +3,14 @@
 #![allow(unsafe_code)]
 
 use std::{
-    io,
+    io::{self, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd},
+        unix::process::ExitStatusExt,
+    },
+    process::ExitStatus,
+    ptr::NonNull,
     time::Duration,
 };
 
@@ -245,5 +250,135 @@ fn write_destination(message: &mut libc::msghdr, control: &mut Control, from: &D
                 write(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &data);
             }
         }
+    }
+}
+
+/// What [`fork`] returns in either process.
+pub(crate) enum Fork {
+    Parent(Pid),
+    Child,
+}
+
+/// A child process that was not waited for yet, so that its number is nobody else's.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pid(libc::pid_t);
+
+/// fork(2). Whatever is buffered for standard output is written first, so that it is not written twice.
+///
+/// The caller has made sure that this thread is the only one, or its user has vouched for the code that runs in the
+/// child (`allow_threads`).
+pub(crate) fn fork() -> io::Result<Fork> {
+    // Held across the fork: a lock that another thread held would never be free in the child.
+    let mut stdout = io::stdout().lock();
+    stdout.flush()?;
+    // SAFETY: fflush(3) takes a null pointer for all streams. After fork(2), the child of a process with one thread can
+    // do anything; where there are more, the user has vouched for its code.
+    match unsafe {
+        libc::fflush(std::ptr::null_mut());
+        libc::fork()
+    } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Fork::Child),
+        pid => Ok(Fork::Parent(Pid(pid))),
+    }
+}
+
+/// _exit(2), after writing what is buffered for standard output. No destructor of the parent's is run.
+pub(crate) fn exit_child(status: i32) -> ! {
+    let _ = io::stdout().flush();
+    // SAFETY: fflush(3) takes a null pointer for all streams, and _exit(2) does not return.
+    unsafe {
+        libc::fflush(std::ptr::null_mut());
+        libc::_exit(status)
+    }
+}
+
+/// How many threads this process has, where the system tells it.
+pub(crate) fn threads() -> Option<usize> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        use std::os::unix::fs::MetadataExt;
+        // proc(5): a directory for each thread. The links of a directory are two and its subdirectories.
+        let links = std::fs::metadata("/proc/self/task").ok()?.nlink();
+        usize::try_from(links).ok()?.checked_sub(2)
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    None
+}
+
+impl Pid {
+    /// waitpid(2) without waiting. `None`: the child still runs.
+    pub(crate) fn try_wait(self) -> io::Result<Option<ExitStatus>> {
+        let mut status = 0;
+        // SAFETY: the pointer is to an `int`.
+        match unsafe { libc::waitpid(self.0, &raw mut status, libc::WNOHANG) } {
+            0 => Ok(None),
+            -1 => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::Interrupted => Ok(None),
+                error => Err(error),
+            },
+            _ => Ok(Some(ExitStatus::from_raw(status))),
+        }
+    }
+
+    /// kill(2).
+    pub(crate) fn kill(self, signal: Signal) {
+        let signal = match signal {
+            Signal::Terminate => libc::SIGTERM,
+            Signal::Kill => libc::SIGKILL,
+        };
+        // SAFETY: the child was not waited for, so that the number is its own. A failure means that it has ended.
+        unsafe { libc::kill(self.0, signal) };
+    }
+}
+
+/// What a child can be told.
+pub(crate) enum Signal {
+    Terminate,
+    Kill,
+}
+
+/// Memory that this process shares with the children it forks from now on.
+pub(crate) struct Shared<T> {
+    value: NonNull<T>,
+}
+
+// SAFETY: it owns its value as a `Box` does, and hands out only shared references.
+unsafe impl<T: Send + Sync> Send for Shared<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send + Sync> Sync for Shared<T> {}
+
+impl<T: Sync> Shared<T> {
+    /// mmap(2). The value must be plain atomics: it is not dropped, and a pointer in it would mean nothing to the others.
+    pub(crate) fn new(value: T) -> io::Result<Shared<T>> {
+        // SAFETY: a new anonymous mapping, at an address of the kernel's choice, aliases nothing. It is aligned to a page
+        // and as large as a `T`, which is written before anybody sees it.
+        unsafe {
+            let protection = libc::PROT_READ | libc::PROT_WRITE;
+            let flags = libc::MAP_SHARED | libc::MAP_ANON;
+            let address = libc::mmap(std::ptr::null_mut(), size_of::<T>(), protection, flags, -1, 0);
+            if address == libc::MAP_FAILED {
+                return Err(io::Error::last_os_error());
+            }
+            let value_there = NonNull::new_unchecked(address.cast::<T>());
+            value_there.write(value);
+            Ok(Shared { value: value_there })
+        }
+    }
+}
+
+impl<T> std::ops::Deref for Shared<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: the mapping lives as long as `self`, and holds a `T` that is changed only by its own atomics.
+        unsafe { self.value.as_ref() }
+    }
+}
+
+impl<T> Drop for Shared<T> {
+    fn drop(&mut self) {
+        // SAFETY: it was mapped with this length, and nobody has a reference any more. `T` needs no drop.
+        unsafe { libc::munmap(self.value.as_ptr().cast(), size_of::<T>()) };
     }
 }

@@ -6,7 +6,8 @@ use std::{
     sync::atomic::{AtomicBool, Ordering::SeqCst},
 };
 
-/// A pipe that ends a `poll(2)`.
+/// A pipe that ends a `poll(2)`. A forked child and a signal handler have its writing end too, by which they can ask the
+/// server to stop.
 ///
 /// No wake-up is lost: whoever wakes changes the condition first and then the flag, and whoever was woken empties the
 /// pipe, clears the flag, and only then looks at the condition. A wake-up that finds the flag set is one whose condition
@@ -14,9 +15,14 @@ use std::{
 pub(crate) struct Waker {
     reader: PipeReader,
     writer: PipeWriter,
-    /// A byte is in the pipe, or about to be: never more than one, so that writing it never blocks.
+    /// A `LOOK` is in the pipe, or about to be: never more than one, so that writing it never blocks.
     woken: AtomicBool,
 }
+
+/// There is something to look at.
+const LOOK: u8 = 0;
+/// The server is to stop: from outside of its memory. It is the byte that signal-hook writes.
+const STOP: u8 = b'X';
 
 impl Waker {
     pub(crate) fn new() -> io::Result<Waker> {
@@ -28,14 +34,22 @@ impl Waker {
     pub(crate) fn wake(&self) {
         if !self.woken.swap(true, SeqCst) {
             // It fails only when the reading end is closed, and both ends live as long as `self`.
-            let _ = (&self.writer).write(&[0]);
+            let _ = (&self.writer).write(&[LOOK]);
         }
     }
 
+    /// Asks for a stop from another process.
+    pub(crate) fn ask_to_stop(&self) {
+        let _ = (&self.writer).write(&[STOP]);
+    }
+
     /// Makes room for the next wake-up. Only after `poll(2)` has found the pipe readable, by the one thread that waits.
-    pub(crate) fn clear(&self) {
-        let _ = (&self.reader).read(&mut [0]);
+    /// `true`: the server is to stop.
+    pub(crate) fn clear(&self) -> bool {
+        let mut bytes = [LOOK; 16];
+        let _ = (&self.reader).read(&mut bytes);
         self.woken.store(false, SeqCst);
+        bytes.contains(&STOP)
     }
 }
 

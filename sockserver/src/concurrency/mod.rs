@@ -4,16 +4,18 @@ use std::{sync::Arc, thread};
 
 use crate::{accepted::Accepted, acceptor::Acceptor, options::Options, server::Server};
 
+mod forking;
 mod pool;
 mod sync;
 mod threading;
 
+pub use forking::Forking;
 pub use pool::Pool;
 pub use sync::Sync;
 pub use threading::Threading;
 
 /// A way of running one loop: accept a request, process it. In `concurrency = "…"` the words `"sync"`, `"threading"`,
-/// `"pool"` and `"forking"` stand for [`Sync`], [`Threading`], [`Pool`] and `Forking`; a path names a type of your own:
+/// `"pool"` and `"forking"` stand for [`Sync`], [`Threading`], [`Pool`] and [`Forking`]; a path names a type of your own:
 ///
 /// ```
 /// use sockserver::{Accepted, Concurrency, Server};
@@ -35,6 +37,9 @@ pub use threading::Threading;
     label = "`concurrency` is \"sync\", \"threading\", \"pool\", \"forking\" or a type that implements `Concurrency`"
 )]
 pub trait Concurrency: Default + Send + std::marker::Sync + Sized + 'static {
+    /// The server forks: no thread is started beside the one that serves, which keeps the deadlines itself.
+    const FORKS: bool = false;
+
     /// Processes one accepted request: in place, on a thread, in a child process. Python's `process_request`.
     ///
     /// [`SocketServer::handle_request`](crate::SocketServer::handle_request) calls it, and unless it is overridden the

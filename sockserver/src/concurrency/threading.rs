@@ -40,8 +40,10 @@ impl Concurrency for Threading {
         let taken = accepted.clone();
         let process = move || taken.lock().take().map(Accepted::process);
         if super::thread(self.threads.name(), acceptor.options()).spawn(process).is_err() {
-            let accepted = accepted.lock().take();
-            accepted.map(Accepted::process);
+            let unprocessed = accepted.lock().take();
+            if let Some(accepted) = unprocessed {
+                accepted.process();
+            }
         }
     }
 

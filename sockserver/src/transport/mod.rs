@@ -4,7 +4,7 @@ use std::{
     fmt::Display,
     io,
     net::{SocketAddr, ToSocketAddrs},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::Arc,
     time::Duration,
 };
@@ -13,10 +13,10 @@ use socket2::{Domain, Socket, Type};
 
 use crate::{
     address::Address,
-    connections::{ConnectionId, Record, Tracked},
     datagram::Datagram,
     file::{Files, Reader, Writer},
     options::Options,
+    record::{ConnectionId, Record, Tracked},
     stream::Stream,
 };
 
@@ -157,6 +157,8 @@ mod sealed {
         fn reader(&self, files: &Files) -> io::Result<Reader>;
         fn writer(&self, files: &Files) -> Writer;
         fn set_timeout(&self, timeout: Duration) -> io::Result<()>;
+        /// The socket that is the request's own, and not the listener's.
+        fn socket(&self) -> Option<BorrowedFd<'_>>;
         /// Sends what was written.
         fn flush(&self) -> io::Result<()>;
         /// Python's `shutdown_request`.
@@ -176,6 +178,10 @@ impl AnyRequest for Stream {
 }
 
 impl Internals for Stream {
+    fn socket(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.as_fd())
+    }
+
     fn tracked(&self) -> Arc<dyn Tracked> {
         Stream::tracked(self)
     }
@@ -217,6 +223,10 @@ impl AnyRequest for Datagram {
 }
 
 impl Internals for Datagram {
+    fn socket(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
     fn tracked(&self) -> Arc<dyn Tracked> {
         Datagram::tracked(self)
     }

@@ -1,0 +1,236 @@
+//! The child processes that serve requests.
+
+use std::{
+    io::{self, PipeReader, Read, Write},
+    mem,
+    process::ExitStatus,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+
+use crate::{
+    accepted::Accepted,
+    connections::Force,
+    handler::{HandlerError, Stage},
+    server::Server,
+    stats::Outcome,
+    sys::{self, Pid, Signal},
+};
+
+/// The children of one server that were not waited for yet. Those of others are none of its business.
+pub(crate) struct Children<S: Server> {
+    list: Mutex<Vec<Child<S>>>,
+}
+
+pub(crate) struct Child<S: Server> {
+    pid: Pid,
+    /// The child has the other end: what ends the child closes it, after a [`Report`] if it was the end of the request.
+    pipe: Arc<PipeReader>,
+    report: Option<Report>,
+    /// The pipe is at its end, or the report is there: from now on the child is waited for at these times.
+    looks: Option<Looks>,
+    force: Force,
+    accepted: Accepted<S>,
+}
+
+/// A process closes its files a moment before it can be waited for, and may close this one much earlier.
+#[derive(Clone, Copy)]
+struct Looks {
+    next: Instant,
+    pause: Duration,
+}
+
+impl Looks {
+    fn first() -> Looks {
+        Looks { next: Instant::now(), pause: Duration::from_micros(500) }
+    }
+
+    fn later(self) -> Looks {
+        Looks { next: Instant::now() + self.pause, pause: (2 * self.pause).min(Duration::from_millis(50)) }
+    }
+}
+
+/// How a request ended, as its child tells the parent: in one write that the pipe takes whole.
+struct Report {
+    outcome: Outcome,
+    error: Option<HandlerError>,
+}
+
+/// What a pipe takes in one piece at least on every system (`_POSIX_PIPE_BUF`).
+const REPORT: usize = 512;
+
+impl<S: Server> Default for Children<S> {
+    fn default() -> Children<S> {
+        Children { list: Mutex::new(Vec::new()) }
+    }
+}
+
+impl<S: Server> Child<S> {
+    pub(crate) fn new(pid: Pid, pipe: PipeReader, accepted: Accepted<S>) -> Child<S> {
+        Child { pid, pipe: Arc::new(pipe), report: None, looks: None, force: Force::None, accepted }
+    }
+
+    /// `Some` when it has ended; the status is missing if somebody else has waited for it.
+    fn try_wait(&mut self) -> Option<Option<ExitStatus>> {
+        if self.looks.is_none() && sys::is_readable(&*self.pipe).unwrap_or(true) {
+            let mut bytes = [0; REPORT];
+            let read = (&*self.pipe).read(&mut bytes).unwrap_or(0);
+            self.report = Report::parse(&bytes[..read]);
+            self.looks = Some(Looks::first());
+        }
+        let looks = self.looks?;
+        match self.pid.try_wait() {
+            Ok(Some(status)) => Some(Some(status)),
+            Ok(None) => {
+                self.looks = Some(looks.later());
+                None
+            }
+            Err(_) => Some(None),
+        }
+    }
+
+    /// Reports how the request ended, and ends it.
+    fn settle(self, status: Option<ExitStatus>) {
+        let report = self.report.unwrap_or_else(|| {
+            let how = status.map_or("in a way that somebody else has been told of".into(), |status| status.to_string());
+            let error = HandlerError::new(Stage::Handle, format!("the child process ended by itself: {how}"));
+            Report { outcome: Outcome::Failed, error: Some(error) }
+        });
+        self.accepted.settle(report.outcome, report.error);
+    }
+}
+
+impl<S: Server> Children<S> {
+    pub(crate) fn add(&self, child: Child<S>) {
+        self.list.lock().push(child);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.lock().is_empty()
+    }
+
+    /// What becomes readable when a child ends.
+    pub(crate) fn pipes(&self) -> Vec<Arc<PipeReader>> {
+        let list = self.list.lock();
+        list.iter().filter(|child| child.looks.is_none()).map(|child| child.pipe.clone()).collect()
+    }
+
+    /// When to look again at those that are about to end.
+    pub(crate) fn next_look(&self) -> Option<Instant> {
+        self.list.lock().iter().filter_map(|child| Some(child.looks?.next)).min()
+    }
+
+    /// Python's `collect_children`: waits for those that have ended, and settles their requests.
+    pub(crate) fn reap(&self) {
+        let mut ended = Vec::new();
+        {
+            let mut list = self.list.lock();
+            for mut child in mem::take(&mut *list) {
+                match child.try_wait() {
+                    Some(status) => ended.push((child, status)),
+                    None => list.push(child),
+                }
+            }
+        }
+        for (child, status) in ended {
+            child.settle(status);
+        }
+    }
+
+    /// Ends those that a drain ends, first gently.
+    pub(crate) fn end(&self, force: Force) {
+        for child in self.list.lock().iter_mut().filter(|child| child.force < force) {
+            child.pid.kill(if force == Force::Last { Signal::Kill } else { Signal::Terminate });
+            child.force = force;
+        }
+    }
+
+    /// In a child: closes what belongs to its siblings.
+    pub(crate) fn abandon(&self) {
+        // Whether the lock is free depends on threads that are not here any more.
+        let siblings = self.list.try_lock().map(|mut list| mem::take(&mut *list));
+        for child in siblings.into_iter().flatten() {
+            child.accepted.abandon();
+        }
+    }
+}
+
+/// In a child: tells the parent how the request ended.
+pub(crate) fn report(pipe: &mut impl Write, outcome: Outcome, error: Option<HandlerError>) -> io::Result<()> {
+    Report { outcome, error }.write(pipe)
+}
+
+impl Report {
+    fn write(&self, pipe: &mut impl Write) -> io::Result<()> {
+        let mut bytes = vec![self.outcome as u8];
+        if let Some(error) = &self.error {
+            bytes.extend([error.stage() as u8, error.is_panic().into()]);
+            bytes.extend(error.cause().bytes());
+            bytes.truncate(REPORT);
+        }
+        pipe.write_all(&bytes)
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Report> {
+        let (&outcome, error) = bytes.split_first()?;
+        let outcome = Outcome::ALL.into_iter().find(|known| *known as u8 == outcome)?;
+        let error = match error {
+            [stage, is_panic, cause @ ..] => {
+                let stage = Stage::ALL.into_iter().find(|known| *known as u8 == *stage)?;
+                let cause = String::from_utf8_lossy(cause).into_owned();
+                Some(match (is_panic, outcome) {
+                    (1, _) => HandlerError::panic(stage, cause),
+                    // The kind is what the server tells a hang-up by.
+                    (_, Outcome::Disconnected) => {
+                        HandlerError::new(stage, io::Error::new(io::ErrorKind::ConnectionReset, cause))
+                    }
+                    (_, Outcome::TimedOut) => HandlerError::new(stage, io::Error::new(io::ErrorKind::TimedOut, cause)),
+                    _ => HandlerError::new(stage, cause),
+                })
+            }
+            _ => None,
+        };
+        Some(Report { outcome, error })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_says_what_the_child_said() {
+        let mut pipe = Vec::new();
+        report(&mut pipe, Outcome::Panicked, Some(HandlerError::panic(Stage::Setup, "no disk".into())))
+            .expect("a vector takes all");
+        let Report { outcome, error } = Report::parse(&pipe).expect("a whole report");
+        assert_eq!(outcome, Outcome::Panicked);
+        assert_eq!(error.expect("an error").to_string(), "setup panicked: no disk");
+    }
+
+    #[test]
+    fn a_report_fits_into_one_write() {
+        let mut pipe = Vec::new();
+        report(&mut pipe, Outcome::Failed, Some(HandlerError::new(Stage::Handle, "é".repeat(REPORT))))
+            .expect("a vector takes all");
+        assert_eq!(pipe.len(), REPORT);
+        assert!(Report::parse(&pipe).is_some_and(|report| report.error.is_some()));
+    }
+
+    #[test]
+    fn a_hang_up_stays_one_across_the_processes() {
+        let mut pipe = Vec::new();
+        let error = HandlerError::new(Stage::Handle, io::Error::from(io::ErrorKind::BrokenPipe));
+        report(&mut pipe, Outcome::Disconnected, Some(error)).expect("a vector takes all");
+        assert!(Report::parse(&pipe).and_then(|report| report.error).is_some_and(|error| error.is_disconnect()));
+    }
+
+    #[test]
+    fn what_is_no_report_is_none() {
+        for bytes in [&b""[..], &[200], &[0, 200, 0]] {
+            assert!(Report::parse(bytes).is_none());
+        }
+    }
+}

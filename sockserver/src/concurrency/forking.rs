@@ -1,0 +1,100 @@
+//! A process for each request.
+
+use std::{
+    io::{self, PipeWriter},
+    sync::Arc,
+};
+
+use crate::{
+    accepted::Accepted,
+    acceptor::Acceptor,
+    children::{self, Child},
+    concurrency::Concurrency,
+    options::Options,
+    server::Server,
+    sys,
+    transport::Internals,
+};
+
+/// `"forking"`: a child process for each request. Python's `ForkingMixIn`.
+///
+/// What a handler changes in the server struct stays in its child. Errors are reported to
+/// [`handle_error`](Server::handle_error) in the parent, also those of a child that was killed.
+///
+/// A child has only the thread that forked it, and locks that other threads held then stay locked in it for ever. So a
+/// process that has several threads is not forked, unless `allow_threads` is set:
+/// [`serve_forever`](crate::SocketServer::serve_forever) fails then. That excludes
+/// [`spawn`](crate::SocketServer::spawn), which serves on a second thread.
+///
+/// A server that stops gives its children `timeouts(shutdown)`, and then sends SIGTERM, and a second later SIGKILL.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Forking;
+
+impl Concurrency for Forking {
+    const FORKS: bool = true;
+
+    fn process_request<S: Server<Concurrency = Self>>(&self, accepted: Accepted<S>) {
+        match fork(&accepted) {
+            Ok(Forked::Child(pipe)) => serve_in_child(accepted, pipe),
+            Ok(Forked::Parent(pid, pipe)) => {
+                let acceptor = accepted.acceptor().clone();
+                acceptor.children.add(Child::new(pid, pipe, accepted));
+            }
+            Err(error) => accepted.fail(error),
+        }
+    }
+
+    fn serve<S: Server<Concurrency = Self>>(&self, acceptor: &Arc<Acceptor<S>>) {
+        if let Err(error) = check_threads(acceptor.options()) {
+            return acceptor.handle().control().fail(error);
+        }
+        while let Some(accepted) = acceptor.next() {
+            self.process_request(accepted);
+        }
+    }
+
+    /// Python's `max_children`.
+    fn connections(_options: &Options) -> usize {
+        40
+    }
+}
+
+enum Forked {
+    Parent(sys::Pid, io::PipeReader),
+    Child(PipeWriter),
+}
+
+fn fork<S: Server>(accepted: &Accepted<S>) -> io::Result<Forked> {
+    check_threads(accepted.acceptor().options())?;
+    accepted.request().record().share()?;
+    let (reader, writer) = io::pipe()?;
+    Ok(match sys::fork()? {
+        sys::Fork::Parent(pid) => Forked::Parent(pid, reader),
+        sys::Fork::Child => Forked::Child(writer),
+    })
+}
+
+/// Everything that the parent will go on with is left as it is: this does not return, and nothing is dropped.
+fn serve_in_child<S: Server>(accepted: Accepted<S>, mut pipe: PipeWriter) -> ! {
+    accepted.acceptor().enter_child(accepted.request().socket().is_some());
+    let (outcome, error) = accepted.process_in_child();
+    let status = i32::from(error.is_some());
+    // A parent that is not there any more need not be told.
+    let _ = children::report(&mut pipe, outcome, error);
+    sys::exit_child(status)
+}
+
+fn check_threads(options: &Options) -> io::Result<()> {
+    match sys::threads() {
+        Some(threads @ 2..) if !options.allow_threads => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!(
+                "a process that has {threads} threads cannot be forked safely: in the child, the locks of the others \
+                 would stay locked; serve before threads are started, or on the main thread (`serve_forever`, not \
+                 `spawn`), or use concurrency = \"threading\", or set `allow_threads = true` if the handler uses no \
+                 lock that another thread can hold"
+            ),
+        )),
+        _ => Ok(()),
+    }
+}

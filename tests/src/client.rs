@@ -1,0 +1,1 @@
+//! Clients that never wait longer than a test may.
