@@ -16,9 +16,9 @@ impl RequestHandler for Silent {
 
 #[request_handler(crate = framework::sockserver)]
 #[server(transport = "tcp", concurrency = "sync")]
-struct r#else;
+struct r#Loud;
 
-impl RequestHandler for r#else {
+impl RequestHandler for r#Loud {
     fn handle(&mut self) -> HandlerResult {
         Ok(())
     }
