@@ -217,13 +217,15 @@ fn take_server(item: &mut DeriveInput, krate: &mut Option<Path>, errors: &mut Er
     }
     let handler = &item.ident;
     match settings.iter().find(|setting| setting.key.name == "handler") {
-        Some(setting) => errors.at(
+        None => added.extend(quote!(handler = #handler,)),
+        Some(setting) if setting.value.is_some() => errors.at(
             &setting.word,
             format!(
-                "the handler is this struct, `{handler}`: leave `handler` out, or derive `Server` on another struct"
+                "the handler is this struct, `{handler}`: leave the key out, or derive `Server` for another struct"
             ),
         ),
-        None => added.extend(quote!(handler = #handler,)),
+        // The derive of the server reports it.
+        Some(_) => {}
     }
     let mut server = OwnServer { vis: item.vis.clone(), ident, attribute: None };
     if let Some(parameter) = item.generics.params.first() {

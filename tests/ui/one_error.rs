@@ -52,6 +52,15 @@ enum Enum {
     Only,
 }
 
+#[derive(Debug, Server)]
+#[request_handler]
+#[server(transport = "tcp", concurrency = "sync")]
+struct Both;
+
+#[request_handler]
+#[server(transport = "tcp", concurrency = "sync", handler)]
+struct Named;
+
 #[request_handler]
 #[server(transport = "tcp", concurrency = "sync")]
 struct Borrowing {
@@ -75,7 +84,7 @@ macro_rules! handles {
     };
 }
 
-handles!(Session, Packet, Enum, Borrowing, Lifetime<'_>,);
+handles!(Session, Packet, Enum, Both, Named, Borrowing, Lifetime<'_>,);
 
 fn main() -> io::Result<()> {
     WithoutAttribute.bind("127.0.0.1:0")?.serve_forever()?;
@@ -84,6 +93,8 @@ fn main() -> io::Result<()> {
     WithoutLimit.bind("127.0.0.1:0")?.serve_forever()?;
     WithoutHandler { of: 1 }.bind("/tmp/socket")?.serve_forever()?;
     EnumServer.bind("127.0.0.1:0")?.serve_forever()?;
+    BothServer.bind("127.0.0.1:0")?.serve_forever()?;
+    NamedServer.bind("127.0.0.1:0")?.serve_forever()?;
     BorrowingServer.bind("127.0.0.1:0")?.serve_forever()?;
     LifetimeServer.bind("127.0.0.1:0")?.serve_forever()
 }

@@ -4,7 +4,7 @@ use crate::{
     handler::{Field, Handler, OwnServer, Source},
     server::Server,
 };
-use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream};
+use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use std::collections::{BTreeMap, BTreeSet};
 use syn::{Generics, Path, parse_quote, parse_quote_spanned, spanned::Spanned};
@@ -103,11 +103,7 @@ fn initial_value(field: &Field, cx: &Ident, krate: &Path) -> TokenStream {
     match &field.source {
         Source::Request => quote!(<#ty as #krate::FromRequest<__S>>::from_request(#cx)?),
         Source::Default => quote_spanned!(ty.span()=> ::core::default::Default::default()),
-        // In a group of its own, it ends where it ends.
-        Source::Expression(expression) => {
-            let expression = Group::new(Delimiter::None, expression.clone());
-            quote!(#expression)
-        }
+        Source::Expression(expression) => expression.clone(),
     }
 }
 

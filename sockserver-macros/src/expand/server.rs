@@ -42,11 +42,13 @@ fn stand_in(krate: &Path, implementation: TokenStream) -> TokenStream {
     quote! {
         const _: () = {
             pub struct StandIn;
+            #[diagnostic::do_not_recommend]
             impl #krate::RequestHandler for StandIn {
                 fn handle(&mut self) -> #krate::HandlerResult {
                     ::core::unreachable!()
                 }
             }
+            #[diagnostic::do_not_recommend]
             impl<__S: #krate::Server> #krate::FromRequest<__S> for StandIn {
                 fn from_request(_: &mut #krate::Context<'_, __S>) -> ::std::io::Result<Self> {
                     ::core::unreachable!()
