@@ -318,6 +318,8 @@ impl<S: Server> Acceptor<S> {
 
     /// In a child that serves one request: closes what is only the parent's.
     pub(crate) fn enter_child(&self, has_socket: bool) {
+        #[cfg(feature = "signals")]
+        crate::signals::enter_child();
         self.children.abandon();
         // Whether the lock is free depends on threads that are not here any more. A datagram is answered by the socket
         // that it came to.
@@ -336,6 +338,8 @@ impl<S: Server> Acceptor<S> {
         }
         // A panic in the hook changes nothing about the end.
         let _ = unwind::run(self.handle.control(), || self.server.server_close());
+        #[cfg(feature = "signals")]
+        crate::signals::forget(self.handle.control());
         self.handle.control().connections.close_down();
     }
 

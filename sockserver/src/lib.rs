@@ -1,4 +1,168 @@
-//! Socket servers out of annotated structs.
+//! Socket servers out of annotated structs: Python's `socketserver`, with the composition checked at compile time,
+//! servers that stop when told to, and clients that cannot take them down.
+//!
+//! # A server is a struct
+//!
+//! A *handler* is a struct whose fields are taken from each request by their types, and which has a `handle` method.
+//! Where connections share nothing, that is all there is to write:
+//!
+//! ```no_run
+//! use sockserver::{HandlerResult, Reader, RequestHandler, Server, Writer, request_handler};
+//! use std::io::Write;
+//!
+//! #[request_handler]
+//! #[server(transport = "tcp", concurrency = "threading")]
+//! struct Upper {
+//!     rfile: Reader,
+//!     wfile: Writer,
+//! }
+//!
+//! impl RequestHandler for Upper {
+//!     fn handle(&mut self) -> HandlerResult {
+//!         while let Some(line) = self.rfile.next_line()? {
+//!             writeln!(self.wfile, "{}", line.to_uppercase())?;
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//!
+//! fn main() -> std::io::Result<()> {
+//!     UpperServer.bind("127.0.0.1:9999")?.serve_forever()
+//! }
+//! ```
+//!
+//! Where they share something, the *server* is a struct of its own, which every handler can have as an `Arc`:
+//!
+//! ```
+//! use sockserver::{Address, HandlerResult, Reader, RequestHandler, Server, Stream, Writer, request_handler};
+//! use std::{
+//!     io::{BufRead, BufReader, Write},
+//!     net::TcpStream,
+//!     sync::{Arc, atomic::{AtomicU64, Ordering::Relaxed}},
+//! };
+//!
+//! #[derive(Default, Server)]
+//! #[server(
+//!     transport = "tcp",
+//!     concurrency = "pool",
+//!     workers = 4,
+//!     handler = Session,
+//!     limits(per_client = 2),
+//!     timeouts(idle = "5m", shutdown = "10s"),
+//!     hooks(verify_request = Self::only_local),
+//! )]
+//! struct Counter {
+//!     requests: AtomicU64,
+//! }
+//!
+//! impl Counter {
+//!     fn only_local(&self, _request: &Stream, client_address: &Address) -> bool {
+//!         client_address.ip().is_some_and(|ip| ip.is_loopback())
+//!     }
+//! }
+//!
+//! #[request_handler(timeout = "30s")]
+//! struct Session {
+//!     rfile: Reader,
+//!     wfile: Writer,
+//!     server: Arc<Counter>,
+//!     #[default]
+//!     lines: u64,
+//! }
+//!
+//! impl RequestHandler for Session {
+//!     fn handle(&mut self) -> HandlerResult {
+//!         while let Some(_line) = self.rfile.next_line()? {
+//!             self.lines += 1;
+//!             let requests = self.server.requests.fetch_add(1, Relaxed) + 1;
+//!             writeln!(self.wfile, "line {} of yours, {requests} of all", self.lines)?;
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//!
+//! # fn main() -> std::io::Result<()> {
+//! let server = Counter::default().bind("127.0.0.1:0")?.spawn()?;
+//! let mut client = TcpStream::connect(("127.0.0.1", server.server_address().port().unwrap()))?;
+//! client.write_all(b"hello\n")?;
+//! let mut answer = String::new();
+//! BufReader::new(&client).read_line(&mut answer)?;
+//! assert_eq!(answer, "line 1 of yours, 1 of all\n");
+//! drop(client);
+//! server.stop()?;
+//! # Ok(()) }
+//! ```
+//!
+//! One word changes the server: `transport` is `"tcp"`, `"udp"`, `"unix"` or `"unix_datagram"`, `concurrency` is `"sync"`,
+//! `"threading"`, `"pool"` or `"forking"`. A handler of a [`Reader`] and a [`Writer`] serves all of them unchanged.
+//! All keys are documented at [`derive@Server`] and [`macro@request_handler`], all options at [`Options`].
+//!
+//! # What happens to a request
+//!
+//! `get_request` ([`Transport`]) → limits → `verify_request` (hook) → `process_request` ([`Concurrency`]) →
+//! `finish_request` (handler: [`FromRequest`], `setup`, `handle`, `finish`) → `handle_error` (hook, if it failed) →
+//! `shutdown_request` (end of file to the client) → `close_request` (the socket is dropped).
+//!
+//! # Stopping
+//!
+//! [`ServerHandle::shutdown`] works from anywhere and never blocks. The port is free at once, connections between two
+//! requests see the end of file, those in the middle of one have `timeouts(shutdown)` to end, and then are cut.
+//! [`Running::stop`] and [`ServerHandle::wait`] say how they [`Drained`].
+#![cfg_attr(
+    feature = "signals",
+    doc = "\nWith the feature `signals`, [`SocketServer::shutdown_on_signals`] does the same on SIGINT and SIGTERM."
+)]
+//!
+//! # Coming from Python
+//!
+//! Every name of `socketserver` (as of Python 3.15), where it lives here, and what differs:
+//!
+//! | Python | here | what differs |
+//! |---|---|---|
+//! | `BaseServer` | [`trait Server`](trait@Server), [`SocketServer`] | what the user writes, and the bound server, are two types |
+//! | `TCPServer`, `UDPServer`, `UnixStreamServer`, `UnixDatagramServer` | `transport = "tcp"`, `"udp"`, `"unix"`, `"unix_datagram"` | also types: [`transport`] |
+//! | `ThreadingMixIn`, `ThreadingTCPServer`, `ThreadingUDPServer`, `ThreadingUnixStreamServer`, `ThreadingUnixDatagramServer` | `concurrency = "threading"` | threads are used again, and limited; see [`concurrency::Threading`] |
+//! | `ForkingMixIn`, `ForkingTCPServer`, `ForkingUDPServer`, `ForkingUnixStreamServer`, `ForkingUnixDatagramServer` | `concurrency = "forking"` | a process with several threads is refused; see [`concurrency::Forking`] |
+//! | (none) | `concurrency = "pool"` | a fixed number of threads |
+//! | `BaseRequestHandler` | [`RequestHandler`] | only the fields that are declared are there |
+//! | `StreamRequestHandler`, `DatagramRequestHandler` | a [`RequestHandler`] with a [`Reader`] and a [`Writer`] | one handler serves both |
+//! | `BaseServer(server_address, RequestHandlerClass)` | [`Server::bind`], `handler = …` | port 0 and host names as in Python |
+//! | `bind_and_activate=False` | [`Server::adopt`] | a socket that was made and bound elsewhere |
+//! | `RequestHandlerClass` | [`Server::Handler`] | |
+//! | `server_address` | [`SocketServer::server_address`], [`ServerHandle::server_address`] | an [`Address`] |
+//! | `socket`, `fileno()` | [`SocketServer`] as [`AsFd`](std::os::fd::AsFd) | |
+//! | `address_family`, `socket_type` | the `transport`; the family follows from the address | IPv6 without a subclass |
+//! | `request_queue_size` | `socket(request_queue_size)` | 1024 (Python: 5, since 3.15 `SOMAXCONN`) |
+//! | `allow_reuse_address` | `socket(allow_reuse_address)` | true (Python: false); not on UDP |
+//! | `allow_reuse_port` | `socket(allow_reuse_port)` | |
+//! | `max_packet_size` | `socket(max_packet_size)` | 65 535 (Python: 8192); what is longer is [flagged](Datagram::is_truncated) |
+//! | `timeout` of a server | `timeouts(request)` | |
+//! | `server_bind()` | [`BindTo::server_bind`] | implemented by the transport |
+//! | `server_activate()` | [`Server::server_activate`] | a hook, called when the socket listens |
+//! | `serve_forever(poll_interval)` | [`SocketServer::serve_forever`], `timeouts(poll)` | no polling: an idle server does not wake up |
+//! | `shutdown()` | [`ServerHandle::shutdown`], [`ServerHandle::wait`] | does not block, drains, works in a handler |
+//! | `server_close()`, `with` | [`Server::server_close`]; dropping | the port closes by itself |
+//! | `block_on_close`, `daemon_threads` | `timeouts(shutdown)` | requests under way get that long, in every concurrency |
+//! | `handle_request()` | [`SocketServer::handle_request`] | |
+//! | `service_actions()` | [`Server::service_actions`] | |
+//! | `handle_timeout()` | [`Server::handle_timeout`] | |
+//! | `get_request()` | [`Transport::get_request`] | |
+//! | `verify_request()` | [`Server::verify_request`] | |
+//! | `process_request()`, `process_request_thread()` | [`Concurrency::process_request`] | |
+//! | `finish_request()` | [`Accepted::process`] | |
+//! | `shutdown_request()`, `close_request()` | dropping [`Accepted`] | |
+//! | `handle_error()` | [`Server::handle_error`] | a [`HandlerError`]; a peer that hung up is not printed |
+//! | `max_children` | `limits(connections)` | for every concurrency |
+//! | `active_children` | [`ServerHandle::connections`] | for every concurrency |
+//! | `collect_children()` | (inside) | children are waited for as they end, and only those of the server |
+//! | `request`, `connection` of a handler | a field of type [`Stream`] or [`Datagram`] | |
+//! | `packet`, `socket` of a `DatagramRequestHandler` | [`Datagram::packet`], [`Datagram::reply`] | a reply leaves from where the request came to |
+//! | `client_address` | a field of type [`Address`] or [`SocketAddr`](std::net::SocketAddr) | |
+//! | `server` | a field of type `Arc<TheServer>` | |
+//! | `setup()`, `handle()`, `finish()` | [`RequestHandler`] | `finish` is also called after a panic |
+//! | `rfile`, `wfile` | fields of type [`Reader`], [`Writer`] | tied: reading sends what was written; no empty datagram reply |
+//! | `rbufsize`, `wbufsize`, `timeout` of a handler | `#[request_handler(rbufsize, wbufsize, timeout)]` | both buffers 8 KiB (Python: default, 0) |
+//! | `disable_nagle_algorithm` | `socket(nodelay)` | true (Python: false) |
 
 #![deny(missing_docs)]
 
@@ -17,6 +181,8 @@ mod limits;
 mod options;
 mod record;
 mod server;
+#[cfg(feature = "signals")]
+mod signals;
 mod socket_server;
 mod stats;
 mod stream;

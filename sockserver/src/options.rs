@@ -48,7 +48,7 @@ pub struct Options {
 #[non_exhaustive]
 pub struct SocketOptions {
     /// How many connections may wait in the kernel's queue to be accepted, as in `listen(2)`. Default: 1024 (Python's
-    /// `request_queue_size`: 5). Streams only.
+    /// `request_queue_size`: 5, since 3.15 `SOMAXCONN`). Streams only.
     pub request_queue_size: u32,
     /// Sets `SO_REUSEADDR` before binding, so that a server can be started again while old connections linger.
     /// Default: `true` (Python's `allow_reuse_address`: `False`). tcp only: on udp it would let two servers share the

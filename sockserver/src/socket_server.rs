@@ -106,6 +106,22 @@ impl<S: Server> SocketServer<S> {
         control.take_failure().map_or(Ok(()), Err)
     }
 
+    /// Lets the first SIGINT or SIGTERM shut the server down, which drains it as [`ServerHandle::shutdown`] does, so that
+    /// the program can end with success; the second one ends the process at once, with the status 128 + signal. To be
+    /// called before serving, on the main thread if it is that which serves. It works with every concurrency and starts
+    /// no thread.
+    ///
+    /// With `"sync"` and `"pool"`, a signal that comes while all threads are in a handler is seen when one of them waits
+    /// for its peer on the main thread, or has finished.
+    ///
+    /// # Errors
+    ///
+    /// The system refuses the signal handler.
+    #[cfg(feature = "signals")]
+    pub fn shutdown_on_signals(&self) -> io::Result<()> {
+        crate::signals::stop_on_signals(self.acceptor.0.handle().control())
+    }
+
     /// Serves on a thread of its own.
     ///
     /// # Errors

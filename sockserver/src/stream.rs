@@ -233,7 +233,10 @@ impl Stream {
         }
         let result = loop {
             match call(socket) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    #[cfg(feature = "signals")]
+                    crate::signals::look();
+                }
                 result => break result,
             }
         };

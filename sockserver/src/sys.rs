@@ -332,6 +332,24 @@ impl Pid {
     }
 }
 
+/// sigaction(2): from now on, system calls that this signal interrupts fail with EINTR instead of going on.
+#[cfg(feature = "signals")]
+pub(crate) fn let_interrupt(signal: libc::c_int) -> io::Result<()> {
+    // SAFETY: `sigaction` is plain data, of which all zeros is a valid value; the first call fills it with the action in
+    // force, and the second one installs that again, with the same handler.
+    let result = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        match libc::sigaction(signal, std::ptr::null(), &raw mut action) {
+            0 => {
+                action.sa_flags &= !libc::SA_RESTART;
+                libc::sigaction(signal, &raw const action, std::ptr::null_mut())
+            }
+            failed => failed,
+        }
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// What a child can be told.
 pub(crate) enum Signal {
     Terminate,

@@ -38,6 +38,12 @@ impl Waker {
         }
     }
 
+    /// Another descriptor of the writing end, for a signal handler to write [`STOP`] to.
+    #[cfg(feature = "signals")]
+    pub(crate) fn writer(&self) -> io::Result<PipeWriter> {
+        self.writer.try_clone()
+    }
+
     /// Asks for a stop from another process.
     pub(crate) fn ask_to_stop(&self) {
         let _ = (&self.writer).write(&[STOP]);
