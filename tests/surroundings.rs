@@ -78,19 +78,24 @@ pub mod framework {
     pub use sockserver;
 
     /// A server whose attribute is put together from what the macro was given.
+    // rustfmt moves the attributes further to the right each time.
+    #[rustfmt::skip]
     #[macro_export]
     macro_rules! serve {
-        ($name:ident, $transport:literal, $concurrency:expr, $own:path, $handler:ty, $count:expr, $idle:expr, $hook:path) => {
+        (
+            $name:ident, $transport:literal, $concurrency:expr, $own:path, $handler:ty, $count:expr, $idle:expr,
+            $hook:path
+        ) => {
             #[derive($crate::framework::sockserver::Server)]
             #[server(
-                                                    crate = $crate::framework::sockserver,
-                                                    transport = $transport,
-                                                    concurrency = $concurrency,
-                                                    handler = $handler,
-                                                    limits(connections = $count),
-                                                    timeouts(idle = $idle),
-                                                    hooks(server_close = $hook),
-                                                )]
+                crate = $crate::framework::sockserver,
+                transport = $transport,
+                concurrency = $concurrency,
+                handler = $handler,
+                limits(connections = $count),
+                timeouts(idle = $idle),
+                hooks(server_close = $hook),
+            )]
             struct $name;
 
             #[$crate::framework::sockserver::request_handler(crate = $crate::framework::sockserver, timeout = $idle)]
@@ -105,12 +110,12 @@ pub mod framework {
 
             #[derive($crate::framework::sockserver::Server)]
             #[server(
-                                                    crate = $crate::framework::sockserver,
-                                                    transport = $own,
-                                                    concurrency = "sync",
-                                                    handler = $handler,
-                                                    socket(mode = 0o600),
-                                                )]
+                crate = $crate::framework::sockserver,
+                transport = $own,
+                concurrency = "sync",
+                handler = $handler,
+                socket(mode = 0o600),
+            )]
             struct Own;
         };
     }
