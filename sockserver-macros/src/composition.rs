@@ -8,7 +8,6 @@ use crate::{
 };
 
 pub(crate) static TRANSPORT: Choices = Choices {
-    what: "a transport",
     home: "transport",
     choices: &[
         Choice { word: "tcp", name: Some("Tcp") },
@@ -20,7 +19,6 @@ pub(crate) static TRANSPORT: Choices = Choices {
 };
 
 pub(crate) static CONCURRENCY: Choices = Choices {
-    what: "a concurrency",
     home: "concurrency",
     choices: &[
         Choice { word: "sync", name: Some("Sync") },
