@@ -60,7 +60,14 @@ const RULES: &[Rule] = &[
         because: "a datagram socket has no queue of connections",
     },
     Rule {
-        keys: &["allow_reuse_address", "allow_reuse_port"],
+        keys: &["allow_reuse_address"],
+        of: "transport",
+        fits: &["tcp"],
+        because: "on udp it would let two servers share the port, one of them receiving nothing (see \
+                  `allow_reuse_port`); a Unix socket is a file and has no port (see `unlink`)",
+    },
+    Rule {
+        keys: &["allow_reuse_port"],
         of: "transport",
         fits: &["tcp", "udp"],
         because: "a Unix socket is a file and has no port; `unlink` says what becomes of an old one",
