@@ -78,8 +78,10 @@ impl Threads {
                 self.start_another(acceptor);
             }
             accepted.process();
-            if self.idle.fetch_add(1, SeqCst) >= IDLE {
-                break;
+            // In one step: the others may accept at any moment, and none of them is to count on a thread that is leaving.
+            let stay = |idle| (idle < IDLE).then_some(idle + 1);
+            if self.idle.fetch_update(SeqCst, SeqCst, stay).is_err() {
+                return;
             }
         }
         self.idle.fetch_sub(1, SeqCst);
