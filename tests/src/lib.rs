@@ -1,4 +1,7 @@
 //! What the tests share.
 
 pub mod client;
+pub mod place;
 pub mod resources;
+pub mod script;
+pub mod served;
