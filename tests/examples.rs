@@ -10,15 +10,16 @@ use sockserver::Address;
 use sockserver_tests::{
     client::{Client, DatagramClient},
     place::Place,
-    process::{Example, Process, example, installed},
+    process::{Process, ServerProcess, example, installed},
 };
 
-fn tcp(name: &str) -> Example {
-    Example::start(name, Place::of("tcp"))
+/// Starts an example, at a place of this transport.
+fn serve(name: &str, transport: &str) -> ServerProcess {
+    ServerProcess::start(example(name), Place::of(transport))
 }
 
 /// `host` and `port` as arguments of a tool.
-fn host_and_port(server: &Example) -> [String; 2] {
+fn host_and_port(server: &ServerProcess) -> [String; 2] {
     match server.address() {
         Address::Inet(address) => [address.ip().to_string(), address.port().to_string()],
         Address::Unix(_) => panic!("{} has no port", server.address()),
@@ -38,9 +39,27 @@ fn line_from_nc(mut nc: Command, input: &str) -> String {
     nc.line()
 }
 
+/// `upper` as it is in every cell is one program, which the build script writes.
+#[test]
+fn one_word_moves_upper_to_another_transport_or_concurrency() {
+    for transport in ["tcp", "udp", "unix", "unix_datagram"] {
+        for concurrency in ["sync", "threading", "pool", "forking"] {
+            let cell = format!("{transport} {concurrency}");
+            let mut upper = Command::new(env!("CARGO_BIN_EXE_upper_everywhere"));
+            upper.env("CELL", &cell);
+            let server = ServerProcess::start(upper, Place::of(transport));
+            let answer = match transport {
+                "tcp" | "unix" => Client::connect(server.address()).ask("hello"),
+                _ => DatagramClient::connect(server.address()).ask("hello"),
+            };
+            assert_eq!(answer, "HELLO", "{cell}");
+        }
+    }
+}
+
 #[test]
 fn an_address_in_use_is_named_and_ends_the_example() {
-    let first = tcp("upper");
+    let first = serve("upper", "tcp");
     let mut second = Process::start(example("upper").arg(first.address().to_string()));
     second.reports(&format!("cannot bind to {}", first.address()));
     assert!(!second.ended().success());
@@ -51,7 +70,7 @@ mod upper {
 
     #[test]
     fn lines_come_back_in_upper_case() {
-        let server = tcp("upper");
+        let server = serve("upper", "tcp");
         let mut client = Client::connect(server.address());
         assert_eq!(client.ask("hello"), "HELLO");
         client.send("one\r\ngrüße\n\nlast");
@@ -61,7 +80,7 @@ mod upper {
 
     #[test]
     fn what_is_no_text_ends_its_own_connection_only() {
-        let server = tcp("upper");
+        let server = serve("upper", "tcp");
         let mut other = Client::connect(server.address());
         assert_eq!(other.ask("before"), "BEFORE");
 
@@ -80,7 +99,7 @@ mod upper {
 
     #[test]
     fn a_client_that_resets_is_not_reported() {
-        let server = tcp("upper");
+        let server = serve("upper", "tcp");
         let mut client = Client::connect(server.address());
         assert_eq!(client.ask("hello"), "HELLO");
         client.reset();
@@ -93,7 +112,7 @@ mod upper {
     #[test]
     fn nc_is_answered() {
         let Some(mut nc) = installed("nc") else { return };
-        let server = tcp("upper");
+        let server = serve("upper", "tcp");
         nc.args(host_and_port(&server));
         assert_eq!(line_from_nc(nc, "hello"), "HELLO");
     }
@@ -104,7 +123,7 @@ mod json_lower {
 
     #[test]
     fn values_come_back_in_lower_case() {
-        let server = tcp("json_lower");
+        let server = serve("json_lower", "tcp");
         let mut client = Client::connect(server.address());
         for (value, lower) in [
             (r#"{"Greeting": ["HELLO", "World", 1]}"#, r#"{"greeting":["hello","world",1]}"#),
@@ -118,7 +137,7 @@ mod json_lower {
 
     #[test]
     fn what_is_no_json_gets_an_error_and_the_talk_goes_on() {
-        let server = tcp("json_lower");
+        let server = serve("json_lower", "tcp");
         let mut client = Client::connect(server.address());
         let deep = vec![b'['; 60_000];
         for line in [&b"HELLO"[..], b"", b"{\"a\":", b"1 2", b"\"\xff\"", b"\xc3", b"\0", b"1e999", b"'EXIT'", &deep] {
@@ -131,7 +150,7 @@ mod json_lower {
 
     #[test]
     fn exit_ends_the_connection() {
-        let server = tcp("json_lower");
+        let server = serve("json_lower", "tcp");
         for exit in ["exit\n", "exit", "\"exit\"\r\n", "  exit \n[1]\n"] {
             let mut client = Client::connect(server.address());
             client.send("[\"A\"]\n");
@@ -144,7 +163,7 @@ mod json_lower {
     #[test]
     fn python_is_answered() {
         let Some(mut python) = installed("python3") else { return };
-        let server = tcp("json_lower");
+        let server = serve("json_lower", "tcp");
         let script = "
 import json, socket, sys
 with socket.create_connection(sys.argv[1:]) as connection, connection.makefile('rw') as file:
@@ -162,7 +181,7 @@ mod talk {
 
     #[test]
     fn the_operator_answers_each_client_in_turn() {
-        let mut server = tcp("talk");
+        let mut server = serve("talk", "tcp");
         let mut clients = [(); 3].map(|()| Client::connect(server.address()));
         for client in &mut clients {
             client.send("are you there?\nstill?\n");
@@ -185,7 +204,7 @@ mod talk {
 
     #[test]
     fn a_message_does_not_steer_the_operators_terminal() {
-        let server = tcp("talk");
+        let server = serve("talk", "tcp");
         let mut client = Client::connect(server.address());
         client.send("\x1b[2J\rgone\u{9b}\n");
         assert_eq!(server.line(), format!("{}: ?[2J?gone?", client.address()));
@@ -193,7 +212,7 @@ mod talk {
 
     #[test]
     fn a_client_that_has_hung_up_holds_up_nobody() {
-        let mut server = tcp("talk");
+        let mut server = serve("talk", "tcp");
         let mut gone = Client::connect(server.address());
         gone.send("hello?\n");
         assert!(server.line().ends_with(": hello?"));
@@ -208,7 +227,7 @@ mod talk {
 
     #[test]
     fn the_end_of_the_operators_input_ends_the_server() {
-        let mut server = tcp("talk");
+        let mut server = serve("talk", "tcp");
         let mut silent = Client::connect(server.address());
         let mut answered = Client::connect(server.address());
         answered.send("one\n");
@@ -229,13 +248,13 @@ mod chat {
     const NAME_RULE: &str = "* a name has 1 to 20 letters of a to z, digits, `-` and `_`; yours?";
 
     /// A client that has been asked for its name.
-    fn stranger(server: &Example) -> Client {
+    fn stranger(server: &ServerProcess) -> Client {
         let mut client = Client::connect(server.address());
         assert_eq!(client.line(), "* what is your name?");
         client
     }
 
-    fn member(server: &Example, name: &str, others: &str) -> Client {
+    fn member(server: &ServerProcess, name: &str, others: &str) -> Client {
         let mut client = stranger(server);
         assert_eq!(client.ask(name), format!("* welcome, {name}; here are: {others}"));
         client
@@ -243,7 +262,7 @@ mod chat {
 
     #[test]
     fn members_see_each_other_come_talk_and_go() {
-        let server = tcp("chat");
+        let server = serve("chat", "tcp");
         let mut alice = member(&server, "alice", "");
         let mut bob = member(&server, "bob", "alice");
         assert_eq!(alice.line(), "* bob has joined");
@@ -261,7 +280,7 @@ mod chat {
 
     #[test]
     fn a_name_is_asked_for_until_it_is_a_good_one() {
-        let server = tcp("chat");
+        let server = serve("chat", "tcp");
         let mut alice = member(&server, "alice", "");
         let mut bob = stranger(&server);
         let too_long = "x".repeat(21);
@@ -275,7 +294,7 @@ mod chat {
 
     #[test]
     fn strangers_hear_nothing_and_are_not_heard() {
-        let server = tcp("chat");
+        let server = serve("chat", "tcp");
         let mut stranger = stranger(&server);
         let mut alice = member(&server, "alice", "");
         alice.send("is anybody here?\n");
@@ -287,7 +306,7 @@ mod chat {
 
     #[test]
     fn a_message_does_not_steer_the_others_terminals() {
-        let server = tcp("chat");
+        let server = serve("chat", "tcp");
         let mut alice = member(&server, "alice", "");
         let mut mallory = member(&server, "mallory", "alice");
         assert_eq!(alice.line(), "* mallory has joined");
@@ -297,7 +316,7 @@ mod chat {
 
     #[test]
     fn a_member_that_vanishes_has_left() {
-        let server = tcp("chat");
+        let server = serve("chat", "tcp");
         let mut alice = member(&server, "alice", "");
         let bob = member(&server, "bob", "alice");
         assert_eq!(alice.line(), "* bob has joined");
@@ -307,7 +326,7 @@ mod chat {
 
     #[test]
     fn a_member_that_sends_garbage_is_sent_away() {
-        let server = tcp("chat");
+        let server = serve("chat", "tcp");
         let mut alice = member(&server, "alice", "");
         for garbage in [&b"\xff\xff\n"[..], &[b'x'; 1025]] {
             let mut bob = member(&server, "bob", "alice");
@@ -320,7 +339,7 @@ mod chat {
 
     #[test]
     fn a_member_that_does_not_read_holds_up_nobody() {
-        let server = tcp("chat");
+        let server = serve("chat", "tcp");
         let mut alice = member(&server, "alice", "");
         let mut bob = member(&server, "bob", "alice");
         let _deaf = member(&server, "carol", "alice, bob");
@@ -349,7 +368,7 @@ mod daytime {
 
     #[test]
     fn the_time_is_told_without_being_asked() {
-        let server = tcp("daytime");
+        let server = serve("daytime", "tcp");
         let before = now();
         let told = Client::connect(server.address()).rest();
         let after = now();
@@ -358,7 +377,7 @@ mod daytime {
 
     #[test]
     fn a_client_that_says_something_or_nothing_or_resets_holds_up_nobody() {
-        let server = tcp("daytime");
+        let server = serve("daytime", "tcp");
         let _silent = Client::connect(server.address());
         let mut talker = Client::connect(server.address());
         talker.send(b"\xff what time is it?\n");
@@ -373,7 +392,7 @@ mod whoami {
 
     #[test]
     fn the_client_is_told_who_it_is() {
-        let server = Example::start("whoami", Place::unix());
+        let server = serve("whoami", "unix");
         let [uid, gid] = ["-u", "-g"].map(|option| output_of("id", &[option]));
         let told = Client::connect(server.address()).rest();
         assert_eq!(told, format!("uid={} gid={} pid={}\n", uid.trim_end(), gid.trim_end(), process::id()));
@@ -381,15 +400,15 @@ mod whoami {
 
     #[test]
     fn everyone_may_connect() {
-        let server = Example::start("whoami", Place::unix());
-        let mode = fs::metadata(server.address().path().expect("a path")).expect("a socket file").permissions().mode();
+        let server = serve("whoami", "unix");
+        let mode = fs::metadata(server.path()).expect("a socket file").permissions().mode();
         assert_eq!(mode & 0o777, 0o666);
     }
 
     #[test]
     fn python_is_told_who_it_is() {
         let Some(mut python) = installed("python3") else { return };
-        let server = Example::start("whoami", Place::unix());
+        let server = serve("whoami", "unix");
         let script = "
 import os, socket, sys
 with socket.socket(socket.AF_UNIX) as client:
@@ -403,20 +422,20 @@ with socket.socket(socket.AF_UNIX) as client:
     #[test]
     fn a_signal_ends_it_and_its_file() {
         for signal in ["INT", "TERM"] {
-            let mut server = Example::start("whoami", Place::unix());
+            let mut server = serve("whoami", "unix");
             assert!(Client::connect(server.address()).rest().starts_with("uid="));
             server.signal(signal);
             assert!(server.ended().success());
-            assert!(!server.address().path().expect("a path").exists());
+            assert!(!server.path().exists());
         }
     }
 
     #[test]
     fn the_file_of_a_killed_one_is_replaced() {
-        let mut killed = Example::start("whoami", Place::unix());
+        let mut killed = serve("whoami", "unix");
         killed.signal("KILL");
         killed.ended();
-        assert!(killed.address().path().expect("a path").exists());
+        assert!(killed.path().exists());
         let next = Process::start(example("whoami").arg(killed.address().to_string()));
         assert_eq!(next.line(), format!("listening on {}", killed.address()));
         assert!(Client::connect(killed.address()).rest().starts_with("uid="));
@@ -427,8 +446,15 @@ mod udp_upper {
     use super::*;
 
     #[test]
+    fn it_differs_from_upper_by_one_word() {
+        let code = |source: &str| source.split_once("\n\n").expect("a comment and the code").1.to_owned();
+        let upper = code(include_str!("../examples/upper.rs"));
+        assert_eq!(code(include_str!("../examples/udp_upper.rs")), upper.replace("\"tcp\"", "\"udp\""));
+    }
+
+    #[test]
     fn a_packet_comes_back_in_upper_case() {
-        let server = Example::start("udp_upper", Place::of("udp"));
+        let server = serve("udp_upper", "udp");
         let mut client = DatagramClient::connect(server.address());
         assert_eq!(client.ask("grüße"), "GRÜSSE");
         client.send("one\ntwo");
@@ -437,7 +463,7 @@ mod udp_upper {
 
     #[test]
     fn a_packet_that_is_empty_or_no_text_is_not_answered() {
-        let server = Example::start("udp_upper", Place::of("udp"));
+        let server = serve("udp_upper", "udp");
         let mut client = DatagramClient::connect(server.address());
         client.send("");
         client.send(b"\xff\xff");
@@ -448,7 +474,7 @@ mod udp_upper {
     #[test]
     fn nc_is_answered() {
         let Some(mut nc) = installed("nc") else { return };
-        let server = Example::start("udp_upper", Place::of("udp"));
+        let server = serve("udp_upper", "udp");
         nc.arg("-u").args(host_and_port(&server));
         assert_eq!(line_from_nc(nc, "hello"), "HELLO");
     }
@@ -474,9 +500,14 @@ mod dns {
     const RESPONSE: u8 = 0x80;
     const RECURSION_DESIRED: u8 = 0x01;
 
-    fn start() -> Example {
-        let zone = ["www.example.test=192.0.2.1", "Mail.Example.Test.=192.0.2.2"];
-        Example::start_with("dns", Place::of("udp"), &zone)
+    fn start() -> ServerProcess {
+        start_with(&["www.example.test=192.0.2.1", "Mail.Example.Test.=192.0.2.2"])
+    }
+
+    fn start_with(zone: &[&str]) -> ServerProcess {
+        let mut dns = example("dns");
+        dns.args(zone);
+        ServerProcess::start(dns, Place::of("udp"))
     }
 
     fn name(name: &str) -> Vec<u8> {
@@ -611,7 +642,7 @@ mod dns {
     fn the_longest_name_is_served() {
         let label = "x".repeat(63);
         let longest = [&label[..], &label, &label, &label[..61]].join(".");
-        let server = Example::start_with("dns", Place::of("udp"), &[&format!("{longest}=192.0.2.3")]);
+        let server = start_with(&[&format!("{longest}=192.0.2.3")]);
         let client = DatagramClient::connect(server.address());
         client.send(packet([1, 2], QUERY, &question(&name(&longest), A, IN)));
         let reply = client.receive();
@@ -723,7 +754,7 @@ mod syslog {
 
     #[test]
     fn the_priority_is_told_in_words() {
-        let server = Example::start("syslog", Place::unix());
+        let server = serve("syslog", "unix_datagram");
         let client = DatagramClient::unnamed(server.address());
         for (message, printed) in [
             (&b"<13>hello"[..], "user.notice hello"),
@@ -749,7 +780,7 @@ mod syslog {
 
     #[test]
     fn a_message_that_is_too_long_is_cut_and_says_so() {
-        let server = Example::start("syslog", Place::unix());
+        let server = serve("syslog", "unix_datagram");
         let client = DatagramClient::unnamed(server.address());
         client.send([&b"<13>"[..], &[b'x'; 10_000]].concat());
         assert_eq!(server.line(), format!("user.notice {} (cut)", "x".repeat(8 * 1024 - 4)));
@@ -757,7 +788,7 @@ mod syslog {
 
     #[test]
     fn messages_keep_their_order() {
-        let server = Example::start("syslog", Place::unix());
+        let server = serve("syslog", "unix_datagram");
         let clients = [(); 2].map(|()| DatagramClient::unnamed(server.address()));
         for number in 0..200 {
             clients[number % 2].send(format!("<13>{number}"));
@@ -770,7 +801,7 @@ mod syslog {
     #[test]
     fn logger_is_heard() {
         let Some(mut logger) = installed("logger") else { return };
-        let server = Example::start("syslog", Place::unix());
+        let server = serve("syslog", "unix_datagram");
         logger.args(["-p", "mail.warning", "-t", "postman", "-u"]).arg(server.address().to_string()).arg("hello there");
         assert_eq!(Process::start(&mut logger).output(), "");
         let line = server.line();
@@ -779,10 +810,10 @@ mod syslog {
 
     #[test]
     fn a_signal_ends_it_and_its_file() {
-        let mut server = Example::start("syslog", Place::unix());
+        let mut server = serve("syslog", "unix_datagram");
         server.signal("TERM");
         assert!(server.ended().success());
-        assert!(!server.address().path().expect("a path").exists());
+        assert!(!server.path().exists());
     }
 }
 
@@ -798,7 +829,7 @@ mod forking {
 
     #[test]
     fn each_connection_has_a_process_of_its_own() {
-        let server = tcp("forking");
+        let server = serve("forking", "tcp");
         let mut clients = [(); 3].map(|()| Client::connect(server.address()));
         let processes = clients.each_mut().map(process_of);
         assert!(!processes.contains(&server.id()));
@@ -808,7 +839,7 @@ mod forking {
 
     #[test]
     fn a_handler_that_crashes_ends_its_own_connection_only() {
-        let server = tcp("forking");
+        let server = serve("forking", "tcp");
         let mut other = Client::connect(server.address());
         let process = process_of(&mut other);
         for (command, report) in [

@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::SocketAddr,
     ops::{Deref, DerefMut},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::{
         LazyLock,
@@ -140,38 +140,38 @@ impl Lines {
     }
 }
 
-/// A running example.
+/// A running program that serves, like an example.
 #[derive(Debug)]
-pub struct Example {
+pub struct ServerProcess {
     process: Process,
     address: Address,
-    /// Dropped last: where a killed example leaves its socket file.
+    /// Dropped last: where a program that is killed leaves its socket file.
     _place: Place,
 }
 
-impl Example {
-    /// Starts it, and waits until it listens.
+impl ServerProcess {
+    /// Starts it with the place as its last argument, and waits until it says where it listens.
     #[track_caller]
-    pub fn start(name: &str, place: Place) -> Example {
-        Example::start_with(name, place, &[])
-    }
-
-    /// Starts it with more arguments than its address.
-    #[track_caller]
-    pub fn start_with(name: &str, place: Place, arguments: &[&str]) -> Example {
-        let process = Process::start(example(name).arg(place.address().to_string()).args(arguments));
+    pub fn start(mut command: Command, place: Place) -> ServerProcess {
+        let process = Process::start(command.arg(place.address().to_string()));
         let line = process.line();
-        let address = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{name} said {line:?} first"));
+        let address = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{command:?} said {line:?} first"));
         let address = address.parse::<SocketAddr>().map_or_else(|_| Address::unix(address), Address::Inet);
-        Example { process, address, _place: place }
+        ServerProcess { process, address, _place: place }
     }
 
     pub fn address(&self) -> &Address {
         &self.address
     }
+
+    /// The socket file.
+    #[track_caller]
+    pub fn path(&self) -> &Path {
+        self.address.path().expect("the address of a Unix socket")
+    }
 }
 
-impl Deref for Example {
+impl Deref for ServerProcess {
     type Target = Process;
 
     fn deref(&self) -> &Process {
@@ -179,7 +179,7 @@ impl Deref for Example {
     }
 }
 
-impl DerefMut for Example {
+impl DerefMut for ServerProcess {
     fn deref_mut(&mut self) -> &mut Process {
         &mut self.process
     }
