@@ -24,9 +24,11 @@ use sockserver_tests::{
     client::{Client, PATIENCE, eventually},
     concurrencies::Word,
     in_each_concurrency,
-    script::{Report, Script, Session},
+    line_server::LineServer,
+    process::installed,
+    resources::Observed,
+    script::{Report, Script, upper},
     served::{Served, Watchdog},
-    server_process::ServerProcess,
 };
 
 /// TCP that fails as its script says.
@@ -128,13 +130,6 @@ impl BindTo<Faulty> for &Faults {
     fn server_bind(self, options: &Options) -> io::Result<FaultyListener> {
         Ok(FaultyListener { inner: BindTo::<Tcp>::server_bind("127.0.0.1:0", options)?, faults: self.clone() })
     }
-}
-
-fn upper<C: Concurrency>(session: &mut Session<Faulty, C>) -> HandlerResult {
-    while let Some(line) = session.rfile.next_line()? {
-        writeln!(session.wfile, "{}", line.to_uppercase())?;
-    }
-    Ok(())
 }
 
 fn serve<C: Concurrency>(faults: &Faults) -> (Served, Receiver<Report>) {
@@ -415,75 +410,66 @@ fn a_failing_setsockopt_ends_that_request_only<C: Concurrency>() {
     server.stop();
 }
 
-fn start<C: Word>() -> ServerProcess {
-    ServerProcess::start::<C>(env!("CARGO_BIN_EXE_line-server"), &["connections=10"])
+fn start<C: Word>() -> LineServer {
+    LineServer::start::<C>(env!("CARGO_BIN_EXE_line-server"), &["connections=10"])
 }
 
-/// Runs a program that may be missing; `None` if it is.
-fn run(program: &str, arguments: &[String]) -> Option<()> {
-    match Command::new(program).args(arguments).status() {
-        Ok(status) => {
-            assert!(status.success(), "{program} {arguments:?}: {status}");
-            Some(())
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            println!("skipped: {program} is not installed");
-            None
-        }
-        Err(error) => panic!("{program}: {error}"),
-    }
-}
-
-fn set_descriptor_limit(server: &ServerProcess, soft: usize) -> Option<()> {
-    run("prlimit", &[format!("--pid={}", server.pid()), format!("--nofile={soft}:")])
+fn set_descriptor_limit(prlimit: &mut Command, soft: usize) {
+    let status = prlimit.arg(format!("--nofile={soft}:")).status().expect("it is installed");
+    assert!(status.success(), "{status}");
 }
 
 fn a_server_that_is_out_of_descriptors_rests_and_goes_on<C: Word>() {
     let server = start::<C>();
     let mut live = server.connect();
     assert_eq!(live.ask("before"), "BEFORE");
-    let limit = server.process().descriptor_limit();
-    if set_descriptor_limit(&server, server.process().next_descriptor()).is_none() {
-        return;
-    }
+    let Some(mut prlimit) = installed("prlimit") else { return };
+    prlimit.arg(format!("--pid={}", server.id()));
+    let limit = server.observed().descriptor_limit();
+    set_descriptor_limit(&mut prlimit, server.observed().next_descriptor());
     let mut waiting = server.connect();
     waiting.send("at last\n");
-    eventually("it is reported", || server.said().contains("accepting failed"));
+    server.reports("accepting failed");
 
-    let (begin, before) = (Instant::now(), server.process().processor_time());
+    let (begin, before) = (Instant::now(), server.observed().processor_time());
     while begin.elapsed() < Duration::from_millis(500) {
         assert_eq!(live.ask("meanwhile"), "MEANWHILE");
         thread::sleep(Duration::from_millis(10));
     }
-    let processor_time = server.process().processor_time() - before;
+    let processor_time = server.observed().processor_time() - before;
     assert!(processor_time < begin.elapsed() / 4, "{processor_time:?} of {:?}", begin.elapsed());
 
-    set_descriptor_limit(&server, limit);
+    set_descriptor_limit(&mut prlimit, limit);
     assert_eq!(waiting.line(), "AT LAST");
     assert_eq!(live.ask("after"), "AFTER");
     drop((waiting, live));
-    assert_eq!(server.stop().matches("accepting failed").count(), 1);
+    server.stop();
 }
 
 /// A process that is stopped and goes on finds its system calls interrupted where they have a timeout, though it handles
 /// no signal: signal(7).
-fn interrupt(server: &ServerProcess) {
+fn interrupt(process: Observed) {
     for (signal, stopped) in [("STOP", true), ("CONT", false)] {
-        run("sh", &["-c".into(), format!("kill -{signal} -{}", server.pid())]);
-        eventually("the signal has come", || server.process().is_stopped() == stopped);
+        process.signal(signal);
+        eventually("the signal has come", || process.is_stopped() == stopped);
     }
+}
+
+/// The process that serves this client.
+fn process_of(client: &mut Client) -> Observed {
+    Observed::of(client.ask("pid").parse().expect("its number"))
 }
 
 fn an_interrupted_read_goes_on<C: Word>() {
     let server = start::<C>();
     let mut client = server.connect();
-    assert_eq!(client.ask("first"), "FIRST");
+    let process = process_of(&mut client);
     for byte in b"a line in pieces" {
         client.send([*byte]);
-        interrupt(&server);
+        interrupt(process);
     }
     assert_eq!(client.ask("."), "A LINE IN PIECES.");
-    interrupt(&server);
+    interrupt(process);
     drop(client);
     assert_eq!(server.ask("another"), "ANOTHER");
     server.stop();
@@ -493,10 +479,11 @@ fn an_interrupted_or_short_write_is_completed<C: Word>() {
     const SENT: usize = 20_000_000;
     let server = start::<C>();
     let mut client = server.connect();
+    let process = process_of(&mut client);
     client.send(format!("send {SENT}\n"));
     for _ in 0..10 {
         assert_eq!(client.bytes(SENT / 20), vec![b'x'; SENT / 20]);
-        interrupt(&server);
+        interrupt(process);
     }
     assert_eq!(client.bytes(SENT / 2), vec![b'x'; SENT / 2]);
     assert_eq!(client.ask("nothing else"), "NOTHING ELSE");

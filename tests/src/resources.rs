@@ -3,15 +3,16 @@
 use std::{
     fs,
     path::PathBuf,
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
 
 use crate::client::PATIENCE;
 
-/// A process of which is asked what it holds.
+/// A process that is looked at from outside.
 #[derive(Clone, Copy, Debug)]
-pub struct Process {
+pub struct Observed {
     pid: u32,
 }
 
@@ -26,13 +27,13 @@ pub struct Resources {
     pub memory: usize,
 }
 
-impl Process {
-    pub fn this() -> Process {
-        Process { pid: std::process::id() }
+impl Observed {
+    pub fn this() -> Observed {
+        Observed::of(std::process::id())
     }
 
-    pub fn of(pid: u32) -> Process {
-        Process { pid }
+    pub fn of(pid: u32) -> Observed {
+        Observed { pid }
     }
 
     pub fn resources(self) -> Resources {
@@ -90,6 +91,12 @@ impl Process {
         // User and system time, in hundredths of a second.
         let ticks = self.stat(14).parse::<u64>().expect("a number") + self.stat(15).parse::<u64>().expect("a number");
         Duration::from_millis(ticks * 10)
+    }
+
+    /// What kill(1) does.
+    pub fn signal(self, signal: &str) {
+        let sent = Command::new("kill").arg(format!("-{signal}")).arg(self.pid.to_string()).status();
+        assert!(sent.expect("every Unix has a kill").success());
     }
 
     /// Whether a signal has stopped it.

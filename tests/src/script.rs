@@ -1,7 +1,8 @@
 //! Servers whose handler is a function.
 
 use std::{
-    fmt, io,
+    fmt,
+    io::{self, Write},
     marker::PhantomData,
     ops::Deref,
     sync::{
@@ -48,6 +49,14 @@ pub struct Session<T: Transport, C: Concurrency> {
     pub id: ConnectionId,
     pub server: ServerHandle,
     script: Arc<Script<T, C>>,
+}
+
+/// A handler that answers each line in upper case.
+pub fn upper<T: Transport, C: Concurrency>(session: &mut Session<T, C>) -> HandlerResult {
+    while let Some(line) = session.rfile.next_line()? {
+        writeln!(session.wfile, "{}", line.to_uppercase())?;
+    }
+    Ok(())
 }
 
 /// A [`HandlerError`] as `handle_error` was told of it.
