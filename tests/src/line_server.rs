@@ -52,8 +52,14 @@ impl LineServer {
 
     /// Stops it and waits for its end.
     #[track_caller]
-    pub fn stop(mut self) {
+    pub fn stop(self) {
         self.connect().send("stop\n");
+        self.expect_success();
+    }
+
+    /// Waits until it has ended by itself.
+    #[track_caller]
+    pub fn expect_success(mut self) {
         let status = self.ended();
         assert!(status.success(), "{status}");
     }
