@@ -28,6 +28,10 @@ use crate::{
 /// How long accepting rests after an error of the class [`AcceptError::BackOff`].
 const BACK_OFF: Duration = Duration::from_millis(50);
 
+/// How many errors in a row can be those of connections that died in the queue. What comes more often than that would
+/// come for ever.
+const DEAD_IN_A_ROW: u32 = 1024;
+
 /// Accepts the requests of one server, for all its threads.
 ///
 /// The lock around the listening socket is what makes one thread the leader: it alone waits for a request, and lets go
@@ -48,6 +52,8 @@ struct Leader<S: Server> {
     back_off: Option<Instant>,
     /// Accepting has failed and was reported, and has not worked since.
     in_trouble: bool,
+    /// The errors of the class [`AcceptError::Retry`] since something else has come of accepting.
+    dead: u32,
 }
 
 pub(crate) type Listener<S> = <<S as Server>::Transport as Transport>::Listener;
@@ -89,7 +95,6 @@ impl AcceptError {
                 | libc::ECONNRESET
                 | libc::ECONNREFUSED
                 | libc::EPROTO
-                | libc::EPERM
                 | libc::ENETDOWN
                 | libc::ENETUNREACH
                 | libc::EHOSTDOWN
@@ -97,7 +102,8 @@ impl AcceptError {
                 | libc::ENOPROTOOPT,
             ) => AcceptError::Retry,
             Some(libc::EBADF | libc::ENOTSOCK | libc::EINVAL | libc::EFAULT) => AcceptError::Fatal,
-            // EMFILE, ENFILE, ENOBUFS and ENOMEM among them.
+            // EMFILE, ENFILE, ENOBUFS and ENOMEM among them; also EPERM and EACCES, with which seccomp(2) and the like
+            // forbid the call, and the connection stays in the queue.
             _ => AcceptError::BackOff,
         }
     }
@@ -124,7 +130,7 @@ impl<S: Server> Acceptor<S> {
         options: Options,
     ) -> io::Result<Arc<Acceptor<S>>> {
         let handle = ServerHandle::new::<S::Concurrency>(server_address, &options)?;
-        let leader = Mutex::new(Leader { listener, back_off: None, in_trouble: false });
+        let leader = Mutex::new(Leader { listener, back_off: None, in_trouble: false, dead: 0 });
         Ok(Arc::new(Acceptor { server: Arc::new(server), handle, options, leader, children: Children::default() }))
     }
 
@@ -204,7 +210,7 @@ impl<S: Server> Acceptor<S> {
             } else {
                 match S::Transport::get_request(listener) {
                     Ok(request) => {
-                        leader.in_trouble = false;
+                        (leader.in_trouble, leader.dead) = (false, 0);
                         match self.register(&request) {
                             Ok(()) => return Turn::Request(request),
                             Err(Rejected) => request.shutdown(),
@@ -212,9 +218,12 @@ impl<S: Server> Acceptor<S> {
                         continue;
                     }
                     Err(error) => match AcceptError::of(&error) {
-                        AcceptError::WouldBlock => {}
-                        AcceptError::Retry => continue,
-                        AcceptError::BackOff => {
+                        AcceptError::WouldBlock => leader.dead = 0,
+                        AcceptError::Retry if leader.dead < DEAD_IN_A_ROW => {
+                            leader.dead += 1;
+                            continue;
+                        }
+                        AcceptError::Retry | AcceptError::BackOff => {
                             control.connections.count_accept_error();
                             leader.back_off = Instant::now().checked_add(BACK_OFF);
                             if !std::mem::replace(&mut leader.in_trouble, true) {
