@@ -121,6 +121,16 @@ impl Client {
         bytes
     }
 
+    /// Waits until the connection has ended, in whichever way.
+    #[track_caller]
+    pub fn wait_for_end(&mut self) {
+        match self.socket.read_to_end(&mut Vec::new()) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
+            Err(error) => panic!("the connection has not ended: {error}"),
+        }
+    }
+
     /// Everything until the end of file.
     #[track_caller]
     pub fn rest(&mut self) -> String {

@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod place;
+pub mod process;
 pub mod resources;
 pub mod script;
 pub mod served;
