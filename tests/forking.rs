@@ -1,5 +1,5 @@
 //! A process for each request. The servers are processes with one thread each, which a test is not; see
-//! `bin/obedient.rs` for the orders that their clients give.
+//! `src/bin/obedient.rs` for the orders that their clients give.
 
 use std::{
     net::TcpListener,
@@ -11,55 +11,49 @@ use sockserver::Address;
 use sockserver_tests::{
     client::{Client, DatagramClient, eventually},
     place::Place,
-    process::{Process, send_signal},
+    process::{ServerProcess, send_signal},
 };
 
 /// A server that forks.
-struct Obedient {
-    process: Process,
-    address: Address,
-    _place: Place,
-}
+struct Obedient(ServerProcess);
 
 impl Obedient {
     #[track_caller]
     fn start(transport: &str, settings: &[&str]) -> Obedient {
-        let place = Place::of(transport);
         let mut command = Command::new(env!("CARGO_BIN_EXE_obedient"));
-        command.args([transport, "forking", &place.address().to_string()]).args(settings);
-        let process = Process::start(&mut command);
-        let address = process.line_after("listening ");
-        let address = address.parse().map_or_else(|_| Address::unix(address), Address::Inet);
-        Obedient { process, address, _place: place }
+        command.args([transport, "forking"]).args(settings);
+        Obedient(ServerProcess::start(command, Place::of(transport)))
     }
 
     #[track_caller]
     fn connect(&self) -> Client {
-        Client::connect(&self.address)
+        Client::connect(self.0.address())
     }
 
     /// What `handle_error` was told next, after it was found to have been told in the server's own process.
     #[track_caller]
     fn error(&self) -> String {
-        let error = self.process.line_after("error in ");
-        error.strip_prefix(&format!("{} of ", self.process.id())).expect("told in the parent").to_owned()
-    }
-
-    /// Stops the server by a client's order, and returns what it prints until its end.
-    #[track_caller]
-    fn stop(self) -> Vec<String> {
-        self.connect().send("shutdown\n");
-        self.process.finish()
+        let error = self.0.line_after("error in ");
+        error.strip_prefix(&format!("{} of ", self.0.id())).expect("told in the parent").to_owned()
     }
 
     #[track_caller]
     fn has_no_children(&self) {
-        eventually("every child was waited for", || self.process.children().is_empty());
+        eventually("every child was waited for", || self.0.children().is_empty());
     }
-}
 
-fn has(lines: &[String], part: &str) -> bool {
-    lines.iter().any(|line| line.contains(part))
+    /// Waits until the server has ended, and returns what it has printed.
+    #[track_caller]
+    fn output(self) -> String {
+        self.0.output()
+    }
+
+    /// Stops the server by a client's order.
+    #[track_caller]
+    fn stop(self) -> String {
+        self.connect().send("shutdown\n");
+        self.output()
+    }
 }
 
 /// One transport: the tests that all of them pass.
@@ -73,16 +67,16 @@ macro_rules! column {
             #[test]
             fn a_request_is_answered_by_a_child() {
                 let server = Obedient::start(TRANSPORT, &[]);
-                let mut client = $client::connect(&server.address);
+                let mut client = $client::connect(server.0.address());
                 assert_eq!(client.ask("echo hello"), "hello");
                 let pid = client.ask("pid");
-                assert_ne!(pid, server.process.id().to_string());
+                assert_ne!(pid, server.0.id().to_string());
             }
 
             #[test]
             fn fifty_clients_at_once_each_get_their_own_answer() {
                 let server = Obedient::start(TRANSPORT, &[]);
-                let mut clients: Vec<_> = (0..50).map(|_| $client::connect(&server.address)).collect();
+                let mut clients: Vec<_> = (0..50).map(|_| $client::connect(server.0.address())).collect();
                 for (number, client) in clients.iter_mut().enumerate() {
                     client.send(format!("echo client {number}\n"));
                     client.finish();
@@ -98,14 +92,14 @@ macro_rules! column {
             fn what_a_handler_changes_in_the_server_stays_in_its_child() {
                 let server = Obedient::start(TRANSPORT, &[]);
                 for _ in 0..3 {
-                    assert_eq!($client::connect(&server.address).ask("count"), "1");
+                    assert_eq!($client::connect(server.0.address()).ask("count"), "1");
                 }
             }
 
             #[test]
             fn an_error_is_told_to_the_parent() {
                 let server = Obedient::start(TRANSPORT, &[]);
-                $client::connect(&server.address).send("fail with a reason\n");
+                $client::connect(server.0.address()).send("fail with a reason\n");
                 assert!(server.error().ends_with("in Handle, panic false: handle failed: with a reason"));
                 server.has_no_children();
             }
@@ -113,7 +107,7 @@ macro_rules! column {
             #[test]
             fn a_panic_is_told_to_the_parent() {
                 let server = Obedient::start(TRANSPORT, &[]);
-                $client::connect(&server.address).send("panic attack\n");
+                $client::connect(server.0.address()).send("panic attack\n");
                 assert!(server.error().ends_with("in Handle, panic true: handle panicked: attack"));
                 server.has_no_children();
             }
@@ -121,11 +115,11 @@ macro_rules! column {
             #[test]
             fn a_handler_stops_the_server_from_its_child() {
                 let server = Obedient::start(TRANSPORT, &[]);
-                let mut client = $client::connect(&server.address);
+                let mut client = $client::connect(server.0.address());
                 client.send("shutdown\n");
                 client.finish();
-                let lines = server.process.finish();
-                assert!(has(&lines, "ended Drained"), "{lines:?}");
+                let output = server.output();
+                assert!(output.contains("ended Drained"), "{output}");
             }
         }
     };
@@ -156,8 +150,8 @@ fn a_child_that_ends_by_itself_is_counted_and_how_it_ended_is_told() {
     assert_eq!(client.rest(), "");
 
     assert_eq!(server.connect().ask("echo still there"), "still there");
-    let lines = server.stop();
-    assert!(has(&lines, "failed: 4, panicked: 0"), "{lines:?}");
+    let output = server.stop();
+    assert!(output.contains("failed: 4, panicked: 0"), "{output}");
 }
 
 #[test]
@@ -173,9 +167,9 @@ fn requests_are_counted_by_how_they_ended_in_the_children() {
     client.reset();
     assert!(server.error().contains("Connection reset"));
     server.has_no_children();
-    let lines = server.stop();
+    let output = server.stop();
     let stats = "accepted: 5, active: 0, finished: 2, failed: 1, panicked: 1, disconnected: 1, timed_out: 0";
-    assert!(has(&lines, stats), "{lines:?}");
+    assert!(output.contains(stats), "{output}");
 }
 
 #[test]
@@ -204,8 +198,8 @@ fn a_burst_of_children_leaves_no_zombie() {
         clients.iter_mut().for_each(Client::wait_for_end);
     }
     server.has_no_children();
-    let lines = server.stop();
-    assert!(has(&lines, "accepted: 151, active: 0, finished: 151"), "{lines:?}");
+    let output = server.stop();
+    assert!(output.contains("accepted: 151, active: 0, finished: 151"), "{output}");
 }
 
 #[test]
@@ -220,9 +214,9 @@ fn the_exit_status_of_a_child_of_somebody_elses_is_left_alone() {
         client.finish();
         assert_eq!(next.line(), "hello");
     }
-    eventually("only the foreign child is left, as a zombie", || matches!(server.process.children()[..], [(_, 'Z')]));
-    let lines = server.stop();
-    assert!(has(&lines, "foreign exit status: 72"), "{lines:?}");
+    eventually("only the foreign child is left, as a zombie", || matches!(server.0.children()[..], [(_, 'Z')]));
+    let output = server.stop();
+    assert!(output.contains("foreign exit status: 72"), "{output}");
 }
 
 // The limit of children.
@@ -236,7 +230,7 @@ fn clients_above_the_limit_of_children_wait_for_their_turn() {
     }
     for client in &mut clients {
         client.line();
-        assert!(server.process.children().len() <= 2);
+        assert!(server.0.children().len() <= 2);
         client.finish();
     }
 }
@@ -249,12 +243,12 @@ fn the_limit_of_children_does_not_hold_up_shutdown() {
     let mut waiting = server.connect();
     client.send("shutdown\nhang\n");
     assert_eq!(client.line(), pid);
-    assert_port_is_free(&server.address);
+    assert_port_is_free(server.0.address());
     waiting.wait_for_end();
     // The rest of its time is the child's own.
-    assert_eq!(server.process.children().len(), 1);
+    assert_eq!(server.0.children().len(), 1);
     send_signal("KILL", &pid);
-    assert!(has(&server.process.finish(), "ended Drained { finished: 1, forced: 0, leaked: 0 }"));
+    assert!(server.output().contains("ended Drained { finished: 1, forced: 0, leaked: 0 }"));
 }
 
 // The drain.
@@ -270,10 +264,10 @@ fn a_child_that_is_between_two_requests_sees_the_end_at_once() {
     let server = Obedient::start("tcp", &[]);
     let mut client = server.connect();
     assert_eq!(client.ask("echo hello"), "hello");
-    let lines = server.stop();
+    let output = server.stop();
     assert_eq!(client.rest(), "");
-    assert!(has(&lines, "forced: 0, leaked: 0"), "{lines:?}");
-    assert!(!has(&lines, "error in"), "{lines:?}");
+    assert!(output.contains("forced: 0, leaked: 0"), "{output}");
+    assert!(!output.contains("error in"), "{output}");
 }
 
 #[test]
@@ -281,9 +275,9 @@ fn a_child_that_does_not_end_in_time_is_terminated() {
     let server = Obedient::start("tcp", &["shutdown=50"]);
     let mut client = server.connect();
     let pid = client.ask("until_terminated");
-    let lines = server.stop();
-    assert!(has(&lines, &format!("terminated {pid}")), "{lines:?}");
-    assert!(has(&lines, "forced: 1, leaked: 0"), "{lines:?}");
+    let output = server.stop();
+    assert!(output.contains(&format!("terminated {pid}")), "{output}");
+    assert!(output.contains("forced: 1, leaked: 0"), "{output}");
 }
 
 #[test]
@@ -292,10 +286,10 @@ fn a_child_that_ignores_its_termination_is_killed() {
     let mut client = server.connect();
     client.ask("ignore_termination");
     server.connect().send("shutdown\n");
-    assert_port_is_free(&server.address);
+    assert_port_is_free(server.0.address());
     assert!(server.error().contains("signal: 9 (SIGKILL)"));
-    let lines = server.process.finish();
-    assert!(has(&lines, "forced: 1, leaked: 0"), "{lines:?}");
+    let output = server.output();
+    assert!(output.contains("forced: 1, leaked: 0"), "{output}");
 }
 
 #[test]
@@ -304,18 +298,18 @@ fn the_port_is_free_from_the_start_of_the_drain() {
     let mut client = server.connect();
     let pid = client.ask("hang");
     server.connect().send("shutdown\n");
-    assert_port_is_free(&server.address);
-    assert!(Client::try_connect(&server.address).is_err());
+    assert_port_is_free(server.0.address());
+    assert!(Client::try_connect(server.0.address()).is_err());
     // The child has not been told to end: there is plenty of time left.
-    eventually("it alone is left", || server.process.children().len() == 1);
+    eventually("it alone is left", || server.0.children().len() == 1);
     send_signal("KILL", &pid);
-    server.process.finish();
+    server.output();
 }
 
 #[test]
 fn the_file_of_a_unix_socket_is_removed_by_the_parent_alone() {
     let server = Obedient::start("unix", &[]);
-    let file = server.address.path().expect("a path").to_owned();
+    let file = server.0.address().path().expect("a path").to_owned();
     let mut client = server.connect();
     assert_eq!(client.ask("echo hello"), "hello");
     drop(client);
@@ -328,11 +322,11 @@ fn the_file_of_a_unix_socket_is_removed_by_the_parent_alone() {
 #[test]
 fn server_close_is_called_once_and_in_the_parent() {
     let server = Obedient::start("tcp", &[]);
-    let process = server.process.id();
+    let process = server.0.id();
     assert_eq!(server.connect().ask("echo hello"), "hello");
-    let lines = server.stop();
-    let closed: Vec<_> = lines.iter().filter(|line| line.starts_with("closed")).collect();
-    assert_eq!(closed, [&format!("closed in {process}")]);
+    let output = server.stop();
+    let closed: Vec<_> = output.lines().filter(|line| line.starts_with("closed")).collect();
+    assert_eq!(closed, [format!("closed in {process}")]);
 }
 
 // What is printed.
@@ -347,7 +341,7 @@ fn what_a_handler_prints_is_not_lost_and_what_was_printed_before_not_doubled() {
         assert_eq!(client.rest(), "");
     }
     server.has_no_children();
-    let printed = server.stop().concat();
+    let printed = server.stop();
     for part in ["before", "by-0", "by-1", "by-2"] {
         assert_eq!(printed.matches(part).count(), 1, "{part} in {printed}");
     }
@@ -358,7 +352,7 @@ fn what_a_handler_prints_is_not_lost_and_what_was_printed_before_not_doubled() {
 #[test]
 fn a_process_that_has_several_threads_is_not_forked() {
     let server = Obedient::start("tcp", &["threads=2"]);
-    let message = server.process.line_after("failed Unsupported: ");
+    let message = server.0.line_after("failed Unsupported: ");
     assert!(message.contains("has 3 threads"), "{message}");
     assert!(message.contains("`allow_threads = true`"), "{message}");
 }
@@ -376,7 +370,7 @@ fn handle_request_does_not_fork_a_process_that_has_several_threads_either() {
 fn a_process_that_has_several_threads_is_forked_when_it_is_allowed() {
     let server = Obedient::start("tcp", &["threads=2", "allow_threads=true"]);
     assert_eq!(server.connect().ask("echo hello"), "hello");
-    assert!(has(&server.stop(), "ended Drained"));
+    assert!(server.stop().contains("ended Drained"));
 }
 
 // One request at a time.
@@ -385,11 +379,11 @@ fn a_process_that_has_several_threads_is_forked_when_it_is_allowed() {
 fn handle_request_forks_and_the_end_of_the_server_waits_for_its_children() {
     let server = Obedient::start("tcp", &["requests=2"]);
     let mut first = server.connect();
-    assert_ne!(first.ask("pid"), server.process.id().to_string());
+    assert_ne!(first.ask("pid"), server.0.id().to_string());
     // With the second request the program drops its server.
     let mut second = server.connect();
     second.wait_for_end();
     assert_eq!(first.rest(), "");
-    let lines = server.process.finish();
-    assert!(has(&lines, "accepted: 2, active: 0"), "{lines:?}");
+    let output = server.output();
+    assert!(output.contains("accepted: 2, active: 0"), "{output}");
 }

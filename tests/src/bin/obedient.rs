@@ -1,6 +1,6 @@
 //! A server that does what its clients tell it, for tests of what only a process with one thread can do.
 //!
-//! `obedient TRANSPORT CONCURRENCY ADDRESS [KEY=VALUE]…` says on standard output where it listens, what `handle_error`
+//! `obedient TRANSPORT CONCURRENCY [KEY=VALUE]… ADDRESS` says on standard output where it listens, what `handle_error`
 //! was told, and how serving ended.
 
 use std::{
@@ -25,8 +25,8 @@ use sockserver::{
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<_> = env::args().skip(1).collect();
-    let [transport, concurrency, address, settings @ ..] = &arguments[..] else {
-        return Err("obedient TRANSPORT CONCURRENCY ADDRESS [KEY=VALUE]…".into());
+    let [transport, concurrency, settings @ .., address] = &arguments[..] else {
+        return Err("obedient TRANSPORT CONCURRENCY [KEY=VALUE]… ADDRESS".into());
     };
     let settings = Settings::parse(settings)?;
     match (transport.as_str(), concurrency.as_str()) {
@@ -90,7 +90,7 @@ fn serve<S: Server>(server: SocketServer<S>, settings: &Settings) -> Result<(), 
         thread::spawn(|| sleep_while(|| true));
     }
     let foreign = settings.foreign.map(|status| Command::new("sh").args(["-c", &format!("exit {status}")]).spawn());
-    println!("listening {}", server.server_address());
+    println!("listening on {}", server.server_address());
     print!("{}", settings.print);
     let handle = server.handle();
     let served = match settings.requests {
