@@ -8,11 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
 use socket2::{SockAddr, Socket};
 
 use crate::{
     address::{Address, UnixAddress},
+    primitives::Mutex,
     record::{ConnectionId, Record, Tracked},
     sys,
 };

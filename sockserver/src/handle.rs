@@ -4,20 +4,19 @@ use std::{
     fmt, io,
     ops::Deref,
     process,
-    sync::{
-        Arc, OnceLock, Weak,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
-    thread::{self, JoinHandle},
+    sync::{Arc, OnceLock, Weak},
 };
-
-use parking_lot::Mutex;
 
 use crate::{
     address::Address,
     concurrency::Concurrency,
     connections::{Connections, Drained},
     options::Options,
+    primitives::{
+        Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+        thread::{self, JoinHandle},
+    },
     record::{ConnectionId, ConnectionInfo},
     stats::Stats,
     unwind,
@@ -166,12 +165,11 @@ impl Control {
         // The flag, then the wake-up, then the port: a thread that uses the port looks at the flag again after it has
         // let go of it, so that one of the two closes it.
         self.stopping.store(true, SeqCst);
-        let unsupervised = self.connections.stop();
         self.waker.wake();
         if let Some(port) = self.port.get().and_then(Weak::upgrade) {
             port.try_close();
         }
-        if unsupervised {
+        if self.connections.stop() {
             self.start_supervisor();
         }
     }

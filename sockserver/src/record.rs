@@ -3,17 +3,18 @@
 use std::{
     fmt, io,
     net::Shutdown,
-    sync::{
-        OnceLock,
-        atomic::{
-            AtomicU32, AtomicU64,
-            Ordering::{Relaxed, SeqCst},
-        },
-    },
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
-use crate::{address::Address, sys};
+use crate::{
+    address::Address,
+    primitives::atomic::{
+        AtomicU32, AtomicU64,
+        Ordering::{Relaxed, SeqCst},
+    },
+    sys,
+};
 
 /// The number of a request, which no other request of this process has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -105,7 +106,7 @@ fn closing_of(state: u32) -> Option<Closing> {
 
 impl Record {
     pub(crate) fn new(client_address: Address) -> Record {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
+        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
         Record {
             id: ConnectionId(NEXT.fetch_add(1, Relaxed)),
             client_address,
@@ -178,6 +179,15 @@ impl Record {
         self.progress().state.fetch_update(SeqCst, SeqCst, mark).unwrap_or_else(|state| state)
     }
 
+    /// The server stops. `true`: the handler waits for the next request, and has to be woken.
+    pub(crate) fn drain(&self) -> bool {
+        self.mark(Closing::Draining) & Waiting::BetweenRequests as u32 != 0
+    }
+
+    fn is_between_requests(&self) -> bool {
+        self.progress().state.load(SeqCst) & Waiting::BetweenRequests as u32 != 0
+    }
+
     /// What changes when the peer does something, or the handler does not wait for it.
     pub(crate) fn activity(&self) -> Option<u64> {
         let received = self.progress().bytes_in.load(Relaxed);
@@ -201,10 +211,9 @@ pub trait Tracked: Send + Sync {
 }
 
 impl dyn Tracked {
-    /// Ends the request if it is between two, and otherwise lets it end.
-    pub(crate) fn drain(&self) {
-        let state = self.record().mark(Closing::Draining);
-        if state & Waiting::BetweenRequests as u32 != 0 && !self.has_input() {
+    /// Ends a connection that was between two requests, unless the next one has come.
+    pub(crate) fn end_of_file(&self) {
+        if self.record().is_between_requests() && !self.has_input() {
             self.record().progress().state.fetch_or(SHUT, SeqCst);
             self.shut(Shutdown::Read);
         }

@@ -1,8 +1,10 @@
 //! What the tests share.
 
 pub mod client;
+pub mod concurrencies;
 pub mod place;
 pub mod process;
 pub mod resources;
 pub mod script;
 pub mod served;
+pub mod server_process;

@@ -104,13 +104,18 @@ impl<T: Local, C: Concurrency> RequestHandler for Session<T, C> {
 }
 
 impl<T: Local, C: Concurrency> Script<T, C> {
-    /// Binds the server to a place of its own. The receiver gets what `handle_error` is told.
-    pub fn bind(handle: impl Handle<T, C>, options: Options) -> (SocketServer<Script<T, C>>, Receiver<Report>, Place) {
+    /// The receiver gets what `handle_error` is told.
+    pub fn new(handle: impl Handle<T, C>) -> (Script<T, C>, Receiver<Report>) {
         let (reports, receiver) = mpsc::channel();
-        let script = Script { handle: Box::new(handle), reports, composition: PhantomData };
+        (Script { handle: Box::new(handle), reports, composition: PhantomData }, receiver)
+    }
+
+    /// Binds the server to a place of its own.
+    pub fn bind(handle: impl Handle<T, C>, options: Options) -> (SocketServer<Script<T, C>>, Receiver<Report>, Place) {
+        let (script, reports) = Script::new(handle);
         let place = T::place();
         let server = T::bind(script, place.address(), options).expect("a free place");
-        (server, receiver, place)
+        (server, reports, place)
     }
 
     /// Serves with this handler.
