@@ -6,13 +6,14 @@ use crate::{
     Request,
     acceptor::Acceptor,
     address::Address,
+    datagram::Datagram,
     file::{Files, Reader, Writer},
     handle::{Control, ServerHandle},
     record::{Closing, ConnectionId},
     server::Server,
     stats::Outcome,
     stream::Stream,
-    transport::{AnyRequest, InetTransport, Internals, StreamTransport, UnixTransport},
+    transport::{AnyRequest, DatagramTransport, InetTransport, Internals, StreamTransport, UnixTransport},
     unwind,
 };
 
@@ -52,8 +53,8 @@ pub trait RequestHandler {
 /// What can be taken from a request: the types of a handler's fields, and by `#[request_handler]` the handler itself.
 ///
 /// It is implemented for [`Reader`], [`Writer`], [`Address`], `Arc<S>` (the server), [`ServerHandle`] and
-/// [`ConnectionId`] on all transports, for [`Stream`] on tcp and unix, [`SocketAddr`] on tcp and udp, and [`PeerCred`]
-/// on unix. Implement it for a type of your own to do what each request needs before its handler runs:
+/// [`ConnectionId`] on all transports, for [`Stream`] on tcp and unix, [`Datagram`] on udp and unix_datagram,
+/// [`SocketAddr`] on tcp and udp, and [`PeerCred`] on unix. Implement it for a type of your own to do what each request needs before its handler runs:
 ///
 /// ```
 /// use sockserver::{Context, FromRequest, Reader, Server};
@@ -186,6 +187,12 @@ impl<S: Server> FromRequest<S> for Arc<S> {
 
 impl<S: Server<Transport: StreamTransport>> FromRequest<S> for Stream {
     fn from_request(cx: &mut Context<'_, S>) -> io::Result<Stream> {
+        Ok(cx.request.clone())
+    }
+}
+
+impl<S: Server<Transport: DatagramTransport>> FromRequest<S> for Datagram {
+    fn from_request(cx: &mut Context<'_, S>) -> io::Result<Datagram> {
         Ok(cx.request.clone())
     }
 }
