@@ -1,4 +1,22 @@
-use std::io::Write;
+//! The classic: lines come in, and go out in upper case.
+//!
+//! ```console
+//! $ cargo run --example upper
+//! listening on 127.0.0.1:9999
+//! ```
+//!
+//! ```console
+//! $ printf 'hello\n' | nc 127.0.0.1 9999
+//! HELLO
+//! ```
+//!
+//! `nc` stays for more answers until Ctrl-C, some with `-N` only until the input ends. Another address is an argument,
+//! as for all examples: `cargo run --example upper -- '[::1]:8000'`.
+//!
+//! One word makes it another server: with `transport = "unix"` the argument is a path, and `nc -U` the client; with
+//! `concurrency = "sync"` the second client waits until the first has gone.
+
+use std::{env, io, io::Write};
 
 use sockserver::{HandlerResult, Reader, RequestHandler, Server, Writer, request_handler};
 
@@ -18,6 +36,9 @@ impl RequestHandler for Upper {
     }
 }
 
-fn main() -> std::io::Result<()> {
-    UpperServer.bind("127.0.0.1:9999")?.serve_forever()
+fn main() -> io::Result<()> {
+    let address = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:9999".into());
+    let server = UpperServer.bind(address)?;
+    println!("listening on {}", server.server_address());
+    server.serve_forever()
 }

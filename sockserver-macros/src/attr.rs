@@ -19,7 +19,7 @@ use syn::{
 pub(crate) struct Grammar {
     /// The name of the attribute.
     pub(crate) name: &'static str,
-    /// The first is the attribute itself, without a name. No two have a key of the same name.
+    /// The first is the attribute itself and has no name. No two have a key of the same name.
     pub(crate) groups: &'static [Group],
     /// What Python calls otherwise, with what to write here.
     pub(crate) python: &'static [(&'static str, &'static str)],
@@ -131,7 +131,11 @@ impl Settings<'_> {
     fn group(&mut self, group: &'static Group, input: ParseStream<'_>) {
         while !input.is_empty() {
             let entry = self.entry(group, input).and_then(|()| {
-                if input.is_empty() || input.peek(Token![,]) { Ok(()) } else { Err(input.error("expected `,`")) }
+                if input.is_empty() || input.peek(Token![,]) {
+                    Ok(())
+                } else {
+                    Err(input.error("expected `,` after a value, which is one literal or one path"))
+                }
             });
             if let Err(error) = entry {
                 self.errors.push(error);
@@ -162,11 +166,11 @@ impl Settings<'_> {
         word: Ident,
         input: ParseStream<'_>,
     ) -> syn::Result<()> {
-        if self.given.iter().any(|setting| setting.key.name == key.name) {
+        // A misspelt or misplaced one has had its error.
+        if self.given.iter().any(|setting| setting.word == word) {
             self.errors.at(&word, format!("`{word}` is given twice"));
         }
-        let value = parse_value(key, &word, input);
-        let (value, result) = match value {
+        let (value, result) = match parse_value(key, &word, input) {
             Ok(value) => (Some(value), Ok(())),
             Err(error) => (None, Err(error)),
         };
@@ -209,18 +213,16 @@ impl Settings<'_> {
             let place = if home.name.is_empty() { "…".to_string() } else { format!("{}({name} = …)", home.name) };
             return error(&word, format!("`{name}` belongs in `#[{other}({place})]`, not in {here}"));
         }
-        let allowed = grammar.allowed(group);
-        let unknown = |meant: String| format!("unknown key `{name}`{meant}; {here} takes {allowed}");
-        if let Some(similar) = closest(&name, group.keys.iter().map(|key| key.name))
-            && let Some((home, key)) = grammar.find(similar)
-        {
-            return self.meant(home, key, word, unknown(format!(", did you mean `{similar}`?")));
+        let unknown = |hint: String| format!("unknown key `{name}`: {here} takes {}{hint}", grammar.allowed(group));
+        let keys_of = |group: &'static Group| group.keys.iter().map(|key| key.name);
+        let near = closest(&name, keys_of(group)).or_else(|| closest(&name, grammar.groups.iter().flat_map(keys_of)));
+        if let Some((home, key)) = near.and_then(|name| grammar.find(name)) {
+            let place = if home.name == group.name { String::new() } else { format!(" in {}", grammar.place(home)) };
+            return self.meant(home, key, word, unknown(format!("; did you mean `{}`{place}?", key.name)));
         }
-        let groups = grammar.groups.iter().map(|group| group.name);
-        if let Some(similar) = closest(&name, groups) {
-            return error(&word, unknown(format!(", did you mean `{similar}(…)`?")));
-        }
-        error(&word, unknown(String::new()))
+        let groups = grammar.groups[1..].iter().map(|group| group.name);
+        let hint = closest(&name, groups).map(|similar| format!("; did you mean `{similar}(…)`?"));
+        error(&word, unknown(hint.unwrap_or_default()))
     }
 
     /// Takes a word for a key, so that the key is not missed as well.

@@ -8,7 +8,6 @@ use crate::{
 };
 
 pub(crate) static TRANSPORT: Choices = Choices {
-    what: "a transport",
     home: "transport",
     choices: &[
         Choice { word: "tcp", name: Some("Tcp") },
@@ -20,7 +19,6 @@ pub(crate) static TRANSPORT: Choices = Choices {
 };
 
 pub(crate) static CONCURRENCY: Choices = Choices {
-    what: "a concurrency",
     home: "concurrency",
     choices: &[
         Choice { word: "sync", name: Some("Sync") },
@@ -62,7 +60,14 @@ const RULES: &[Rule] = &[
         because: "a datagram socket has no queue of connections",
     },
     Rule {
-        keys: &["allow_reuse_address", "allow_reuse_port"],
+        keys: &["allow_reuse_address"],
+        of: "transport",
+        fits: &["tcp"],
+        because: "on udp it would let two servers share the port, one of them receiving nothing (see \
+                  `allow_reuse_port`); a Unix socket is a file and has no port (see `unlink`)",
+    },
+    Rule {
+        keys: &["allow_reuse_port"],
         of: "transport",
         fits: &["tcp", "udp"],
         because: "a Unix socket is a file and has no port; `unlink` says what becomes of an old one",

@@ -6,7 +6,7 @@ use crate::{
     expand, server,
     value::Takes,
 };
-use proc_macro2::{Ident, TokenStream};
+use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote};
 use syn::{
     Attribute, Data, DeriveInput, GenericArgument, GenericParam, Generics, Lifetime, Meta, Path, PathArguments, Token,
@@ -81,8 +81,6 @@ pub(crate) enum Source {
     Request,
     Default,
     Expression(TokenStream),
-    /// An error on this field has been reported.
-    Unknown,
 }
 
 /// The server that `#[server(…)]` on a handler asks for.
@@ -119,8 +117,8 @@ fn take_fields(item: &mut DeriveInput, errors: &mut Errors) -> Option<Vec<Field>
     }
     let (keyword, kind) = match &mut item.data {
         Data::Struct(data) => {
-            let fields = data.fields.iter_mut().map(|field| take_field(field, errors)).collect();
-            return (!borrows).then_some(fields);
+            let fields: Vec<Option<Field>> = data.fields.iter_mut().map(|field| take_field(field, errors)).collect();
+            return fields.into_iter().collect::<Option<Vec<Field>>>().filter(|_| !borrows);
         }
         Data::Enum(data) => (data.enum_token.span, "enum"),
         Data::Union(data) => (data.union_token.span, "union"),
@@ -129,14 +127,14 @@ fn take_fields(item: &mut DeriveInput, errors: &mut Errors) -> Option<Vec<Field>
     None
 }
 
-fn take_field(field: &mut syn::Field, errors: &mut Errors) -> Field {
+fn take_field(field: &mut syn::Field, errors: &mut Errors) -> Option<Field> {
     let mut defaults = field.attrs.extract_if(.., |attribute| attribute.path().is_ident("default"));
     let source = match defaults.next() {
         Some(attribute) => default(&attribute, errors),
-        None => Source::Request,
+        None => Some(Source::Request),
     };
     for attribute in defaults {
-        errors.at(attribute, "a second `#[default]`");
+        errors.at(attribute, "a second default of one field");
     }
     let borrows = make_owned(&mut field.ty, errors);
     let conditions = field.attrs.iter().filter(|attribute| attribute.path().is_ident("cfg"));
@@ -145,51 +143,57 @@ fn take_field(field: &mut syn::Field, errors: &mut Errors) -> Field {
         (Some(first), Some(second)) => Some(quote!(all(#first, #second #(, #conditions)*))),
         (only, _) => only.cloned(),
     };
-    Field {
-        ident: field.ident.clone(),
-        ty: field.ty.clone(),
-        cfg,
-        source: if borrows { Source::Unknown } else { source },
-    }
+    let source = source.filter(|_| !borrows)?;
+    Some(Field { ident: field.ident.clone(), ty: field.ty.clone(), cfg, source })
 }
 
-fn default(attribute: &Attribute, errors: &mut Errors) -> Source {
+fn default(attribute: &Attribute, errors: &mut Errors) -> Option<Source> {
     match &attribute.meta {
-        Meta::Path(_) => return Source::Default,
-        Meta::List(list) if !list.tokens.is_empty() => return Source::Expression(list.tokens.clone()),
+        Meta::Path(_) => return Some(Source::Default),
+        Meta::List(list) if !list.tokens.is_empty() => return Some(Source::Expression(list.tokens.clone())),
         _ => errors.at(attribute, "write `#[default]` for the default of the type, or a value like `#[default(1)]`"),
     }
-    Source::Unknown
+    None
 }
 
-/// Reports the references in a type and makes them `'static`, so that the compiler has no second word on them.
+/// Reports what is borrowed in a type, and makes it `'static` so that the compiler has no second word on it.
 fn make_owned(ty: &mut Type, errors: &mut Errors) -> bool {
     let is_elided = |lifetime: &Lifetime| lifetime.ident == "_";
+    let mut borrows = false;
     match ty {
         Type::Reference(reference) if reference.lifetime.as_ref().is_none_or(is_elided) => {
             errors.at(reference.and_token, format!("{OWNED} in place of a reference"));
             reference.lifetime = Some(parse_quote!('static));
-            true
+            borrows = true;
         }
-        Type::Array(array) => make_owned(&mut array.elem, errors),
-        Type::Group(group) => make_owned(&mut group.elem, errors),
-        Type::Paren(paren) => make_owned(&mut paren.elem, errors),
-        Type::Slice(slice) => make_owned(&mut slice.elem, errors),
-        Type::Tuple(tuple) => tuple.elems.iter_mut().fold(false, |found, ty| make_owned(ty, errors) || found),
-        Type::Path(path) => path.path.segments.iter_mut().fold(false, |found, segment| {
-            let PathArguments::AngleBracketed(arguments) = &mut segment.arguments else { return found };
-            arguments.args.iter_mut().fold(found, |found, argument| match argument {
-                GenericArgument::Type(ty) => make_owned(ty, errors) || found,
-                GenericArgument::Lifetime(lifetime) if is_elided(lifetime) => {
-                    errors.at(&*lifetime, format!("{OWNED} in place of what is borrowed"));
-                    *lifetime = parse_quote!('static);
-                    true
+        Type::Array(array) => borrows = make_owned(&mut array.elem, errors),
+        Type::Group(group) => borrows = make_owned(&mut group.elem, errors),
+        Type::Paren(paren) => borrows = make_owned(&mut paren.elem, errors),
+        Type::Slice(slice) => borrows = make_owned(&mut slice.elem, errors),
+        Type::Tuple(tuple) => {
+            for ty in &mut tuple.elems {
+                borrows |= make_owned(ty, errors);
+            }
+        }
+        Type::Path(path) => {
+            for segment in &mut path.path.segments {
+                let PathArguments::AngleBracketed(arguments) = &mut segment.arguments else { continue };
+                for argument in &mut arguments.args {
+                    match argument {
+                        GenericArgument::Type(ty) => borrows |= make_owned(ty, errors),
+                        GenericArgument::Lifetime(lifetime) if is_elided(lifetime) => {
+                            errors.at(&*lifetime, format!("{OWNED} in place of what is borrowed"));
+                            *lifetime = parse_quote!('static);
+                            borrows = true;
+                        }
+                        _ => {}
+                    }
                 }
-                _ => found,
-            })
-        }),
-        _ => false,
+            }
+        }
+        _ => {}
     }
+    borrows
 }
 
 /// Both attributes may say where the runtime crate is: what one says is used for all.
@@ -199,7 +203,9 @@ fn take_server(item: &mut DeriveInput, krate: &mut Option<Path>, errors: &mut Er
     for attribute in attributes {
         errors.at(attribute.path(), "a second `#[server(…)]`: write all of it in one");
     }
-    let ident = format_ident!("{}Server", item.ident);
+    // Lints on the name, which is not the user's, are not for the user.
+    let span = Span::call_site().located_at(item.ident.span());
+    let ident = format_ident!("{}Server", item.ident, span = span);
     drop_derive(&mut item.attrs, &ident, errors);
 
     let settings = server::parse(&attribute, &mut Errors::default());
@@ -211,13 +217,15 @@ fn take_server(item: &mut DeriveInput, krate: &mut Option<Path>, errors: &mut Er
     }
     let handler = &item.ident;
     match settings.iter().find(|setting| setting.key.name == "handler") {
-        Some(setting) => errors.at(
+        None => added.extend(quote!(handler = #handler,)),
+        Some(setting) if setting.value.is_some() => errors.at(
             &setting.word,
             format!(
-                "the handler is this struct, `{handler}`: leave `handler` out, or derive `Server` on another struct"
+                "the handler is this struct, `{handler}`: leave the key out, or derive `Server` for another struct"
             ),
         ),
-        None => added.extend(quote!(handler = #handler,)),
+        // The derive of the server reports it.
+        Some(_) => {}
     }
     let mut server = OwnServer { vis: item.vis.clone(), ident, attribute: None };
     if let Some(parameter) = item.generics.params.first() {

@@ -88,7 +88,6 @@ pub(crate) static GRAMMAR: Grammar = Grammar {
 };
 
 static ON_LIMIT: Choices = Choices {
-    what: "what happens to a client above the limit",
     home: "OnLimit",
     choices: &[Choice { word: "wait", name: Some("Wait") }, Choice { word: "reject", name: Some("Reject") }],
     own: false,
@@ -149,8 +148,8 @@ pub(crate) fn parse(attribute: &Attribute, errors: &mut Errors) -> Vec<Setting> 
             errors.at(attribute.path(), format!("`{key}` is missing: {message}"));
         }
     };
-    require("transport", format!("write {}", composition::TRANSPORT.expected()));
-    require("concurrency", format!("write {}", composition::CONCURRENCY.expected()));
+    require("transport", format!("expected {}", composition::TRANSPORT.expected()));
+    require("concurrency", format!("expected {}", composition::CONCURRENCY.expected()));
     require(
         "handler",
         "name the type that handles a request, like `handler = Session`, or make this struct the handler: \

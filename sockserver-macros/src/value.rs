@@ -20,8 +20,6 @@ pub(crate) enum Takes {
 }
 
 pub(crate) struct Choices {
-    /// What is chosen, in the words of an error.
-    pub(crate) what: &'static str,
     /// The module or enum of the runtime crate that has what the words stand for.
     pub(crate) home: &'static str,
     pub(crate) choices: &'static [Choice],
@@ -46,20 +44,20 @@ pub(crate) enum Value {
 
 impl Takes {
     pub(crate) fn parse(&self, input: ParseStream<'_>) -> syn::Result<Value> {
-        let wrong = |hint: String| format!("expected {}{hint}", self.expected());
+        let wrong = |hint: &str| format!("expected {}{hint}", self.expected());
         if let Takes::Path(_) | Takes::Choice(Choices { own: true, .. }) = self
             && !input.peek(Lit)
         {
-            let path: TypePath = input.parse()?;
+            let path: TypePath = input.parse().map_err(|error: syn::Error| syn::Error::new(error.span(), wrong("")))?;
             return match self.unquoted(&path.path) {
-                Some(word) => Err(syn::Error::new_spanned(path, wrong(did_you_mean(&quoted(word))))),
+                Some(word) => Err(syn::Error::new_spanned(path, wrong(&did_you_mean(&quoted(word))))),
                 None => Ok(Value::Path(path)),
             };
         }
         let Ok(literal) = input.parse::<Lit>() else {
-            return Err(input.error(wrong(String::new())));
+            return Err(input.error(wrong("")));
         };
-        self.read(&literal).map_err(|hint| syn::Error::new_spanned(&literal, wrong(hint)))
+        self.read(&literal).map_err(|hint| syn::Error::new_spanned(&literal, wrong(&hint)))
     }
 
     /// A value in the attribute, to show how it is written.
@@ -128,8 +126,7 @@ impl Takes {
 impl Choices {
     pub(crate) fn expected(&self) -> String {
         let words = listed(self.available().map(quoted), "or");
-        let own = if self.own { ", or the path of a type of your own" } else { "" };
-        format!("{}: {words}{own}", self.what)
+        if self.own { format!("{words}, or the path of a type of your own") } else { words }
     }
 
     fn read(&'static self, word: &str) -> Result<Value, String> {
@@ -180,12 +177,12 @@ fn measure(literal: &Lit, units: &Units) -> Result<u64, String> {
 
 /// Only octal says what it means: the decimal `660` would be `0o1224`. The error is a hint to append.
 fn mode(number: &LitInt) -> Result<Value, String> {
-    let text = number.to_string();
-    let valid = |digits: &str| u32::from_str_radix(digits, 8).is_ok_and(|mode| mode <= 0o777);
-    match text.strip_prefix("0o") {
-        Some(_) if number.base10_parse::<u32>().is_ok_and(|mode| mode <= 0o777) => Ok(Value::Mode(number.clone())),
-        None if valid(&text) => Err(did_you_mean(&format!("0o{}", text.trim_start_matches('0')))),
-        _ => Err(String::new()),
+    let text = number.to_string().replace('_', "");
+    let permissions = |digits: &str| u32::from_str_radix(digits, 8).ok().filter(|mode| *mode <= 0o777);
+    match (text.strip_prefix("0o").and_then(permissions), permissions(&text)) {
+        (Some(_), _) => Ok(Value::Mode(number.clone())),
+        (None, Some(meant)) => Err(did_you_mean(&format!("0o{meant:o}"))),
+        (None, None) => Err(String::new()),
     }
 }
 
@@ -195,4 +192,80 @@ fn quoted(word: &str) -> String {
 
 fn did_you_mean(word: &str) -> String {
     format!("; did you mean `{word}`?")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::composition::TRANSPORT;
+    use syn::parse::Parser;
+
+    fn parse(takes: &Takes, text: &str) -> Result<Value, String> {
+        let parser = |input: ParseStream<'_>| takes.parse(input);
+        parser.parse_str(text).map_err(|error| error.to_string())
+    }
+
+    /// What is suggested in place of a wrong value.
+    fn suggestion(takes: &Takes, text: &str) -> Option<String> {
+        let Err(message) = parse(takes, text) else { panic!("{text} is right") };
+        assert!(message.starts_with("expected "), "{message}");
+        message.split_once("; did you mean `")?.1.strip_suffix("`?").map(str::to_string)
+    }
+
+    #[test]
+    fn durations_have_a_unit() {
+        for (text, milliseconds) in
+            [(r#""250ms""#, 250), (r#""30s""#, 30_000), (r#""5m""#, 300_000), (r#""1h""#, 3_600_000), (r#""0s""#, 0)]
+        {
+            let value = parse(&Takes::Duration, text);
+            assert!(matches!(value, Ok(Value::Duration(it)) if it == Duration::from_millis(milliseconds)), "{text}");
+        }
+        for (text, meant) in [("30", "30s"), ("30s", "30s"), (r#""30""#, "30s"), (r#""5 M""#, "5m")] {
+            assert_eq!(suggestion(&Takes::Duration, text), Some(format!("\"{meant}\"")), "{text}");
+        }
+        for text in
+            [r#""1.5s""#, "1.5", r#""s""#, r#""""#, r#""-1s""#, "-1", r#""1us""#, "true", r#""18446744073709551616ms""#]
+        {
+            assert_eq!(suggestion(&Takes::Duration, text), None, "{text}");
+        }
+        assert!(parse(&Takes::Duration, r#""18446744073709551615h""#).is_err_and(|error| error.ends_with("too much")));
+    }
+
+    #[test]
+    fn sizes_are_bytes_or_have_a_unit() {
+        for (text, bytes) in
+            [("8192", 8192), ("0x20", 32), (r#""1KiB""#, 1024), (r#""2MiB""#, 2 << 20), (r#""1GiB""#, 1 << 30)]
+        {
+            assert!(matches!(parse(&Takes::Size, text), Ok(Value::Number(it)) if it == bytes), "{text}");
+        }
+        for (text, meant) in [(r#""8192""#, "8192"), ("64KiB", r#""64KiB""#), (r#""64kb""#, r#""64KiB""#)] {
+            assert_eq!(suggestion(&Takes::Size, text), Some(meant.to_string()), "{text}");
+        }
+        for text in ["-1", "8192u32", "1.0", r#""64 bits""#, "18446744073709551616"] {
+            assert_eq!(suggestion(&Takes::Size, text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn permissions_are_octal() {
+        for text in ["0o660", "0o0", "0o777"] {
+            assert!(matches!(parse(&Takes::Mode, text), Ok(Value::Mode(mode)) if mode.to_string() == text), "{text}");
+        }
+        for (text, meant) in [("660", "0o660"), ("0600", "0o600"), ("7", "0o7"), ("0", "0o0")] {
+            assert_eq!(suggestion(&Takes::Mode, text), Some(meant.to_string()), "{text}");
+        }
+        for text in ["0o1777", "1777", "680", "0x1b0", r#""0660""#] {
+            assert_eq!(suggestion(&Takes::Mode, text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_choice_is_a_word_in_quotes_or_a_type() {
+        let takes = Takes::Choice(&TRANSPORT);
+        assert!(matches!(parse(&takes, r#""udp""#), Ok(Value::Choice(_, Choice { word: "udp", .. }))));
+        assert!(matches!(parse(&takes, "my::Tcp<u8, Vec<u8>>"), Ok(Value::Path(_))));
+        assert_eq!(suggestion(&takes, "udp").as_deref(), Some("\"udp\""));
+        assert_eq!(suggestion(&takes, r#""Unix""#).as_deref(), Some("\"unix\""));
+        assert_eq!(suggestion(&takes, "1"), None);
+    }
 }

@@ -7,8 +7,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::{Mutex, MutexGuard};
-
 use crate::{
     accepted::Accepted,
     address::Address,
@@ -18,6 +16,7 @@ use crate::{
     handle::{Port, ServerHandle},
     handler::{HandlerError, Stage},
     options::{OnLimit, Options},
+    primitives::{Mutex, MutexGuard},
     record::ConnectionId,
     server::{Request, Server},
     stats::Outcome,

@@ -8,12 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
-
 use crate::{
     accepted::Accepted,
     connections::Force,
     handler::{HandlerError, Stage},
+    primitives::Mutex,
     server::Server,
     stats::Outcome,
     sys::{self, Pid, Signal},

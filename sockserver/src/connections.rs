@@ -7,12 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
-
 use crate::{
     concurrency::Concurrency,
     limits::{self, Clients, Room},
     options::Options,
+    primitives::{Condvar, Mutex, MutexGuard},
     record::{Closing, ConnectionId, ConnectionInfo, Tracked},
     stats::{Outcome, Stats},
 };

@@ -8,11 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
 use socket2::{SockAddr, Socket};
 
 use crate::{
     address::{Address, UnixAddress},
+    primitives::Mutex,
     record::{ConnectionId, Record, Tracked},
     sys,
 };
@@ -20,6 +20,32 @@ use crate::{
 /// A handle on one received packet: Python's `request` of a datagram server, which is a pair of packet and socket.
 ///
 /// Clones are handles on the same packet.
+///
+/// ```
+/// use sockserver::{Datagram, HandlerResult, RequestHandler, Server, request_handler};
+/// use std::net::UdpSocket;
+///
+/// #[request_handler]
+/// #[server(transport = "udp", concurrency = "sync")]
+/// struct Length {
+///     packet: Datagram,
+/// }
+///
+/// impl RequestHandler for Length {
+///     fn handle(&mut self) -> HandlerResult {
+///         Ok(self.packet.reply(self.packet.packet().len().to_string().as_bytes())?)
+///     }
+/// }
+///
+/// # fn main() -> std::io::Result<()> {
+/// let server = LengthServer.bind("127.0.0.1:0")?.spawn()?;
+/// let client = UdpSocket::bind("127.0.0.1:0")?;
+/// client.send_to(b"hello", server.server_address())?;
+/// let mut reply = [0; 8];
+/// let length = client.recv(&mut reply)?;
+/// assert_eq!(reply[..length], *b"5");
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Datagram {
     packet: Arc<Packet>,

@@ -4,20 +4,19 @@ use std::{
     fmt, io,
     ops::Deref,
     process,
-    sync::{
-        Arc, OnceLock, Weak,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
-    thread::{self, JoinHandle},
+    sync::{Arc, OnceLock, Weak},
 };
-
-use parking_lot::Mutex;
 
 use crate::{
     address::Address,
     concurrency::Concurrency,
     connections::{Connections, Drained},
     options::Options,
+    primitives::{
+        Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+        thread::{self, JoinHandle},
+    },
     record::{ConnectionId, ConnectionInfo},
     stats::Stats,
     unwind,

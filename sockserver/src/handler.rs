@@ -54,7 +54,8 @@ pub trait RequestHandler {
 ///
 /// It is implemented for [`Reader`], [`Writer`], [`Address`], `Arc<S>` (the server), [`ServerHandle`] and
 /// [`ConnectionId`] on all transports, for [`Stream`] on tcp and unix, [`Datagram`] on udp and unix_datagram,
-/// [`SocketAddr`] on tcp and udp, and [`PeerCred`] on unix. Implement it for a type of your own to do what each request needs before its handler runs:
+/// [`SocketAddr`] on tcp and udp, and [`PeerCred`] on unix. Implement it for a type of your own to do what each request
+/// needs before its handler runs:
 ///
 /// ```
 /// use sockserver::{Context, FromRequest, Reader, Server};

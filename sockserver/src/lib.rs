@@ -179,6 +179,7 @@ mod handle;
 mod handler;
 mod limits;
 mod options;
+mod primitives;
 mod record;
 mod server;
 #[cfg(feature = "signals")]
@@ -204,7 +205,12 @@ pub use options::{Limits, OnLimit, Options, SocketOptions, Timeouts};
 pub use record::{Closing, ConnectionId, ConnectionInfo};
 pub use server::{Request, Server};
 pub use socket_server::SocketServer;
-pub use sockserver_macros::{Server, request_handler};
 pub use stats::Stats;
 pub use stream::Stream;
 pub use transport::{BindTo, Transport};
+
+#[doc = include_str!("../docs/server.md")]
+pub use sockserver_macros::Server;
+
+#[doc = include_str!("../docs/request_handler.md")]
+pub use sockserver_macros::request_handler;

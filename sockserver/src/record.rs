@@ -3,17 +3,18 @@
 use std::{
     fmt, io,
     net::Shutdown,
-    sync::{
-        OnceLock,
-        atomic::{
-            AtomicU32, AtomicU64,
-            Ordering::{Relaxed, SeqCst},
-        },
-    },
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
-use crate::{address::Address, sys};
+use crate::{
+    address::Address,
+    primitives::atomic::{
+        AtomicU32, AtomicU64,
+        Ordering::{Relaxed, SeqCst},
+    },
+    sys,
+};
 
 /// The number of a request, which no other request of this process has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -105,7 +106,7 @@ fn closing_of(state: u32) -> Option<Closing> {
 
 impl Record {
     pub(crate) fn new(client_address: Address) -> Record {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
+        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
         Record {
             id: ConnectionId(NEXT.fetch_add(1, Relaxed)),
             client_address,

@@ -4,7 +4,6 @@ use std::{
     fmt, io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
     sync::Arc,
-    thread,
     time::Instant,
 };
 
@@ -15,6 +14,7 @@ use crate::{
     concurrency::Concurrency,
     handle::{Running, ServerHandle},
     options::Options,
+    primitives::thread,
     server::Server,
 };
 

@@ -5,19 +5,19 @@ use std::{
     io::{self, Read, Write},
     net::Shutdown,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::Arc,
     time::Duration,
 };
 
-use parking_lot::Mutex;
 use socket2::Socket;
 
 use crate::{
     address::Address,
     buffers,
+    primitives::{
+        Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     record::{Closing, ConnectionId, Record, Tracked, Waiting},
     sys,
 };

@@ -40,10 +40,18 @@ impl<'fd> Watched<'fd> {
 pub(crate) fn poll(watched: &mut [Watched<'_>], timeout: Option<Duration>) -> io::Result<bool> {
     // Rounded up: a wait that ends early would be a busy loop until its deadline.
     let timeout = timeout.map_or(-1, |timeout| timeout.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(i32::MAX));
+    #[cfg(sockserver_model)]
+    let (waits, timeout) = (timeout == -1, 0);
     // SAFETY: `Watched` is a transparent `pollfd`, the slice is valid for its length and uniquely borrowed, and its
     // descriptors are open, as each `Watched` borrows its own.
     let ready = unsafe { libc::poll(watched.as_mut_ptr().cast(), watched.len() as libc::nfds_t, timeout) };
     match ready {
+        // The threads of the model all run on this one, which must not wait.
+        #[cfg(sockserver_model)]
+        0 if waits => {
+            shuttle::thread::yield_now();
+            poll(watched, None)
+        }
         -1 => match io::Error::last_os_error() {
             error if error.kind() == io::ErrorKind::Interrupted => Ok(false),
             error => Err(error),

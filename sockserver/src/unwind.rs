@@ -9,7 +9,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use crate::handle::Control;
+use crate::{handle::Control, primitives::thread_local};
 
 thread_local! {
     /// The servers whose user code this thread is in, innermost last.
@@ -18,15 +18,15 @@ thread_local! {
 
 /// Runs user code for a server. `Err`: what it panicked with.
 pub(crate) fn run<T>(control: &Control, user_code: impl FnOnce() -> T) -> Result<T, String> {
-    RUNNING.with_borrow_mut(|running| running.push(identity(control)));
+    RUNNING.with(|running| running.borrow_mut().push(identity(control)));
     let result = catch_unwind(AssertUnwindSafe(user_code));
-    RUNNING.with_borrow_mut(|running| running.pop());
+    RUNNING.with(|running| running.borrow_mut().pop());
     result.map_err(message)
 }
 
 /// Whether this thread is in user code of that server.
 pub(crate) fn is_running(control: &Control) -> bool {
-    RUNNING.with_borrow(|running| running.contains(&identity(control)))
+    RUNNING.with(|running| running.borrow().contains(&identity(control)))
 }
 
 fn identity(control: &Control) -> usize {

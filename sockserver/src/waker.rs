@@ -3,8 +3,9 @@
 use std::{
     io::{self, PipeReader, PipeWriter, Read, Write},
     os::fd::{AsFd, BorrowedFd},
-    sync::atomic::{AtomicBool, Ordering::SeqCst},
 };
+
+use crate::primitives::atomic::{AtomicBool, Ordering::SeqCst};
 
 /// A pipe that ends a `poll(2)`. A forked child and a signal handler have its writing end too, by which they can ask the
 /// server to stop.

@@ -1,6 +1,6 @@
-use sockserver::{Reader, Writer, request_handler};
+use sockserver::*;
 
 #[request_handler]
-struct Session(#[cfg(not(unix))] Unknown, Reader, #[cfg(unix)] Writer);
+struct Session(#[cfg(unix)] PeerCred, Reader, #[cfg(unix)] Writer);
 
 fn main() {}

@@ -1,7 +1,7 @@
 mod framework {
     pub use sockserver;
 }
-use framework::sockserver::{HandlerResult, RequestHandler, request_handler};
+use framework::sockserver::*;
 struct Silent;
 #[automatically_derived]
 impl<__S: framework::sockserver::Server> framework::sockserver::FromRequest<__S>
@@ -32,17 +32,17 @@ impl RequestHandler for Silent {
         Ok(())
     }
 }
-struct r#else;
+struct r#Loud;
 #[automatically_derived]
 impl<__S: framework::sockserver::Server> framework::sockserver::FromRequest<__S>
-for r#else {
+for r#Loud {
     fn from_request(
         _: &mut framework::sockserver::Context<'_, __S>,
     ) -> ::std::io::Result<Self> {
         ::core::result::Result::Ok(Self {})
     }
 }
-/// The server that answers every request with a new `r#else`.
+/// The server that answers every request with a new `r#Loud`.
 #[derive(
     ::core::clone::Clone,
     ::core::marker::Copy,
@@ -52,12 +52,12 @@ for r#else {
 )]
 #[server(
     crate = framework::sockserver,
-    handler = r#else,
+    handler = r#Loud,
     transport = "tcp",
     concurrency = "sync"
 )]
-struct elseServer;
-impl RequestHandler for r#else {
+struct LoudServer;
+impl RequestHandler for r#Loud {
     fn handle(&mut self) -> HandlerResult {
         Ok(())
     }

@@ -2,7 +2,7 @@ mod framework {
     pub use sockserver;
 }
 
-use framework::sockserver::{HandlerResult, RequestHandler, request_handler};
+use framework::sockserver::*;
 
 #[request_handler]
 #[server(crate = framework::sockserver, transport = "tcp", concurrency = "sync")]
@@ -16,9 +16,9 @@ impl RequestHandler for Silent {
 
 #[request_handler(crate = framework::sockserver)]
 #[server(transport = "tcp", concurrency = "sync")]
-struct r#else;
+struct r#Loud;
 
-impl RequestHandler for r#else {
+impl RequestHandler for r#Loud {
     fn handle(&mut self) -> HandlerResult {
         Ok(())
     }

@@ -1,8 +1,6 @@
-use sockserver::{
-    Address, HandlerResult, Reader, RequestHandler, Server, Writer, request_handler,
-};
+use sockserver::*;
 use std::sync::Arc;
-#[derive()]
+#[derive(Default)]
 struct Chat;
 #[automatically_derived]
 impl ::sockserver::Server for Chat {

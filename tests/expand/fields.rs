@@ -1,7 +1,7 @@
-use sockserver::{Address, HandlerResult, Reader, RequestHandler, Server, Writer, request_handler};
+use sockserver::*;
 use std::sync::Arc;
 
-#[derive(Server)]
+#[derive(Default, Server)]
 #[server(transport = "tcp", concurrency = "threading", handler = Session)]
 struct Chat;
 

@@ -1,6 +1,6 @@
-use sockserver::{HandlerResult, RequestHandler, Server, request_handler};
+use sockserver::*;
 use std::{marker::PhantomData, sync::Arc};
-#[derive()]
+#[derive(Default)]
 struct Shared<T>(
     T,
 )

@@ -1,7 +1,7 @@
-use sockserver::{HandlerResult, RequestHandler, Server, request_handler};
+use sockserver::*;
 use std::{marker::PhantomData, sync::Arc};
 
-#[derive(Server)]
+#[derive(Default, Server)]
 #[server(transport = "unix", concurrency = "threading", handler = Session<T>)]
 struct Shared<T>(T)
 where

@@ -1,7 +1,4 @@
-use sockserver::{
-    Address, HandlerError, HandlerResult, RequestHandler, Server, ServerHandle, Stream,
-    request_handler,
-};
+use sockserver::*;
 struct Session;
 #[automatically_derived]
 impl<__S: ::sockserver::Server> ::sockserver::FromRequest<__S> for Session {
@@ -14,7 +11,7 @@ impl RequestHandler for Session {
         Ok(())
     }
 }
-#[derive()]
+#[derive(Default)]
 struct Hooked;
 #[automatically_derived]
 impl ::sockserver::Server for Hooked {

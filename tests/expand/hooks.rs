@@ -1,6 +1,4 @@
-use sockserver::{
-    Address, HandlerError, HandlerResult, RequestHandler, Server, ServerHandle, Stream, request_handler,
-};
+use sockserver::*;
 
 #[request_handler]
 struct Session;
@@ -11,7 +9,7 @@ impl RequestHandler for Session {
     }
 }
 
-#[derive(Server)]
+#[derive(Default, Server)]
 #[server(
     transport = "tcp",
     concurrency = "sync",

@@ -1,4 +1,4 @@
-use sockserver::{HandlerResult, Reader, RequestHandler, Writer, request_handler};
+use sockserver::*;
 pub struct Upper {
     rfile: Reader,
     wfile: Writer,

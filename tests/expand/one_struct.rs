@@ -1,4 +1,4 @@
-use sockserver::{HandlerResult, Reader, RequestHandler, Writer, request_handler};
+use sockserver::*;
 
 #[request_handler]
 #[server(transport = "tcp", concurrency = "threading")]

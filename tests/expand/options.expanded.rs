@@ -1,4 +1,4 @@
-use sockserver::{HandlerResult, RequestHandler, Server, request_handler};
+use sockserver::*;
 struct Session;
 #[automatically_derived]
 impl<__S: ::sockserver::Server> ::sockserver::FromRequest<__S> for Session {
@@ -46,7 +46,7 @@ impl ::sockserver::Server for Chat {
         options
     };
 }
-#[derive()]
+#[derive(Default)]
 struct Local;
 #[automatically_derived]
 impl ::sockserver::Server for Local {

@@ -1,4 +1,4 @@
-use sockserver::{HandlerResult, RequestHandler, Server, request_handler};
+use sockserver::*;
 
 #[request_handler]
 struct Session;
@@ -22,7 +22,7 @@ impl RequestHandler for Session {
 )]
 struct Chat;
 
-#[derive(Server)]
+#[derive(Default, Server)]
 #[server(
     transport = "unix",
     concurrency = sockserver::concurrency::Sync,

@@ -1,4 +1,4 @@
-use sockserver::{Reader, Writer, request_handler};
+use sockserver::*;
 struct Unit;
 #[automatically_derived]
 impl<__S: ::sockserver::Server> ::sockserver::FromRequest<__S> for Unit {
@@ -14,11 +14,13 @@ where
     Writer: ::sockserver::FromRequest<__S>,
 {
     fn from_request(cx: &mut ::sockserver::Context<'_, __S>) -> ::std::io::Result<Self> {
-        ::core::result::Result::Ok(Self {
-            0: <Reader as ::sockserver::FromRequest<__S>>::from_request(cx)?,
-            1: ::core::default::Default::default(),
-            2: <Writer as ::sockserver::FromRequest<__S>>::from_request(cx)?,
-        })
+        ::core::result::Result::Ok(
+            Self(
+                <Reader as ::sockserver::FromRequest<__S>>::from_request(cx)?,
+                ::core::default::Default::default(),
+                <Writer as ::sockserver::FromRequest<__S>>::from_request(cx)?,
+            ),
+        )
     }
 }
 struct Generic<T, const N: usize = 4>

@@ -1,4 +1,4 @@
-use sockserver::{Reader, Writer, request_handler};
+use sockserver::*;
 
 #[request_handler]
 struct Unit;

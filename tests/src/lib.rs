@@ -1,4 +1,9 @@
 //! What the tests share.
 
 pub mod client;
+pub mod concurrencies;
+pub mod place;
 pub mod resources;
+pub mod script;
+pub mod served;
+pub mod server_process;

@@ -1,1 +1,124 @@
-//! What this process holds: threads, descriptors, memory.
+//! What a process holds, as Linux tells it, and waiting until it holds no more than before.
+
+use std::{
+    fs,
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::client::PATIENCE;
+
+/// A process of which is asked what it holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Process {
+    pid: u32,
+}
+
+/// What a process holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resources {
+    pub threads: usize,
+    pub descriptors: usize,
+    /// Processes that it has not waited for.
+    pub children: usize,
+    /// Bytes of its own in main memory.
+    pub memory: usize,
+}
+
+impl Process {
+    pub fn this() -> Process {
+        Process { pid: std::process::id() }
+    }
+
+    pub fn of(pid: u32) -> Process {
+        Process { pid }
+    }
+
+    pub fn resources(self) -> Resources {
+        Resources {
+            threads: self.threads().len(),
+            descriptors: self.descriptors(),
+            children: self.children(),
+            memory: self.status("RssAnon") * 1024,
+        }
+    }
+
+    /// Waits until it holds no more than `before`, of memory no more than `slack` bytes more.
+    #[track_caller]
+    pub fn returns_to(self, before: Resources, slack: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let now = self.resources();
+            if now.threads <= before.threads
+                && now.descriptors <= before.descriptors
+                && now.children <= before.children
+                && now.memory <= before.memory + slack
+            {
+                return;
+            }
+            assert!(Instant::now() < deadline, "it held {before:?} before, and holds {now:?}");
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    pub fn descriptors(self) -> usize {
+        entries(self.proc("fd")).len()
+    }
+
+    /// How many descriptors it may have.
+    pub fn descriptor_limit(self) -> usize {
+        let limits = fs::read_to_string(self.proc("limits")).expect("its limits");
+        let soft = limits.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next());
+        soft.and_then(|soft| soft.parse().ok()).unwrap_or_else(|| panic!("no limit in {limits}"))
+    }
+
+    /// How often its threads have gone to sleep, each of which takes a wake-up.
+    pub fn sleeps(self) -> usize {
+        let statuses = self.threads().into_iter().map(|thread| thread.join("status"));
+        statuses.filter_map(|status| field(&fs::read_to_string(status).ok()?, "voluntary_ctxt_switches")).sum()
+    }
+
+    /// The processor time that it has taken so far.
+    pub fn processor_time(self) -> Duration {
+        let stat = fs::read_to_string(self.proc("stat")).expect("its statistics");
+        // proc(5): the name, in parentheses, is field 2; user and system time are fields 14 and 15, in hundredths.
+        let (_, after_name) = stat.rsplit_once(')').expect("a name in parentheses");
+        let ticks = after_name.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number"));
+        Duration::from_millis(ticks.sum::<u64>() * 10)
+    }
+
+    /// The names of its threads.
+    pub fn thread_names(self) -> Vec<String> {
+        let names = self.threads().into_iter().map(|thread| thread.join("comm"));
+        names.filter_map(|name| Some(fs::read_to_string(name).ok()?.trim_end().to_owned())).collect()
+    }
+
+    fn children(self) -> usize {
+        let lists = self.threads().into_iter().map(|thread| thread.join("children"));
+        lists.filter_map(|list| Some(fs::read_to_string(list).ok()?.split_whitespace().count())).sum()
+    }
+
+    fn threads(self) -> Vec<PathBuf> {
+        entries(self.proc("task"))
+    }
+
+    fn status(self, name: &str) -> usize {
+        let status = fs::read_to_string(self.proc("status")).expect("its status");
+        field(&status, name).unwrap_or_else(|| panic!("no {name} in {status}"))
+    }
+
+    fn proc(self, file: &str) -> PathBuf {
+        format!("/proc/{}/{file}", self.pid).into()
+    }
+}
+
+fn entries(directory: PathBuf) -> Vec<PathBuf> {
+    let entries = fs::read_dir(&directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+    entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
+}
+
+fn field(status: &str, name: &str) -> Option<usize> {
+    let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    value.split_whitespace().next()?.parse().ok()
+}

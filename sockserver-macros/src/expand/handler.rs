@@ -4,10 +4,10 @@ use crate::{
     handler::{Field, Handler, OwnServer, Source},
     server::Server,
 };
-use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream};
-use quote::{format_ident, quote, quote_spanned};
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
 use std::collections::{BTreeMap, BTreeSet};
-use syn::{Generics, Member, Path, parse_quote, parse_quote_spanned, spanned::Spanned};
+use syn::{Generics, Path, parse_quote, parse_quote_spanned, spanned::Spanned};
 
 pub(crate) fn handler(handler: &Handler) -> TokenStream {
     let implementations = match &handler.fields {
@@ -59,11 +59,21 @@ fn generic_over_server(handler: &Handler, fields: &[&Field]) -> Generics {
     let mut seen = BTreeSet::new();
     for ty in fields.iter().filter(|field| matches!(field.source, Source::Request)).map(|field| &field.ty) {
         if seen.insert(quote!(#ty).to_string()) {
+            let krate = located(krate, ty.span());
             let bound = parse_quote_spanned!(ty.span()=> #ty: #krate::FromRequest<__S>);
             generics.make_where_clause().predicates.push(bound);
         }
     }
     generics
+}
+
+/// The path as it resolves here, seen elsewhere.
+fn located(path: &Path, span: Span) -> TokenStream {
+    let tokens = path.to_token_stream().into_iter().map(|mut token| {
+        token.set_span(token.span().located_at(span));
+        token
+    });
+    tokens.collect()
 }
 
 /// The name of the context, which is hidden from the expressions of the fields, and how a handler is made from it.
@@ -78,12 +88,13 @@ fn construction(handler: &Handler, fields: &[&Field]) -> (TokenStream, TokenStre
     });
     let settings: Vec<TokenStream> = settings.collect();
     let is_used = !settings.is_empty() || fields.iter().any(|field| matches!(field.source, Source::Request));
-    let fields = fields.iter().enumerate().map(|(index, field)| {
-        let member = field.ident.clone().map_or_else(|| Member::from(index), Member::from);
-        let value = initial_value(field, &cx, &handler.krate);
-        quote!(#member: #value)
-    });
-    let body = quote!(#(#settings)* ::core::result::Result::Ok(Self { #(#fields),* }));
+    let names = fields.iter().map(|field| &field.ident);
+    let values = fields.iter().map(|field| initial_value(field, &cx, &handler.krate));
+    let value = match fields.first() {
+        Some(Field { ident: None, .. }) => quote!(Self(#(#values),*)),
+        _ => quote!(Self { #(#names: #values),* }),
+    };
+    let body = quote!(#(#settings)* ::core::result::Result::Ok(#value));
     (if is_used { quote!(#cx) } else { quote!(_) }, body)
 }
 
@@ -92,12 +103,7 @@ fn initial_value(field: &Field, cx: &Ident, krate: &Path) -> TokenStream {
     match &field.source {
         Source::Request => quote!(<#ty as #krate::FromRequest<__S>>::from_request(#cx)?),
         Source::Default => quote_spanned!(ty.span()=> ::core::default::Default::default()),
-        // In a group of its own, it ends where it ends.
-        Source::Expression(expression) => {
-            let expression = Group::new(Delimiter::None, expression.clone());
-            quote!(#expression)
-        }
-        Source::Unknown => quote!(::core::unreachable!()),
+        Source::Expression(expression) => expression.clone(),
     }
 }
 

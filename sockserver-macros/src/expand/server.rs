@@ -9,44 +9,43 @@ pub(crate) fn server(server: &Server<'_>) -> TokenStream {
     let given = |key: &str| attr::value(&server.settings, key).map(|given| value(given, &krate));
     let concurrency = given("concurrency").unwrap_or_else(|| quote!(#krate::concurrency::Sync));
     let options = options(&server.settings, &krate);
-    let implementation = |transport: TokenStream, handler: TokenStream, hooks: TokenStream| {
-        let ident = server.ident;
-        let mut generics = server.generics.clone();
-        if !generics.params.is_empty() {
-            let bound = parse_quote!(Self: ::core::marker::Send + ::core::marker::Sync + 'static);
-            generics.make_where_clause().predicates.push(bound);
-        }
-        let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();
-        quote! {
-            #[automatically_derived]
-            impl #impl_generics #krate::Server for #ident #ty_generics #where_clause {
-                type Transport = #transport;
-                type Concurrency = #concurrency;
-                type Handler = #handler;
-                const OPTIONS: #krate::Options = #options;
-                #hooks
-            }
+    let known = given("transport").zip(given("handler"));
+    let is_known = known.is_some();
+    let (transport, handler) = known.unwrap_or_else(|| (quote!(#krate::transport::Tcp), quote!(StandIn)));
+    let hooks = is_known.then(|| hooks(&server.settings, &krate));
+
+    let ident = server.ident;
+    let mut generics = server.generics.clone();
+    if !generics.params.is_empty() {
+        let bound = parse_quote!(Self: ::core::marker::Send + ::core::marker::Sync + 'static);
+        generics.make_where_clause().predicates.push(bound);
+    }
+    let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();
+    let implementation = quote! {
+        #[automatically_derived]
+        impl #impl_generics #krate::Server for #ident #ty_generics #where_clause {
+            type Transport = #transport;
+            type Concurrency = #concurrency;
+            type Handler = #handler;
+            const OPTIONS: #krate::Options = #options;
+            #hooks
         }
     };
-    match (given("transport"), given("handler")) {
-        (Some(transport), Some(handler)) => implementation(transport, handler, hooks(&server.settings, &krate)),
-        _ => {
-            let transport = quote!(#krate::transport::Tcp);
-            stand_in(&krate, implementation(transport, quote!(StandIn), TokenStream::new()))
-        }
-    }
+    if is_known { implementation } else { stand_in(&krate, &implementation) }
 }
 
-/// A handler in place of one that was not named, or that may not fit the transport in place of one that was not named.
-fn stand_in(krate: &Path, implementation: TokenStream) -> TokenStream {
+/// A handler for when none was named, or no transport, which the named one would have to fit.
+fn stand_in(krate: &Path, implementation: &TokenStream) -> TokenStream {
     quote! {
         const _: () = {
             pub struct StandIn;
+            #[diagnostic::do_not_recommend]
             impl #krate::RequestHandler for StandIn {
                 fn handle(&mut self) -> #krate::HandlerResult {
                     ::core::unreachable!()
                 }
             }
+            #[diagnostic::do_not_recommend]
             impl<__S: #krate::Server> #krate::FromRequest<__S> for StandIn {
                 fn from_request(_: &mut #krate::Context<'_, __S>) -> ::std::io::Result<Self> {
                     ::core::unreachable!()

@@ -1,8 +1,8 @@
 //! How requests are served side by side: Python's `ThreadingMixIn` and `ForkingMixIn`.
 
-use std::{sync::Arc, thread};
+use std::sync::Arc;
 
-use crate::{accepted::Accepted, acceptor::Acceptor, options::Options, server::Server};
+use crate::{accepted::Accepted, acceptor::Acceptor, options::Options, primitives::thread, server::Server};
 
 mod forking;
 mod pool;

@@ -1,11 +1,17 @@
 //! As many threads as there are requests: leader and followers.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::SeqCst},
-};
+use std::sync::Arc;
 
-use crate::{accepted::Accepted, acceptor::Acceptor, concurrency::Concurrency, server::Server};
+use crate::{
+    accepted::Accepted,
+    acceptor::Acceptor,
+    concurrency::Concurrency,
+    primitives::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    server::Server,
+};
 
 /// `"threading"`: a thread for each request that is under way. Python's `ThreadingMixIn`.
 ///
@@ -36,7 +42,7 @@ impl Concurrency for Threading {
     fn process_request<S: Server<Concurrency = Self>>(&self, accepted: Accepted<S>) {
         let acceptor = accepted.acceptor().clone();
         // What a closure holds that cannot be run is lost, and the request must not be.
-        let accepted = Arc::new(parking_lot::Mutex::new(Some(accepted)));
+        let accepted = Arc::new(Mutex::new(Some(accepted)));
         let taken = accepted.clone();
         let process = move || taken.lock().take().map(Accepted::process);
         if super::thread(self.threads.name(), acceptor.options()).spawn(process).is_err() {
@@ -72,8 +78,10 @@ impl Threads {
                 self.start_another(acceptor);
             }
             accepted.process();
-            if self.idle.fetch_add(1, SeqCst) >= IDLE {
-                break;
+            // In one step: the others may accept at any moment, and none of them is to count on a thread that is leaving.
+            let stay = |idle| (idle < IDLE).then_some(idle + 1);
+            if self.idle.fetch_update(SeqCst, SeqCst, stay).is_err() {
+                return;
             }
         }
         self.idle.fetch_sub(1, SeqCst);

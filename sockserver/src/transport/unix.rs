@@ -31,9 +31,9 @@ pub struct Unix;
 /// A listening Unix stream socket.
 #[derive(Debug)]
 pub struct UnixListener {
-    socket: Socket,
-    /// Dropped after the socket is closed would be late: a client could connect to nobody.
+    /// Dropped before the socket, which holds the inode: the number that it is known by is nobody else's until then.
     _file: Option<SocketFile>,
+    socket: Socket,
 }
 
 impl Transport for Unix {

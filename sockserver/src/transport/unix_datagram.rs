@@ -19,8 +19,9 @@ pub struct UnixDatagram;
 
 /// The receiving side of a Unix datagram socket.
 pub struct UnixDatagramListener {
-    packets: DatagramListener,
+    /// Dropped before the socket, as that of `UnixListener`.
     _file: Option<SocketFile>,
+    packets: DatagramListener,
 }
 
 impl Transport for UnixDatagram {

@@ -1,0 +1,279 @@
+//! The protocol between the threads of a server, run through its interleavings by `shuttle`: the leader's hand-over, the
+//! last idle thread that starts another, shutdown against accept, room against drain. A lost wake-up or a deadlock is a
+//! run that does not end, which shuttle reports with the schedule that leads to it.
+//!
+//! The servers are real ones on real Unix sockets, whose clients never make them wait; only the waiting is modelled.
+
+use std::{
+    iter,
+    os::{linux::net::SocketAddrExt, unix::net},
+    sync::{Arc, OnceLock},
+};
+
+use shuttle::{
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    thread,
+};
+use sockserver::{
+    Address, HandlerResult, Options, RequestHandler, Running, Server, ServerHandle, SocketServer, Stats, Stream,
+    UnixAddress, request_handler, transport::Unix,
+};
+
+/// How many schedules each test runs through.
+const SCHEDULES: usize = 3000;
+
+#[derive(Server)]
+#[server(transport = "unix", concurrency = "threading", handler = Nothing)]
+struct Threading;
+
+#[derive(Server)]
+#[server(transport = "unix", concurrency = "pool", workers = 2, handler = Nothing)]
+struct Pool;
+
+#[derive(Server)]
+#[server(transport = "unix", concurrency = "sync", handler = Nothing)]
+struct Sync;
+
+/// Gives the scheduler a place to switch threads while a request is under way.
+#[request_handler]
+struct Nothing;
+
+impl RequestHandler for Nothing {
+    fn handle(&mut self) -> HandlerResult {
+        thread::yield_now();
+        Ok(())
+    }
+}
+
+/// Whose requests end when two are under way at once.
+#[derive(Default, Server)]
+#[server(transport = "unix", concurrency = "threading", handler = Pair)]
+struct Pairs {
+    under_way: AtomicUsize,
+}
+
+#[request_handler]
+struct Pair {
+    server: Arc<Pairs>,
+}
+
+impl RequestHandler for Pair {
+    fn handle(&mut self) -> HandlerResult {
+        self.server.under_way.fetch_add(1, SeqCst);
+        while self.server.under_way.load(SeqCst) < 2 {
+            thread::yield_now();
+        }
+        Ok(())
+    }
+}
+
+/// Which verifies a request when the port is closed, once a shutdown has returned.
+#[derive(Default, Server)]
+#[server(
+    transport = "unix",
+    concurrency = "sync",
+    handler = Nothing,
+    hooks(server_activate = Self::keep, verify_request = Self::wait_until_closed),
+)]
+struct Closing {
+    shut_down: AtomicBool,
+    handle: OnceLock<ServerHandle>,
+    stayed_open: AtomicBool,
+}
+
+/// How often a client may still get through to a server that is closing its port.
+const ATTEMPTS: usize = 50;
+
+impl Closing {
+    fn keep(&self, handle: &ServerHandle) {
+        self.handle.set(handle.clone()).expect("a server is activated once");
+    }
+
+    fn wait_until_closed(&self, _request: &Stream, _client_address: &Address) -> bool {
+        let handle = self.handle.get().expect("a server is activated first");
+        while !self.shut_down.load(SeqCst) {
+            thread::yield_now();
+        }
+        // Whoever stops may be still on its way to the port.
+        let attempts = iter::repeat_with(|| {
+            thread::yield_now();
+            connect(handle)
+        });
+        self.stayed_open.store(attempts.take(ATTEMPTS).all(|attempt| attempt.is_some()), SeqCst);
+        true
+    }
+}
+
+/// Explores schedules with the scheduler that finds bugs of few switches, and with the one that is fair.
+fn explore(run: impl Fn() + Send + std::marker::Sync + Clone + 'static) {
+    shuttle::check_random(run.clone(), SCHEDULES);
+    shuttle::check_pct(run, SCHEDULES, 3);
+}
+
+fn serve<S: Server<Transport = Unix>>(server: S, options: Options) -> Running {
+    bind(server, options).spawn().expect("a thread")
+}
+
+fn bind<S: Server<Transport = Unix>>(server: S, options: Options) -> SocketServer<S> {
+    static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let name = format!("\0sockserver-model-{}-{number}", std::process::id());
+    server.bind_with(name, options).expect("the name is free")
+}
+
+/// A client's connection, for as long as the server is to have it in its queue.
+fn connect(server: &ServerHandle) -> Option<net::UnixStream> {
+    let Address::Unix(UnixAddress::Abstract(name)) = server.server_address() else {
+        unreachable!("the servers are bound to abstract names")
+    };
+    let address = net::SocketAddr::from_abstract_name(name).expect("the name is one");
+    net::UnixStream::connect_addr(&address).ok()
+}
+
+fn turned_away(stats: &Stats) -> u64 {
+    stats.rejected + stats.refused
+}
+
+/// Waits, by yielding, until the server has done what is expected: if it never does, the run never ends.
+fn wait_until(server: &ServerHandle, expected: impl Fn(&Stats) -> bool) {
+    while !expected(&server.stats()) {
+        thread::yield_now();
+    }
+}
+
+fn every_client_is_served<S: Server<Transport = Unix>>(server: S, connections: Option<usize>) {
+    const CLIENTS: u64 = 3;
+    let mut options = S::OPTIONS;
+    options.limits.connections = connections;
+    let server = serve(server, options);
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let handle = (*server).clone();
+            thread::spawn(move || connect(&handle))
+        })
+        .collect();
+    let connections: Vec<_> = clients.into_iter().map(|client| client.join().expect("a client")).collect();
+    wait_until(&server, |stats| stats.finished == CLIENTS);
+    let drained = server.stop().expect("the socket is sound");
+    assert_eq!(drained.leaked + drained.forced, 0);
+    drop(connections);
+}
+
+fn a_stop_meets_clients<S: Server<Transport = Unix>>(server: S) {
+    let server = serve(server, S::OPTIONS);
+    let client = thread::spawn({
+        let handle = (*server).clone();
+        move || [connect(&handle), connect(&handle)]
+    });
+    let stopper = thread::spawn({
+        let handle = (*server).clone();
+        move || {
+            handle.shutdown();
+            let before = handle.stats();
+            // What was let in before may still be turned away, but nothing is let in any more.
+            let let_in = before.accepted - turned_away(&before);
+            handle.wait().expect("this is no handler");
+            let after = handle.stats();
+            assert!(after.accepted - turned_away(&after) <= let_in);
+            assert_eq!(after.active, 0);
+        }
+    });
+    drop(client.join().expect("a client"));
+    stopper.join().expect("no handler starts after the shutdown");
+    server.stop().expect("the socket is sound");
+}
+
+macro_rules! of_each {
+    ($($test:ident($($argument:expr),*) as $name:ident: $server:expr;)*) => { $(
+        #[test]
+        fn $name() {
+            explore(|| $test($server, $($argument),*));
+        }
+    )* };
+}
+
+of_each! {
+    every_client_is_served(None) as threads_hand_over_the_lead: Threading;
+    every_client_is_served(None) as workers_hand_over_the_lead: Pool;
+    every_client_is_served(None) as one_thread_serves_all: Sync;
+    every_client_is_served(Some(1)) as room_is_not_lost_by_threads: Threading;
+    every_client_is_served(Some(1)) as room_is_not_lost_by_workers: Pool;
+    a_stop_meets_clients() as threads_stop: Threading;
+    a_stop_meets_clients() as workers_stop: Pool;
+    a_stop_meets_clients() as one_thread_stops: Sync;
+}
+
+#[test]
+fn the_last_idle_thread_starts_another() {
+    explore(|| {
+        let server = serve(Pairs::default(), Pairs::OPTIONS);
+        let connections = [connect(&server), connect(&server)];
+        wait_until(&server, |stats| stats.finished == 2);
+        server.stop().expect("the socket is sound");
+        drop(connections);
+    });
+}
+
+#[test]
+fn the_port_closes_while_the_only_thread_is_in_a_hook() {
+    explore(|| {
+        let closing = bind(Closing::default(), Closing::OPTIONS);
+        let server = closing.server().clone();
+        let closing = closing.spawn().expect("a thread");
+        let connection = connect(&closing);
+        let stopper = thread::spawn({
+            let (handle, server) = ((*closing).clone(), server.clone());
+            move || {
+                handle.shutdown();
+                server.shut_down.store(true, SeqCst);
+            }
+        });
+        stopper.join().expect("a shutdown returns");
+        closing.stop().expect("the socket is sound");
+        assert!(!server.stayed_open.load(SeqCst));
+        drop(connection);
+    });
+}
+
+#[test]
+fn a_suspended_server_goes_on_where_it_was() {
+    explore(|| {
+        let server = serve(Threading, Threading::OPTIONS);
+        server.suspend();
+        let client = thread::spawn({
+            let handle = (*server).clone();
+            move || connect(&handle)
+        });
+        let resumer = thread::spawn({
+            let handle = (*server).clone();
+            move || handle.resume()
+        });
+        let connection = client.join().expect("a client");
+        resumer.join().expect("resuming does not fail");
+        wait_until(&server, |stats| stats.finished == 1);
+        server.stop().expect("the socket is sound");
+        drop(connection);
+    });
+}
+
+#[test]
+fn a_stop_by_several_and_twice_is_one_stop() {
+    explore(|| {
+        let server = serve(Threading, Threading::OPTIONS);
+        let stops = Arc::new(AtomicUsize::new(0));
+        let stoppers: Vec<_> = (0..2)
+            .map(|_| {
+                let (handle, stops) = ((*server).clone(), stops.clone());
+                thread::spawn(move || {
+                    handle.shutdown();
+                    handle.shutdown();
+                    handle.wait().expect("this is no handler");
+                    stops.fetch_add(1, SeqCst);
+                })
+            })
+            .collect();
+        stoppers.into_iter().for_each(|stopper| stopper.join().expect("a stop ends"));
+        assert_eq!(stops.load(SeqCst), 2);
+        server.stop().expect("the socket is sound");
+    });
+}

@@ -1,0 +1,95 @@
+//! A server in a process of its own: `line-server CONCURRENCY [OPTION=VALUE]…`. It prints its port, and serves until it
+//! is told to stop, is killed, or has lost its parent.
+//!
+//! Each line is answered in upper case. Of some words a line does what they say: `stop` shuts the server down, `stats`
+//! tells what it has done, `pid` tells the process that answers, `send N` answers with that many bytes.
+
+use std::{
+    error::Error,
+    io::{self, Write},
+    marker::PhantomData,
+    os::unix::process::parent_id,
+    process,
+    time::Duration,
+};
+
+use sockserver::{
+    Concurrency, HandlerResult, OnLimit, Options, Reader, RequestHandler, Server, ServerHandle, Writer,
+    concurrency::{Forking, Pool, Sync, Threading},
+    request_handler,
+};
+
+#[derive(Server)]
+#[server(transport = "tcp", concurrency = C, handler = Session, hooks(service_actions = Self::follow_parent))]
+struct Lines<C: Concurrency> {
+    parent: u32,
+    concurrency: PhantomData<C>,
+}
+
+#[request_handler(timeout = "3s")]
+struct Session {
+    rfile: Reader,
+    wfile: Writer,
+    handle: ServerHandle,
+}
+
+impl RequestHandler for Session {
+    fn handle(&mut self) -> HandlerResult {
+        while let Some(line) = self.rfile.next_line()? {
+            match line.split_once(' ').unwrap_or((&line, "")) {
+                ("stop", _) => self.handle.shutdown(),
+                ("stats", _) => writeln!(self.wfile, "{:?}", self.handle.stats())?,
+                ("pid", _) => writeln!(self.wfile, "{}", process::id())?,
+                ("send", bytes) => {
+                    io::copy(&mut io::Read::take(io::repeat(b'x'), bytes.parse()?), &mut self.wfile).map(drop)?
+                }
+                _ => writeln!(self.wfile, "{}", line.to_uppercase())?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<C: Concurrency> Lines<C> {
+    fn follow_parent(&self) {
+        if parent_id() != self.parent {
+            process::exit(1);
+        }
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let concurrency = arguments.next().ok_or("which concurrency?")?;
+    let options = arguments.try_fold(Options::new(), with_option)?;
+    match concurrency.as_str() {
+        "sync" => serve::<Sync>(options),
+        "threading" => serve::<Threading>(options),
+        "pool" => serve::<Pool>(options),
+        "forking" => serve::<Forking>(options),
+        _ => Err(format!("there is no concurrency {concurrency}").into()),
+    }
+}
+
+fn serve<C: Concurrency>(options: Options) -> Result<(), Box<dyn Error>> {
+    let server = Lines::<C> { parent: parent_id(), concurrency: PhantomData }.bind_with("127.0.0.1:0", options)?;
+    println!("{}", server.server_address());
+    Ok(server.serve_forever()?)
+}
+
+fn with_option(mut options: Options, argument: String) -> Result<Options, Box<dyn Error>> {
+    let (name, value) = argument.split_once('=').ok_or("an option is NAME=VALUE")?;
+    let milliseconds = || value.parse().map(Duration::from_millis);
+    match name {
+        "connections" => options.limits.connections = Some(value.parse()?),
+        "per_client" => options.limits.per_client = Some(value.parse()?),
+        "on_limit" if value == "reject" => options.limits.on_limit = OnLimit::Reject,
+        "workers" => options.workers = Some(value.parse()?),
+        "idle" => options.timeouts.idle = Some(milliseconds()?),
+        "lifetime" => options.timeouts.lifetime = Some(milliseconds()?),
+        "shutdown" => options.timeouts.shutdown = milliseconds()?,
+        "poll" => options.timeouts.poll = Some(milliseconds()?),
+        _ => return Err(format!("there is no option {argument}").into()),
+    }
+    Ok(options)
+}

@@ -1,0 +1,48 @@
+//! The same test in several concurrencies.
+
+use sockserver::{
+    Concurrency,
+    concurrency::{Forking, Pool, Sync, Threading},
+};
+
+/// A concurrency that has a word in the attribute.
+pub trait Word: Concurrency {
+    const WORD: &str;
+}
+
+impl Word for Sync {
+    const WORD: &str = "sync";
+}
+
+impl Word for Threading {
+    const WORD: &str = "threading";
+}
+
+impl Word for Pool {
+    const WORD: &str = "pool";
+}
+
+impl Word for Forking {
+    const WORD: &str = "forking";
+}
+
+/// Makes tests of functions that are generic over the concurrency: each function in each of those that are listed.
+#[macro_export]
+macro_rules! in_each_concurrency {
+    ($concurrencies:tt: $($test:ident)*) => { $( $crate::in_each_concurrency!(@test $test $concurrencies); )* };
+    (@test $test:ident [$($concurrency:ident)*]) => {
+        mod $test {
+            $( $crate::in_each_concurrency!(@case $test $concurrency); )*
+        }
+    };
+    (@case $test:ident sync) => { $crate::in_each_concurrency!(@case $test sync, Sync); };
+    (@case $test:ident threading) => { $crate::in_each_concurrency!(@case $test threading, Threading); };
+    (@case $test:ident pool) => { $crate::in_each_concurrency!(@case $test pool, Pool); };
+    (@case $test:ident forking) => { $crate::in_each_concurrency!(@case $test forking, Forking); };
+    (@case $test:ident $name:ident, $concurrency:ident) => {
+        #[test]
+        fn $name() {
+            super::$test::<sockserver::concurrency::$concurrency>();
+        }
+    };
+}

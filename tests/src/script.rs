@@ -1,0 +1,170 @@
+//! Servers whose handler is a function.
+
+use std::{
+    fmt, io,
+    marker::PhantomData,
+    ops::Deref,
+    sync::{
+        Arc,
+        mpsc::{self, Receiver, Sender},
+    },
+};
+
+use sockserver::{
+    Address, Concurrency, ConnectionId, Context, Drained, FromRequest, HandlerError, HandlerResult, Options, Reader,
+    RequestHandler, Server, ServerHandle, SocketServer, Stage, Writer,
+};
+
+use crate::{
+    client::PATIENCE,
+    place::{Local, Place},
+    served::Served,
+};
+
+/// A server, written without the macros, whose handler runs a function.
+pub struct Script<T: Local, C: Concurrency> {
+    handle: Box<dyn Handle<T, C>>,
+    reports: Sender<Report>,
+    composition: PhantomData<fn() -> (T, C)>,
+}
+
+/// What can be the handler.
+pub trait Handle<T: Local, C: Concurrency>: Fn(&mut Session<T, C>) -> HandlerResult + Send + Sync + 'static {}
+
+impl<T: Local, C: Concurrency, F> Handle<T, C> for F where
+    F: Fn(&mut Session<T, C>) -> HandlerResult + Send + Sync + 'static
+{
+}
+
+/// What the function has.
+pub struct Session<T: Local, C: Concurrency> {
+    pub request: T::Request,
+    pub rfile: Reader,
+    pub wfile: Writer,
+    pub client_address: Address,
+    pub id: ConnectionId,
+    pub server: ServerHandle,
+    script: Arc<Script<T, C>>,
+}
+
+/// A [`HandlerError`] as `handle_error` was told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    pub stage: Stage,
+    pub message: String,
+    pub is_panic: bool,
+    pub is_disconnect: bool,
+    pub is_timeout: bool,
+    pub client_address: Address,
+}
+
+impl Report {
+    pub fn new(error: &HandlerError, client_address: &Address) -> Report {
+        Report {
+            stage: error.stage(),
+            message: error.to_string(),
+            is_panic: error.is_panic(),
+            is_disconnect: error.is_disconnect(),
+            is_timeout: error.is_timeout(),
+            client_address: client_address.clone(),
+        }
+    }
+}
+
+impl<T: Local, C: Concurrency> Server for Script<T, C> {
+    type Transport = T;
+    type Concurrency = C;
+    type Handler = Session<T, C>;
+    const OPTIONS: Options = Options::new();
+
+    fn handle_error(&self, error: &HandlerError, client_address: &Address) {
+        // A test that does not look has dropped the receiver.
+        let _ = self.reports.send(Report::new(error, client_address));
+    }
+}
+
+impl<T: Local, C: Concurrency> FromRequest<Script<T, C>> for Session<T, C> {
+    fn from_request(cx: &mut Context<'_, Script<T, C>>) -> io::Result<Session<T, C>> {
+        Ok(Session {
+            request: cx.request().clone(),
+            rfile: Reader::from_request(cx)?,
+            wfile: Writer::from_request(cx)?,
+            client_address: Address::from_request(cx)?,
+            id: ConnectionId::from_request(cx)?,
+            server: cx.handle().clone(),
+            script: cx.server().clone(),
+        })
+    }
+}
+
+impl<T: Local, C: Concurrency> RequestHandler for Session<T, C> {
+    fn handle(&mut self) -> HandlerResult {
+        (self.script.clone().handle)(self)
+    }
+}
+
+impl<T: Local, C: Concurrency> Script<T, C> {
+    /// The receiver gets what `handle_error` is told.
+    pub fn new(handle: impl Handle<T, C>) -> (Script<T, C>, Receiver<Report>) {
+        let (reports, receiver) = mpsc::channel();
+        (Script { handle: Box::new(handle), reports, composition: PhantomData }, receiver)
+    }
+
+    /// Binds the server to a place of its own.
+    pub fn bind(handle: impl Handle<T, C>, options: Options) -> (SocketServer<Script<T, C>>, Receiver<Report>, Place) {
+        let (script, reports) = Script::new(handle);
+        let place = T::place();
+        let server = T::bind(script, place.address(), options).expect("a free place");
+        (server, reports, place)
+    }
+
+    /// Serves with this handler.
+    pub fn serve(handle: impl Handle<T, C>) -> Scripted {
+        Script::<T, C>::serve_with(handle, Script::<T, C>::OPTIONS)
+    }
+
+    pub fn serve_with(handle: impl Handle<T, C>, options: Options) -> Scripted {
+        let (server, reports, place) = Script::bind(handle, options);
+        Scripted { served: Served::new(server), reports, _place: place }
+    }
+}
+
+impl<T: Local, C: Concurrency> fmt::Debug for Script<T, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Script").finish_non_exhaustive()
+    }
+}
+
+/// A [`Script`] that is served.
+#[derive(Debug)]
+pub struct Scripted {
+    served: Served,
+    reports: Receiver<Report>,
+    _place: Place,
+}
+
+impl Scripted {
+    /// The next error that `handle_error` is told of.
+    #[track_caller]
+    pub fn report(&self) -> Report {
+        self.reports.recv_timeout(PATIENCE).expect("handle_error is called")
+    }
+
+    /// The next error, if there was one; only after the request has ended.
+    pub fn reported(&self) -> Option<Report> {
+        self.reports.try_recv().ok()
+    }
+
+    #[track_caller]
+    pub fn stop(self) -> Drained {
+        self.served.stop()
+    }
+}
+
+impl Deref for Scripted {
+    type Target = ServerHandle;
+
+    fn deref(&self) -> &ServerHandle {
+        &self.served
+    }
+}

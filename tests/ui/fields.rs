@@ -1,0 +1,56 @@
+use sockserver::{Datagram, HandlerResult, PeerCred, Reader, RequestHandler, Server, Writer, request_handler};
+use std::sync::Arc;
+
+#[request_handler]
+#[server(transport = "tcp", concurrency = "sync")]
+struct Mixed {
+    rfile: Reader,
+    datagram: Datagram,
+    peer: PeerCred,
+    count: u32,
+    #[default]
+    wfile: Writer,
+}
+
+impl RequestHandler for Mixed {
+    fn handle(&mut self) -> HandlerResult {
+        Ok(())
+    }
+}
+
+#[request_handler]
+#[server(transport = "tcp", concurrency = "sync")]
+struct DoesNotHandle;
+
+#[derive(Default, Server)]
+#[server(transport = "tcp", concurrency = "sync", handler = Session)]
+struct Chat;
+
+#[derive(Default, Server)]
+#[server(transport = "tcp", concurrency = "sync", handler = Session)]
+struct Other;
+
+#[request_handler]
+struct Session {
+    server: Arc<Chat>,
+}
+
+impl RequestHandler for Session {
+    fn handle(&mut self) -> HandlerResult {
+        Ok(())
+    }
+}
+
+#[derive(Server)]
+#[server(transport = "tcp", concurrency = "sync", handler = Unmarked)]
+struct Plain;
+
+struct Unmarked;
+
+impl RequestHandler for Unmarked {
+    fn handle(&mut self) -> HandlerResult {
+        Ok(())
+    }
+}
+
+fn main() {}

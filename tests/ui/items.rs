@@ -1,0 +1,85 @@
+use sockserver::{HandlerResult, Reader, RequestHandler, Server, request_handler};
+use std::borrow::Cow;
+
+#[request_handler]
+enum Either {
+    One,
+}
+
+#[request_handler]
+union Both {
+    one: u8,
+    other: i8,
+}
+
+#[request_handler]
+fn function() {}
+
+#[request_handler]
+struct Lifetime<'a> {
+    rfile: Reader,
+    name: &'a str,
+}
+
+#[request_handler]
+struct Borrowed {
+    name: &str,
+    names: Option<Vec<&'_ str>>,
+    cow: Cow<'_, str>,
+    constant: &'static str,
+    #[default(str::len)]
+    function: fn(&str) -> usize,
+}
+
+#[request_handler]
+struct Defaults {
+    #[default = 1]
+    assigned: u8,
+    #[default()]
+    empty: u8,
+    #[default]
+    #[default(2)]
+    twice: u8,
+}
+
+#[request_handler]
+#[server(transport = "tcp", concurrency = "sync", handler = Named)]
+struct Named;
+
+#[request_handler]
+#[server(transport = "tcp", concurrency = "sync")]
+struct Generic<T> {
+    value: T,
+}
+
+#[request_handler]
+#[server(transport = "tcp", concurrency = "sync")]
+#[derive(Debug, Server)]
+struct Derived;
+
+#[request_handler]
+#[server(transport = "tcp", concurrency = "sync")]
+#[server(workers = 4)]
+struct Twice;
+
+macro_rules! handles {
+    ($($name:ident)*) => {
+        $(impl RequestHandler for $name {
+            fn handle(&mut self) -> HandlerResult {
+                Ok(())
+            }
+        })*
+    };
+}
+
+handles!(Either Named Derived Twice);
+
+impl<T> RequestHandler for Generic<T> {
+    fn handle(&mut self) -> HandlerResult {
+        Ok(())
+    }
+}
+
+fn main() -> std::io::Result<()> {
+    GenericServer.bind("127.0.0.1:0")?.serve_forever()
+}

@@ -1,0 +1,39 @@
+use sockserver::{HandlerResult, RequestHandler, Server, request_handler};
+
+#[derive(Server)]
+struct WithoutAttribute;
+
+#[derive(Server)]
+#[server]
+struct Empty;
+
+#[derive(Server)]
+#[server = "tcp"]
+struct Assigned;
+
+#[derive(Server)]
+#[server(transport = "tcp", concurrency = "threading")]
+struct WithoutHandler;
+
+impl RequestHandler for WithoutHandler {
+    fn handle(&mut self) -> HandlerResult {
+        Ok(())
+    }
+}
+
+#[derive(Server)]
+#[server(transport = "tcp", concurrency = "sync", handler = Session)]
+#[server(workers = 5)]
+struct Two;
+
+#[request_handler]
+#[server(concurrency = "sync")]
+struct Session;
+
+impl RequestHandler for Session {
+    fn handle(&mut self) -> HandlerResult {
+        Ok(())
+    }
+}
+
+fn main() {}
