@@ -17,7 +17,7 @@
 //! ```
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{BTreeMap, btree_map::Entry},
     env,
     io::{self, Write},
     net::Shutdown,
@@ -40,11 +40,11 @@ const PATIENCE: Duration = Duration::from_millis(10);
 )]
 struct Chat {
     /// By name, a handle on each member's connection.
-    members: Mutex<HashMap<String, Stream>>,
+    members: Mutex<BTreeMap<String, Stream>>,
 }
 
 impl Chat {
-    fn members(&self) -> MutexGuard<'_, HashMap<String, Stream>> {
+    fn members(&self) -> MutexGuard<'_, BTreeMap<String, Stream>> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -165,12 +165,11 @@ impl Control {
         // The flag, then the wake-up, then the port: a thread that uses the port looks at the flag again after it has
         // let go of it, so that one of the two closes it.
         self.stopping.store(true, SeqCst);
-        let unsupervised = self.connections.stop();
         self.waker.wake();
         if let Some(port) = self.port.get().and_then(Weak::upgrade) {
             port.try_close();
         }
-        if unsupervised {
+        if self.connections.stop() {
             self.start_supervisor();
         }
     }

@@ -179,6 +179,15 @@ impl Record {
         self.progress().state.fetch_update(SeqCst, SeqCst, mark).unwrap_or_else(|state| state)
     }
 
+    /// The server stops. `true`: the handler waits for the next request, and has to be woken.
+    pub(crate) fn drain(&self) -> bool {
+        self.mark(Closing::Draining) & Waiting::BetweenRequests as u32 != 0
+    }
+
+    fn is_between_requests(&self) -> bool {
+        self.progress().state.load(SeqCst) & Waiting::BetweenRequests as u32 != 0
+    }
+
     /// What changes when the peer does something, or the handler does not wait for it.
     pub(crate) fn activity(&self) -> Option<u64> {
         let received = self.progress().bytes_in.load(Relaxed);
@@ -202,10 +211,9 @@ pub trait Tracked: Send + Sync {
 }
 
 impl dyn Tracked {
-    /// Ends the request if it is between two, and otherwise lets it end.
-    pub(crate) fn drain(&self) {
-        let state = self.record().mark(Closing::Draining);
-        if state & Waiting::BetweenRequests as u32 != 0 && !self.has_input() {
+    /// Ends a connection that was between two requests, unless the next one has come.
+    pub(crate) fn end_of_file(&self) {
+        if self.record().is_between_requests() && !self.has_input() {
             self.record().progress().state.fetch_or(SHUT, SeqCst);
             self.shut(Shutdown::Read);
         }

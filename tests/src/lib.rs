@@ -3,6 +3,7 @@
 pub mod client;
 pub mod concurrencies;
 pub mod place;
+pub mod process;
 pub mod resources;
 pub mod script;
 pub mod served;

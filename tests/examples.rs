@@ -1,0 +1,859 @@
+//! The examples, each as a process of its own that is talked to over its socket.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    process::{self, Command},
+};
+
+use sockserver::Address;
+use sockserver_tests::{
+    client::{Client, DatagramClient},
+    place::Place,
+    process::{Process, ServerProcess, example, installed},
+};
+
+/// Starts an example, at a place of this transport.
+fn serve(name: &str, transport: &str) -> ServerProcess {
+    ServerProcess::start(example(name), Place::of(transport))
+}
+
+/// `host` and `port` as arguments of a tool.
+fn host_and_port(server: &ServerProcess) -> [String; 2] {
+    match server.address() {
+        Address::Inet(address) => [address.ip().to_string(), address.port().to_string()],
+        Address::Unix(_) => panic!("{} has no port", server.address()),
+    }
+}
+
+/// What a standard tool prints.
+fn output_of(program: &str, arguments: &[&str]) -> String {
+    Process::start(Command::new(program).args(arguments)).output()
+}
+
+/// What nc gets back for what it is given. It is killed then: some of its variants never end.
+fn line_from_nc(mut nc: Command, input: &str) -> String {
+    let mut nc = Process::start(&mut nc);
+    nc.enter(input);
+    nc.end_input();
+    nc.line()
+}
+
+/// `upper` as it is in every cell is one program, which the build script writes.
+#[test]
+fn one_word_moves_upper_to_another_transport_or_concurrency() {
+    for transport in ["tcp", "udp", "unix", "unix_datagram"] {
+        for concurrency in ["sync", "threading", "pool", "forking"] {
+            let cell = format!("{transport} {concurrency}");
+            let mut upper = Command::new(env!("CARGO_BIN_EXE_upper_everywhere"));
+            upper.env("CELL", &cell);
+            let server = ServerProcess::start(upper, Place::of(transport));
+            let answer = match transport {
+                "tcp" | "unix" => Client::connect(server.address()).ask("hello"),
+                _ => DatagramClient::connect(server.address()).ask("hello"),
+            };
+            assert_eq!(answer, "HELLO", "{cell}");
+        }
+    }
+}
+
+#[test]
+fn an_address_in_use_is_named_and_ends_the_example() {
+    let first = serve("upper", "tcp");
+    let mut second = Process::start(example("upper").arg(first.address().to_string()));
+    second.reports(&format!("cannot bind to {}", first.address()));
+    assert!(!second.ended().success());
+}
+
+mod upper {
+    use super::*;
+
+    #[test]
+    fn lines_come_back_in_upper_case() {
+        let server = serve("upper", "tcp");
+        let mut client = Client::connect(server.address());
+        assert_eq!(client.ask("hello"), "HELLO");
+        client.send("one\r\ngrüße\n\nlast");
+        client.finish();
+        assert_eq!(client.rest(), "ONE\nGRÜSSE\n\nLAST\n");
+    }
+
+    #[test]
+    fn what_is_no_text_ends_its_own_connection_only() {
+        let server = serve("upper", "tcp");
+        let mut other = Client::connect(server.address());
+        assert_eq!(other.ask("before"), "BEFORE");
+
+        let mut garbage = Client::connect(server.address());
+        garbage.send(b"fine\n\xff\xfe\n");
+        assert_eq!(garbage.rest(), "FINE\n");
+        server.reports("the line is not UTF-8");
+
+        let mut endless = Client::connect(server.address());
+        endless.send(vec![b'x'; 64 * 1024 + 1]);
+        assert_eq!(endless.rest(), "");
+        server.reports("the line is longer than max_line");
+
+        assert_eq!(other.ask("after"), "AFTER");
+    }
+
+    #[test]
+    fn a_client_that_resets_is_not_reported() {
+        let server = serve("upper", "tcp");
+        let mut client = Client::connect(server.address());
+        assert_eq!(client.ask("hello"), "HELLO");
+        client.reset();
+        let mut garbage = Client::connect(server.address());
+        garbage.send(b"\xff\n");
+        assert_eq!(garbage.rest(), "");
+        server.reports("the line is not UTF-8");
+    }
+
+    #[test]
+    fn nc_is_answered() {
+        let Some(mut nc) = installed("nc") else { return };
+        let server = serve("upper", "tcp");
+        nc.args(host_and_port(&server));
+        assert_eq!(line_from_nc(nc, "hello"), "HELLO");
+    }
+}
+
+mod json_lower {
+    use super::*;
+
+    #[test]
+    fn values_come_back_in_lower_case() {
+        let server = serve("json_lower", "tcp");
+        let mut client = Client::connect(server.address());
+        for (value, lower) in [
+            (r#"{"Greeting": ["HELLO", "World", 1]}"#, r#"{"greeting":["hello","world",1]}"#),
+            (r#""HELLO""#, r#""hello""#),
+            (r#""\u00c9T\u00C9 \"\n\u001F""#, r#""été \"\n\u001f""#),
+            (" [true, null, -1.5E3] \r", "[true,null,-1500.0]"),
+        ] {
+            assert_eq!(client.ask(value), lower, "{value}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_gets_an_error_and_the_talk_goes_on() {
+        let server = serve("json_lower", "tcp");
+        let mut client = Client::connect(server.address());
+        let deep = vec![b'['; 60_000];
+        for line in [&b"HELLO"[..], b"", b"{\"a\":", b"1 2", b"\"\xff\"", b"\xc3", b"\0", b"1e999", b"'EXIT'", &deep] {
+            client.send(line);
+            let answer = client.ask("");
+            assert!(answer.starts_with(r#"{"error":""#) && answer.ends_with(r#""}"#), "{line:?}: {answer}");
+            assert_eq!(client.ask(r#"["STILL", "HERE"]"#), r#"["still","here"]"#);
+        }
+    }
+
+    #[test]
+    fn exit_ends_the_connection() {
+        let server = serve("json_lower", "tcp");
+        for exit in ["exit\n", "exit", "\"exit\"\r\n", "  exit \n[1]\n"] {
+            let mut client = Client::connect(server.address());
+            client.send("[\"A\"]\n");
+            client.send(exit);
+            client.finish();
+            assert_eq!(client.rest(), "[\"a\"]\n", "{exit:?}");
+        }
+    }
+
+    #[test]
+    fn python_is_answered() {
+        let Some(mut python) = installed("python3") else { return };
+        let server = serve("json_lower", "tcp");
+        let script = "
+import json, socket, sys
+with socket.create_connection(sys.argv[1:]) as connection, connection.makefile('rw') as file:
+    for value in {'Name': 'ÉLAN', 'Deep': [['X']]}, 'exit':
+        print(json.dumps(value), file=file, flush=True)
+        print(file.readline(), end='')
+";
+        let python = Process::start(python.args(["-c", script]).args(host_and_port(&server)));
+        assert_eq!(python.output(), "{\"deep\":[[\"x\"]],\"name\":\"élan\"}\n");
+    }
+}
+
+mod talk {
+    use super::*;
+
+    #[test]
+    fn the_operator_answers_each_client_in_turn() {
+        let mut server = serve("talk", "tcp");
+        let mut clients = [(); 3].map(|()| Client::connect(server.address()));
+        for client in &mut clients {
+            client.send("are you there?\nstill?\n");
+        }
+        // Who is asked first does not matter, but that the answer goes to the one who was shown.
+        let mut asked = Vec::new();
+        for _ in 0..6 {
+            let message = server.line();
+            let (client, question) = message.split_once(": ").expect("a client and its message");
+            server.enter(&format!("{question} yes, {client}"));
+            asked.push(client.to_owned());
+        }
+        for mut client in clients {
+            let name = client.address().to_string();
+            assert_eq!(client.line(), format!("are you there? yes, {name}"));
+            assert_eq!(client.line(), format!("still? yes, {name}"));
+            assert_eq!(asked.iter().filter(|asked| **asked == name).count(), 2);
+        }
+    }
+
+    #[test]
+    fn a_message_does_not_steer_the_operators_terminal() {
+        let server = serve("talk", "tcp");
+        let mut client = Client::connect(server.address());
+        client.send("\x1b[2J\rgone\u{9b}\n");
+        assert_eq!(server.line(), format!("{}: ?[2J?gone?", client.address()));
+    }
+
+    #[test]
+    fn a_client_that_has_hung_up_holds_up_nobody() {
+        let mut server = serve("talk", "tcp");
+        let mut gone = Client::connect(server.address());
+        gone.send("hello?\n");
+        assert!(server.line().ends_with(": hello?"));
+        gone.reset();
+        server.enter("too late");
+        let mut client = Client::connect(server.address());
+        client.send("me too\n");
+        assert_eq!(server.line(), format!("{}: me too", client.address()));
+        server.enter("just in time");
+        assert_eq!(client.line(), "just in time");
+    }
+
+    #[test]
+    fn the_end_of_the_operators_input_ends_the_server() {
+        let mut server = serve("talk", "tcp");
+        let mut silent = Client::connect(server.address());
+        let mut answered = Client::connect(server.address());
+        answered.send("one\n");
+        assert_eq!(server.line(), format!("{}: one", answered.address()));
+        server.enter("1");
+        assert_eq!(answered.line(), "1");
+        server.end_input();
+        answered.send("two\n");
+        assert_eq!(answered.rest(), "");
+        assert_eq!(silent.rest(), "");
+        assert!(server.ended().success());
+    }
+}
+
+mod chat {
+    use super::*;
+
+    const NAME_RULE: &str = "* a name has 1 to 20 letters of a to z, digits, `-` and `_`; yours?";
+
+    /// A client that has been asked for its name.
+    fn stranger(server: &ServerProcess) -> Client {
+        let mut client = Client::connect(server.address());
+        assert_eq!(client.line(), "* what is your name?");
+        client
+    }
+
+    fn member(server: &ServerProcess, name: &str, others: &str) -> Client {
+        let mut client = stranger(server);
+        assert_eq!(client.ask(name), format!("* welcome, {name}; here are: {others}"));
+        client
+    }
+
+    #[test]
+    fn members_see_each_other_come_talk_and_go() {
+        let server = serve("chat", "tcp");
+        let mut alice = member(&server, "alice", "");
+        let mut bob = member(&server, "bob", "alice");
+        assert_eq!(alice.line(), "* bob has joined");
+        alice.send("hello\n");
+        assert_eq!(bob.line(), "<alice> hello");
+        bob.send("hello yourself\nand goodbye\n");
+        assert_eq!(alice.line(), "<bob> hello yourself");
+        assert_eq!(alice.line(), "<bob> and goodbye");
+        bob.finish();
+        assert_eq!(alice.line(), "* bob has left");
+        // Nobody hears their own words.
+        assert_eq!(bob.rest(), "");
+        member(&server, "bob", "alice");
+    }
+
+    #[test]
+    fn a_name_is_asked_for_until_it_is_a_good_one() {
+        let server = serve("chat", "tcp");
+        let mut alice = member(&server, "alice", "");
+        let mut bob = stranger(&server);
+        let too_long = "x".repeat(21);
+        for name in ["", " ", "al ice", "élan", "<admin>", "* bob", "\x1b[31m", "a\0", &too_long] {
+            assert_eq!(bob.ask(name), NAME_RULE, "{name:?}");
+        }
+        assert_eq!(bob.ask("alice"), "* alice is here already; your name?");
+        assert_eq!(bob.ask("Bob_2-x"), "* welcome, Bob_2-x; here are: alice");
+        assert_eq!(alice.line(), "* Bob_2-x has joined");
+    }
+
+    #[test]
+    fn strangers_hear_nothing_and_are_not_heard() {
+        let server = serve("chat", "tcp");
+        let mut stranger = stranger(&server);
+        let mut alice = member(&server, "alice", "");
+        alice.send("is anybody here?\n");
+        stranger.finish();
+        assert_eq!(stranger.rest(), "");
+        let _bob = member(&server, "bob", "alice");
+        assert_eq!(alice.line(), "* bob has joined");
+    }
+
+    #[test]
+    fn a_message_does_not_steer_the_others_terminals() {
+        let server = serve("chat", "tcp");
+        let mut alice = member(&server, "alice", "");
+        let mut mallory = member(&server, "mallory", "alice");
+        assert_eq!(alice.line(), "* mallory has joined");
+        mallory.send("\x1b]0;root\x07\r<bob> hi\u{9b}2J\n");
+        assert_eq!(alice.line(), "<mallory> ?]0;root??<bob> hi?2J");
+    }
+
+    #[test]
+    fn a_member_that_vanishes_has_left() {
+        let server = serve("chat", "tcp");
+        let mut alice = member(&server, "alice", "");
+        let bob = member(&server, "bob", "alice");
+        assert_eq!(alice.line(), "* bob has joined");
+        bob.reset();
+        assert_eq!(alice.line(), "* bob has left");
+    }
+
+    #[test]
+    fn a_member_that_sends_garbage_is_sent_away() {
+        let server = serve("chat", "tcp");
+        let mut alice = member(&server, "alice", "");
+        for garbage in [&b"\xff\xff\n"[..], &[b'x'; 1025]] {
+            let mut bob = member(&server, "bob", "alice");
+            assert_eq!(alice.line(), "* bob has joined");
+            bob.send(garbage);
+            assert_eq!(bob.rest(), "");
+            assert_eq!(alice.line(), "* bob has left");
+        }
+    }
+
+    #[test]
+    fn a_member_that_does_not_read_holds_up_nobody() {
+        let server = serve("chat", "tcp");
+        let mut alice = member(&server, "alice", "");
+        let mut bob = member(&server, "bob", "alice");
+        let _deaf = member(&server, "carol", "alice, bob");
+        assert_eq!(bob.line(), "* carol has joined");
+        let mut message = 0;
+        // Far more than the buffers of a connection hold.
+        let heard = loop {
+            assert!(message < 50_000, "carol is never given up");
+            alice.send(format!("{message} {}\n", "x".repeat(1000)));
+            match bob.line() {
+                line if line.starts_with("* ") => break line,
+                line => assert!(line.starts_with(&format!("<alice> {message} "))),
+            }
+            message += 1;
+        };
+        assert_eq!(heard, "* carol has left");
+    }
+}
+
+mod daytime {
+    use super::*;
+
+    fn now() -> String {
+        output_of("date", &["-u", "+%Y-%m-%d %H:%M:%S UTC"])
+    }
+
+    #[test]
+    fn the_time_is_told_without_being_asked() {
+        let server = serve("daytime", "tcp");
+        let before = now();
+        let told = Client::connect(server.address()).rest();
+        let after = now();
+        assert!(before <= told && told <= after, "{before}{told}{after}");
+    }
+
+    #[test]
+    fn a_client_that_says_something_or_nothing_or_resets_holds_up_nobody() {
+        let server = serve("daytime", "tcp");
+        let _silent = Client::connect(server.address());
+        let mut talker = Client::connect(server.address());
+        talker.send(b"\xff what time is it?\n");
+        assert!(talker.line().ends_with(" UTC"));
+        Client::connect(server.address()).reset();
+        assert!(Client::connect(server.address()).rest().ends_with(" UTC\n"));
+    }
+}
+
+mod whoami {
+    use super::*;
+
+    #[test]
+    fn the_client_is_told_who_it_is() {
+        let server = serve("whoami", "unix");
+        let [uid, gid] = ["-u", "-g"].map(|option| output_of("id", &[option]));
+        let told = Client::connect(server.address()).rest();
+        assert_eq!(told, format!("uid={} gid={} pid={}\n", uid.trim_end(), gid.trim_end(), process::id()));
+    }
+
+    #[test]
+    fn everyone_may_connect() {
+        let server = serve("whoami", "unix");
+        let mode = fs::metadata(server.path()).expect("a socket file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o666);
+    }
+
+    #[test]
+    fn python_is_told_who_it_is() {
+        let Some(mut python) = installed("python3") else { return };
+        let server = serve("whoami", "unix");
+        let script = "
+import os, socket, sys
+with socket.socket(socket.AF_UNIX) as client:
+    client.connect(sys.argv[1])
+    print(client.makefile().read() == f'uid={os.geteuid()} gid={os.getegid()} pid={os.getpid()}\\n')
+";
+        let python = Process::start(python.args(["-c", script]).arg(server.address().to_string()));
+        assert_eq!(python.output(), "True\n");
+    }
+
+    #[test]
+    fn a_signal_ends_it_and_its_file() {
+        for signal in ["INT", "TERM"] {
+            let mut server = serve("whoami", "unix");
+            assert!(Client::connect(server.address()).rest().starts_with("uid="));
+            server.signal(signal);
+            assert!(server.ended().success());
+            assert!(!server.path().exists());
+        }
+    }
+
+    #[test]
+    fn the_file_of_a_killed_one_is_replaced() {
+        let mut killed = serve("whoami", "unix");
+        killed.signal("KILL");
+        killed.ended();
+        assert!(killed.path().exists());
+        let next = Process::start(example("whoami").arg(killed.address().to_string()));
+        assert_eq!(next.line(), format!("listening on {}", killed.address()));
+        assert!(Client::connect(killed.address()).rest().starts_with("uid="));
+    }
+}
+
+mod udp_upper {
+    use super::*;
+
+    #[test]
+    fn it_differs_from_upper_by_one_word() {
+        let code = |source: &str| source.split_once("\n\n").expect("a comment and the code").1.to_owned();
+        let upper = code(include_str!("../examples/upper.rs"));
+        assert_eq!(code(include_str!("../examples/udp_upper.rs")), upper.replace("\"tcp\"", "\"udp\""));
+    }
+
+    #[test]
+    fn a_packet_comes_back_in_upper_case() {
+        let server = serve("udp_upper", "udp");
+        let mut client = DatagramClient::connect(server.address());
+        assert_eq!(client.ask("grüße"), "GRÜSSE");
+        client.send("one\ntwo");
+        assert_eq!(client.receive(), b"ONE\nTWO\n");
+    }
+
+    #[test]
+    fn a_packet_that_is_empty_or_no_text_is_not_answered() {
+        let server = serve("udp_upper", "udp");
+        let mut client = DatagramClient::connect(server.address());
+        client.send("");
+        client.send(b"\xff\xff");
+        server.reports("the line is not UTF-8");
+        assert_eq!(client.ask("hello"), "HELLO");
+    }
+
+    #[test]
+    fn nc_is_answered() {
+        let Some(mut nc) = installed("nc") else { return };
+        let server = serve("udp_upper", "udp");
+        nc.arg("-u").args(host_and_port(&server));
+        assert_eq!(line_from_nc(nc, "hello"), "HELLO");
+    }
+}
+
+mod dns {
+    use super::*;
+
+    const NO_ERROR: u8 = 0;
+    const FORMAT_ERROR: u8 = 1;
+    const NAME_ERROR: u8 = 3;
+    const NOT_IMPLEMENTED: u8 = 4;
+    const REFUSED: u8 = 5;
+
+    const A: u8 = 1;
+    const AAAA: u8 = 28;
+    const IN: u8 = 1;
+    const CHAOS: u8 = 3;
+
+    const QUERY: u8 = 0x00;
+    const STATUS: u8 = 0x10;
+    const AUTHORITATIVE_RESPONSE: u8 = 0x84;
+    const RESPONSE: u8 = 0x80;
+    const RECURSION_DESIRED: u8 = 0x01;
+
+    fn start() -> ServerProcess {
+        start_with(&["www.example.test=192.0.2.1", "Mail.Example.Test.=192.0.2.2"])
+    }
+
+    fn start_with(zone: &[&str]) -> ServerProcess {
+        let mut dns = example("dns");
+        dns.args(zone);
+        ServerProcess::start(dns, Place::of("udp"))
+    }
+
+    fn name(name: &str) -> Vec<u8> {
+        let labels = name.split('.').filter(|label| !label.is_empty());
+        let mut bytes: Vec<u8> = labels.flat_map(|label| [&[label.len() as u8], label.as_bytes()].concat()).collect();
+        bytes.push(0);
+        bytes
+    }
+
+    fn question(name: &[u8], kind: u8, class: u8) -> Vec<u8> {
+        [name, &[0, kind, 0, class]].concat()
+    }
+
+    /// A packet of this number with one question.
+    fn packet(id: [u8; 2], flags: u8, question: &[u8]) -> Vec<u8> {
+        [&id[..], &[flags, 0, 0, 1, 0, 0, 0, 0, 0, 0], question].concat()
+    }
+
+    fn good_query(id: [u8; 2]) -> Vec<u8> {
+        packet(id, QUERY, &question(&name("www.example.test"), A, IN))
+    }
+
+    /// What a packet is answered with, if it is, before a good query which is sent after it.
+    fn answer(client: &DatagramClient, packet: &[u8]) -> Option<Vec<u8>> {
+        // The server takes one after the other.
+        let id = [packet.first().map_or(0, |first| !first), 7];
+        client.send(packet);
+        client.send(good_query(id));
+        let first = client.receive();
+        if first.starts_with(&id) {
+            return None;
+        }
+        assert_eq!(client.receive()[..4], [id[0], id[1], AUTHORITATIVE_RESPONSE, NO_ERROR], "after {packet:?}");
+        Some(first)
+    }
+
+    #[test]
+    fn a_query_for_a_name_of_the_zone_is_answered_with_its_address() {
+        let server = start();
+        let client = DatagramClient::connect(server.address());
+        for (asked, address) in [
+            ("www.example.test", [192, 0, 2, 1]),
+            ("mail.example.test", [192, 0, 2, 2]),
+            ("wWw.eXample.TEST", [192, 0, 2, 1]),
+        ] {
+            let question = question(&name(asked), A, IN);
+            client.send(packet([1, 2], QUERY | RECURSION_DESIRED, &question));
+            let flags = AUTHORITATIVE_RESPONSE | RECURSION_DESIRED;
+            let header = [1, 2, flags, NO_ERROR, 0, 1, 0, 1, 0, 0, 0, 0];
+            let record = [0xc0, 12, 0, A, 0, IN, 0, 0, 0, 60, 0, 4];
+            assert_eq!(client.receive(), [&header, &question[..], &record, &address].concat(), "{asked}");
+        }
+    }
+
+    #[test]
+    fn a_query_that_has_no_address_is_told_why() {
+        let server = start();
+        let client = DatagramClient::connect(server.address());
+        let www = name("www.example.test");
+        for (question, opcode, code) in [
+            (question(&www, AAAA, IN), QUERY, NO_ERROR),
+            (question(&www, 255, IN), QUERY, NO_ERROR),
+            (question(&name("other.example.test"), A, IN), QUERY, NAME_ERROR),
+            (question(&name("www.example.test.com"), A, IN), QUERY, NAME_ERROR),
+            (question(&name("ww.wexample.test"), A, IN), QUERY, NAME_ERROR),
+            (question(&name(""), A, IN), QUERY, NAME_ERROR),
+            (question(&www, A, CHAOS), QUERY, REFUSED),
+            (question(&www, A, IN), STATUS, NOT_IMPLEMENTED),
+        ] {
+            client.send(packet([1, 2], opcode, &question));
+            let authoritative = matches!(code, NO_ERROR | NAME_ERROR);
+            let flags = opcode | if authoritative { AUTHORITATIVE_RESPONSE } else { RESPONSE };
+            let header = [1, 2, flags, code, 0, 1, 0, 0, 0, 0, 0, 0];
+            assert_eq!(client.receive(), [&header, &question[..]].concat());
+        }
+    }
+
+    #[test]
+    fn what_follows_the_question_is_ignored() {
+        let server = start();
+        let client = DatagramClient::connect(server.address());
+        let plain = answer(&client, &good_query([1, 2]));
+        let opt = [0, 0, 41, 0x10, 0, 0, 0, 0x80, 0, 0, 12, 0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8];
+        for extra in [&opt[..], &opt[..5], b"\xff\xff\xff", &[0; 4096]] {
+            let mut query = good_query([1, 2]);
+            query[11] = 1;
+            query.extend(extra);
+            assert_eq!(answer(&client, &query), plain, "{extra:?}");
+        }
+    }
+
+    #[test]
+    fn a_malformed_question_is_a_format_error() {
+        let server = start();
+        let client = DatagramClient::connect(server.address());
+        let long_label = [&[64], &[b'x'; 64][..], &[0]].concat();
+        let long_name = [&[&[63], &[b'x'; 63][..]].concat().repeat(4)[..], &[0]].concat();
+        for bad_name in [
+            b"".as_slice(),
+            b"\x03ww",
+            b"\x03www",
+            b"\x03www\x07example",
+            b"\xc0\x0c",
+            b"\xc0\x00",
+            b"\xff\xff",
+            b"\x03www\xc0\x0c",
+            b"\x80",
+            b"\x40",
+            &long_label,
+            &long_name,
+            &[1; 65_000],
+        ] {
+            let reply = answer(&client, &packet([1, 2], QUERY, &question(bad_name, A, IN)));
+            let format_error = [1, 2, RESPONSE, FORMAT_ERROR, 0, 0, 0, 0, 0, 0, 0, 0];
+            assert_eq!(reply.as_deref(), Some(&format_error[..]), "{bad_name:?}");
+        }
+    }
+
+    #[test]
+    fn a_query_needs_exactly_one_question() {
+        let server = start();
+        let client = DatagramClient::connect(server.address());
+        for count in [[0, 0], [0, 2], [1, 1], [255, 255]] {
+            let mut query = good_query([1, 2]);
+            query[4..6].copy_from_slice(&count);
+            let reply = answer(&client, &query).expect("a reply");
+            assert_eq!((reply[3], reply.len()), (FORMAT_ERROR, 12), "{count:?}");
+        }
+    }
+
+    #[test]
+    fn the_longest_name_is_served() {
+        let label = "x".repeat(63);
+        let longest = [&label[..], &label, &label, &label[..61]].join(".");
+        let server = start_with(&[&format!("{longest}=192.0.2.3")]);
+        let client = DatagramClient::connect(server.address());
+        client.send(packet([1, 2], QUERY, &question(&name(&longest), A, IN)));
+        let reply = client.receive();
+        assert!(reply.len() <= 512 && reply.ends_with(&[192, 0, 2, 3]), "{reply:?}");
+    }
+
+    #[test]
+    fn a_response_and_a_piece_of_a_header_are_not_answered() {
+        let server = start();
+        let client = DatagramClient::connect(server.address());
+        for length in 0..12 {
+            assert_eq!(answer(&client, &good_query([1, 2])[..length]), None);
+        }
+        let mut response = good_query([1, 2]);
+        response[2] |= RESPONSE;
+        assert_eq!(answer(&client, &response), None);
+    }
+
+    #[test]
+    fn no_packet_brings_it_down() {
+        let server = start();
+        let client = DatagramClient::connect(server.address());
+        let good = good_query([1, 2]);
+        for cut in 12..good.len() {
+            check(&client, &good[..cut]);
+        }
+        for place in 2..good.len() {
+            for byte in [0, 1, 2, 0x3f, 0x40, 0x7f, 0x80, 0xbf, 0xc0, 0xff] {
+                let mut packet = good.clone();
+                packet[place] = byte;
+                check(&client, &packet);
+            }
+        }
+        let mut random = Random(0x2545_f491_4f6c_dd1d);
+        for _ in 0..1000 {
+            let length = random.below(80);
+            let mut packet: Vec<u8> = (0..length).map(|_| random.below(256) as u8).collect();
+            // Many of them get as far as the question.
+            if let Some(header) = packet.get_mut(2..12)
+                && random.below(4) > 0
+            {
+                header.copy_from_slice(&[0, 0, 0, 1, 0, 0, 0, 0, 0, 1]);
+            }
+            check(&client, &packet);
+        }
+
+        /// Whatever is answered is a response to that packet.
+        fn check(client: &DatagramClient, packet: &[u8]) {
+            let Some(reply) = answer(client, packet) else { return };
+            assert_eq!(reply[..2], packet[..2], "{packet:?}");
+            assert_eq!(reply[2] & RESPONSE, RESPONSE, "{packet:?}");
+            assert!(reply[3] <= REFUSED, "{packet:?}");
+            assert!((12..=512).contains(&reply.len()), "{packet:?}");
+        }
+
+        /// xorshift64: the same packets each time.
+        struct Random(u64);
+
+        impl Random {
+            fn below(&mut self, limit: u64) -> u64 {
+                self.0 ^= self.0 << 13;
+                self.0 ^= self.0 >> 7;
+                self.0 ^= self.0 << 17;
+                self.0 % limit
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_that_is_none_is_named() {
+        for record in ["www.test=1.2.3", "www..test=192.0.2.1", "=192.0.2.1", &format!("{}=192.0.2.1", "x".repeat(64))]
+        {
+            let mut server = Process::start(example("dns").args(["127.0.0.1:0", record]));
+            server.reports(record);
+            assert!(!server.ended().success());
+        }
+    }
+
+    #[test]
+    fn dig_is_answered() {
+        if installed("dig").is_none() {
+            return;
+        }
+        let server = start();
+        let [host, port] = host_and_port(&server);
+        let dig = |arguments: &[&str]| {
+            let server = [&format!("@{host}"), "-p", &port, "+norecurse", "+tries=1", "+time=20"];
+            output_of("dig", &[&server, arguments].concat())
+        };
+        for edns in ["+edns", "+noedns", "+bufsize=512"] {
+            assert_eq!(dig(&["+short", edns, "www.example.test"]), "192.0.2.1\n");
+        }
+        for (question, status) in [
+            (["www.example.test", "A"], "status: NOERROR"),
+            (["www.example.test", "AAAA"], "status: NOERROR"),
+            (["www.example.test", "MX"], "status: NOERROR"),
+            (["other.example.test", "A"], "status: NXDOMAIN"),
+        ] {
+            let answer = dig(&question);
+            let answers = u8::from(question[1] == "A" && status == "status: NOERROR");
+            assert!(answer.contains(status) && answer.contains(&format!("ANSWER: {answers},")), "{answer}");
+            assert!(!answer.contains("WARNING"), "{answer}");
+        }
+    }
+}
+
+mod syslog {
+    use super::*;
+
+    #[test]
+    fn the_priority_is_told_in_words() {
+        let server = serve("syslog", "unix_datagram");
+        let client = DatagramClient::unnamed(server.address());
+        for (message, printed) in [
+            (&b"<13>hello"[..], "user.notice hello"),
+            (b"<0>panic", "kern.emerg panic"),
+            (b"<191>Jan 19 03:14:08 me: hello\n\0", "local7.debug Jan 19 03:14:08 me: hello"),
+            // RFC 3164, 4.3.3: what has no valid priority is a notice of a user.
+            (b"<192>hello", "user.notice <192>hello"),
+            (b"<1000>hello", "user.notice <1000>hello"),
+            (b"<+13>hello", "user.notice <+13>hello"),
+            (b"<>hello", "user.notice <>hello"),
+            (b"<13", "user.notice <13"),
+            (b"", "user.notice "),
+            (b"hello", "user.notice hello"),
+            (b"<\xff>", "user.notice <\u{fffd}>"),
+            (b"<14>\xff\xfe", "user.info \u{fffd}\u{fffd}"),
+            // One message is one line, and no command to the terminal.
+            (b"<13>a\nkern.emerg forged\x1b[2J", "user.notice a?kern.emerg forged?[2J"),
+        ] {
+            client.send(message);
+            assert_eq!(server.line(), printed);
+        }
+    }
+
+    #[test]
+    fn a_message_that_is_too_long_is_cut_and_says_so() {
+        let server = serve("syslog", "unix_datagram");
+        let client = DatagramClient::unnamed(server.address());
+        client.send([&b"<13>"[..], &[b'x'; 10_000]].concat());
+        assert_eq!(server.line(), format!("user.notice {} (cut)", "x".repeat(8 * 1024 - 4)));
+    }
+
+    #[test]
+    fn messages_keep_their_order() {
+        let server = serve("syslog", "unix_datagram");
+        let clients = [(); 2].map(|()| DatagramClient::unnamed(server.address()));
+        for number in 0..200 {
+            clients[number % 2].send(format!("<13>{number}"));
+        }
+        for number in 0..200 {
+            assert_eq!(server.line(), format!("user.notice {number}"));
+        }
+    }
+
+    #[test]
+    fn logger_is_heard() {
+        let Some(mut logger) = installed("logger") else { return };
+        let server = serve("syslog", "unix_datagram");
+        logger.args(["-p", "mail.warning", "-t", "postman", "-u"]).arg(server.address().to_string()).arg("hello there");
+        assert_eq!(Process::start(&mut logger).output(), "");
+        let line = server.line();
+        assert!(line.starts_with("mail.warning ") && line.ends_with(" postman: hello there"), "{line}");
+    }
+
+    #[test]
+    fn a_signal_ends_it_and_its_file() {
+        let mut server = serve("syslog", "unix_datagram");
+        server.signal("TERM");
+        assert!(server.ended().success());
+        assert!(!server.path().exists());
+    }
+}
+
+mod forking {
+    use super::*;
+
+    /// Sends a line, and returns the number of the process that answered it.
+    fn process_of(client: &mut Client) -> u32 {
+        let answer = client.ask("hello");
+        let number = answer.strip_prefix("process ").and_then(|rest| rest.strip_suffix(": hello"));
+        number.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{answer:?}"))
+    }
+
+    #[test]
+    fn each_connection_has_a_process_of_its_own() {
+        let server = serve("forking", "tcp");
+        let mut clients = [(); 3].map(|()| Client::connect(server.address()));
+        let processes = clients.each_mut().map(process_of);
+        assert!(!processes.contains(&server.id()));
+        assert!(processes[0] != processes[1] && processes[1] != processes[2] && processes[2] != processes[0]);
+        assert_eq!(clients.each_mut().map(process_of), processes);
+    }
+
+    #[test]
+    fn a_handler_that_crashes_ends_its_own_connection_only() {
+        let server = serve("forking", "tcp");
+        let mut other = Client::connect(server.address());
+        let process = process_of(&mut other);
+        for (command, report) in [
+            ("panic", "handle panicked: the client has asked for it"),
+            ("abort", "the child process ended by itself: signal: 6"),
+            ("panic", "handle panicked: the client has asked for it"),
+        ] {
+            let mut client = Client::connect(server.address());
+            process_of(&mut client);
+            client.send(format!("{command}\n"));
+            assert_eq!(client.rest(), "");
+            server.reports(report);
+        }
+        assert_eq!(process_of(&mut other), process);
+        process_of(&mut Client::connect(server.address()));
+    }
+}

@@ -1,0 +1,50 @@
+//! A server that stops on signals, in a process of its own: `signalled-server CONCURRENCY ADDRESS`. It says where it
+//! listens, and answers each line in upper case.
+
+use std::{error::Error, io::Write, marker::PhantomData};
+
+use sockserver::{
+    Concurrency, HandlerResult, Reader, RequestHandler, Server, Writer,
+    concurrency::{Forking, Pool, Sync, Threading},
+    request_handler,
+};
+
+#[derive(Server)]
+#[server(transport = "tcp", concurrency = C, workers = 2, handler = Upper)]
+struct Lines<C: Concurrency>(PhantomData<C>);
+
+#[request_handler]
+struct Upper {
+    rfile: Reader,
+    wfile: Writer,
+}
+
+impl RequestHandler for Upper {
+    fn handle(&mut self) -> HandlerResult {
+        while let Some(line) = self.rfile.next_line()? {
+            writeln!(self.wfile, "{}", line.to_uppercase())?;
+        }
+        Ok(())
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let (Some(concurrency), Some(address)) = (arguments.next(), arguments.next()) else {
+        return Err("which concurrency, and where?".into());
+    };
+    match concurrency.as_str() {
+        "sync" => serve::<Sync>(&address),
+        "threading" => serve::<Threading>(&address),
+        "pool" => serve::<Pool>(&address),
+        "forking" => serve::<Forking>(&address),
+        _ => Err(format!("there is no concurrency {concurrency}").into()),
+    }
+}
+
+fn serve<C: Concurrency>(address: &str) -> Result<(), Box<dyn Error>> {
+    let server = Lines::<C>(PhantomData).bind(address)?;
+    server.shutdown_on_signals()?;
+    println!("listening on {}", server.server_address());
+    Ok(server.serve_forever()?)
+}

@@ -1,0 +1,221 @@
+//! Programs that run beside a test: the examples, and the tools that talk to them.
+
+use std::{
+    env,
+    io::{BufRead, BufReader, Read, Write},
+    net::SocketAddr,
+    ops::{Deref, DerefMut},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
+    sync::{
+        LazyLock,
+        mpsc::{self, Receiver, RecvTimeoutError},
+    },
+    thread,
+};
+
+use sockserver::Address;
+
+use crate::{
+    client::{PATIENCE, eventually},
+    place::Place,
+};
+
+/// A running program, which is killed and waited for when this is dropped. If the test fails, what is left of its
+/// standard error is shown.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    /// `None`: closed.
+    stdin: Option<ChildStdin>,
+    stdout: Lines,
+    stderr: Lines,
+}
+
+impl Process {
+    #[track_caller]
+    pub fn start(command: &mut Command) -> Process {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("starting {command:?}: {error}"));
+        Process {
+            stdin: child.stdin.take(),
+            stdout: Lines::of(child.stdout.take().expect("it is a pipe")),
+            stderr: Lines::of(child.stderr.take().expect("it is a pipe")),
+            child,
+        }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Writes a line to the program's standard input.
+    #[track_caller]
+    pub fn enter(&mut self, line: &str) {
+        let stdin = self.stdin.as_mut().expect("the input is open");
+        writeln!(stdin, "{line}").expect("the program reads its input");
+    }
+
+    /// Ends the program's standard input.
+    pub fn end_input(&mut self) {
+        self.stdin = None;
+    }
+
+    /// The next line of its standard output; an empty one at the end.
+    #[track_caller]
+    pub fn line(&self) -> String {
+        self.stdout.next().unwrap_or_default()
+    }
+
+    /// Waits for a line of its standard error that has this in it.
+    #[track_caller]
+    pub fn reports(&self, text: &str) {
+        let found = std::iter::from_fn(|| self.stderr.next()).any(|line| line.contains(text));
+        assert!(found, "the program has ended and not reported `{text}`");
+    }
+
+    /// What kill(1) does.
+    pub fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").arg(format!("-{signal}")).arg(self.id().to_string()).status();
+        assert!(sent.expect("every Unix has a kill").success());
+    }
+
+    /// Waits until the program has ended by itself.
+    #[track_caller]
+    pub fn ended(&mut self) -> ExitStatus {
+        let mut status = None;
+        eventually("the program ends", || {
+            status = self.child.try_wait().expect("it is a child of this process");
+            status.is_some()
+        });
+        status.expect("it has ended")
+    }
+
+    /// Ends its standard input, waits for its success, and returns the rest of its standard output.
+    #[track_caller]
+    pub fn output(mut self) -> String {
+        self.end_input();
+        let output: String = std::iter::from_fn(|| self.stdout.next()).map(|line| line + "\n").collect();
+        let status = self.ended();
+        assert!(status.success(), "{status}, after {output:?}");
+        output
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It fails if the program has been waited for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            self.stderr.0.try_iter().for_each(|line| eprintln!("standard error: {line}"));
+        }
+    }
+}
+
+/// The lines of a pipe, which a thread reads, so that nobody waits for ever.
+#[derive(Debug)]
+struct Lines(Receiver<String>);
+
+impl Lines {
+    fn of(pipe: impl Read + Send + 'static) -> Lines {
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || {
+            let lines = BufReader::new(pipe).split(b'\n').map_while(Result::ok);
+            for line in lines {
+                // The program must be able to write also when nobody listens any more.
+                let _ = sender.send(String::from_utf8_lossy(&line).into_owned());
+            }
+        });
+        Lines(receiver)
+    }
+
+    #[track_caller]
+    fn next(&self) -> Option<String> {
+        match self.0.recv_timeout(PATIENCE) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("the program has written no line within {PATIENCE:?}"),
+        }
+    }
+}
+
+/// A running program that serves, like an example.
+#[derive(Debug)]
+pub struct ServerProcess {
+    process: Process,
+    address: Address,
+    /// Dropped last: where a program that is killed leaves its socket file.
+    _place: Place,
+}
+
+impl ServerProcess {
+    /// Starts it with the place as its last argument, and waits until it says where it listens.
+    #[track_caller]
+    pub fn start(mut command: Command, place: Place) -> ServerProcess {
+        let process = Process::start(command.arg(place.address().to_string()));
+        let line = process.line();
+        let address = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{command:?} said {line:?} first"));
+        let address = address.parse::<SocketAddr>().map_or_else(|_| Address::unix(address), Address::Inet);
+        ServerProcess { process, address, _place: place }
+    }
+
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// The socket file.
+    #[track_caller]
+    pub fn path(&self) -> &Path {
+        self.address.path().expect("the address of a Unix socket")
+    }
+}
+
+impl Deref for ServerProcess {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
+    }
+}
+
+impl DerefMut for ServerProcess {
+    fn deref_mut(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
+
+/// The program of an example of this workspace, which is built first unless it is up to date.
+pub fn example(name: &str) -> Command {
+    static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(build_examples);
+    Command::new(DIRECTORY.join(name))
+}
+
+fn build_examples() -> PathBuf {
+    let test = env::current_exe().expect("the path of this test");
+    let [profile, target] = [2, 3].map(|up| test.ancestors().nth(up).expect("a test is in target/PROFILE/deps"));
+    let profile_name = match profile.file_name().and_then(|name| name.to_str()) {
+        Some("debug") => "dev",
+        Some(name) => name,
+        None => panic!("{} is no directory of a profile", profile.display()),
+    };
+    // With the whole workspace selected, as for its tests, nothing has to be built twice.
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--workspace", "--examples", "--profile", profile_name, "--target-dir"])
+        .arg(target)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status()
+        .expect("cargo has built this test");
+    assert!(built.success(), "the examples cannot be built");
+    profile.join("examples")
+}
+
+/// A program that not every machine has. `None`: it is missing, and the test is over, which this has said.
+pub fn installed(program: &str) -> Option<Command> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let is_there = env::split_paths(&path).any(|directory| directory.join(program).is_file());
+    if !is_there {
+        println!("skipped: {program} is not installed");
+    }
+    is_there.then(|| Command::new(program))
+}
