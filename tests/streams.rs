@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, Read, Write},
     net::{Shutdown, SocketAddr},
     os::{fd::AsRawFd, unix::fs::MetadataExt},
-    process,
+    process::{self, Command},
     sync::{
         Arc,
         mpsc::{self, Receiver},
@@ -24,6 +24,7 @@ use sockserver::{
 use sockserver_tests::{
     client::{Client, PATIENCE, eventually},
     place::Place,
+    process::{ServerProcess, send_signal},
     script::{Handle, Script},
     served::Served,
 };
@@ -766,4 +767,50 @@ fn a_peer_that_hangs_up_is_a_disconnect() {
     assert!(report.is_disconnect, "{report:?}");
     eventually("it is counted", || server.stats().disconnected == 1);
     assert_eq!(server.stats().failed, 0);
+}
+
+// Signals.
+
+/// As much as CPython's own test sends.
+const BULK: usize = 16 * 1024 * 1024 + 1;
+
+/// A server whose handlers run on the one thread of a process, which no signal can miss.
+fn obedient(concurrency: &str) -> ServerProcess {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_obedient"));
+    command.args(["tcp", concurrency]);
+    ServerProcess::start(command, Place::of("tcp"))
+}
+
+#[test]
+fn a_write_of_16_mib_that_signals_interrupt_is_completed() {
+    for concurrency in ["sync", "forking"] {
+        let server = obedient(concurrency);
+        let mut client = Client::connect(server.address());
+        let pid = client.ask(&format!("bulk {BULK}"));
+        client.bytes(100);
+        // By now it waits for room, most of the time.
+        for _ in 0..20 {
+            send_signal("USR1", &pid);
+            client.bytes(1000);
+        }
+        assert!(client.bytes(BULK - 100 - 20 * 1000).iter().all(|&byte| byte == 0));
+        assert_eq!(client.line(), "interrupted true");
+        assert_eq!(client.ask("echo still there"), "still there");
+    }
+}
+
+#[test]
+fn a_read_that_signals_interrupt_goes_on() {
+    for concurrency in ["sync", "forking"] {
+        let server = obedient(concurrency);
+        let mut client = Client::connect(server.address());
+        let pid = client.ask("bulk 0");
+        assert_eq!(client.line(), "interrupted false");
+        for _ in 0..5 {
+            send_signal("USR1", &pid);
+        }
+        client.send("echo inter");
+        send_signal("USR1", &pid);
+        assert_eq!(client.ask("rupted"), "interrupted");
+    }
 }

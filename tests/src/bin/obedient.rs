@@ -127,6 +127,7 @@ macro_rules! obedient {
                 test: u32,
             }
 
+            // signal(7): a socket with a timeout is interrupted by signals for which system calls are else restarted.
             #[request_handler(timeout = "60s")]
             struct Session {
                 rfile: Reader,
