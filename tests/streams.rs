@@ -235,6 +235,20 @@ fn shutting_the_stream_down_sends_what_was_written_first() {
 }
 
 #[test]
+fn cutting_the_stream_waits_for_no_client_that_takes_nothing() {
+    let (found, findings) = mpsc::channel();
+    let server = Script::<Tcp, Sync>::serve(move |session| {
+        session.request.set_write_timeout(Some(Duration::from_millis(10)))?;
+        while session.request.write(&[0; 1 << 16]).is_ok() {}
+        session.request.set_write_timeout(None)?;
+        write!(session.wfile, "held back")?;
+        Ok(found.send(session.request.shutdown(Shutdown::Both))?)
+    });
+    let _client = Client::connect(server.server_address());
+    findings.recv_timeout(PATIENCE).expect("the handler goes on").expect("the connection is cut");
+}
+
+#[test]
 fn what_was_written_before_an_error_or_a_panic_is_sent() {
     let server = Script::<Tcp, Sync>::serve(|session| {
         let line = session.rfile.next_line()?.unwrap_or_default();
@@ -355,7 +369,10 @@ fn a_line_may_be_as_long_as_max_line_whatever_its_end_and_the_buffer() {
 #[test]
 fn a_line_longer_than_max_line_is_an_error() {
     for input in ["123456\n", "123456", "1234567890123456"] {
-        assert_eq!(talk(ShortServer, Type::STREAM, input), ["InvalidData: the line is longer than max_line (5 bytes)"]);
+        assert_eq!(
+            talk(ShortServer, Type::STREAM, input),
+            ["FileTooLarge: the line is longer than max_line (5 bytes)"]
+        );
     }
 }
 

@@ -107,10 +107,13 @@ impl Stream {
         self.connection.socket.set_write_timeout(positive(timeout)?)
     }
 
-    /// Ends one direction or both, after sending what a `Writer` holds back unless only reading ends.
+    /// Ends one direction or both. [`Shutdown::Write`] first sends what a `Writer` holds back. [`Shutdown::Both`] cuts the
+    /// connection without waiting for anybody: of what is held back it sends what the system takes at once.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        if how != Shutdown::Read {
-            self.flush_outgoing()?;
+        match how {
+            Shutdown::Read => {}
+            Shutdown::Write => self.flush_outgoing()?,
+            Shutdown::Both => self.flush_without_waiting(),
         }
         self.connection.socket.shutdown(how)
     }
@@ -181,6 +184,15 @@ impl Stream {
     pub(crate) fn send_end_of_file(&self) {
         // It fails on a connection that the peer has reset, which is an end as well.
         let _ = self.connection.socket.shutdown(Shutdown::Write);
+    }
+
+    fn flush_without_waiting(&self) {
+        // Whoever has the lock is sending, and will fail.
+        if let Some(mut outgoing) = self.connection.outgoing.try_lock() {
+            // What is not taken is lost with the connection.
+            let _ = send(&self.connection.socket, &outgoing.buffer, MayWait::No);
+            outgoing.buffer.clear();
+        }
     }
 
     fn send_pending(&self, outgoing: &mut Outgoing) -> io::Result<()> {
@@ -268,7 +280,6 @@ impl Stream {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum MayWait {
     Yes,
-    /// It has been waited for the peer already, and for a signal.
     No,
 }
 
@@ -277,7 +288,7 @@ fn watch_for_signals(_socket: &Socket, _waiting: Waiting) -> io::Result<MayWait>
     Ok(MayWait::Yes)
 }
 
-/// Where a signal is to stop the server, waits for the peer here, as the call itself would not see the signal.
+/// Where a signal is to stop the server, waits for the peer here: the call itself would not see the signal.
 #[cfg(feature = "signals")]
 fn watch_for_signals(socket: &Socket, waiting: Waiting) -> io::Result<MayWait> {
     if !signals::are_watched() {
