@@ -16,7 +16,7 @@ use std::{
 
 use socket2::{SockAddr, Socket};
 
-/// One descriptor that [`poll`] watches for input.
+/// One descriptor that [`poll`] watches, for input unless told otherwise.
 #[repr(transparent)]
 pub(crate) struct Watched<'fd> {
     inner: libc::pollfd,
@@ -28,6 +28,14 @@ impl<'fd> Watched<'fd> {
     pub(crate) fn new(fd: BorrowedFd<'fd>) -> Watched<'fd> {
         let inner = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         Watched { inner, lifetime: std::marker::PhantomData }
+    }
+
+    /// Watches for room to send instead.
+    #[cfg(feature = "signals")]
+    pub(crate) fn for_output(fd: BorrowedFd<'fd>) -> Watched<'fd> {
+        let mut watched = Watched::new(fd);
+        watched.inner.events = libc::POLLOUT;
+        watched
     }
 
     /// There is input, an error or a hang-up: whatever ends the waiting.
@@ -338,24 +346,6 @@ impl Pid {
         // SAFETY: the child was not waited for, so that the number is its own. A failure means that it has ended.
         unsafe { libc::kill(self.0, signal) };
     }
-}
-
-/// sigaction(2): from now on, system calls that this signal interrupts fail with EINTR instead of going on.
-#[cfg(feature = "signals")]
-pub(crate) fn let_interrupt(signal: libc::c_int) -> io::Result<()> {
-    // SAFETY: `sigaction` is plain data, of which all zeros is a valid value; the first call fills it with the action in
-    // force, and the second one installs that again, with the same handler.
-    let result = unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        match libc::sigaction(signal, std::ptr::null(), &raw mut action) {
-            0 => {
-                action.sa_flags &= !libc::SA_RESTART;
-                libc::sigaction(signal, &raw const action, std::ptr::null_mut())
-            }
-            failed => failed,
-        }
-    };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// What a child can be told.

@@ -1,5 +1,5 @@
-//! A server that stops on signals, in a process of its own: `signalled-server CONCURRENCY`. It prints its address and
-//! answers each line in upper case.
+//! A server that stops on signals, in a process of its own: `signalled-server CONCURRENCY ADDRESS`. It says where it
+//! listens, and answers each line in upper case.
 
 use std::{error::Error, io::Write, marker::PhantomData};
 
@@ -29,18 +29,22 @@ impl RequestHandler for Upper {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    match std::env::args().nth(1).as_deref() {
-        Some("sync") => serve::<Sync>(),
-        Some("threading") => serve::<Threading>(),
-        Some("pool") => serve::<Pool>(),
-        Some("forking") => serve::<Forking>(),
-        other => Err(format!("there is no concurrency {other:?}").into()),
+    let mut arguments = std::env::args().skip(1);
+    let (Some(concurrency), Some(address)) = (arguments.next(), arguments.next()) else {
+        return Err("which concurrency, and where?".into());
+    };
+    match concurrency.as_str() {
+        "sync" => serve::<Sync>(&address),
+        "threading" => serve::<Threading>(&address),
+        "pool" => serve::<Pool>(&address),
+        "forking" => serve::<Forking>(&address),
+        _ => Err(format!("there is no concurrency {concurrency}").into()),
     }
 }
 
-fn serve<C: Concurrency>() -> Result<(), Box<dyn Error>> {
-    let server = Lines::<C>(PhantomData).bind("127.0.0.1:0")?;
+fn serve<C: Concurrency>(address: &str) -> Result<(), Box<dyn Error>> {
+    let server = Lines::<C>(PhantomData).bind(address)?;
     server.shutdown_on_signals()?;
-    println!("{}", server.server_address());
+    println!("listening on {}", server.server_address());
     Ok(server.serve_forever()?)
 }

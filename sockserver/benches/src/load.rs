@@ -1,0 +1,198 @@
+//! The load: as many requests as the server answers, from one thread.
+
+use std::{
+    io::{self, Read, Write},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream, UdpSocket},
+    time::{Duration, Instant},
+};
+
+use nix::sys::{
+    epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
+    socket::{setsockopt, sockopt::IpBindAddressNoPort},
+};
+use socket2::{Domain, Socket, Type};
+
+use crate::{
+    measure::Meter,
+    servers::BULK,
+    workload::{LINE, Workload},
+};
+
+/// Nothing has come for so long: the server is broken, or packets are lost.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Drives a server until the meter has seen enough.
+pub fn drive(workload: Workload, server: SocketAddr, meter: &mut Meter<'_>) -> io::Result<()> {
+    match workload {
+        Workload::Connect { clients } => connect(server, clients, meter),
+        Workload::Ping { connections } => exchange(server, connections, 1, LINE, meter),
+        Workload::Pipeline { connections, lines } => exchange(server, connections, lines, lines * LINE, meter),
+        Workload::Bulk { connections } => exchange(server, connections, 1, BULK.len(), meter),
+        Workload::Udp { under_way } => packets(server, under_way, meter),
+        Workload::Idle { .. } | Workload::Stop { .. } => Ok(()),
+    }
+}
+
+/// Opens connections that have each had one answer.
+pub fn idle(server: SocketAddr, connections: usize) -> io::Result<Vec<TcpStream>> {
+    let mut all = open(server, connections)?;
+    for connection in &mut all {
+        connection.write_all(&request(1))?;
+    }
+    for connection in &mut all {
+        connection.set_read_timeout(Some(PATIENCE))?;
+        connection.read_exact(&mut [0; LINE])?;
+    }
+    Ok(all)
+}
+
+fn open(server: SocketAddr, connections: usize) -> io::Result<Vec<TcpStream>> {
+    (0..connections).map(|_| TcpStream::connect(server)).collect()
+}
+
+fn request(lines: usize) -> Vec<u8> {
+    let mut line = [b'a'; LINE];
+    line[LINE - 1] = b'\n';
+    line.repeat(lines)
+}
+
+/// A client, and when it sent what it waits for the answer to.
+struct Client {
+    connection: TcpStream,
+    sent: Instant,
+    missing: usize,
+}
+
+fn connect(server: SocketAddr, clients: usize, meter: &mut Meter<'_>) -> io::Result<()> {
+    let request = request(1);
+    let mut connected = 0;
+    let mut visit = || -> io::Result<Client> {
+        connected += 1;
+        let sent = Instant::now();
+        let mut connection = connect_from(source(connected), server)?;
+        connection.write_all(&request)?;
+        connection.shutdown(Shutdown::Write)?;
+        Ok(Client { connection, sent, missing: LINE })
+    };
+    let poll = Poll::new()?;
+    let mut all: Vec<Client> = (0..clients).map(|_| visit()).collect::<io::Result<_>>()?;
+    for (number, client) in all.iter().enumerate() {
+        poll.add(client, number)?;
+    }
+    let mut buffer = [0; LINE];
+    while meter.goes_on()? {
+        poll.wait(|number| {
+            let client = &mut all[number];
+            client.missing -= answered(client.connection.read(&mut buffer))?;
+            if client.missing == 0 {
+                meter.answered(1, client.sent);
+                // Closed before the next connects, and with that no longer watched.
+                *client = visit()?;
+                poll.add(client, number)?;
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// One of many addresses of this machine: the ports of a single one would all be used up by connections in TIME_WAIT.
+fn source(number: u32) -> SocketAddr {
+    let [high, low] = u16::to_be_bytes((number % 50_000) as u16);
+    (Ipv4Addr::new(127, 1, high, low.max(1)), 0).into()
+}
+
+fn connect_from(source: SocketAddr, server: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    setsockopt(&socket, IpBindAddressNoPort, &true)?;
+    socket.bind(&source.into())?;
+    socket.connect(&server.into())?;
+    Ok(socket.into())
+}
+
+fn exchange(
+    server: SocketAddr,
+    connections: usize,
+    lines: usize,
+    answer: usize,
+    meter: &mut Meter<'_>,
+) -> io::Result<()> {
+    let request = request(lines);
+    let poll = Poll::new()?;
+    let mut all: Vec<Client> = Vec::new();
+    for (number, mut connection) in open(server, connections)?.into_iter().enumerate() {
+        connection.set_nodelay(true)?;
+        let sent = Instant::now();
+        connection.write_all(&request)?;
+        all.push(Client { connection, sent, missing: answer });
+        poll.add(&all[number], number)?;
+    }
+    let mut buffer = vec![0; answer.max(LINE)];
+    while meter.goes_on()? {
+        poll.wait(|number| {
+            let client = &mut all[number];
+            client.missing -= answered(client.connection.read(&mut buffer[..client.missing]))?;
+            if client.missing == 0 {
+                meter.answered(lines, client.sent);
+                client.sent = Instant::now();
+                client.missing = answer;
+                client.connection.write_all(&request)?;
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+fn answered(read: io::Result<usize>) -> io::Result<usize> {
+    match read? {
+        0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server hung up")),
+        received => Ok(received),
+    }
+}
+
+fn packets(server: SocketAddr, under_way: usize, meter: &mut Meter<'_>) -> io::Result<()> {
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    socket.connect(server)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    let mut packet = [b'a'; LINE];
+    let mut sent = Vec::new();
+    for number in 0..under_way {
+        packet[0] = number as u8;
+        sent.push(Instant::now());
+        socket.send(&packet)?;
+    }
+    while meter.goes_on()? {
+        let received = socket.recv(&mut packet)?;
+        if received != LINE {
+            return Err(io::Error::other("the answer is not the request"));
+        }
+        let number = usize::from(packet[0]);
+        meter.answered(1, sent[number]);
+        sent[number] = Instant::now();
+        socket.send(&packet)?;
+    }
+    Ok(())
+}
+
+/// Which clients have something to read.
+struct Poll(Epoll);
+
+impl Poll {
+    fn new() -> io::Result<Poll> {
+        Ok(Poll(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?))
+    }
+
+    fn add(&self, client: &Client, number: usize) -> io::Result<()> {
+        Ok(self.0.add(&client.connection, EpollEvent::new(EpollFlags::EPOLLIN, number as u64))?)
+    }
+
+    fn wait(&self, mut ready: impl FnMut(usize) -> io::Result<()>) -> io::Result<()> {
+        let mut events = [EpollEvent::empty(); 64];
+        let timeout = EpollTimeout::try_from(PATIENCE).map_err(io::Error::other)?;
+        match self.0.wait(&mut events, timeout)? {
+            0 => Err(io::Error::new(io::ErrorKind::TimedOut, "the server does not answer")),
+            count => events[..count].iter().try_for_each(|event| ready(event.data() as usize)),
+        }
+    }
+}

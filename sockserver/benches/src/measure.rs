@@ -1,0 +1,139 @@
+//! One measurement of one server.
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use crate::{load, process::Process, servers::Program, workload::Workload};
+
+/// What a measurement yields; what a workload does not tell is missing.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Figures {
+    /// Requests a second.
+    pub rate: Option<f64>,
+    /// Microseconds, as the client sees it.
+    pub p50: Option<f64>,
+    pub p99: Option<f64>,
+    /// Microseconds of the server's CPU time a request, user and system.
+    pub cpu: Option<f64>,
+    /// KiB, of the process; of one connection in [`Workload::Idle`].
+    pub resident: Option<f64>,
+}
+
+impl Figures {
+    pub fn all(&self) -> [Option<f64>; 5] {
+        [self.rate, self.p50, self.p99, self.cpu, self.resident]
+    }
+
+    pub fn of([rate, p50, p99, cpu, resident]: [Option<f64>; 5]) -> Figures {
+        Figures { rate, p50, p99, cpu, resident }
+    }
+}
+
+/// Counts requests and times them, after a warm-up.
+pub struct Meter<'a> {
+    server: &'a Process,
+    time: Duration,
+    /// When counting has begun, and what the server had used by then.
+    begun: Option<(Instant, Duration)>,
+    ends: Instant,
+    requests: usize,
+    latencies: Vec<Duration>,
+}
+
+/// How long the server warms up, as a part of the time it is measured.
+const WARM_UP: u32 = 5;
+
+/// How often stopping is measured in one round.
+const STOPS: usize = 20;
+
+pub fn measure(workload: Workload, program: &Program, time: Duration) -> io::Result<Figures> {
+    match workload {
+        Workload::Idle { connections } => idle(&Process::start(program.command(workload.service()))?, connections),
+        Workload::Stop { connections } => stop(workload, connections, program),
+        _ => {
+            let server = Process::start(program.command(workload.service()))?;
+            let mut meter = Meter::new(&server, time);
+            load::drive(workload, server.address, &mut meter)?;
+            meter.figures()
+        }
+    }
+}
+
+fn idle(server: &Process, connections: usize) -> io::Result<Figures> {
+    // What the first connection makes the server load is not what each one costs.
+    let first = load::idle(server.address, 1)?;
+    let before = server.resident_kib()?;
+    let all = load::idle(server.address, connections)?;
+    let resident = (server.resident_kib()? - before) / all.len() as f64;
+    drop(first);
+    Ok(Figures { resident: Some(resident), ..Figures::default() })
+}
+
+fn stop(workload: Workload, connections: usize, program: &Program) -> io::Result<Figures> {
+    let mut latencies = Vec::new();
+    let stops = if connections == 0 { STOPS } else { STOPS / 2 };
+    for _ in 0..stops {
+        let server = Process::start(program.command(workload.service()))?;
+        let idle = load::idle(server.address, connections.max(1))?;
+        if connections == 0 {
+            drop(idle);
+            latencies.push(server.stop()?);
+        } else {
+            latencies.push(server.stop()?);
+            drop(idle);
+        }
+    }
+    Ok(Figures { p50: percentile(&mut latencies, 50), p99: percentile(&mut latencies, 99), ..Figures::default() })
+}
+
+impl<'a> Meter<'a> {
+    fn new(server: &'a Process, time: Duration) -> Meter<'a> {
+        let ends = Instant::now() + time / WARM_UP;
+        Meter { server, time, begun: None, ends, requests: 0, latencies: Vec::new() }
+    }
+
+    /// Whether the load is to go on.
+    pub fn goes_on(&mut self) -> io::Result<bool> {
+        let now = Instant::now();
+        if now < self.ends {
+            return Ok(true);
+        }
+        if self.begun.is_some() {
+            return Ok(false);
+        }
+        self.begun = Some((now, self.server.cpu_time()?));
+        self.ends = now + self.time;
+        self.requests = 0;
+        self.latencies.clear();
+        Ok(true)
+    }
+
+    pub fn answered(&mut self, requests: usize, sent: Instant) {
+        self.requests += requests;
+        self.latencies.push(sent.elapsed());
+    }
+
+    fn figures(mut self) -> io::Result<Figures> {
+        let (begun, cpu_before) = self.begun.ok_or_else(|| io::Error::other("the load ended early"))?;
+        let cpu = self.server.cpu_time()? - cpu_before;
+        let requests = self.requests as f64;
+        Ok(Figures {
+            rate: Some(requests / begun.elapsed().as_secs_f64()),
+            p50: percentile(&mut self.latencies, 50),
+            p99: percentile(&mut self.latencies, 99),
+            cpu: Some(micros(cpu) / requests),
+            resident: Some(self.server.resident_kib()?),
+        })
+    }
+}
+
+fn micros(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e6
+}
+
+fn percentile(latencies: &mut [Duration], percent: usize) -> Option<f64> {
+    let nth = (latencies.len() * percent / 100).min(latencies.len().checked_sub(1)?);
+    Some(micros(*latencies.select_nth_unstable(nth).1))
+}

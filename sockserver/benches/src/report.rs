@@ -1,0 +1,222 @@
+//! The figures of one run, and the tables made of them.
+
+use std::{
+    fmt::Write as _,
+    io,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use crate::{machine, measure::Figures, servers::Peer, workload::Workload};
+
+/// All measurements of one run. Figures of different runs are never put side by side: what a machine does in one hour
+/// says nothing of another.
+#[derive(Debug)]
+pub struct Run {
+    id: String,
+    machine: String,
+    samples: Vec<Sample>,
+}
+
+#[derive(Debug, PartialEq)]
+struct Sample {
+    workload: Workload,
+    peer: Peer,
+    figures: Figures,
+}
+
+impl Run {
+    pub fn new() -> Run {
+        let id = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+        Run { id: id.to_string(), machine: machine::describe(), samples: Vec::new() }
+    }
+
+    pub fn add(&mut self, workload: Workload, peer: Peer, figures: Figures) {
+        self.samples.push(Sample { workload, peer, figures });
+    }
+
+    /// One line for each measurement, each with the run that it is from.
+    pub fn save(&self) -> String {
+        let mut text = format!("# {}\n", self.machine);
+        for Sample { workload, peer, figures } in &self.samples {
+            let figures = figures.all().map(|figure| figure.map_or("-".into(), |figure| figure.to_string()));
+            let _ = writeln!(text, "{}\t{}\t{}\t{}", self.id, workload.name(), peer.name(), figures.join("\t"));
+        }
+        text
+    }
+
+    /// What [`save`](Self::save) has written. Lines of different runs are an error.
+    pub fn load(text: &str) -> io::Result<Run> {
+        let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
+        let mut run = Run { id: String::new(), machine: String::new(), samples: Vec::new() };
+        for line in text.lines() {
+            if let Some(machine) = line.strip_prefix("# ") {
+                run.machine = machine.into();
+                continue;
+            }
+            let fields: Vec<&str> = line.split('\t').collect();
+            let [id, workload, peer, figures @ ..] = &fields[..] else { return Err(invalid(format!("cut: {line}"))) };
+            if !run.id.is_empty() && run.id != *id {
+                return Err(invalid(format!("figures of different runs cannot be compared: {} and {id}", run.id)));
+            }
+            run.id = (*id).into();
+            let workload = Workload::named(workload).ok_or_else(|| invalid(format!("no workload: {line}")))?;
+            let peer = Peer::named(peer).ok_or_else(|| invalid(format!("no server: {line}")))?;
+            let figures: Vec<Option<f64>> = figures.iter().map(|figure| figure.parse().ok()).collect();
+            let figures = figures.try_into().map_err(|_| invalid(format!("cut: {line}")))?;
+            run.add(workload, peer, Figures::of(figures));
+        }
+        Ok(run)
+    }
+
+    /// The median over the rounds.
+    fn median(&self, workload: Workload, peer: Peer, figure: impl Fn(&Figures) -> Option<f64>) -> Option<f64> {
+        let of_both = |sample: &&Sample| sample.workload == workload && sample.peer == peer;
+        let mut all: Vec<f64> =
+            self.samples.iter().filter(of_both).filter_map(|sample| figure(&sample.figures)).collect();
+        all.sort_unstable_by(f64::total_cmp);
+        let (low, high) = (all.get(all.len().checked_sub(1)? / 2)?, all.get(all.len() / 2)?);
+        Some((low + high) / 2.0)
+    }
+
+    pub fn workloads(&self) -> Vec<Workload> {
+        let measured = |workload: &Workload| self.samples.iter().any(|sample| sample.workload == *workload);
+        Workload::ALL.into_iter().filter(measured).collect()
+    }
+
+    pub fn peers(&self) -> Vec<Peer> {
+        let measured = |peer: &Peer| self.samples.iter().any(|sample| sample.peer == *peer);
+        Peer::ALL.into_iter().filter(measured).collect()
+    }
+
+    /// What the workload is about: less is better.
+    pub fn cost(&self, workload: Workload, peer: Peer) -> Option<f64> {
+        self.median(workload, peer, |figures| match workload {
+            Workload::Bulk { .. } => figures.rate.map(|rate| 1e6 / rate),
+            Workload::Idle { .. } => figures.resident,
+            Workload::Stop { .. } => figures.p99,
+            _ => figures.cpu,
+        })
+    }
+
+    pub fn origin(&self) -> String {
+        format!("run {} on {}", self.id, self.machine)
+    }
+
+    /// Ours over theirs, and then all there is.
+    pub fn markdown(&self) -> String {
+        format!("{}\n{}", self.ratios(), self.details())
+    }
+
+    fn ratios(&self) -> String {
+        let peers: Vec<Peer> = self.peers().into_iter().filter(|peer| *peer != Peer::Ours).collect();
+        let mut text = format!("Medians of {}.\n\n| | sockserver |", self.origin());
+        peers.iter().for_each(|peer| text += &format!(" {} |", peer.name()));
+        text += "\n|---|--:|";
+        peers.iter().for_each(|_| text += "--:|");
+        for workload in self.workloads() {
+            let ours = self.cost(workload, Peer::Ours);
+            let limit = target(workload, Peer::Ours);
+            let _ = write!(text, "\n| {}, {} | {} |", workload.name(), unit(workload), judged(ours, limit, 1));
+            for peer in &peers {
+                let ratio = ours.zip(self.cost(workload, *peer)).map(|(ours, theirs)| ours / theirs);
+                let _ = write!(text, " {} |", judged(ratio, target(workload, *peer), 2));
+            }
+        }
+        text += "\n\nUnder sockserver its own figure, less being better; under each peer sockserver's figure divided by \
+                 the peer's. A target that is missed is **bold**, with the target after it.\n";
+        text
+    }
+
+    fn details(&self) -> String {
+        let mut text = String::from(
+            "| | | requests/s | p50 µs | p99 µs | CPU µs/request | resident KiB |\n|---|---|--:|--:|--:|--:|--:|\n",
+        );
+        for workload in self.workloads() {
+            for peer in self.peers().into_iter().filter(|peer| workload.is_for(*peer)) {
+                let _ = write!(text, "| {} | {} |", workload.name(), peer.name());
+                for (number, decimals) in [0, 1, 1, 2, 1].into_iter().enumerate() {
+                    let figure = self.median(workload, peer, |figures| figures.all()[number]);
+                    let _ = write!(text, " {} |", judged(figure, None, decimals));
+                }
+                text.push('\n');
+            }
+        }
+        text
+    }
+}
+
+fn judged(figure: Option<f64>, target: Option<f64>, decimals: usize) -> String {
+    match (figure, target) {
+        (None, _) => String::new(),
+        // A ratio is judged as it is shown.
+        (Some(figure), Some(target)) if figure >= target + 0.005 => format!("**{figure:.decimals$}** > {target}"),
+        (Some(figure), _) => format!("{figure:.decimals$}"),
+    }
+}
+
+fn unit(workload: Workload) -> &'static str {
+    match workload {
+        Workload::Bulk { .. } => "µs a request",
+        Workload::Idle { .. } => "KiB a connection",
+        Workload::Stop { .. } => "p99 µs",
+        _ => "CPU µs a request",
+    }
+}
+
+/// What sockserver's cost may be, in parts of the peer's; for sockserver itself in its own unit.
+fn target(workload: Workload, peer: Peer) -> Option<f64> {
+    Some(match (workload, peer) {
+        (Workload::Connect { clients: 8.. }, Peer::Limit) => 1.10,
+        (Workload::Connect { clients: 8.. }, Peer::StdThreads) => 0.30,
+        (Workload::Connect { clients: 8.. }, Peer::Tokio) => 0.90,
+        (Workload::Connect { clients: 8.. }, Peer::Go) => 0.65,
+        (Workload::Connect { clients: 8.. }, Peer::Python) => 0.04,
+        (Workload::Ping { connections: ..=64 }, Peer::Limit | Peer::StdThreads) => 1.03,
+        (Workload::Ping { connections: 64 }, Peer::Python) => 0.50,
+        (Workload::Pipeline { .. }, Peer::Limit) => 1.10,
+        (Workload::Pipeline { .. }, Peer::StdThreads) => 0.35,
+        (Workload::Pipeline { .. }, Peer::Tokio) => 1.00,
+        (Workload::Udp { .. }, Peer::Limit) => 1.05,
+        (Workload::Udp { .. }, Peer::Tokio) => 1.00,
+        (Workload::Udp { .. }, Peer::Python) => 0.60,
+        (Workload::Bulk { .. }, Peer::Limit) => 1.05,
+        (Workload::Idle { .. }, Peer::StdThreads) => 1.10,
+        (Workload::Stop { .. }, Peer::Ours) => 5000.0,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(costs: &[(Peer, f64)]) -> Run {
+        let mut run = Run::new();
+        for (peer, cpu) in costs {
+            let figures = Figures { cpu: Some(*cpu), ..Figures::default() };
+            run.add(Workload::Connect { clients: 8 }, *peer, figures);
+        }
+        run
+    }
+
+    #[test]
+    fn a_saved_run_is_loaded_as_it_was() {
+        let run = run(&[(Peer::Ours, 10.5), (Peer::StdThreads, 42.0)]);
+        let loaded = Run::load(&run.save()).expect("what was saved");
+        assert_eq!((loaded.id, loaded.machine, loaded.samples), (run.id, run.machine, run.samples));
+    }
+
+    #[test]
+    fn figures_of_different_runs_are_not_compared() {
+        let (one, mut other) = (run(&[(Peer::Ours, 1.0)]), run(&[(Peer::Limit, 1.0)]));
+        other.id += "0";
+        let error = Run::load(&(one.save() + &other.save())).expect_err("two runs");
+        assert!(error.to_string().contains("different runs"), "{error}");
+    }
+
+    #[test]
+    fn a_ratio_is_one_of_medians_and_judged_by_its_target() {
+        let run = run(&[(Peer::Ours, 10.0), (Peer::Ours, 12.0), (Peer::Ours, 50.0), (Peer::Limit, 10.0)]);
+        assert!(run.ratios().contains("| connect 8, CPU µs a request | 12.0 | **1.20** > 1.1 |"), "{}", run.ratios());
+    }
+}

@@ -1,0 +1,82 @@
+//! tokio: a task for each connection, buffered both ways, flushed when no further request has been received.
+
+use std::io;
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, BufWriter},
+    net::{TcpListener, TcpStream, UdpSocket},
+    runtime::Runtime,
+    sync::watch,
+    task::JoinSet,
+};
+
+use super::{BULK, Service};
+
+pub fn serve(service: Service) -> io::Result<()> {
+    let runtime = Runtime::new()?;
+    match service {
+        Service::Packets => runtime.block_on(packets()),
+        _ => runtime.block_on(connections(service)),
+    }
+}
+
+async fn connections(service: Service) -> io::Result<()> {
+    let listener = std_listener()?;
+    let (stop, mut stopping) = watch::channel(());
+    super::when_told(move || drop(stop));
+    let mut tasks = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                tasks.spawn(connection(accepted?.0, service, stopping.clone()));
+            }
+            Some(_) = tasks.join_next() => {}
+            _ = stopping.changed() => break,
+        }
+    }
+    drop(listener);
+    while tasks.join_next().await.is_some() {}
+    super::stopped();
+    Ok(())
+}
+
+async fn connection(connection: TcpStream, service: Service, mut stopping: watch::Receiver<()>) {
+    tokio::select! {
+        _ = answer(connection, service) => {}
+        _ = stopping.changed() => {}
+    }
+}
+
+async fn answer(mut connection: TcpStream, service: Service) -> io::Result<()> {
+    let (reader, writer) = connection.split();
+    let (mut reader, mut writer) = (BufReader::new(reader), BufWriter::new(writer));
+    let mut line = Vec::new();
+    while reader.read_until(b'\n', &mut line).await? > 0 {
+        match service {
+            Service::Bulk => writer.write_all(&BULK).await?,
+            _ => writer.write_all(&line).await?,
+        }
+        if reader.buffer().is_empty() {
+            writer.flush().await?;
+        }
+        line.clear();
+    }
+    Ok(())
+}
+
+async fn packets() -> io::Result<()> {
+    super::exit_when_told();
+    let socket = UdpSocket::bind("127.0.0.1:0").await?;
+    super::announce(socket.local_addr()?.port());
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let (received, client) = socket.recv_from(&mut buffer).await?;
+        socket.send_to(&buffer[..received], client).await?;
+    }
+}
+
+fn std_listener() -> io::Result<TcpListener> {
+    let listener = super::std_threads::listen()?;
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}

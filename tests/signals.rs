@@ -1,0 +1,138 @@
+//! The feature `signals`: each server is a process of its own, which is sent real signals.
+
+use std::{
+    fs,
+    os::unix::process::{CommandExt, ExitStatusExt},
+    process::{Command, ExitStatus},
+};
+
+use sockserver_tests::{
+    client::{Client, eventually},
+    concurrencies::Word,
+    in_each_concurrency,
+    place::Place,
+    process::ServerProcess,
+};
+
+fn start<C: Word>() -> ServerProcess {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_signalled-server"));
+    // A group of its own can be sent what a terminal sends to all processes of a program.
+    command.arg(C::WORD).process_group(0);
+    ServerProcess::start(command, Place::of("tcp"))
+}
+
+/// A client whose handler waits for the next request.
+fn served(server: &ServerProcess) -> Client {
+    let mut client = Client::connect(server.address());
+    assert_eq!(client.ask("hello"), "HELLO");
+    client
+}
+
+/// A client whose handler has received half of a request.
+fn in_mid_request(server: &ServerProcess) -> Client {
+    let mut client = served(server);
+    client.send("ha");
+    eventually("the server has read it", || unread(client.address().port()) == Some(0));
+    client
+}
+
+/// How many bytes the other end of the connection from this port has received and not read, as /proc/net/tcp tells.
+fn unread(port: Option<u16>) -> Option<usize> {
+    let table = fs::read_to_string("/proc/net/tcp").ok()?;
+    let remote = format!(":{:04X}", port?);
+    let fields = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let queues = fields.filter(|fields| fields[2].ends_with(&remote)).map(|fields| fields[4].to_owned()).next()?;
+    usize::from_str_radix(queues.split_once(':')?.1, 16).ok()
+}
+
+fn kill_group(server: &ServerProcess, signal: &str) {
+    let killed = Command::new("kill").args([&format!("-{signal}"), "--", &format!("-{}", server.id())]).status();
+    assert!(killed.expect("every Unix has a kill").success());
+}
+
+fn is_listening(server: &ServerProcess) -> bool {
+    Client::try_connect(server.address()).is_ok()
+}
+
+/// Ended with the status of a shell for a program that a signal has ended.
+fn ended_by(status: ExitStatus, signal: i32) -> bool {
+    status.code() == Some(128 + signal) && status.signal().is_none()
+}
+
+const SIGINT: i32 = 2;
+const SIGTERM: i32 = 15;
+
+fn the_first_signal_ends_an_idle_server_with_success<C: Word>() {
+    for signal in ["INT", "TERM"] {
+        let mut server = start::<C>();
+        server.signal(signal);
+        assert!(server.ended().success());
+    }
+}
+
+fn a_client_between_requests_sees_the_end<C: Word>() {
+    let mut server = start::<C>();
+    let mut client = served(&server);
+    server.signal("TERM");
+    assert_eq!(client.rest(), "");
+    assert!(server.ended().success());
+}
+
+fn a_client_in_the_middle_of_a_request_is_answered<C: Word>() {
+    let mut server = start::<C>();
+    let mut client = in_mid_request(&server);
+    server.signal("TERM");
+    eventually("the port is closed", || !is_listening(&server));
+    client.send("lf\n");
+    assert_eq!(client.rest(), "HALF\n");
+    assert!(server.ended().success());
+}
+
+fn the_second_signal_ends_the_process_at_once<C: Word>() {
+    for (name, number) in [("INT", SIGINT), ("TERM", SIGTERM)] {
+        let mut server = start::<C>();
+        let _client = in_mid_request(&server);
+        server.signal(name);
+        eventually("the port is closed", || !is_listening(&server));
+        server.signal(name);
+        let status = server.ended();
+        assert!(ended_by(status, number), "{status}");
+    }
+}
+
+in_each_concurrency! { [sync threading pool forking]:
+    the_first_signal_ends_an_idle_server_with_success
+    a_client_between_requests_sees_the_end
+    a_client_in_the_middle_of_a_request_is_answered
+    the_second_signal_ends_the_process_at_once
+}
+
+#[test]
+fn an_interrupt_from_the_terminal_spares_the_children() {
+    let mut server = start::<sockserver::concurrency::Forking>();
+    let mut client = in_mid_request(&server);
+    kill_group(&server, "INT");
+    eventually("the port is closed", || !is_listening(&server));
+    client.send("lf\n");
+    assert_eq!(client.rest(), "HALF\n");
+    assert!(server.ended().success());
+}
+
+#[test]
+fn a_busy_pool_sees_the_signal() {
+    let mut server = start::<sockserver::concurrency::Pool>();
+    let clients = [served(&server), served(&server)];
+    server.signal("TERM");
+    for mut client in clients {
+        assert_eq!(client.rest(), "");
+    }
+    assert!(server.ended().success());
+}
+
+#[test]
+fn no_thread_is_started_for_signals() {
+    let server = start::<sockserver::concurrency::Sync>();
+    let _client = served(&server);
+    let threads = fs::read_dir(format!("/proc/{}/task", server.id())).expect("the server runs").count();
+    assert_eq!(threads, 1);
+}
