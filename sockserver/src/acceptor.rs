@@ -10,13 +10,14 @@ use std::{
 use crate::{
     accepted::Accepted,
     address::Address,
+    baton::Baton,
     children::Children,
     concurrency::Concurrency,
     connections::Rejected,
     handle::{Port, ServerHandle},
     handler::{HandlerError, Stage},
     options::{OnLimit, Options},
-    primitives::{Mutex, MutexGuard},
+    primitives::Mutex,
     record::ConnectionId,
     server::{Request, Server},
     stats::Outcome,
@@ -30,12 +31,14 @@ const BACK_OFF: Duration = Duration::from_millis(50);
 
 /// Accepts the requests of one server, for all its threads.
 ///
-/// The lock around the listening socket is what makes one thread the leader: it alone waits for a request, and lets go
-/// of the lock when it has accepted one.
+/// The thread that holds the baton is the leader: it alone waits for a request, and lays the baton down when it has
+/// accepted one.
 pub struct Acceptor<S: Server> {
     server: Arc<S>,
     handle: ServerHandle,
     options: Options,
+    baton: Baton,
+    /// Locked by the leader as long as it waits, and by others only to close the port.
     leader: Mutex<Leader<S>>,
     pub(crate) children: Children<S>,
 }
@@ -125,7 +128,14 @@ impl<S: Server> Acceptor<S> {
     ) -> io::Result<Arc<Acceptor<S>>> {
         let handle = ServerHandle::new::<S::Concurrency>(server_address, &options)?;
         let leader = Mutex::new(Leader { listener, back_off: None, in_trouble: false });
-        Ok(Arc::new(Acceptor { server: Arc::new(server), handle, options, leader, children: Children::default() }))
+        Ok(Arc::new(Acceptor {
+            server: Arc::new(server),
+            handle,
+            options,
+            baton: Baton::new(),
+            leader,
+            children: Children::default(),
+        }))
     }
 
     /// The server whose requests these are.
@@ -150,10 +160,12 @@ impl<S: Server> Acceptor<S> {
     pub fn next(self: &Arc<Self>) -> Option<Accepted<S>> {
         loop {
             self.service_actions();
-            let leader = self.leader.lock();
+            let baton = self.baton.take(None);
             // Only the leader's time runs: its followers have nothing to do.
             let deadline = self.options.timeouts.poll.and_then(|poll| Instant::now().checked_add(poll));
-            match self.lead(leader, deadline) {
+            let turn = self.lead(deadline);
+            drop(baton);
+            match turn {
                 Turn::Request(request) => {
                     if let Some(accepted) = Accepted::new(self, request).verify() {
                         return Some(accepted);
@@ -169,16 +181,11 @@ impl<S: Server> Acceptor<S> {
 
     /// Waits for one request, until the deadline.
     pub(crate) fn next_within(&self, deadline: Option<Instant>) -> Turn<S> {
-        let leader = match deadline {
-            Some(deadline) => self.leader.try_lock_until(deadline),
-            None => Some(self.leader.lock()),
-        };
-        leader.map_or(Turn::TimedOut, |leader| self.lead(leader, deadline))
+        self.baton.take(deadline).map_or(Turn::TimedOut, |_held| self.lead(deadline))
     }
 
-    fn lead(&self, mut leader: MutexGuard<'_, Leader<S>>, deadline: Option<Instant>) -> Turn<S> {
-        let turn = self.take_turn(&mut leader, deadline);
-        drop(leader);
+    fn lead(&self, deadline: Option<Instant>) -> Turn<S> {
+        let turn = self.take_turn(&mut self.leader.lock(), deadline);
         if self.handle.control().is_stopping() {
             // `stop` may have found the lock taken.
             self.try_close();

@@ -169,6 +169,7 @@
 mod accepted;
 mod acceptor;
 mod address;
+mod baton;
 mod buffers;
 mod children;
 pub mod concurrency;
