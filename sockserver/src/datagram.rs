@@ -115,15 +115,17 @@ impl DatagramListener {
     /// Receives without waiting.
     pub(crate) fn receive(&self) -> io::Result<Datagram> {
         let mut packets = self.packets.lock();
-        let mut packet = match packets.iter_mut().position(|packet| Arc::get_mut(packet).is_some()) {
-            Some(unused) => packets.swap_remove(unused),
-            None => Arc::new(Packet::new(&self.socket)),
-        };
-        if let Some(unused) = Arc::get_mut(&mut packet) {
+        let unused = packets.iter_mut().position(|packet| Arc::get_mut(packet).is_some());
+        let unused = unused.unwrap_or_else(|| {
+            packets.push(Arc::new(Packet::new(&self.socket)));
+            packets.len() - 1
+        });
+        if let Some(unused) = Arc::get_mut(&mut packets[unused]) {
             unused.receive()?;
         }
-        if packets.len() < SPARE {
-            packets.push(packet.clone());
+        let packet = packets[unused].clone();
+        if packets.len() > SPARE {
+            packets.swap_remove(unused);
         }
         Ok(Datagram { packet })
     }
