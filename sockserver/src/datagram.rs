@@ -217,7 +217,7 @@ impl Datagram {
 
     fn send(&self, bytes: &[u8], to: &SockAddr, from: Option<&sys::Destination>) -> io::Result<()> {
         let Packet { record, socket, reply, .. } = &*self.packet;
-        let deadline = Instant::now() + reply.lock().timeout;
+        let mut began = None;
         loop {
             match sys::send_packet(&socket.socket, bytes, to, from) {
                 Ok(sent) => {
@@ -229,7 +229,7 @@ impl Datagram {
                     if let Some(closing) = record.shut_for() {
                         return Err(closing.into_error());
                     }
-                    if Instant::now() >= deadline {
+                    if began.get_or_insert_with(Instant::now).elapsed() >= reply.lock().timeout {
                         return Err(io::Error::new(io::ErrorKind::TimedOut, "the client's queue stayed full"));
                     }
                 }
