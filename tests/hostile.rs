@@ -223,6 +223,18 @@ fn one_byte_a_packet<C: Word>() {
     attack::<C, _>(&[], trickle).survived();
 }
 
+/// What one client leaves behind is little, and so there are many.
+fn clients_without_end<C: Word>() {
+    let come_and_go = |server: &Address| {
+        let clients = if C::WORD == "forking" { 300 } else { 1000 };
+        for _ in 0..clients {
+            assert_eq!(Client::connect(server).ask("hello"), "HELLO");
+        }
+        Vec::new()
+    };
+    attack::<C, _>(&[], come_and_go).survived();
+}
+
 fn a_flood_above_the_limit<C: Word>() {
     let flood = |server: &Address| connect(server, 300);
     attack::<C, _>(&["connections=4"], flood).survived();
@@ -299,6 +311,7 @@ in_each_concurrency! { [sync threading pool forking]:
     resets_at_every_stage
     clients_that_never_read
     a_line_without_end
+    clients_without_end
     a_flood_above_the_limit
     connects_that_die_in_the_queue
     garbage
