@@ -1,11 +1,13 @@
 //! `Datagram`, and `Reader` and `Writer` over one.
 
 use std::{
-    io::{self, BufRead, Read, Write},
+    io::{self, BufRead, IoSlice, Read, Write},
     net::{Ipv4Addr, SocketAddr, UdpSocket},
+    os::{fd::AsRawFd, unix::net::UnixStream},
     sync::{Arc, Barrier, Mutex, mpsc},
 };
 
+use socket2::{Domain, MsgHdr, SockAddr, Socket, Type};
 use sockserver::{
     Address, Concurrency, Datagram, HandlerResult, Options, ReplyError, Server, Stage,
     concurrency::{Pool, Sync, Threading},
@@ -332,6 +334,25 @@ fn an_unnamed_unix_client_cannot_be_answered() {
     let report = server.report();
     assert_eq!((report.stage, report.is_disconnect), (Stage::Finish, false));
     assert_eq!(report.client_address, Address::unix(""));
+}
+
+#[test]
+fn descriptors_that_a_client_passes_are_not_kept() {
+    let server = Script::<UnixDatagram, Sync>::serve(upper);
+    let (mut kept, passed) = UnixStream::pair().expect("a socket pair");
+    kept.set_read_timeout(Some(PATIENCE)).expect("an open socket");
+    // unix(7): a `cmsghdr` of SCM_RIGHTS, and one descriptor.
+    let mut rights = (size_of::<libc::cmsghdr>() + size_of::<i32>()).to_ne_bytes().to_vec();
+    for part in [libc::SOL_SOCKET, libc::SCM_RIGHTS, passed.as_raw_fd(), 0] {
+        rights.extend(part.to_ne_bytes());
+    }
+    let address = SockAddr::unix(server.server_address().path().expect("a path")).expect("a short path");
+    let packet = [IoSlice::new(b"here you are")];
+    let message = MsgHdr::new().with_addr(&address).with_buffers(&packet).with_control(&rights);
+    let client = Socket::new(Domain::UNIX, Type::DGRAM, None).expect("a socket");
+    client.sendmsg(&message, 0).expect("the server's queue takes it");
+    drop(passed);
+    assert_eq!(kept.read(&mut [0]).expect("nobody has the other end any more"), 0);
 }
 
 #[test]

@@ -86,6 +86,8 @@ const SPARE: usize = 16;
 pub(crate) struct DatagramSocket {
     socket: Socket,
     server_address: Address,
+    /// It is bound to all addresses, and the system tells which of them a packet came to.
+    destinations: bool,
     max_packet_size: usize,
 }
 
@@ -99,12 +101,13 @@ pub struct DatagramListener {
 impl DatagramListener {
     pub(crate) fn new(socket: Socket, max_packet_size: usize) -> io::Result<DatagramListener> {
         let server_address = Address::from_system(&socket.local_addr()?)?;
-        if server_address.ip().is_some_and(|ip| ip.is_unspecified()) {
+        let destinations = server_address.ip().is_some_and(|ip| ip.is_unspecified());
+        if destinations {
             sys::receive_destinations(&socket, server_address.ip().is_some_and(|ip| ip.is_ipv6()))?;
         }
         socket.set_nonblocking(false)?;
         socket.set_write_timeout(Some(SLICE))?;
-        let socket = Arc::new(DatagramSocket { socket, server_address, max_packet_size });
+        let socket = Arc::new(DatagramSocket { socket, server_address, destinations, max_packet_size });
         Ok(DatagramListener { socket, packets: Mutex::default() })
     }
 
@@ -150,7 +153,7 @@ impl Packet {
     }
 
     fn receive(&mut self) -> io::Result<()> {
-        let received = sys::receive_packet(&self.socket.socket, &mut self.buffer)?;
+        let received = sys::receive_packet(&self.socket.socket, &mut self.buffer, self.socket.destinations)?;
         self.length = received.length.min(self.socket.max_packet_size);
         self.record = Record::new(Address::from_system(&received.from)?);
         self.record.truncated = received.truncated || received.length > self.socket.max_packet_size;

@@ -119,9 +119,10 @@ pub(crate) struct Received {
     pub(crate) destination: Option<Destination>,
 }
 
-/// Room for one control message that is a `pktinfo` of either family, aligned as cmsg(3) wants it.
+/// Room for control messages, aligned as cmsg(3) wants them: for a `pktinfo` of either family behind whatever else the
+/// owner of the socket has asked for, such as time stamps.
 #[repr(C, align(8))]
-struct Control([u8; 64]);
+struct Control([u8; 256]);
 
 /// setsockopt(2): asks for the destination of each packet, as ip(7) and ipv6(7) say. Where the system cannot tell that
 /// of IPv4 packets, it picks the address that replies leave from.
@@ -143,15 +144,20 @@ pub(crate) fn receive_destinations(socket: &Socket, is_ipv6: bool) -> io::Result
 }
 
 /// recvmsg(2) without waiting.
-pub(crate) fn receive_packet(socket: &Socket, buffer: &mut [u8]) -> io::Result<Received> {
-    let mut control = Control([0; 64]);
+///
+/// Control messages are taken only with `destinations`: on a Unix socket, they would be where a client passes
+/// descriptors, which nobody would close.
+pub(crate) fn receive_packet(socket: &Socket, buffer: &mut [u8], destinations: bool) -> io::Result<Received> {
+    let mut control = Control([0; 256]);
     let mut slice = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     // SAFETY: `msghdr` is plain data, of which all zeros is a valid value.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_iov = &raw mut slice;
     message.msg_iovlen = 1;
-    message.msg_control = control.0.as_mut_ptr().cast();
-    message.msg_controllen = control.0.len() as _;
+    if destinations {
+        message.msg_control = control.0.as_mut_ptr().cast();
+        message.msg_controllen = control.0.len() as _;
+    }
     // SAFETY: `try_init` passes room for any address and its length; the message points at that, at the buffer and at
     // the control bytes, all of which outlive the call and are not aliased; the kernel writes no further than the
     // lengths say and sets the length of the address.
@@ -172,20 +178,22 @@ pub(crate) fn receive_packet(socket: &Socket, buffer: &mut [u8]) -> io::Result<R
 }
 
 fn destination_of(message: &libc::msghdr) -> Option<Destination> {
-    // SAFETY: recvmsg(2) has filled in the control bytes, which `message` still points at, with as many whole messages
-    // as its length says; cmsg(3) has the macros that find them. The data of each is read unaligned, as its type.
+    // SAFETY: recvmsg(2) has filled in the control bytes, which `message` still points at, with as many messages as its
+    // length says, of which the last may be cut short; cmsg(3) has the macros that find them. Of each, only data that
+    // its own length covers is read, unaligned, as its type.
     unsafe {
         let mut control = libc::CMSG_FIRSTHDR(message);
         while let Some(header) = control.as_ref() {
+            let holds = |size: usize| header.cmsg_len as usize >= libc::CMSG_LEN(size as u32) as usize;
             match (header.cmsg_level, header.cmsg_type) {
                 #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
-                (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                (libc::IPPROTO_IP, libc::IP_PKTINFO) if holds(size_of::<libc::in_pktinfo>()) => {
                     // `ipi_spec_dst`, not `ipi_addr`: of a broadcast packet that is the address that can answer it.
                     let info = libc::CMSG_DATA(control).cast::<libc::in_pktinfo>().read_unaligned();
                     let ip = IpAddr::V4(Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes()));
                     return Some(Destination { ip, interface: 0 });
                 }
-                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) if holds(size_of::<libc::in6_pktinfo>()) => {
                     let info = libc::CMSG_DATA(control).cast::<libc::in6_pktinfo>().read_unaligned();
                     let ip = Ipv6Addr::from(info.ipi6_addr.s6_addr);
                     // Only a link-local address needs its interface to be unambiguous.
@@ -206,7 +214,7 @@ pub(crate) fn send_packet(
     to: &SockAddr,
     from: Option<&Destination>,
 ) -> io::Result<usize> {
-    let mut control = Control([0; 64]);
+    let mut control = Control([0; 256]);
     let mut slice = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     // SAFETY: `msghdr` is plain data, of which all zeros is a valid value.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
