@@ -5,12 +5,15 @@ use std::{
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     os::{fd::AsRawFd, unix::net::UnixStream},
     sync::{Arc, Barrier, Mutex, mpsc},
+    time::Duration,
 };
 
 use socket2::{Domain, MsgHdr, SockAddr, Socket, Type};
 use sockserver::{
-    Address, Concurrency, Datagram, HandlerResult, Options, ReplyError, Server, Stage,
+    Address, Concurrency, Context, Datagram, FromRequest, HandlerResult, Options, Reader, ReplyError, RequestHandler,
+    Server, Stage, Writer,
     concurrency::{Pool, Sync, Threading},
+    request_handler,
     transport::{Udp, UnixDatagram},
 };
 use sockserver_tests::{
@@ -234,6 +237,40 @@ macro_rules! column {
                 assert_eq!(slow.received(), None);
                 held.wait();
                 assert_eq!(slow.receive(), b"SLOW");
+            }
+
+            #[test]
+            fn limits_that_no_packet_and_no_clock_comes_to_are_none() {
+                struct NoTimeout;
+
+                impl<S: Server> FromRequest<S> for NoTimeout {
+                    fn from_request(cx: &mut Context<'_, S>) -> io::Result<NoTimeout> {
+                        cx.set_timeout(Duration::MAX)?;
+                        Ok(NoTimeout)
+                    }
+                }
+
+                #[request_handler]
+                struct Patient {
+                    _no_timeout: NoTimeout,
+                    rfile: Reader,
+                    wfile: Writer,
+                }
+
+                impl RequestHandler for Patient {
+                    fn handle(&mut self) -> HandlerResult {
+                        Ok(io::copy(&mut self.rfile, &mut self.wfile).map(drop)?)
+                    }
+                }
+
+                #[derive(Server)]
+                #[server(transport = $transport, concurrency = "sync", handler = Patient)]
+                struct PatientServer;
+
+                let place = <$transport>::place();
+                let server = PatientServer.bind_with(place.address(), up_to(usize::MAX)).expect("a free place");
+                let server = Served::new(server);
+                assert_eq!(DatagramClient::connect(server.server_address()).ask("hello"), "hello");
             }
 
             #[test]

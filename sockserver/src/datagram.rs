@@ -76,6 +76,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a reply waits at once before it looks whether the server has stopped.
 const SLICE: Duration = Duration::from_millis(20);
 
+/// No system sends a longer packet: whoever asks for room for longer ones gets them all.
+const LONGEST: usize = 16 << 20;
+
 /// How many packets are kept to be used again.
 const SPARE: usize = 16;
 
@@ -107,6 +110,7 @@ impl DatagramListener {
         }
         socket.set_nonblocking(false)?;
         socket.set_write_timeout(Some(SLICE))?;
+        let max_packet_size = max_packet_size.min(LONGEST);
         let socket = Arc::new(DatagramSocket { socket, server_address, destinations, max_packet_size });
         Ok(DatagramListener { socket, packets: Mutex::default() })
     }
@@ -218,7 +222,7 @@ impl Datagram {
 
     fn send(&self, bytes: &[u8], to: &SockAddr, from: Option<&sys::Destination>) -> io::Result<()> {
         let Packet { record, socket, reply, .. } = &*self.packet;
-        let deadline = Instant::now() + reply.lock().timeout;
+        let deadline = Instant::now().checked_add(reply.lock().timeout);
         loop {
             match sys::send_packet(&socket.socket, bytes, to, from) {
                 Ok(sent) => {
@@ -230,7 +234,7 @@ impl Datagram {
                     if let Some(closing) = record.shut_for() {
                         return Err(closing.into_error());
                     }
-                    if Instant::now() >= deadline {
+                    if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                         return Err(io::Error::new(io::ErrorKind::TimedOut, "the client's queue stayed full"));
                     }
                 }
@@ -262,9 +266,12 @@ impl Datagram {
             return Ok(());
         }
         let sent = self.reply(&bytes);
-        // Kept for the next packet.
+        // Kept for the next packet, unless another thread has written meanwhile.
         bytes.clear();
-        self.packet.reply.lock().bytes = bytes;
+        let mut reply = self.packet.reply.lock();
+        if reply.bytes.is_empty() {
+            reply.bytes = bytes;
+        }
         sent
     }
 }
