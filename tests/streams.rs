@@ -330,6 +330,23 @@ fn read_line_leaves_the_string_as_it_was_on_bytes_that_are_not_utf8() {
 }
 
 #[test]
+fn a_read_that_fails_in_the_middle_of_a_character_tells_its_own_error() {
+    let server = Script::<Tcp, Sync>::serve(|session| {
+        session.request.set_read_timeout(Some(Duration::from_millis(10)))?;
+        let mut line = String::from("before ");
+        // The first byte of two comes, or nothing yet.
+        assert_eq!(kind(session.rfile.read_line(&mut line)), io::ErrorKind::TimedOut);
+        assert_eq!(line, "before ");
+        Ok(())
+    });
+    let mut client = Client::connect(server.server_address());
+    client.send([0xc3]);
+    assert_eq!(client.rest(), "");
+    eventually("the handler ends", || server.stats().active == 0);
+    assert_eq!(server.reported(), None);
+}
+
+#[test]
 fn a_line_that_comes_byte_by_byte_is_whole() {
     let server = Script::<Tcp, Sync>::serve(|session| {
         let line = session.rfile.next_line()?.unwrap_or_default();
