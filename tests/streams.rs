@@ -493,6 +493,18 @@ fn a_timeout_can_be_set_and_taken_back() {
 }
 
 #[test]
+fn the_shortest_timeout_is_one() {
+    let server = Script::<Tcp, Sync>::serve(|session| {
+        session.request.set_read_timeout(Some(Duration::from_nanos(1)))?;
+        assert_eq!(kind(session.rfile.next_line()), io::ErrorKind::TimedOut);
+        Ok(())
+    });
+    assert_eq!(Client::connect(server.server_address()).rest(), "");
+    eventually("the handler ends", || server.stats().active == 0);
+    assert_eq!(server.reported(), None);
+}
+
+#[test]
 fn a_timeout_of_zero_is_refused() {
     let server = Script::<Tcp, Sync>::serve(|session| {
         assert_eq!(kind(session.request.set_read_timeout(Some(Duration::ZERO))), io::ErrorKind::InvalidInput);
