@@ -75,7 +75,8 @@ pub(crate) enum Turn<S: Server> {
 enum AcceptError {
     /// Nobody is there: wait.
     WouldBlock,
-    /// It concerns the one connection that was accepted, which had died in the queue, or a signal came: go on.
+    /// It concerns the one connection that was accepted, which had died in the queue or which the transport would not
+    /// have, or a signal came: go on.
     Retry,
     /// Something is short that others have to give back, or nobody knows what it is: go on, but slowly.
     BackOff,
@@ -88,6 +89,8 @@ impl AcceptError {
         match error.raw_os_error() {
             _ if error.kind() == io::ErrorKind::WouldBlock => AcceptError::WouldBlock,
             _ if error.kind() == io::ErrorKind::Interrupted => AcceptError::Retry,
+            // A transport of the user's own does not like the connection, or cannot read or write it.
+            None | Some(libc::EPIPE | libc::ENOTCONN | libc::ETIMEDOUT) => AcceptError::Retry,
             // accept(2): errors that are pending on the new connection come out of accept as well. A datagram socket
             // reports of earlier packets that nobody received them.
             Some(
@@ -99,7 +102,8 @@ impl AcceptError {
                 | libc::ENETUNREACH
                 | libc::EHOSTDOWN
                 | libc::EHOSTUNREACH
-                | libc::ENOPROTOOPT,
+                | libc::ENOPROTOOPT
+                | libc::EOPNOTSUPP,
             ) => AcceptError::Retry,
             Some(libc::EBADF | libc::ENOTSOCK | libc::EINVAL | libc::EFAULT) => AcceptError::Fatal,
             // EMFILE, ENFILE, ENOBUFS and ENOMEM among them; also EPERM and EACCES, with which seccomp(2) and the like
@@ -208,7 +212,7 @@ impl<S: Server> Acceptor<S> {
                 until = Some(deadline.map_or(rested, |deadline| deadline.min(rested)));
                 waits_for = None;
             } else {
-                match S::Transport::get_request(listener) {
+                match self.get_request(listener) {
                     Ok(request) => {
                         (leader.in_trouble, leader.dead) = (false, 0);
                         match self.register(&request) {
@@ -349,6 +353,11 @@ impl<S: Server> Acceptor<S> {
         #[cfg(feature = "signals")]
         crate::signals::forget(self.handle.control());
         self.handle.control().connections.close_down();
+    }
+
+    fn get_request(&self, listener: &Listener<S>) -> io::Result<Request<S>> {
+        unwind::run(self.handle.control(), || S::Transport::get_request(listener))
+            .unwrap_or_else(|message| Err(io::Error::other(format!("get_request panicked: {message}"))))
     }
 
     pub(crate) fn server_activate(&self) -> Result<(), String> {

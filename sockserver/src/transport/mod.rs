@@ -88,7 +88,16 @@ pub trait Transport: Sized + Send + Sync + 'static {
     fn server_address(listener: &Self::Listener) -> io::Result<Address>;
 
     /// Accepts the next request, **without waiting**: if there is none, it fails with [`io::ErrorKind::WouldBlock`], and
-    /// is called again when the listener is readable. It is called by one thread at a time. Python's `get_request`.
+    /// is called again when the listener is readable. Python's `get_request`.
+    ///
+    /// It is called by one thread at a time, and until it returns the server accepts nothing else and cannot stop.
+    ///
+    /// # Errors
+    ///
+    /// One that concerns only the connection that was accepted (reset, broken pipe, any that does not come from the
+    /// system) is passed over without a word. A shortage, or what nobody knows, is told to `handle_error` once, and the
+    /// server rests before it tries again; `EBADF` and the like end it. A panic is an error that does not
+    /// come from the system.
     fn get_request(listener: &Self::Listener) -> io::Result<Self::Request>;
 }
 
