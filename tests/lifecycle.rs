@@ -937,46 +937,73 @@ fn waiting_ends_when_a_server_is_dropped_that_never_served() {
     });
 }
 
+/// A server whose handlers are held until the test lets them go.
+#[derive(Server)]
+#[server(transport = "tcp", concurrency = "threading", handler = Held, hooks(server_close = Self::close))]
+struct Holding {
+    held: Arc<Barrier>,
+    called: Sender<&'static str>,
+}
+
+impl Holding {
+    fn bind_to_any() -> (SocketServer<Holding>, Arc<Barrier>, Receiver<&'static str>) {
+        let held = Arc::new(Barrier::new(2));
+        let (called, calls) = mpsc::channel();
+        let server = Holding { held: held.clone(), called };
+        (server.bind("127.0.0.1:0").expect("a free port"), held, calls)
+    }
+
+    fn close(&self) {
+        self.called.send("server_close").expect("the test waits");
+    }
+}
+
+#[request_handler]
+struct Held {
+    server: Arc<Holding>,
+}
+
+impl RequestHandler for Held {
+    fn handle(&mut self) -> HandlerResult {
+        self.server.called.send("handle")?;
+        self.server.held.wait();
+        Ok(self.server.called.send("handled")?)
+    }
+}
+
+#[track_caller]
+fn wait_until_closed(server: &Address) {
+    eventually("the port is closed", || Client::try_connect(server).is_err());
+}
+
 #[test]
 fn server_close_is_called_after_the_last_request() {
-    let held = Arc::new(Barrier::new(2));
-    let (called, calls) = mpsc::channel();
-
-    #[derive(Server)]
-    #[server(transport = "tcp", concurrency = "threading", handler = Held, hooks(server_close = Self::close))]
-    struct Holding {
-        held: Arc<Barrier>,
-        called: Sender<&'static str>,
-    }
-
-    impl Holding {
-        fn close(&self) {
-            self.called.send("server_close").expect("the test waits");
-        }
-    }
-
-    #[request_handler]
-    struct Held {
-        server: Arc<Holding>,
-    }
-
-    impl RequestHandler for Held {
-        fn handle(&mut self) -> HandlerResult {
-            self.server.called.send("handle")?;
-            self.server.held.wait();
-            Ok(self.server.called.send("handled")?)
-        }
-    }
-
-    let server = Served::new(Holding { held: held.clone(), called }.bind("127.0.0.1:0").expect("a free port"));
+    let (server, held, calls) = Holding::bind_to_any();
+    let server = Served::new(server);
     let _client = Client::connect(server.server_address());
     assert_eq!(calls.recv_timeout(PATIENCE), Ok("handle"));
     server.shutdown();
     // The port is closed while the handler still runs.
-    eventually("the port is closed", || Client::try_connect(server.server_address()).is_err());
+    wait_until_closed(server.server_address());
     held.wait();
     assert_eq!(server.stop().finished, 1);
     assert_eq!(calls.try_iter().collect::<Vec<_>>(), ["handled", "server_close"]);
+}
+
+#[test]
+fn a_server_that_is_dropped_waits_for_what_handle_request_has_left() {
+    let _watchdog = Watchdog::new();
+    let (server, held, calls) = Holding::bind_to_any();
+    let (address, handle) = (server.server_address().clone(), server.handle());
+    let _client = Client::connect(&address);
+    assert!(server.handle_request().expect("it works"));
+    assert_eq!(calls.recv_timeout(PATIENCE), Ok("handle"));
+    let dropping = thread::spawn(move || drop(server));
+    wait_until_closed(&address);
+    held.wait();
+    dropping.join().expect("no panic");
+    assert_eq!(calls.try_iter().collect::<Vec<_>>(), ["handled", "server_close"]);
+    assert_eq!(handle.wait().expect("this is no handler").finished, 1);
 }
 
 #[test]

@@ -314,8 +314,21 @@ impl<S: Server> Acceptor<S> {
         Accepted::new(self, request).verify()
     }
 
-    /// Waits until all children have ended, with the force that the drain comes to; only after the server has stopped.
-    pub(crate) fn drain_children(&self) -> io::Result<()> {
+    /// Stops, and waits until all requests have ended or been given up.
+    pub(crate) fn drain(&self) -> io::Result<()> {
+        let control = self.handle.control();
+        control.stop();
+        // One of its own handlers or hooks that waited would wait for itself.
+        if control.runs_here() {
+            return Ok(());
+        }
+        let drained = self.drain_children();
+        control.connections.drain();
+        drained
+    }
+
+    /// Waits until all children have ended, with the force that the drain comes to.
+    fn drain_children(&self) -> io::Result<()> {
         let connections = &self.handle.control().connections;
         loop {
             self.children.reap();
@@ -343,11 +356,8 @@ impl<S: Server> Acceptor<S> {
     /// There is no socket any more and nobody who serves.
     pub(crate) fn close(&self) {
         self.leader.lock().listener = None;
-        if !self.children.is_empty() {
-            // `handle_request` has forked them, and nobody has waited for them.
-            self.handle.control().stop();
-            let _ = self.drain_children();
-        }
+        // `handle_request` may have left some under way. What fails is told by `serve_forever`.
+        let _ = self.drain();
         // A panic in the hook changes nothing about the end.
         let _ = unwind::run(self.handle.control(), || self.server.server_close());
         #[cfg(feature = "signals")]

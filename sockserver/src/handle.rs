@@ -198,7 +198,8 @@ impl Control {
         }
     }
 
-    fn runs_here(&self) -> bool {
+    /// This thread is in one of the server's own handlers or hooks.
+    pub(crate) fn runs_here(&self) -> bool {
         unwind::is_running(self)
     }
 }

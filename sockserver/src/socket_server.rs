@@ -20,7 +20,9 @@ use crate::{
 
 /// A server that is bound and does not serve yet: an instance of Python's `TCPServer` and the like.
 ///
-/// Dropping it closes the port. As a file descriptor (Python's `fileno`) it is the listening socket.
+/// Dropping it closes the port, waits for requests that [`handle_request`](Self::handle_request) has left under way, for
+/// `timeouts(shutdown)` at most, and calls `server_close`: Python's `server_close`. As a file descriptor (Python's
+/// `fileno`) it is the listening socket.
 pub struct SocketServer<S: Server> {
     /// Kept for `AsFd` until serving begins: a shutdown before that closes the port only when this is dropped.
     listener: Arc<Listener<S>>,
@@ -96,14 +98,9 @@ impl<S: Server> SocketServer<S> {
         let SocketServer { listener, concurrency, acceptor: Open(ref acceptor) } = self;
         // From here on the port is closed as soon as the server stops.
         drop(listener);
-        let control = acceptor.handle().control();
         concurrency.serve(acceptor);
-        // A loop of the user's own may end before it is told to.
-        control.stop();
-        let drained = acceptor.drain_children();
-        control.connections.drain();
-        drained?;
-        control.take_failure().map_or(Ok(()), Err)
+        acceptor.drain()?;
+        acceptor.handle().control().take_failure().map_or(Ok(()), Err)
     }
 
     /// Lets the first SIGINT or SIGTERM shut the server down, which drains it as [`ServerHandle::shutdown`] does, so that
