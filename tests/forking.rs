@@ -293,6 +293,16 @@ fn a_child_that_ignores_its_termination_is_killed() {
 }
 
 #[test]
+fn a_child_that_has_left_its_files_to_a_process_of_its_own_does_not_hold_up_the_end() {
+    let server = Obedient::start("tcp", &["shutdown=50"]);
+    server.connect().send("leave_the_pipes_and_abort 30\n");
+    eventually("it has ended", || matches!(server.0.children()[..], [(_, 'Z')]));
+    let output = server.stop();
+    assert!(output.contains("signal: 6 (SIGABRT)"), "{output}");
+    assert!(output.contains("forced: 1, leaked: 0"), "{output}");
+}
+
+#[test]
 fn the_port_is_free_from_the_start_of_the_drain() {
     let server = Obedient::start("tcp", &[]);
     let mut client = server.connect();
@@ -327,6 +337,16 @@ fn server_close_is_called_once_and_in_the_parent() {
     let output = server.stop();
     let closed: Vec<_> = output.lines().filter(|line| line.starts_with("closed")).collect();
     assert_eq!(closed, [format!("closed in {process}")]);
+}
+
+#[test]
+fn an_error_that_panics_when_it_is_told_goes_no_further_than_the_child() {
+    let server = Obedient::start("tcp", &[]);
+    server.connect().send("fail_unspeakably\n");
+    assert!(server.error().contains("exit status: 1"));
+    let output = server.stop();
+    assert_eq!(output.matches("ended Drained").count(), 1, "{output}");
+    assert_eq!(output.matches("closed in").count(), 1, "{output}");
 }
 
 // What is printed.

@@ -10,6 +10,7 @@ use crate::{
     server::{Request, Server},
     stats::Outcome,
     transport::{AnyRequest, Internals},
+    unwind,
 };
 
 /// A request that was accepted and verified, and waits to be processed.
@@ -77,14 +78,16 @@ impl<S: Server> Accepted<S> {
             return (Outcome::Rejected, None);
         }
         let result = finish_request(self.acceptor(), &self.request);
-        (Outcome::of(&result, record.closing()), result.err())
+        // The error is the user's, and is asked for its sources.
+        let outcome = unwind::run(self.acceptor().handle().control(), || Outcome::of(&result, record.closing()));
+        (outcome.unwrap_or(Outcome::Panicked), result.err())
     }
 
     /// Reports how the request ended, and ends it.
     pub(crate) fn settle(mut self, outcome: Outcome, error: Option<HandlerError>) {
         self.registration.outcome = outcome;
         if let Some(error) = error {
-            self.acceptor().handle_error(&error, self.client_address());
+            self.acceptor().handle_error(error, self.client_address());
         }
     }
 

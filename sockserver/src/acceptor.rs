@@ -378,9 +378,10 @@ impl<S: Server> Acceptor<S> {
         unwind::run(self.handle.control(), || self.server.verify_request(request, request.client_address()))
     }
 
-    pub(crate) fn handle_error(&self, error: &HandlerError, client_address: &Address) {
-        // The panic hook has reported a panic already, and there is nobody else to tell.
-        let _ = unwind::run(self.handle.control(), || self.server.handle_error(error, client_address));
+    pub(crate) fn handle_error(&self, error: HandlerError, client_address: &Address) {
+        // The panic hook has reported a panic already, and there is nobody else to tell. The error is the user's, and is
+        // dropped here too.
+        let _ = unwind::run(self.handle.control(), move || self.server.handle_error(&error, client_address));
     }
 
     pub(crate) fn handle_timeout(&self) {
@@ -392,7 +393,7 @@ impl<S: Server> Acceptor<S> {
     }
 
     pub(crate) fn report_trouble(&self, error: io::Error) {
-        self.handle_error(&HandlerError::new(Stage::GetRequest, error), self.handle.server_address());
+        self.handle_error(HandlerError::new(Stage::GetRequest, error), self.handle.server_address());
     }
 }
 

@@ -14,6 +14,7 @@ use crate::{
     server::Server,
     sys,
     transport::Internals,
+    unwind,
 };
 
 /// `"forking"`: a child process for each request. Python's `ForkingMixIn`.
@@ -79,8 +80,9 @@ fn serve_in_child<S: Server>(accepted: Accepted<S>, mut pipe: PipeWriter) -> ! {
     accepted.acceptor().enter_child(accepted.request().socket().is_some());
     let (outcome, error) = accepted.process_in_child();
     let status = i32::from(error.is_some());
-    // A parent that is not there any more need not be told.
-    let _ = children::report(&mut pipe, outcome, error);
+    // A parent that is not there any more need not be told. The error is the user's, and may panic when it is told.
+    let control = accepted.acceptor().handle().control();
+    let _ = unwind::run(control, || children::report(&mut pipe, outcome, error));
     sys::exit_child(status)
 }
 

@@ -6,9 +6,10 @@
 use std::{
     env,
     error::Error,
+    fmt, fs,
     io::{self, Write},
     os::unix::process::parent_id,
-    process::{self, Command},
+    process::{self, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
@@ -193,6 +194,11 @@ fn obey(order: &str, value: &str, wfile: &mut Writer) -> HandlerResult {
         "fail" => return Err(value.into()),
         "panic" => panic!("{value}"),
         "abort" => process::abort(),
+        "leave_the_pipes_and_abort" => {
+            leave_the_pipes(value)?;
+            process::abort();
+        }
+        "fail_unspeakably" => return Err(Box::new(Unspeakable)),
         "exit" => process::exit(value.parse()?),
         "print" => print!("{value} "),
         "hang" => {
@@ -217,6 +223,30 @@ fn obey(order: &str, value: &str, wfile: &mut Writer) -> HandlerResult {
             writeln!(wfile, "interrupted {}", interrupted.load(SeqCst))?;
         }
         unknown => return Err(format!("there is no order {unknown}").into()),
+    }
+    Ok(())
+}
+
+/// An error that panics when it is to say what it is.
+#[derive(Debug)]
+struct Unspeakable;
+
+impl fmt::Display for Unspeakable {
+    fn fmt(&self, _f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        panic!("not a word")
+    }
+}
+
+impl Error for Unspeakable {}
+
+/// Starts processes that hold the pipes which this one has open, other than its standard ones, for so many seconds.
+fn leave_the_pipes(seconds: &str) -> io::Result<()> {
+    for number in 3..100 {
+        let file = format!("/proc/self/fd/{number}");
+        if fs::read_link(&file).is_ok_and(|link| link.to_string_lossy().starts_with("pipe:")) {
+            let pipe = fs::OpenOptions::new().write(true).open(file)?;
+            Command::new("sleep").arg(seconds).stdin(Stdio::null()).stdout(pipe).stderr(Stdio::null()).spawn()?;
+        }
     }
     Ok(())
 }
