@@ -159,8 +159,12 @@ impl Control {
 
     pub(crate) fn stop(self: &Arc<Control>) {
         if process::id() != self.process {
-            // This is a child that serves a request; what it stopped would be its copy of the server.
-            return self.waker.ask_to_stop();
+            // This is a child that serves a request; what it stopped would be its copy of the server. The pipe has room
+            // for one byte of each child, but not for any number of them.
+            if !self.stopping.swap(true, SeqCst) {
+                self.waker.ask_to_stop();
+            }
+            return;
         }
         // The flag, then the wake-up, then the port: a thread that uses the port looks at the flag again after it has
         // let go of it, so that one of the two closes it.

@@ -294,7 +294,8 @@ pub(crate) struct Pid(libc::pid_t);
 pub(crate) fn fork() -> io::Result<Fork> {
     // Held across the fork: a lock that another thread held would never be free in the child.
     let mut stdout = io::stdout().lock();
-    stdout.flush()?;
+    // Where nobody takes it, there is nobody to see it twice.
+    let _ = stdout.flush();
     // SAFETY: fflush(3) takes a null pointer for all streams. After fork(2), the child of a process with one thread can
     // do anything; where there are more, the user has vouched for its code.
     match unsafe {

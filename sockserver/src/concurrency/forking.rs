@@ -19,7 +19,9 @@ use crate::{
 
 /// `"forking"`: a child process for each request. Python's `ForkingMixIn`.
 ///
-/// What a handler changes in the server struct stays in its child. Errors are reported to
+/// What a handler changes in the server struct stays in its child, and so does what it does with its
+/// [`ServerHandle`](crate::ServerHandle): only `shutdown` reaches the parent, and takes effect there when it returns or a
+/// little later. Errors are reported to
 /// [`handle_error`](Server::handle_error) in the parent, also those of a child that was killed.
 ///
 /// A child has only the thread that forked it, and locks that other threads held then stay locked in it for ever. So a
@@ -67,7 +69,12 @@ enum Forked {
 
 fn fork<S: Server>(accepted: &Accepted<S>) -> io::Result<Forked> {
     check_threads(accepted.acceptor().options())?;
-    accepted.request().record().share()?;
+    let record = accepted.request().record();
+    record.share()?;
+    // Another thread may have stopped the server meanwhile, and marked what was not shared yet.
+    if accepted.acceptor().handle().control().is_stopping() {
+        record.drain();
+    }
     let (reader, writer) = io::pipe()?;
     Ok(match sys::fork()? {
         sys::Fork::Parent(pid) => Forked::Parent(pid, reader),
