@@ -587,6 +587,17 @@ fn a_unix_client_has_credentials_and_no_name() {
     assert_eq!(Client::connect(server.server_address()).rest(), expected);
 }
 
+#[test]
+fn an_internet_client_has_no_credentials() {
+    let server = Script::<Tcp, Sync>::serve(|session| {
+        assert_eq!(kind(PeerCred::of(&session.request)), io::ErrorKind::Unsupported);
+        Ok(())
+    });
+    assert_eq!(Client::connect(server.server_address()).rest(), "");
+    eventually("the handler ends", || server.stats().active == 0);
+    assert_eq!(server.reported(), None);
+}
+
 /// The first line of a connection.
 struct Greeting(String);
 

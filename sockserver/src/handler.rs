@@ -143,8 +143,8 @@ impl<'a, S: Server> Context<'a, S> {
         self.files.wbufsize = bytes;
     }
 
-    /// How long a line a [`Reader`] that is taken from here on accepts, in bytes without the line end, as `max_line`
-    /// does. Default: 64 KiB.
+    /// How long a line a [`Reader`] that is taken from here on accepts, in bytes without the `\n` at its end, as
+    /// `max_line` does. Default: 64 KiB.
     pub fn set_max_line(&mut self, bytes: usize) {
         self.files.max_line = bytes;
     }
@@ -227,7 +227,15 @@ pub struct PeerCred {
 
 impl PeerCred {
     /// The credentials of a connection.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::Unsupported`] for a connection that is not of a Unix socket.
     pub fn of(stream: &Stream) -> io::Result<PeerCred> {
+        // Linux answers for any socket, with the user -1.
+        if let Address::Inet(address) = stream.peer_address() {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, format!("who is at {address} is not known")));
+        }
         let (uid, gid, pid) = crate::sys::peer_credentials(std::os::fd::AsFd::as_fd(stream))?;
         Ok(PeerCred { uid, gid, pid })
     }
