@@ -696,6 +696,14 @@ fn options_of_the_socket_are_in_force() {
     assert_eq!(connection, (false, true, Duration::from_secs(60)));
 }
 
+#[test]
+fn the_shortest_keepalive_is_a_second() {
+    let mut options = Options::new();
+    options.socket.keepalive = Some(Duration::from_millis(1));
+    let (server, _reports, _place) = Script::<Tcp, Sync>::bind(echo, options);
+    assert_eq!(SockRef::from(&server).tcp_keepalive_time().expect("an open socket"), Duration::from_secs(1));
+}
+
 // Serving and its end.
 
 #[test]

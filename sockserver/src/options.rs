@@ -60,8 +60,8 @@ pub struct SocketOptions {
     /// Sets `TCP_NODELAY`. It is set on the listening socket, from which connections inherit it. Default: `true`
     /// (Python's `disable_nagle_algorithm`: `False`). tcp only.
     pub nodelay: bool,
-    /// Probes a silent peer after this time (`SO_KEEPALIVE` and, where the system has it, `TCP_KEEPIDLE`). Default:
-    /// off. tcp only.
+    /// Probes a silent peer after this time, in whole seconds (`SO_KEEPALIVE` and, where the system has it,
+    /// `TCP_KEEPIDLE`). Default: off. tcp only.
     pub keepalive: Option<Duration>,
     /// Restricts an IPv6 socket to IPv6. Default: `false`, on every system: `[::]` serves IPv4 clients too.
     pub only_v6: bool,
