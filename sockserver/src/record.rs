@@ -184,8 +184,11 @@ impl Record {
         self.mark(Closing::Draining) & Waiting::BetweenRequests as u32 != 0
     }
 
-    fn is_between_requests(&self) -> bool {
-        self.progress().state.load(SeqCst) & Waiting::BetweenRequests as u32 != 0
+    /// Marks the socket as shut, if the handler still waits for the next request: one that has received it meanwhile is not
+    /// to be cut in the middle of it.
+    fn shut_between_requests(&self) -> bool {
+        let shut = |state| (state & Waiting::BetweenRequests as u32 != 0).then_some(state | SHUT);
+        self.progress().state.fetch_update(SeqCst, SeqCst, shut).is_ok()
     }
 
     /// What changes when the peer does something, or the handler does not wait for it.
@@ -213,8 +216,7 @@ pub trait Tracked: Send + Sync {
 impl dyn Tracked {
     /// Ends a connection that was between two requests, unless the next one has come.
     pub(crate) fn end_of_file(&self) {
-        if self.record().is_between_requests() && !self.has_input() {
-            self.record().progress().state.fetch_or(SHUT, SeqCst);
+        if !self.has_input() && self.record().shut_between_requests() {
             self.shut(Shutdown::Read);
         }
     }
