@@ -8,7 +8,7 @@ use std::{
         unix::net::{UnixDatagram as StdUnixDatagram, UnixListener, UnixStream},
     },
     sync::{
-        Arc, Barrier, OnceLock,
+        Arc, OnceLock,
         mpsc::{self, Receiver, Sender},
     },
     thread,
@@ -17,8 +17,8 @@ use std::{
 
 use socket2::{Domain, SockRef, Socket, Type};
 use sockserver::{
-    Address, BindTo, Concurrency, Context, Drained, FromRequest, HandlerError, HandlerResult, Options, RequestHandler,
-    Server, ServerHandle, SocketServer, Stage, Stats, Stream, UnixAddress, Writer,
+    Address, BindTo, Concurrency, Context, Drained, FromRequest, HandlerError, HandlerResult, Options, Reader,
+    RequestHandler, Server, ServerHandle, SocketServer, Stage, Stats, Stream, UnixAddress, Writer,
     concurrency::{Pool, Sync, Threading},
     request_handler,
     transport::{Tcp, Udp, Unix, UnixDatagram},
@@ -939,13 +939,9 @@ fn waiting_ends_when_a_server_is_dropped_that_never_served() {
 
 #[test]
 fn server_close_is_called_after_the_last_request() {
-    let held = Arc::new(Barrier::new(2));
-    let (called, calls) = mpsc::channel();
-
     #[derive(Server)]
     #[server(transport = "tcp", concurrency = "threading", handler = Held, hooks(server_close = Self::close))]
     struct Holding {
-        held: Arc<Barrier>,
         called: Sender<&'static str>,
     }
 
@@ -957,26 +953,39 @@ fn server_close_is_called_after_the_last_request() {
 
     #[request_handler]
     struct Held {
+        rfile: Reader,
         server: Arc<Holding>,
     }
 
     impl RequestHandler for Held {
         fn handle(&mut self) -> HandlerResult {
+            self.rfile.next_line()?;
             self.server.called.send("handle")?;
-            self.server.held.wait();
+            // In the middle of a request, which a server that stops waits for.
+            self.rfile.next_line()?;
             Ok(self.server.called.send("handled")?)
         }
     }
 
-    let server = Served::new(Holding { held: held.clone(), called }.bind("127.0.0.1:0").expect("a free port"));
-    let _client = Client::connect(server.server_address());
-    assert_eq!(calls.recv_timeout(PATIENCE), Ok("handle"));
+    let (called, calls) = mpsc::channel();
+    let server = Served::new(Holding { called }.bind("127.0.0.1:0").expect("a free port"));
+    let mut clients = [(); 2].map(|()| {
+        let mut client = Client::connect(server.server_address());
+        client.send("hold\n");
+        assert_eq!(calls.recv_timeout(PATIENCE), Ok("handle"));
+        client
+    });
     server.shutdown();
-    // The port is closed while the handler still runs.
+    // The port is closed while the handlers still run.
     eventually("the port is closed", || Client::try_connect(server.server_address()).is_err());
-    held.wait();
-    assert_eq!(server.stop().finished, 1);
-    assert_eq!(calls.try_iter().collect::<Vec<_>>(), ["handled", "server_close"]);
+    // The first was taken by the thread that serves.
+    for client in &mut clients {
+        client.finish();
+        assert_eq!(client.rest(), "");
+        assert_eq!(calls.try_recv(), Ok("handled"));
+    }
+    assert_eq!(server.stop().finished, 2);
+    assert_eq!(calls.try_iter().collect::<Vec<_>>(), ["server_close"]);
 }
 
 #[test]
