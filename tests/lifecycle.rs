@@ -937,36 +937,37 @@ fn waiting_ends_when_a_server_is_dropped_that_never_served() {
     });
 }
 
+/// A server whose handlers wait for the end of their clients' input.
+#[derive(Server)]
+#[server(transport = "tcp", concurrency = "threading", handler = Held, hooks(server_close = Self::close))]
+struct Holding {
+    called: Sender<&'static str>,
+}
+
+impl Holding {
+    fn close(&self) {
+        self.called.send("server_close").expect("the test waits");
+    }
+}
+
+#[request_handler]
+struct Held {
+    rfile: Reader,
+    server: Arc<Holding>,
+}
+
+impl RequestHandler for Held {
+    fn handle(&mut self) -> HandlerResult {
+        self.rfile.next_line()?;
+        self.server.called.send("handle")?;
+        // In the middle of a request, which a server that stops waits for.
+        self.rfile.next_line()?;
+        Ok(self.server.called.send("handled")?)
+    }
+}
+
 #[test]
 fn server_close_is_called_after_the_last_request() {
-    #[derive(Server)]
-    #[server(transport = "tcp", concurrency = "threading", handler = Held, hooks(server_close = Self::close))]
-    struct Holding {
-        called: Sender<&'static str>,
-    }
-
-    impl Holding {
-        fn close(&self) {
-            self.called.send("server_close").expect("the test waits");
-        }
-    }
-
-    #[request_handler]
-    struct Held {
-        rfile: Reader,
-        server: Arc<Holding>,
-    }
-
-    impl RequestHandler for Held {
-        fn handle(&mut self) -> HandlerResult {
-            self.rfile.next_line()?;
-            self.server.called.send("handle")?;
-            // In the middle of a request, which a server that stops waits for.
-            self.rfile.next_line()?;
-            Ok(self.server.called.send("handled")?)
-        }
-    }
-
     let (called, calls) = mpsc::channel();
     let server = Served::new(Holding { called }.bind("127.0.0.1:0").expect("a free port"));
     let mut clients = [(); 2].map(|()| {
@@ -986,6 +987,25 @@ fn server_close_is_called_after_the_last_request() {
     }
     assert_eq!(server.stop().finished, 2);
     assert_eq!(calls.try_iter().collect::<Vec<_>>(), ["server_close"]);
+}
+
+#[test]
+fn server_close_is_called_after_the_requests_that_handle_request_has_started() {
+    let _watchdog = Watchdog::new();
+    let (called, calls) = mpsc::channel();
+    let server = Holding { called }.bind("127.0.0.1:0").expect("a free port");
+    let address = server.server_address().clone();
+    let mut client = Client::connect(&address);
+    client.send("hold\n");
+    assert!(server.handle_request().expect("a client is there"));
+    assert_eq!(calls.recv_timeout(PATIENCE), Ok("handle"));
+    thread::scope(|scope| {
+        scope.spawn(|| drop(server));
+        eventually("the port is closed", || Client::try_connect(&address).is_err());
+        client.finish();
+        assert_eq!(client.rest(), "");
+    });
+    assert_eq!(calls.try_iter().collect::<Vec<_>>(), ["handled", "server_close"]);
 }
 
 #[test]

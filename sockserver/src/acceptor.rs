@@ -287,16 +287,18 @@ impl<S: Server> Acceptor<S> {
     /// There is no socket any more and nobody who serves.
     pub(crate) fn close(&self) {
         self.leader.lock().listener = None;
-        if !self.children.is_empty() {
-            // `handle_request` has forked them, and nobody has waited for them.
-            self.handle.control().stop();
+        let control = self.handle.control();
+        if control.connections.stats().active > 0 {
+            // `handle_request` has started them on threads or in children, and nobody has waited for them.
+            control.stop();
             let _ = self.drain_children();
+            control.connections.drain();
         }
         // A panic in the hook changes nothing about the end.
-        let _ = unwind::run(self.handle.control(), || self.server.server_close());
+        let _ = unwind::run(control, || self.server.server_close());
         #[cfg(feature = "signals")]
-        crate::signals::forget(self.handle.control());
-        self.handle.control().connections.close_down();
+        crate::signals::forget(control);
+        control.connections.close_down();
     }
 
     pub(crate) fn server_activate(&self) -> Result<(), String> {

@@ -20,7 +20,8 @@ use crate::{
 
 /// A server that is bound and does not serve yet: an instance of Python's `TCPServer` and the like.
 ///
-/// Dropping it closes the port. As a file descriptor (Python's `fileno`) it is the listening socket.
+/// Dropping it closes the port, and waits as [`serve_forever`](Self::serve_forever) does for requests that
+/// [`handle_request`](Self::handle_request) has started and that are still under way. As a file descriptor (Python's `fileno`) it is the listening socket.
 pub struct SocketServer<S: Server> {
     /// Kept for `AsFd` until serving begins: a shutdown before that closes the port only when this is dropped.
     listener: Arc<Listener<S>>,
