@@ -10,8 +10,8 @@ use std::{
 
 use socket2::{Domain, MsgHdr, SockAddr, Socket, Type};
 use sockserver::{
-    Address, Concurrency, Context, Datagram, FromRequest, HandlerResult, Options, Reader, ReplyError, RequestHandler,
-    Server, Stage, Writer,
+    Address, Concurrency, ConnectionId, Context, Datagram, FromRequest, HandlerResult, Options, Reader, ReplyError,
+    RequestHandler, Server, ServerHandle, Stage, Writer,
     concurrency::{Pool, Sync, Threading},
     request_handler,
     transport::{Udp, UnixDatagram},
@@ -288,6 +288,31 @@ macro_rules! column {
 
 column!(udp: Udp);
 column!(unix_datagram: UnixDatagram);
+
+#[request_handler]
+#[server(transport = "udp", concurrency = "sync")]
+struct Whoami {
+    request: Datagram,
+    client: SocketAddr,
+    client_address: Address,
+    id: ConnectionId,
+    handle: ServerHandle,
+}
+
+impl RequestHandler for Whoami {
+    fn handle(&mut self) -> HandlerResult {
+        assert_eq!((&self.client_address, self.id), (self.request.client_address(), self.request.id()));
+        let Whoami { client, handle, .. } = self;
+        Ok(self.request.reply(format!("{client} of {}", handle.server_address()).as_bytes())?)
+    }
+}
+
+#[test]
+fn a_handler_takes_what_it_names_from_a_udp_request() {
+    let server = Served::new(WhoamiServer.bind("127.0.0.1:0").expect("a free port"));
+    let mut client = DatagramClient::connect(server.server_address());
+    assert_eq!(client.ask("who am I?"), format!("{} of {}", client.address(), server.server_address()));
+}
 
 // Where replies come from.
 

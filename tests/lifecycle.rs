@@ -8,7 +8,7 @@ use std::{
         unix::net::{UnixDatagram as StdUnixDatagram, UnixListener, UnixStream},
     },
     sync::{
-        Arc, Barrier, OnceLock,
+        Arc, OnceLock,
         mpsc::{self, Receiver, Sender},
     },
     thread,
@@ -17,8 +17,8 @@ use std::{
 
 use socket2::{Domain, SockRef, Socket, Type};
 use sockserver::{
-    Address, BindTo, Concurrency, Context, Drained, FromRequest, HandlerError, HandlerResult, Options, RequestHandler,
-    Server, ServerHandle, SocketServer, Stage, Stats, Stream, UnixAddress, Writer,
+    Address, BindTo, Concurrency, Context, Drained, FromRequest, HandlerError, HandlerResult, Options, Reader,
+    RequestHandler, Server, ServerHandle, SocketServer, Stage, Stats, Stream, UnixAddress, Writer,
     concurrency::{Pool, Sync, Threading},
     request_handler,
     transport::{Tcp, Udp, Unix, UnixDatagram},
@@ -696,14 +696,6 @@ fn options_of_the_socket_are_in_force() {
     assert_eq!(connection, (false, true, Duration::from_secs(60)));
 }
 
-#[test]
-fn the_shortest_keepalive_is_a_second() {
-    let mut options = Options::new();
-    options.socket.keepalive = Some(Duration::from_millis(1));
-    let (server, _reports, _place) = Script::<Tcp, Sync>::bind(echo, options);
-    assert_eq!(SockRef::from(&server).tcp_keepalive_time().expect("an open socket"), Duration::from_secs(1));
-}
-
 // Serving and its end.
 
 #[test]
@@ -945,22 +937,14 @@ fn waiting_ends_when_a_server_is_dropped_that_never_served() {
     });
 }
 
-/// A server whose handlers are held until the test lets them go.
+/// A server whose handlers wait for the end of their clients' input.
 #[derive(Server)]
 #[server(transport = "tcp", concurrency = "threading", handler = Held, hooks(server_close = Self::close))]
 struct Holding {
-    held: Arc<Barrier>,
     called: Sender<&'static str>,
 }
 
 impl Holding {
-    fn bind_to_any() -> (SocketServer<Holding>, Arc<Barrier>, Receiver<&'static str>) {
-        let held = Arc::new(Barrier::new(2));
-        let (called, calls) = mpsc::channel();
-        let server = Holding { held: held.clone(), called };
-        (server.bind("127.0.0.1:0").expect("a free port"), held, calls)
-    }
-
     fn close(&self) {
         self.called.send("server_close").expect("the test waits");
     }
@@ -968,50 +952,60 @@ impl Holding {
 
 #[request_handler]
 struct Held {
+    rfile: Reader,
     server: Arc<Holding>,
 }
 
 impl RequestHandler for Held {
     fn handle(&mut self) -> HandlerResult {
+        self.rfile.next_line()?;
         self.server.called.send("handle")?;
-        self.server.held.wait();
+        // In the middle of a request, which a server that stops waits for.
+        self.rfile.next_line()?;
         Ok(self.server.called.send("handled")?)
     }
 }
 
-#[track_caller]
-fn wait_until_closed(server: &Address) {
-    eventually("the port is closed", || Client::try_connect(server).is_err());
-}
-
 #[test]
 fn server_close_is_called_after_the_last_request() {
-    let (server, held, calls) = Holding::bind_to_any();
-    let server = Served::new(server);
-    let _client = Client::connect(server.server_address());
-    assert_eq!(calls.recv_timeout(PATIENCE), Ok("handle"));
+    let (called, calls) = mpsc::channel();
+    let server = Served::new(Holding { called }.bind("127.0.0.1:0").expect("a free port"));
+    let mut clients = [(); 2].map(|()| {
+        let mut client = Client::connect(server.server_address());
+        client.send("hold\n");
+        assert_eq!(calls.recv_timeout(PATIENCE), Ok("handle"));
+        client
+    });
     server.shutdown();
-    // The port is closed while the handler still runs.
-    wait_until_closed(server.server_address());
-    held.wait();
-    assert_eq!(server.stop().finished, 1);
-    assert_eq!(calls.try_iter().collect::<Vec<_>>(), ["handled", "server_close"]);
+    // The port is closed while the handlers still run.
+    eventually("the port is closed", || Client::try_connect(server.server_address()).is_err());
+    // The first was taken by the thread that serves.
+    for client in &mut clients {
+        client.finish();
+        assert_eq!(client.rest(), "");
+        assert_eq!(calls.try_recv(), Ok("handled"));
+    }
+    assert_eq!(server.stop().finished, 2);
+    assert_eq!(calls.try_iter().collect::<Vec<_>>(), ["server_close"]);
 }
 
 #[test]
-fn a_server_that_is_dropped_waits_for_what_handle_request_has_left() {
+fn server_close_is_called_after_the_requests_that_handle_request_has_started() {
     let _watchdog = Watchdog::new();
-    let (server, held, calls) = Holding::bind_to_any();
-    let (address, handle) = (server.server_address().clone(), server.handle());
-    let _client = Client::connect(&address);
-    assert!(server.handle_request().expect("it works"));
+    let (called, calls) = mpsc::channel();
+    let server = Holding { called }.bind("127.0.0.1:0").expect("a free port");
+    let address = server.server_address().clone();
+    let mut client = Client::connect(&address);
+    client.send("hold\n");
+    assert!(server.handle_request().expect("a client is there"));
     assert_eq!(calls.recv_timeout(PATIENCE), Ok("handle"));
-    let dropping = thread::spawn(move || drop(server));
-    wait_until_closed(&address);
-    held.wait();
-    dropping.join().expect("no panic");
+    thread::scope(|scope| {
+        scope.spawn(|| drop(server));
+        eventually("the port is closed", || Client::try_connect(&address).is_err());
+        client.finish();
+        assert_eq!(client.rest(), "");
+    });
     assert_eq!(calls.try_iter().collect::<Vec<_>>(), ["handled", "server_close"]);
-    assert_eq!(handle.wait().expect("this is no handler").finished, 1);
 }
 
 #[test]

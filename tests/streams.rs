@@ -24,7 +24,8 @@ use sockserver::{
 use sockserver_tests::{
     client::{Client, PATIENCE, eventually},
     place::Place,
-    process::{ServerProcess, send_signal},
+    process::ServerProcess,
+    resources::Observed,
     script::{Handle, Script},
     served::Served,
 };
@@ -826,10 +827,7 @@ fn a_peer_that_hangs_up_is_a_disconnect() {
     assert_eq!(server.stats().failed, 0);
 }
 
-// Signals.
-
-/// As much as CPython's own test sends.
-const BULK: usize = 16 * 1024 * 1024 + 1;
+// Signals. That they do not harm a write is in `parity.rs`, as CPython tests it.
 
 /// A server whose handlers run on the one thread of a process, which no signal can miss.
 fn obedient(concurrency: &str) -> ServerProcess {
@@ -839,35 +837,18 @@ fn obedient(concurrency: &str) -> ServerProcess {
 }
 
 #[test]
-fn a_write_of_16_mib_that_signals_interrupt_is_completed() {
-    for concurrency in ["sync", "forking"] {
-        let server = obedient(concurrency);
-        let mut client = Client::connect(server.address());
-        let pid = client.ask(&format!("bulk {BULK}"));
-        client.bytes(100);
-        // By now it waits for room, most of the time.
-        for _ in 0..20 {
-            send_signal("USR1", &pid);
-            client.bytes(1000);
-        }
-        assert!(client.bytes(BULK - 100 - 20 * 1000).iter().all(|&byte| byte == 0));
-        assert_eq!(client.line(), "interrupted true");
-        assert_eq!(client.ask("echo still there"), "still there");
-    }
-}
-
-#[test]
 fn a_read_that_signals_interrupt_goes_on() {
     for concurrency in ["sync", "forking"] {
         let server = obedient(concurrency);
         let mut client = Client::connect(server.address());
         let pid = client.ask("bulk 0");
+        let handler = Observed::of(pid.parse().expect("the number of a process"));
         assert_eq!(client.line(), "interrupted false");
         for _ in 0..5 {
-            send_signal("USR1", &pid);
+            handler.signal("USR1");
         }
         client.send("echo inter");
-        send_signal("USR1", &pid);
+        handler.signal("USR1");
         assert_eq!(client.ask("rupted"), "interrupted");
     }
 }

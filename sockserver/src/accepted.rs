@@ -58,9 +58,13 @@ impl<S: Server> Accepted<S> {
     /// Makes the handler, runs it, reports its error and ends the request, on this thread: Python's `finish_request`,
     /// `handle_error`, `shutdown_request` and `close_request`. It does not unwind.
     pub fn process(self) {
-        if self.is_too_late() {
-            return;
+        if !self.is_too_late() {
+            self.process_started();
         }
+    }
+
+    /// As [`process`](Self::process), of a request that has started already: a server that stops meanwhile waits for it.
+    pub(crate) fn process_started(self) {
         let (outcome, error) = self.run();
         self.settle(outcome, error);
     }

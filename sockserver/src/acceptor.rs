@@ -303,10 +303,11 @@ impl<S: Server> Acceptor<S> {
         // `handle_request` may have left some under way. What fails is told by `serve_forever`.
         let _ = self.drain();
         // A panic in the hook changes nothing about the end.
-        let _ = unwind::run(self.handle.control(), || self.server.server_close());
+        let control = self.handle.control();
+        let _ = unwind::run(control, || self.server.server_close());
         #[cfg(feature = "signals")]
-        crate::signals::forget(self.handle.control());
-        self.handle.control().connections.close_down();
+        crate::signals::forget(control);
+        control.connections.close_down();
     }
 
     fn get_request(&self, listener: &Listener<S>) -> io::Result<Request<S>> {

@@ -55,6 +55,8 @@ struct Settings {
     foreign: Option<u8>,
     /// What is printed before serving, without a line end.
     print: String,
+    /// An order that every handler follows before it reads those of its client.
+    first: String,
 }
 
 impl Settings {
@@ -70,6 +72,7 @@ impl Settings {
                 "requests" => settings.requests = Some(value.parse()?),
                 "foreign" => settings.foreign = Some(value.parse()?),
                 "print" => settings.print = value.to_owned(),
+                "first" => settings.first = value.to_owned(),
                 unknown => return Err(format!("there is no key {unknown}").into()),
             }
         }
@@ -124,6 +127,7 @@ macro_rules! obedient {
             )]
             struct Obedient {
                 requests: AtomicUsize,
+                first: String,
                 /// A test that was killed leaves no server behind.
                 test: u32,
             }
@@ -139,7 +143,8 @@ macro_rules! obedient {
 
             impl RequestHandler for Session {
                 fn handle(&mut self) -> HandlerResult {
-                    while let Some(line) = self.rfile.next_line()? {
+                    let mut next = Some(self.server.first.clone());
+                    while let Some(line) = next {
                         let (order, value) = line.split_once(' ').unwrap_or((&line, ""));
                         match order {
                             "shutdown" => self.handle.shutdown(),
@@ -149,6 +154,7 @@ macro_rules! obedient {
                             }
                             _ => obey(order, value, &mut self.wfile)?,
                         }
+                        next = self.rfile.next_line()?;
                     }
                     Ok(())
                 }
@@ -172,7 +178,11 @@ macro_rules! obedient {
             }
 
             pub(super) fn serve(address: &str, settings: &Settings) -> Result<(), Box<dyn Error>> {
-                let server = Obedient { requests: AtomicUsize::new(0), test: parent_id() };
+                let server = Obedient {
+                    requests: AtomicUsize::new(0),
+                    first: settings.first.clone(),
+                    test: parent_id(),
+                };
                 let server = server.bind_with(address, settings.options(Obedient::OPTIONS))?;
                 super::serve(server, settings)
             }
@@ -189,6 +199,7 @@ obedient!(tcp_sync: "tcp", "sync");
 /// The orders that need no more than a writer.
 fn obey(order: &str, value: &str, wfile: &mut Writer) -> HandlerResult {
     match order {
+        "" => {}
         "echo" => writeln!(wfile, "{value}")?,
         "pid" => writeln!(wfile, "{}", process::id())?,
         "fail" => return Err(value.into()),
