@@ -55,7 +55,7 @@ pub(crate) enum Turn<S: Server> {
     Request(Request<S>),
     /// The time was over.
     TimedOut,
-    /// A child process has ended, or is about to.
+    /// It is time to look which child processes have ended.
     ChildEnded,
     /// Accepting has failed, for the first time in this episode.
     Trouble(io::Error),
@@ -166,6 +166,11 @@ impl<S: Server> Acceptor<S> {
                         match self.register(&request) {
                             Ok(()) => return Turn::Request(request),
                             Err(Rejected) => request.shutdown(),
+                        }
+                        if S::Concurrency::FORKS {
+                            // Clients to be turned away may come without end, and children leave room meanwhile.
+                            control.connections.sweep();
+                            return Turn::ChildEnded;
                         }
                         continue;
                     }
