@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    error::Error,
     fs::File,
     io::{self, ErrorKind, Write},
     marker::PhantomData,
@@ -280,15 +281,22 @@ fn a_pool_reports_that_it_has_fewer_threads() {
     assert_eq!(report.stage, Stage::ProcessRequest);
 }
 
-/// A server of which one hook panics, each time.
+/// A server whose handler has a timeout, which is set when it is made, and whose `handle_error` panics.
+#[derive(Server)]
+#[server(transport = Faulty, concurrency = C, handler = Answer, hooks(handle_error = Self::report_and_panic))]
 struct Panicky<C: Concurrency> {
-    hook: &'static str,
-    /// The stage of each error that was reported.
-    reports: Sender<(Stage, bool)>,
+    reports: Sender<(Stage, Option<i32>)>,
     concurrency: PhantomData<C>,
 }
 
-/// Answers one line, which may ask for an error.
+impl<C: Concurrency> Panicky<C> {
+    fn report_and_panic(&self, error: &HandlerError, _client_address: &Address) {
+        let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>()).expect("an error of the system");
+        self.reports.send((error.stage(), cause.raw_os_error())).expect("the test looks");
+        panic!("and nobody is to notice");
+    }
+}
+
 #[request_handler(timeout = "20s")]
 struct Answer {
     rfile: Reader,
@@ -297,114 +305,22 @@ struct Answer {
 
 impl RequestHandler for Answer {
     fn handle(&mut self) -> HandlerResult {
-        match self.rfile.next_line()?.as_deref() {
-            Some("fail") => Err("asked for".into()),
-            line => Ok(writeln!(self.wfile, "{}", line.unwrap_or_default().to_uppercase())?),
-        }
+        let line = self.rfile.next_line()?.unwrap_or_default();
+        Ok(writeln!(self.wfile, "{}", line.to_uppercase())?)
     }
 }
 
-impl<C: Concurrency> Panicky<C> {
-    fn new(hook: &'static str) -> (Panicky<C>, Receiver<(Stage, bool)>) {
-        let (reports, receiver) = mpsc::channel();
-        (Panicky { hook, reports, concurrency: PhantomData }, receiver)
-    }
-
-    fn enter(&self, hook: &str) {
-        assert_ne!(hook, self.hook, "this hook panics");
-    }
-}
-
-impl<C: Concurrency> Server for Panicky<C> {
-    type Transport = Faulty;
-    type Concurrency = C;
-    type Handler = Answer;
-    const OPTIONS: Options = Options::new();
-
-    fn server_activate(&self, _handle: &ServerHandle) {
-        self.enter("server_activate");
-    }
-
-    fn verify_request(&self, _request: &Stream, _client_address: &Address) -> bool {
-        self.enter("verify_request");
-        true
-    }
-
-    fn handle_error(&self, error: &HandlerError, _client_address: &Address) {
-        self.reports.send((error.stage(), error.is_panic())).expect("the test looks");
-        self.enter("handle_error");
-    }
-
-    fn handle_timeout(&self) {
-        self.enter("handle_timeout");
-    }
-
-    fn service_actions(&self) {
-        self.enter("service_actions");
-    }
-
-    fn server_close(&self) {
-        self.enter("server_close");
-    }
-}
-
-fn a_panic_in_verify_request_ends_that_request_only<C: Concurrency>() {
-    let (panicky, reports) = Panicky::<C>::new("verify_request");
-    let server = Served::new(panicky.bind(&Faults::default()).expect("a free port"));
-    for panicked in 1..=20 {
-        assert_eq!(Client::connect(server.server_address()).rest(), "");
-        assert_eq!(reports.recv_timeout(PATIENCE), Ok((Stage::VerifyRequest, true)));
-        eventually("the request has ended", || server.stats().panicked == panicked);
-    }
-    server.stop();
-}
-
-fn a_panic_in_handle_error_changes_nothing<C: Concurrency>() {
-    let (panicky, reports) = Panicky::<C>::new("handle_error");
-    let server = Served::new(panicky.bind(&Faults::new(&[libc::EMFILE])).expect("a free port"));
-    for failed in 1..=20 {
-        assert_eq!(ask_once(&server, "fail"), "");
-        eventually("the request has ended", || server.stats().failed == failed);
-        assert_eq!(ask_once(&server, "hello"), "HELLO");
-    }
-    server.stop();
-    let reports: Vec<_> = reports.iter().collect();
-    assert_eq!(reports[0], (Stage::GetRequest, false));
-    assert_eq!(reports[1..], [(Stage::Handle, false); 20]);
-}
-
-fn panics_in_the_other_hooks_change_nothing<C: Concurrency>() {
-    for hook in ["service_actions", "server_close"] {
-        let (panicky, _reports) = Panicky::<C>::new(hook);
-        let server = Served::new(panicky.bind(&Faults::default()).expect("a free port"));
-        for _ in 0..20 {
-            assert_eq!(ask_once(&server, "hello"), "HELLO");
-        }
-        server.stop();
-    }
-    let (panicky, _reports) = Panicky::<C>::new("handle_timeout");
-    let mut options = Options::new();
-    options.timeouts.request = Some(Duration::from_millis(1));
-    let server = panicky.bind_with(&Faults::default(), options).expect("a free port");
-    assert!(!server.handle_request().expect("a time out"));
-}
-
-fn a_panic_in_server_activate_is_an_error_of_bind<C: Concurrency>() {
-    let (panicky, _reports) = Panicky::<C>::new("server_activate");
-    let error = panicky.bind(&Faults::default()).expect_err("the hook panics");
-    assert!(error.to_string().contains("server_activate panicked: "), "{error}");
-}
-
-/// `Answer` has a timeout, which is set when it is made.
 fn a_failing_setsockopt_ends_that_request_only<C: Concurrency>() {
-    let (panicky, reports) = Panicky::<C>::new("none");
-    let faults = Faults::default();
+    let (reports, reported) = mpsc::channel();
+    let faults = Faults::new(&[libc::EMFILE]);
+    let panicky = Panicky::<C> { reports, concurrency: PhantomData };
     let server = Served::new(panicky.bind(&faults).expect("a free port"));
+    assert_eq!(reported.recv_timeout(PATIENCE), Ok((Stage::GetRequest, Some(libc::EMFILE))));
     for failed in 1..=20 {
         faults.add(Fault::NoSocket);
         assert_eq!(ask_once(&server, "hello"), "HELLO");
         faults.assert_used_up();
-        assert_eq!(reports.recv_timeout(PATIENCE), Ok((Stage::Construction, false)));
+        assert_eq!(reported.recv_timeout(PATIENCE), Ok((Stage::Construction, Some(libc::ENOTSOCK))));
         eventually("the request has ended", || server.stats().failed == failed);
     }
     server.stop();
@@ -494,10 +410,6 @@ in_each_concurrency! { [sync threading pool]:
     shortages_are_waited_for_and_reported_once_an_episode
     the_server_never_spins
     a_broken_socket_ends_the_server_with_its_error
-    a_panic_in_verify_request_ends_that_request_only
-    a_panic_in_handle_error_changes_nothing
-    panics_in_the_other_hooks_change_nothing
-    a_panic_in_server_activate_is_an_error_of_bind
     a_failing_setsockopt_ends_that_request_only
 }
 in_each_concurrency! { [threading pool]:

@@ -387,3 +387,14 @@ fn handle_request_forks_and_the_end_of_the_server_waits_for_its_children() {
     let output = server.output();
     assert!(output.contains("accepted: 2, active: 0"), "{output}");
 }
+
+#[test]
+fn a_request_that_handle_request_has_taken_is_served_although_the_server_is_dropped() {
+    let server = Obedient::start("tcp", &["requests=1"]);
+    let mut client = server.connect();
+    client.send("fail after all\n");
+    client.finish();
+    assert_eq!(client.rest(), "");
+    let output = server.output();
+    assert!(output.contains("handle failed: after all"), "{output}");
+}

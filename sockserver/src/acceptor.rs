@@ -4,19 +4,21 @@ use std::{
     fmt, io,
     os::fd::{AsFd, BorrowedFd},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use crate::{
+    accept_errors::{Then, Trouble},
     accepted::Accepted,
     address::Address,
+    baton::Baton,
     children::Children,
     concurrency::Concurrency,
     connections::Rejected,
     handle::{Port, ServerHandle},
     handler::{HandlerError, Stage},
     options::{OnLimit, Options},
-    primitives::{Mutex, MutexGuard},
+    primitives::Mutex,
     record::ConnectionId,
     server::{Request, Server},
     stats::Outcome,
@@ -25,21 +27,16 @@ use crate::{
     unwind,
 };
 
-/// How long accepting rests after an error of the class [`AcceptError::BackOff`].
-const BACK_OFF: Duration = Duration::from_millis(50);
-
-/// How many errors in a row can be those of connections that died in the queue. What comes more often than that would
-/// come for ever.
-const DEAD_IN_A_ROW: u32 = 1024;
-
 /// Accepts the requests of one server, for all its threads.
 ///
-/// The lock around the listening socket is what makes one thread the leader: it alone waits for a request, and lets go
-/// of the lock when it has accepted one.
+/// The thread that holds the baton is the leader: it alone waits for a request, and lays the baton down when it has
+/// accepted one.
 pub struct Acceptor<S: Server> {
     server: Arc<S>,
     handle: ServerHandle,
     options: Options,
+    baton: Baton,
+    /// Locked by the leader as long as it waits, and by others only to close the port.
     leader: Mutex<Leader<S>>,
     pub(crate) children: Children<S>,
 }
@@ -48,12 +45,7 @@ pub struct Acceptor<S: Server> {
 struct Leader<S: Server> {
     /// Taken when the server stops; shared only with a `SocketServer` that does not serve yet.
     listener: Option<Arc<Listener<S>>>,
-    /// Accepting rests until then.
-    back_off: Option<Instant>,
-    /// Accepting has failed and was reported, and has not worked since.
-    in_trouble: bool,
-    /// The errors of the class [`AcceptError::Retry`] since something else has come of accepting.
-    dead: u32,
+    trouble: Trouble,
 }
 
 pub(crate) type Listener<S> = <<S as Server>::Transport as Transport>::Listener;
@@ -69,44 +61,6 @@ pub(crate) enum Turn<S: Server> {
     Trouble(io::Error),
     /// The server is stopping, and the port is closed.
     Stopped,
-}
-
-/// What an error of accept(2) means.
-enum AcceptError {
-    /// Nobody is there: wait.
-    WouldBlock,
-    /// It concerns the one connection that was accepted, which had died in the queue, or a signal came: go on.
-    Retry,
-    /// Something is short that others have to give back, or nobody knows what it is: go on, but slowly.
-    BackOff,
-    /// The listening socket itself is broken: nothing will ever be accepted again.
-    Fatal,
-}
-
-impl AcceptError {
-    fn of(error: &io::Error) -> AcceptError {
-        match error.raw_os_error() {
-            _ if error.kind() == io::ErrorKind::WouldBlock => AcceptError::WouldBlock,
-            _ if error.kind() == io::ErrorKind::Interrupted => AcceptError::Retry,
-            // accept(2): errors that are pending on the new connection come out of accept as well. A datagram socket
-            // reports of earlier packets that nobody received them.
-            Some(
-                libc::ECONNABORTED
-                | libc::ECONNRESET
-                | libc::ECONNREFUSED
-                | libc::EPROTO
-                | libc::ENETDOWN
-                | libc::ENETUNREACH
-                | libc::EHOSTDOWN
-                | libc::EHOSTUNREACH
-                | libc::ENOPROTOOPT,
-            ) => AcceptError::Retry,
-            Some(libc::EBADF | libc::ENOTSOCK | libc::EINVAL | libc::EFAULT) => AcceptError::Fatal,
-            // EMFILE, ENFILE, ENOBUFS and ENOMEM among them; also EPERM and EACCES, with which seccomp(2) and the like
-            // forbid the call, and the connection stays in the queue.
-            _ => AcceptError::BackOff,
-        }
-    }
 }
 
 impl<S: Server> Acceptor<S> {
@@ -130,8 +84,15 @@ impl<S: Server> Acceptor<S> {
         options: Options,
     ) -> io::Result<Arc<Acceptor<S>>> {
         let handle = ServerHandle::new::<S::Concurrency>(server_address, &options)?;
-        let leader = Mutex::new(Leader { listener, back_off: None, in_trouble: false, dead: 0 });
-        Ok(Arc::new(Acceptor { server: Arc::new(server), handle, options, leader, children: Children::default() }))
+        let leader = Mutex::new(Leader { listener, trouble: Trouble::default() });
+        Ok(Arc::new(Acceptor {
+            server: Arc::new(server),
+            handle,
+            options,
+            baton: Baton::new(),
+            leader,
+            children: Children::default(),
+        }))
     }
 
     /// The server whose requests these are.
@@ -156,10 +117,12 @@ impl<S: Server> Acceptor<S> {
     pub fn next(self: &Arc<Self>) -> Option<Accepted<S>> {
         loop {
             self.service_actions();
-            let leader = self.leader.lock();
+            let baton = self.baton.take(None);
             // Only the leader's time runs: its followers have nothing to do.
             let deadline = self.options.timeouts.poll.and_then(|poll| Instant::now().checked_add(poll));
-            match self.lead(leader, deadline) {
+            let turn = self.lead(deadline);
+            drop(baton);
+            match turn {
                 Turn::Request(request) => {
                     if let Some(accepted) = Accepted::new(self, request).verify() {
                         return Some(accepted);
@@ -175,16 +138,11 @@ impl<S: Server> Acceptor<S> {
 
     /// Waits for one request, until the deadline.
     pub(crate) fn next_within(&self, deadline: Option<Instant>) -> Turn<S> {
-        let leader = match deadline {
-            Some(deadline) => self.leader.try_lock_until(deadline),
-            None => Some(self.leader.lock()),
-        };
-        leader.map_or(Turn::TimedOut, |leader| self.lead(leader, deadline))
+        self.baton.take(deadline).map_or(Turn::TimedOut, |_held| self.lead(deadline))
     }
 
-    fn lead(&self, mut leader: MutexGuard<'_, Leader<S>>, deadline: Option<Instant>) -> Turn<S> {
-        let turn = self.take_turn(&mut leader, deadline);
-        drop(leader);
+    fn lead(&self, deadline: Option<Instant>) -> Turn<S> {
+        let turn = self.take_turn(&mut self.leader.lock(), deadline);
         if self.handle.control().is_stopping() {
             // `stop` may have found the lock taken.
             self.try_close();
@@ -198,61 +156,51 @@ impl<S: Server> Acceptor<S> {
             if control.is_stopping() {
                 leader.listener = None;
             }
-            let Some(listener) = &leader.listener else { return Turn::Stopped };
-            let mut waits_for = Some(listener.as_fd());
-            let mut until = deadline;
-            if control.is_suspended() || !self.may_accept() {
-                waits_for = None;
-            } else if let Some(rested) = leader.back_off.take_if(|rested| Instant::now() < *rested) {
-                leader.back_off = Some(rested);
-                until = Some(deadline.map_or(rested, |deadline| deadline.min(rested)));
-                waits_for = None;
-            } else {
+            let Leader { listener: Some(listener), trouble } = leader else { return Turn::Stopped };
+            let rests_until = trouble.rests_until();
+            let accepts = !control.is_suspended() && self.may_accept() && rests_until.is_none();
+            if accepts {
                 match S::Transport::get_request(listener) {
                     Ok(request) => {
-                        (leader.in_trouble, leader.dead) = (false, 0);
+                        trouble.is_over();
                         match self.register(&request) {
                             Ok(()) => return Turn::Request(request),
                             Err(Rejected) => request.shutdown(),
                         }
                         continue;
                     }
-                    Err(error) => match AcceptError::of(&error) {
-                        AcceptError::WouldBlock => leader.dead = 0,
-                        AcceptError::Retry if leader.dead < DEAD_IN_A_ROW => {
-                            leader.dead += 1;
-                            continue;
-                        }
-                        AcceptError::Retry | AcceptError::BackOff => {
+                    Err(error) => match trouble.after(&error) {
+                        Then::Wait => {}
+                        Then::Retry => continue,
+                        Then::Rest => {
                             control.connections.count_accept_error();
-                            leader.back_off = Instant::now().checked_add(BACK_OFF);
-                            if !std::mem::replace(&mut leader.in_trouble, true) {
-                                return Turn::Trouble(error);
-                            }
                             continue;
                         }
-                        AcceptError::Fatal => {
-                            leader.listener = None;
-                            control.fail(error);
-                            return Turn::Stopped;
+                        Then::Report => {
+                            control.connections.count_accept_error();
+                            return Turn::Trouble(error);
                         }
+                        Then::GiveUp => return self.give_up(error),
                     },
                 }
             }
-            if S::Concurrency::FORKS {
-                let due = control.connections.sweep().into_iter().chain(self.children.next_look()).min();
-                until = until.into_iter().chain(due).min();
-            }
-            match self.wait(waits_for, until) {
+            let due = match S::Concurrency::FORKS {
+                true => control.connections.sweep().into_iter().chain(self.children.next_look()).min(),
+                false => None,
+            };
+            let until = deadline.into_iter().chain(rests_until).chain(due).min();
+            match self.wait(accepts.then(|| listener.as_fd()), until) {
                 Ok(true) => return Turn::ChildEnded,
                 Ok(false) if deadline.is_some_and(|deadline| Instant::now() >= deadline) => return Turn::TimedOut,
                 Ok(false) => {}
-                Err(error) => {
-                    control.fail(error);
-                    return Turn::Stopped;
-                }
+                Err(error) => return self.give_up(error),
             }
         }
+    }
+
+    fn give_up(&self, error: io::Error) -> Turn<S> {
+        self.handle.control().fail(error);
+        Turn::Stopped
     }
 
     /// The one place where a server waits for its clients. `true`: a child process has ended.

@@ -1,41 +1,24 @@
 //! Byte buffers that are used again by the thread's next request.
 
-use std::cell::RefCell;
-
-/// What a thread keeps: the two buffers of a request that runs and of one that it may nest.
-const KEPT: usize = 4;
+use std::{cell::Cell, thread::LocalKey};
 
 thread_local! {
-    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    /// For what is received.
+    pub(crate) static INCOMING: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    /// For what is to be sent.
+    pub(crate) static OUTGOING: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// A buffer of `size` bytes, with whatever an earlier request left in it.
-pub(crate) fn take(size: usize) -> Vec<u8> {
-    let spare = SPARE.try_with(|spare| {
-        let mut spare = spare.borrow_mut();
-        let fitting = spare.iter().position(|buffer| buffer.capacity() == size)?;
-        Some(spare.swap_remove(fitting))
-    });
-    let mut buffer = spare.ok().flatten().unwrap_or_default();
-    match buffer.capacity() {
-        // Zeroed by the allocator, which leaves the pages of a fresh buffer untouched.
-        0 => buffer = vec![0; size],
-        _ => buffer.resize(size, 0),
-    }
-    buffer
+/// The buffer of the thread's last request, empty; one without room where that is still in use.
+pub(crate) fn take(spare: &'static LocalKey<Cell<Vec<u8>>>) -> Vec<u8> {
+    spare.try_with(Cell::take).unwrap_or_default()
 }
 
 /// Keeps the buffer for the next [`take`].
-pub(crate) fn put(buffer: Vec<u8>) {
-    if buffer.capacity() == 0 {
-        return;
+pub(crate) fn put(spare: &'static LocalKey<Cell<Vec<u8>>>, mut buffer: Vec<u8>) {
+    buffer.clear();
+    // A thread that is ending has no place to keep it any more, and a request without a buffer has none to keep.
+    if buffer.capacity() > 0 {
+        let _ = spare.try_with(|spare| spare.set(buffer));
     }
-    // A thread that is ending has no place to keep it any more.
-    let _ = SPARE.try_with(|spare| {
-        let mut spare = spare.borrow_mut();
-        if spare.len() == KEPT {
-            spare.remove(0);
-        }
-        spare.push(buffer);
-    });
 }

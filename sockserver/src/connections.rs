@@ -1,7 +1,7 @@
 //! All requests that are under way: the registry, the deadlines and the drain.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     net::IpAddr,
     sync::{Arc, Weak},
     time::{Duration, Instant},
@@ -44,7 +44,8 @@ pub(crate) struct Connections {
 }
 
 struct Registry {
-    entries: HashMap<ConnectionId, Entry>,
+    /// Oldest first.
+    entries: BTreeMap<ConnectionId, Entry>,
     clients: Clients,
     room: Room,
     stats: Stats,
@@ -95,7 +96,7 @@ impl Connections {
         let Options { limits, timeouts, .. } = options;
         Connections {
             registry: Mutex::new(Registry {
-                entries: HashMap::new(),
+                entries: BTreeMap::new(),
                 clients: Clients::new(limits.per_client),
                 room: Room::new(limits.connections.unwrap_or_else(|| C::connections(options))),
                 stats: Stats::default(),
@@ -173,9 +174,7 @@ impl Connections {
     pub(crate) fn list(&self) -> Vec<ConnectionInfo> {
         let now = Instant::now();
         let info = |request: Arc<dyn Tracked>| request.record().info(now);
-        let mut list: Vec<_> = self.registry.lock().requests().map(info).collect();
-        list.sort_unstable_by_key(|info| info.id);
-        list
+        self.registry.lock().requests().map(info).collect()
     }
 
     /// Ends one connection. `false`: there is none of that number.
@@ -272,7 +271,7 @@ impl Connections {
     }
 }
 
-fn requests_of(entries: &HashMap<ConnectionId, Entry>) -> impl Iterator<Item = Arc<dyn Tracked>> {
+fn requests_of(entries: &BTreeMap<ConnectionId, Entry>) -> impl Iterator<Item = Arc<dyn Tracked>> {
     entries.values().filter_map(|entry| entry.request.upgrade())
 }
 

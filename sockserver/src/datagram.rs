@@ -115,15 +115,17 @@ impl DatagramListener {
     /// Receives without waiting.
     pub(crate) fn receive(&self) -> io::Result<Datagram> {
         let mut packets = self.packets.lock();
-        let mut packet = match packets.iter_mut().position(|packet| Arc::get_mut(packet).is_some()) {
-            Some(unused) => packets.swap_remove(unused),
-            None => Arc::new(Packet::new(&self.socket)),
-        };
-        if let Some(unused) = Arc::get_mut(&mut packet) {
+        let unused = packets.iter_mut().position(|packet| Arc::get_mut(packet).is_some());
+        let unused = unused.unwrap_or_else(|| {
+            packets.push(Arc::new(Packet::new(&self.socket)));
+            packets.len() - 1
+        });
+        if let Some(unused) = Arc::get_mut(&mut packets[unused]) {
             unused.receive()?;
         }
-        if packets.len() < SPARE {
-            packets.push(packet.clone());
+        let packet = packets[unused].clone();
+        if packets.len() > SPARE {
+            packets.swap_remove(unused);
         }
         Ok(Datagram { packet })
     }
@@ -215,7 +217,7 @@ impl Datagram {
 
     fn send(&self, bytes: &[u8], to: &SockAddr, from: Option<&sys::Destination>) -> io::Result<()> {
         let Packet { record, socket, reply, .. } = &*self.packet;
-        let deadline = Instant::now() + reply.lock().timeout;
+        let mut began = None;
         loop {
             match sys::send_packet(&socket.socket, bytes, to, from) {
                 Ok(sent) => {
@@ -227,7 +229,7 @@ impl Datagram {
                     if let Some(closing) = record.shut_for() {
                         return Err(closing.into_error());
                     }
-                    if Instant::now() >= deadline {
+                    if began.get_or_insert_with(Instant::now).elapsed() >= reply.lock().timeout {
                         return Err(io::Error::new(io::ErrorKind::TimedOut, "the client's queue stayed full"));
                     }
                 }

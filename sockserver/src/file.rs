@@ -109,16 +109,17 @@ impl BufRead for Reader {
             let room = (self.max_line - read).saturating_add(1);
             let max_line = self.max_line;
             let available = self.fill_buf()?;
-            let end = available.iter().take(room).position(|&byte| byte == delimiter);
-            let taken = match end {
-                Some(end) => end + 1,
-                None if available.len() >= room => return Err(line_too_long(max_line)),
-                None => available.len(),
-            };
-            line.extend_from_slice(&available[..taken]);
+            let line_so_far = &available[..room.min(available.len())];
+            // std looks at many bytes at a time.
+            let taken = { line_so_far }.skip_until(delimiter)?;
+            let ended = line_so_far[..taken].last() == Some(&delimiter);
+            if taken == room && !ended {
+                return Err(line_too_long(max_line));
+            }
+            line.extend_from_slice(&line_so_far[..taken]);
             self.consume(taken);
             read += taken;
-            if taken == 0 || end.is_some() {
+            if taken == 0 || ended {
                 return Ok(read);
             }
         }

@@ -166,9 +166,11 @@
 
 #![deny(missing_docs)]
 
+mod accept_errors;
 mod accepted;
 mod acceptor;
 mod address;
+mod baton;
 mod buffers;
 mod children;
 pub mod concurrency;

@@ -45,10 +45,6 @@ mod model {
             self.0.try_lock().ok().map(|guard| MutexGuard(Some(guard)))
         }
 
-        pub(crate) fn try_lock_until(&self, _deadline: Instant) -> Option<MutexGuard<'_, T>> {
-            Some(self.lock())
-        }
-
         pub(crate) fn get_mut(&mut self) -> &mut T {
             self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
         }

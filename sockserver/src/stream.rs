@@ -15,7 +15,7 @@ use socket2::Socket;
 use crate::signals;
 use crate::{
     address::Address,
-    buffers,
+    buffers::{self, INCOMING, OUTGOING},
     primitives::{
         Mutex,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -49,12 +49,11 @@ struct Connection {
     between_requests: AtomicBool,
 }
 
-/// Received bytes: those in `start..end` are not consumed yet.
+/// Received bytes: those from `start` on are not consumed yet.
 #[derive(Default)]
 pub(crate) struct Incoming {
     buffer: Vec<u8>,
     start: usize,
-    end: usize,
 }
 
 /// Written bytes that were not sent yet.
@@ -162,8 +161,8 @@ impl Stream {
             return self.send_all(&mut outgoing, bytes);
         }
         if outgoing.buffer.capacity() == 0 {
-            outgoing.buffer = buffers::take(capacity);
-            outgoing.buffer.clear();
+            // It grows with what is written: where answers are short, a connection that idles holds little memory.
+            outgoing.buffer = buffers::take(&OUTGOING);
         }
         outgoing.buffer.extend_from_slice(bytes);
         Ok(())
@@ -226,13 +225,13 @@ impl Stream {
     }
 
     /// Receives, after sending what was held back: a peer that waits for its answer would send nothing.
-    pub(crate) fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+    fn receive(&self, mut call: impl FnMut(&Socket) -> io::Result<usize>) -> io::Result<usize> {
         self.flush_outgoing()?;
         let waiting = match self.connection.between_requests.load(Relaxed) {
             true => Waiting::BetweenRequests,
             false => Waiting::InRequest,
         };
-        let received = self.wait_for_peer(waiting, |mut socket, _| socket.read(buffer))?;
+        let received = self.wait_for_peer(waiting, |socket, _| call(socket))?;
         self.connection.record.count_in(received);
         Ok(received)
     }
@@ -337,27 +336,32 @@ impl Tracked for Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        buffers::put(std::mem::take(&mut self.outgoing.get_mut().buffer));
-        buffers::put(self.incoming.get_mut().take().unwrap_or_default().buffer);
+        buffers::put(&OUTGOING, std::mem::take(&mut self.outgoing.get_mut().buffer));
+        buffers::put(&INCOMING, self.incoming.get_mut().take().unwrap_or_default().buffer);
     }
 }
 
 impl Incoming {
     pub(crate) fn unread(&self) -> &[u8] {
-        &self.buffer[self.start..self.end]
+        &self.buffer[self.start..]
     }
 
     pub(crate) fn consume(&mut self, amount: usize) {
-        self.start = (self.start + amount).min(self.end);
+        self.start = (self.start + amount).min(self.buffer.len());
     }
 
     /// Receives anew, once everything is consumed.
     pub(crate) fn fill(&mut self, stream: &Stream, size: usize) -> io::Result<()> {
-        if self.buffer.is_empty() {
-            self.buffer = buffers::take(size);
+        if self.buffer.capacity() == 0 {
+            self.buffer = buffers::take(&INCOMING);
+            if self.buffer.capacity() != size {
+                self.buffer = Vec::with_capacity(size);
+            }
         }
-        (self.start, self.end) = (0, 0);
-        self.end = stream.receive(&mut self.buffer)?;
+        // The end of file can come without a system call.
+        self.buffer.clear();
+        self.start = 0;
+        stream.receive(|socket| sys::receive(socket, &mut self.buffer))?;
         Ok(())
     }
 }
@@ -370,7 +374,7 @@ impl Read for Stream {
 
 impl Read for &Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let received = self.receive(buffer)?;
+        let received = self.receive(|mut socket| socket.read(buffer))?;
         if received > 0 {
             self.note_request();
         }

@@ -73,6 +73,16 @@ pub(crate) fn is_readable(fd: &impl AsFd) -> io::Result<bool> {
     poll(&mut [Watched::new(fd.as_fd())], Some(Duration::ZERO))
 }
 
+/// recv(2) into the room of the buffer, which is empty. Memory that was never written to is not written to first, so that
+/// only the pages that something was received in are held.
+pub(crate) fn receive(socket: &Socket, buffer: &mut Vec<u8>) -> io::Result<usize> {
+    debug_assert!(buffer.is_empty());
+    let received = socket.recv(buffer.spare_capacity_mut())?;
+    // SAFETY: recv(2) has written so many bytes to the room that it was given.
+    unsafe { buffer.set_len(received) };
+    Ok(received)
+}
+
 /// Who is at the other end of a Unix socket: user, group and, where the system tells it, process.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<(u32, u32, Option<i32>)> {

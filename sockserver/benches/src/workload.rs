@@ -32,7 +32,7 @@ impl Workload {
         Workload::Ping { connections: 16 },
         Workload::Ping { connections: 64 },
         Workload::Ping { connections: 1000 },
-        Workload::Pipeline { connections: 8, lines: 16 },
+        Workload::Pipeline { connections: 1, lines: 16 },
         Workload::Bulk { connections: 4 },
         Workload::Udp { under_way: 32 },
         Workload::Idle { connections: 5000 },
