@@ -168,7 +168,7 @@ impl Options {
             None => Ok(()),
             Some(name) => Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                format!("the option `{name}` is zero, with which nothing could be served; `None` means the default"),
+                format!("the option `{name}` is zero, with which nothing could be served"),
             )),
         }
     }

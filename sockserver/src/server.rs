@@ -97,7 +97,9 @@ pub trait Server: Send + Sync + Sized + 'static {
     /// [`io::ErrorKind::InvalidInput`] for a socket of another transport. What `server_activate` panics with.
     fn adopt(self, socket: impl Into<OwnedFd>, options: Options) -> io::Result<SocketServer<Self>> {
         options.check()?;
-        SocketServer::new(self, Self::Transport::adopt(socket.into(), &options)?, options)
+        let listener =
+            Self::Transport::adopt(socket.into(), &options).map_err(|error| cannot("adopt the socket", error))?;
+        SocketServer::new(self, listener, options)
     }
 
     /// Handles one connection that was accepted elsewhere, by inetd or a socket pair, on this thread.
@@ -112,9 +114,8 @@ pub trait Server: Send + Sync + Sized + 'static {
         Self::Transport: StreamTransport,
     {
         let socket = socket2::Socket::from(stream.into());
-        socket.set_nonblocking(false)?;
-        let client_address = Address::from_system(&socket.peer_addr()?)?;
-        let server_address = Address::from_system(&socket.local_addr()?)?;
+        let (client_address, server_address) =
+            connected(&socket).map_err(|error| cannot("serve the connection", error))?;
         let acceptor = Acceptor::unbound(self, server_address, Self::OPTIONS)?;
         if let Some(accepted) = acceptor.accept(Stream::new(socket, client_address)) {
             accepted.process();
@@ -122,4 +123,17 @@ pub trait Server: Send + Sync + Sized + 'static {
         acceptor.close();
         Ok(())
     }
+}
+
+/// Both ends of a connection, which is made to wait for its peer.
+fn connected(socket: &socket2::Socket) -> io::Result<(Address, Address)> {
+    let client_address = Address::from_system(&socket.peer_addr()?)?;
+    let server_address = Address::from_system(&socket.local_addr()?)?;
+    socket.set_nonblocking(false)?;
+    Ok((client_address, server_address))
+}
+
+/// Says what could not be done, and keeps the kind of the error.
+fn cannot(what: &str, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot {what}: {error}"))
 }

@@ -307,13 +307,24 @@ fn bind_to_first<L>(
     bind: impl Fn(SocketAddr) -> io::Result<L>,
 ) -> io::Result<L> {
     let mut last = io::Error::new(io::ErrorKind::InvalidInput, "it stands for no address");
-    for address in addresses.map_err(|error| cannot_bind(&name, error))? {
+    for address in addresses.map_err(|error| cannot_bind(&name, unknown(&name.to_string(), error)))? {
         match bind(address) {
             Ok(listener) => return Ok(listener),
             Err(error) => last = error,
         }
     }
     Err(cannot_bind(&name, last))
+}
+
+/// What is wrong with a name that stands for no address, where that can be seen: the system says as much of a typing error
+/// as of a host that is not there.
+fn unknown(name: &str, error: io::Error) -> io::Error {
+    let advice = match name.rsplit_once(':') {
+        Some(("" | "*", _)) => "a host is needed; for all addresses of this machine, 0.0.0.0 or [::]",
+        Some((_, port)) if port.parse::<u16>().is_ok() => return error,
+        _ => "a host and a port up to 65535 are needed, like 127.0.0.1:9999",
+    };
+    io::Error::new(io::ErrorKind::InvalidInput, advice)
 }
 
 /// Names the address, and keeps the kind of the error.
@@ -340,14 +351,15 @@ fn bind_inet(address: SocketAddr, kind: Type, options: &Options) -> io::Result<S
 
 /// What a socket that was bound elsewhere must be.
 fn check_adopted(socket: &Socket, kind: Type, unix: bool) -> io::Result<()> {
-    let refuse = |reason: &str| {
-        Err(io::Error::new(io::ErrorKind::InvalidInput, format!("the socket cannot be adopted: it is not {reason}")))
-    };
+    let refuse = |reason: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
     if socket.r#type()? != kind {
-        return refuse(if kind == Type::STREAM { "a stream socket" } else { "a datagram socket" });
+        return refuse(if kind == Type::STREAM { "it is not a stream socket" } else { "it is not a datagram socket" });
     }
     if socket.local_addr()?.is_unix() != unix {
-        return refuse(if unix { "a Unix socket" } else { "an internet socket" });
+        return refuse(if unix { "it is not a Unix socket" } else { "it is not an internet socket" });
+    }
+    if kind == Type::STREAM && socket.peer_addr().is_ok() {
+        return refuse("it is a connection, which `serve_connection` serves");
     }
     Ok(())
 }
