@@ -20,7 +20,8 @@ use crate::{
 
 /// A server that is bound and does not serve yet: an instance of Python's `TCPServer` and the like.
 ///
-/// Dropping it closes the port. As a file descriptor (Python's `fileno`) it is the listening socket.
+/// [`serve_forever`](Self::serve_forever), [`spawn`](Self::spawn) or [`handle_request`](Self::handle_request) serve;
+/// what steers it meanwhile, from other threads, is its [`handle`](Self::handle). Dropping it closes the port. As a file descriptor (Python's `fileno`) it is the listening socket.
 pub struct SocketServer<S: Server> {
     /// Kept for `AsFd` until serving begins: a shutdown before that closes the port only when this is dropped.
     listener: Arc<Listener<S>>,
@@ -122,12 +123,21 @@ impl<S: Server> SocketServer<S> {
         crate::signals::stop_on_signals(self.acceptor.0.handle().control())
     }
 
-    /// Serves on a thread of its own.
+    /// Serves on a thread of its own, until what is returned is dropped or told to [`stop`](Running::stop).
     ///
     /// # Errors
     ///
-    /// No thread can be started.
+    /// No thread can be started. [`io::ErrorKind::Unsupported`] with `"forking"`, which must not fork beside other threads,
+    /// unless `allow_threads` is set.
     pub fn spawn(self) -> io::Result<Running> {
+        if S::Concurrency::FORKS && !self.acceptor.0.options().allow_threads {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "a server that forks is not served beside other threads, whose locks would stay locked in its children: \
+                 use `serve_forever` on the main thread, or concurrency = \"threading\", or set `allow_threads = true` if \
+                 the handler uses no lock that another thread can hold",
+            ));
+        }
         let handle = self.handle();
         let name = format!("sockserver {}", self.server_address());
         let thread = thread::Builder::new().name(name).spawn(move || self.serve_forever())?;
