@@ -16,6 +16,7 @@ use crate::{
 ///
 /// It counts as under way until it is dropped, and dropping it shuts the request down: one that is not processed is a
 /// client that was turned away.
+#[must_use = "a request that is not processed is turned away: call `process`"]
 pub struct Accepted<S: Server> {
     /// Dropped before the registration: a request that is not counted any more has no socket either.
     request: Request<S>,

@@ -89,11 +89,17 @@ pub trait FromRequest<S: Server>: Sized {
     fn from_request(cx: &mut Context<'_, S>) -> io::Result<Self>;
 }
 
-/// A request of which a handler is being made.
+/// A request of which a handler is being made: what [`FromRequest`] takes it from.
 pub struct Context<'a, S: Server> {
     request: &'a Request<S>,
     acceptor: &'a Acceptor<S>,
     files: Files,
+}
+
+impl<S: Server> fmt::Debug for Context<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("client_address", self.client_address()).finish_non_exhaustive()
+    }
 }
 
 impl<'a, S: Server> Context<'a, S> {
@@ -241,7 +247,7 @@ pub struct HandlerError {
 }
 
 /// How far a request had come when it failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Stage {
     /// Accepting: there is no client yet, and the address that comes with the error is the server's own. Reported once

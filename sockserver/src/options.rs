@@ -91,9 +91,10 @@ pub struct Limits {
 }
 
 /// What happens to a client above the limit of connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnLimit {
     /// `"wait"`: it waits in the kernel's queue until there is room.
+    #[default]
     Wait,
     /// `"reject"`: it is accepted and closed at once.
     Reject,
@@ -171,6 +172,24 @@ impl Options {
                 format!("the option `{name}` is zero, with which nothing could be served"),
             )),
         }
+    }
+}
+
+impl Default for SocketOptions {
+    fn default() -> SocketOptions {
+        Options::new().socket
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Options::new().limits
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        Options::new().timeouts
     }
 }
 

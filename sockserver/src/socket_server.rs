@@ -22,6 +22,7 @@ use crate::{
 ///
 /// [`serve_forever`](Self::serve_forever), [`spawn`](Self::spawn) or [`handle_request`](Self::handle_request) serve;
 /// what steers it meanwhile, from other threads, is its [`handle`](Self::handle). Dropping it closes the port. As a file descriptor (Python's `fileno`) it is the listening socket.
+#[must_use = "dropping it closes the port: call `serve_forever` or `spawn`"]
 pub struct SocketServer<S: Server> {
     /// Kept for `AsFd` until serving begins: a shutdown before that closes the port only when this is dropped.
     listener: Arc<Listener<S>>,
