@@ -98,7 +98,8 @@ impl<S: Server> Accepted<S> {
         self.registration.abandoned = true;
     }
 
-    /// Ends the request, as it could not be started.
+    /// Ends the request, as it could not be started: it counts as failed, and the error is told to
+    /// [`handle_error`](Server::handle_error) with [`Stage::ProcessRequest`](crate::Stage::ProcessRequest).
     pub fn fail(self, error: impl Into<crate::BoxError>) {
         self.settle(Outcome::Failed, Some(HandlerError::new(Stage::ProcessRequest, error)));
     }

@@ -108,7 +108,7 @@ pub struct Timeouts {
     /// `handle_timeout`: the `timeout` of Python's servers. Default: for ever.
     pub request: Option<Duration>,
     /// Ends a connection whose peer has sent nothing for this long while the handler waited for it (or, while the
-    /// handler waited to send, has taken nothing). Default: off. Streams only.
+    /// handler waited to send, has taken nothing), or up to an eighth longer. Default: off. Streams only.
     pub idle: Option<Duration>,
     /// Ends a connection this long after it was accepted, however busy it is. Default: off. Streams only.
     pub lifetime: Option<Duration>,

@@ -21,6 +21,9 @@ use crate::{
 /// What a handler changes in the server struct stays in its child. Errors are reported to
 /// [`handle_error`](Server::handle_error) in the parent, also those of a child that was killed.
 ///
+/// A child that ends before its handler does is reported as failed, whatever its exit status: a handler that runs a
+/// program waits for it ([`Command::status`](std::process::Command::status)), and does not replace itself by it.
+///
 /// A child has only the thread that forked it, and locks that other threads held then stay locked in it for ever. So a
 /// process that has several threads is not forked, unless `allow_threads` is set:
 /// [`serve_forever`](crate::SocketServer::serve_forever) fails then, and so does

@@ -34,7 +34,9 @@ pub use unix_datagram::{UnixDatagram, UnixDatagramListener};
 /// Where the requests of a server come from. In `transport = "…"` the words `"tcp"`, `"udp"`, `"unix"` and
 /// `"unix_datagram"` stand for [`Tcp`], [`Udp`], [`Unix`] and [`UnixDatagram`]; a path names a type of your own.
 ///
-/// A transport of your own usually wraps one of these, to do something with each connection before its handler has it:
+/// A transport of your own usually wraps one of these, to do something with each connection before it is verified and
+/// counted. It must not wait there, as no other client is accepted meanwhile: what reads from the client first, like a
+/// PROXY protocol header or the handshake of an encryption, is a type that implements [`FromRequest`](crate::FromRequest).
 ///
 /// ```
 /// use sockserver::{Address, BindTo, Options, Stream, Transport, transport::{StreamTransport, Tcp, TcpListener}};
@@ -81,7 +83,7 @@ pub trait Transport: Sized + Send + Sync + 'static {
     /// What a request is: a [`Stream`] or a [`Datagram`].
     type Request: AnyRequest;
 
-    /// Makes a listener of a socket that was bound elsewhere.
+    /// Makes a listener of a socket that was bound elsewhere. It must not block: see [`get_request`](Self::get_request).
     fn adopt(socket: OwnedFd, options: &Options) -> io::Result<Self::Listener>;
 
     /// Where the socket is bound.
@@ -128,6 +130,8 @@ pub trait UnixTransport: StreamTransport {}
 /// For tcp and udp: a string like `"127.0.0.1:9999"`, `"[::]:9999"` or `"localhost:9999"`, a pair of host (or IP
 /// address) and port, a [`SocketAddr`], an [`Address`]. For Unix sockets: a path as a string, [`Path`](std::path::Path)
 /// or [`PathBuf`](std::path::PathBuf), where a leading zero byte makes an abstract name on Linux, or an [`Address`].
+///
+/// All addresses of the machine are `"0.0.0.0:9999"` or, with IPv6, `"[::]:9999"`; Python's empty host is refused.
 #[diagnostic::on_unimplemented(
     message = "a server of the transport `{T}` cannot be bound to a `{Self}`",
     label = "this is no address of that transport",
