@@ -2,13 +2,13 @@
 //! `src/bin/obedient.rs` for the orders that their clients give.
 
 use std::{
-    fs,
+    fs, io,
     net::TcpListener,
     process::Command,
     time::{Duration, Instant},
 };
 
-use sockserver::Address;
+use sockserver::{Address, HandlerResult, RequestHandler, Server, request_handler};
 use sockserver_tests::{
     client::{Client, DatagramClient, eventually},
     place::Place,
@@ -410,6 +410,35 @@ fn a_process_that_has_several_threads_is_forked_when_it_is_allowed() {
     let server = Obedient::start("tcp", &["threads=2", "allow_threads=true"]);
     assert_eq!(server.connect().ask("echo hello"), "hello");
     assert!(server.stop().contains("ended Drained"));
+}
+
+#[test]
+fn a_server_that_forks_is_not_spawned_unless_threads_are_allowed() {
+    #[derive(Server)]
+    #[server(transport = "tcp", concurrency = "forking", handler = Idle)]
+    struct Forking;
+
+    #[request_handler]
+    struct Idle;
+
+    impl RequestHandler for Idle {
+        fn handle(&mut self) -> HandlerResult {
+            Ok(())
+        }
+    }
+
+    let error = Forking.bind("127.0.0.1:0").expect("a free port").spawn().expect_err("it would be a second thread");
+    assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+    assert!(error.to_string().contains("`allow_threads = true`"), "{error}");
+    let mut options = Forking::OPTIONS;
+    options.allow_threads = true;
+    Forking
+        .bind_with("127.0.0.1:0", options)
+        .expect("a free port")
+        .spawn()
+        .expect("it is allowed")
+        .stop()
+        .expect("idle");
 }
 
 // One request at a time.

@@ -459,6 +459,7 @@ fn serve_connection_refuses_a_socket_that_is_not_connected() {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     let error = server.serve_connection(socket).expect_err("nobody is there");
     assert_eq!(error.kind(), io::ErrorKind::NotConnected);
+    assert!(error.to_string().starts_with("cannot serve the connection: "), "{error}");
     assert_eq!(calls.made(), <[&str; 0]>::default());
 }
 
@@ -500,7 +501,8 @@ fn a_socket_of_another_transport_is_not_adopted() {
     fn refuses<T: Local>(socket: impl Into<OwnedFd>, reason: &str) {
         let error = Script::<T, Sync>::new(echo).0.adopt(socket, Options::new()).expect_err("the wrong kind");
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-        assert!(error.to_string().contains(reason), "{error}");
+        let message = error.to_string();
+        assert!(message.starts_with("cannot adopt the socket: ") && message.contains(reason), "{message}");
     }
 
     let place = Place::unix();
@@ -509,6 +511,8 @@ fn a_socket_of_another_transport_is_not_adopted() {
     refuses::<Tcp>(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"), "not a stream socket");
     refuses::<Tcp>(unix.try_clone().expect("a descriptor"), "not an internet socket");
     refuses::<Udp>(tcp.try_clone().expect("a descriptor"), "not a datagram socket");
+    let connection = TcpStream::connect(tcp.local_addr().expect("an address")).expect("it listens");
+    refuses::<Tcp>(connection, "it is a connection");
     refuses::<Unix>(tcp, "not a Unix socket");
     refuses::<UnixDatagram>(unix, "not a datagram socket");
 }
@@ -643,6 +647,26 @@ fn errors_of_bind_name_the_address_and_keep_their_kind() {
     assert_says(&error_of_bind::<UnixDatagram>(&too_long), io::ErrorKind::InvalidInput, &too_long.to_string_lossy());
     let inet = Address::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 80)));
     assert_says(&error_of_bind::<Unix>(inet), io::ErrorKind::InvalidInput, "127.0.0.1:80");
+}
+
+#[test]
+fn an_address_that_cannot_be_meant_is_refused_with_advice() {
+    #[track_caller]
+    fn advises<T: Local>(address: impl BindTo<T>, advice: &str) {
+        let error = error_of_bind::<T>(address);
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        assert!(error.to_string().contains(advice), "{error}");
+    }
+
+    for no_host in [":8080", "*:8080"] {
+        advises::<Tcp>(no_host, "0.0.0.0 or [::]");
+    }
+    advises::<Udp>(("", 8080), "0.0.0.0 or [::]");
+    for no_port in ["", "localhost", "/run/app.sock", "localhost:http", "http://localhost:80/"] {
+        advises::<Tcp>(no_port, "like 127.0.0.1:9999");
+    }
+    advises::<Unix>("127.0.0.1:80", "./127.0.0.1:80");
+    advises::<UnixDatagram>("[::1]:80", "./[::1]:80");
 }
 
 #[test]

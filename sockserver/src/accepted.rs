@@ -17,6 +17,7 @@ use crate::{
 ///
 /// It counts as under way until it is dropped, and dropping it shuts the request down: one that is not processed is a
 /// client that was turned away.
+#[must_use = "a request that is not processed is turned away: call `process`"]
 pub struct Accepted<S: Server> {
     /// Dropped before the registration: a request that is not counted any more has no socket either.
     request: Request<S>,
@@ -105,7 +106,8 @@ impl<S: Server> Accepted<S> {
         self.registration.abandoned = true;
     }
 
-    /// Ends the request, as it could not be started.
+    /// Ends the request, as it could not be started: it counts as failed, and the error is told to
+    /// [`handle_error`](Server::handle_error) with [`Stage::ProcessRequest`](crate::Stage::ProcessRequest).
     pub fn fail(self, error: impl Into<crate::BoxError>) {
         self.settle(Outcome::Failed, Some(HandlerError::new(Stage::ProcessRequest, error)));
     }

@@ -290,6 +290,12 @@ impl Tracked for Packet {
     }
 }
 
+impl fmt::Debug for DatagramListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DatagramListener").field("server_address", self.server_address()).finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for Datagram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Datagram")

@@ -240,6 +240,7 @@ impl Control {
 /// # Ok(()) }
 /// ```
 #[derive(Debug)]
+#[must_use = "dropping it stops the server"]
 pub struct Running {
     handle: ServerHandle,
     /// Taken once it is joined.
@@ -249,6 +250,11 @@ pub struct Running {
 impl Running {
     pub(crate) fn new(handle: ServerHandle, thread: JoinHandle<io::Result<()>>) -> Running {
         Running { handle, thread: Some(thread) }
+    }
+
+    /// The handle that steers the server, for as long as somebody wants it: unlike this, it does not stop the server.
+    pub fn handle(&self) -> ServerHandle {
+        self.handle.clone()
     }
 
     /// Stops the server and waits until it has ended.

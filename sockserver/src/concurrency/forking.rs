@@ -24,9 +24,12 @@ use crate::{
 /// little later. Errors are reported to
 /// [`handle_error`](Server::handle_error) in the parent, also those of a child that was killed.
 ///
+/// A child that ends before its handler does is reported as failed, whatever its exit status: a handler that runs a
+/// program waits for it ([`Command::status`](std::process::Command::status)), and does not replace itself by it.
+///
 /// A child has only the thread that forked it, and locks that other threads held then stay locked in it for ever. So a
 /// process that has several threads is not forked, unless `allow_threads` is set:
-/// [`serve_forever`](crate::SocketServer::serve_forever) fails then. That excludes
+/// [`serve_forever`](crate::SocketServer::serve_forever) fails then, and so does
 /// [`spawn`](crate::SocketServer::spawn), which serves on a second thread.
 ///
 /// A server that stops gives its children `timeouts(shutdown)`, and then sends SIGTERM, and a second later SIGKILL.
