@@ -24,7 +24,7 @@ use std::{
 
 use sockserver::{Address, HandlerResult, Reader, RequestHandler, Server, ServerHandle, Writer, request_handler};
 
-#[request_handler]
+#[request_handler(max_line = "1KiB")]
 #[server(transport = "tcp", concurrency = "threading", limits(connections = 20))]
 struct Talk {
     rfile: Reader,

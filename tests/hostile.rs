@@ -12,8 +12,8 @@ use sockserver_tests::{
     client::{Client, eventually},
     concurrencies::Word,
     in_each_concurrency,
-    resources::{Process, Resources},
-    server_process::{ServerProcess, stat},
+    line_server::{LineServer, stat},
+    resources::{Observed, Resources},
 };
 
 /// How often a server is attacked. What it holds after the first time is what it keeps for the next clients.
@@ -44,8 +44,8 @@ impl<C: Word, A: Fn(&Address) -> Vec<Client>> Attack<C, A> {
     }
 
     fn run<Held>(self, hold: impl Fn(Vec<Client>) -> Held) {
-        let server = ServerProcess::start::<C>(env!("CARGO_BIN_EXE_line-server"), self.options);
-        let fresh = server.process().resources();
+        let server = LineServer::start::<C>(env!("CARGO_BIN_EXE_line-server"), self.options);
+        let fresh = server.observed().resources();
         let mut kept = None;
         let mut stats = String::new();
         for _ in 0..ATTACKS {
@@ -57,18 +57,18 @@ impl<C: Word, A: Fn(&Address) -> Vec<Client>> Attack<C, A> {
                 !stats.is_empty() && stat(&stats, "active") == 1
             });
             kept.get_or_insert_with(|| {
-                let Resources { threads, memory, .. } = server.process().resources();
+                let Resources { threads, memory, .. } = server.observed().resources();
                 Resources { threads: threads.max(fresh.threads + KEPT_THREADS), memory, ..fresh }
             });
         }
         let ends = ["finished", "failed", "panicked", "disconnected", "timed_out", "refused", "rejected"];
         let ends: u64 = ends.iter().map(|end| stat(&stats, end)).sum();
         assert_eq!(stat(&stats, "accepted"), stat(&stats, "active") + ends, "{stats}");
-        server.process().returns_to(kept.expect("there was an attack"), SLACK);
+        server.observed().returns_to(kept.expect("there was an attack"), SLACK);
         server.stop();
     }
 
-    fn expect_good_service(&self, server: &ServerProcess) {
+    fn expect_good_service(&self, server: &LineServer) {
         match self.options.contains(&"on_limit=reject") {
             // Those who have left may still count.
             true => eventually("there is room", || server.try_ask("hello").as_deref() == Some("HELLO")),
@@ -242,7 +242,7 @@ fn thousands_of_idle_ones<C: Word>() {
     let idle = |server: &Address| {
         match C::WORD {
             // Here and in the server a descriptor for each, and other tests need some as well.
-            "threading" => connect(server, 2000.min(Process::this().descriptor_limit() / 4)),
+            "threading" => connect(server, 2000.min(Observed::this().descriptor_limit() / 4)),
             // They wait in the kernel's queue.
             _ => connect(server, 1000),
         }

@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, Read, Write},
     net::{Shutdown, SocketAddr},
     os::{fd::AsRawFd, unix::fs::MetadataExt},
-    process,
+    process::{self, Command},
     sync::{
         Arc,
         mpsc::{self, Receiver},
@@ -24,6 +24,7 @@ use sockserver::{
 use sockserver_tests::{
     client::{Client, PATIENCE, eventually},
     place::Place,
+    process::{ServerProcess, send_signal},
     script::{Handle, Script},
     served::Served,
 };
@@ -234,6 +235,20 @@ fn shutting_the_stream_down_sends_what_was_written_first() {
 }
 
 #[test]
+fn cutting_the_stream_waits_for_no_client_that_takes_nothing() {
+    let (found, findings) = mpsc::channel();
+    let server = Script::<Tcp, Sync>::serve(move |session| {
+        session.request.set_write_timeout(Some(Duration::from_millis(10)))?;
+        while session.request.write(&[0; 1 << 16]).is_ok() {}
+        session.request.set_write_timeout(None)?;
+        write!(session.wfile, "held back")?;
+        Ok(found.send(session.request.shutdown(Shutdown::Both))?)
+    });
+    let _client = Client::connect(server.server_address());
+    findings.recv_timeout(PATIENCE).expect("the handler goes on").expect("the connection is cut");
+}
+
+#[test]
 fn what_was_written_before_an_error_or_a_panic_is_sent() {
     let server = Script::<Tcp, Sync>::serve(|session| {
         let line = session.rfile.next_line()?.unwrap_or_default();
@@ -354,7 +369,10 @@ fn a_line_may_be_as_long_as_max_line_whatever_its_end_and_the_buffer() {
 #[test]
 fn a_line_longer_than_max_line_is_an_error() {
     for input in ["123456\n", "123456", "1234567890123456"] {
-        assert_eq!(talk(ShortServer, Type::STREAM, input), ["InvalidData: the line is longer than max_line (5 bytes)"]);
+        assert_eq!(
+            talk(ShortServer, Type::STREAM, input),
+            ["FileTooLarge: the line is longer than max_line (5 bytes)"]
+        );
     }
 }
 
@@ -766,4 +784,50 @@ fn a_peer_that_hangs_up_is_a_disconnect() {
     assert!(report.is_disconnect, "{report:?}");
     eventually("it is counted", || server.stats().disconnected == 1);
     assert_eq!(server.stats().failed, 0);
+}
+
+// Signals.
+
+/// As much as CPython's own test sends.
+const BULK: usize = 16 * 1024 * 1024 + 1;
+
+/// A server whose handlers run on the one thread of a process, which no signal can miss.
+fn obedient(concurrency: &str) -> ServerProcess {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_obedient"));
+    command.args(["tcp", concurrency]);
+    ServerProcess::start(command, Place::of("tcp"))
+}
+
+#[test]
+fn a_write_of_16_mib_that_signals_interrupt_is_completed() {
+    for concurrency in ["sync", "forking"] {
+        let server = obedient(concurrency);
+        let mut client = Client::connect(server.address());
+        let pid = client.ask(&format!("bulk {BULK}"));
+        client.bytes(100);
+        // By now it waits for room, most of the time.
+        for _ in 0..20 {
+            send_signal("USR1", &pid);
+            client.bytes(1000);
+        }
+        assert!(client.bytes(BULK - 100 - 20 * 1000).iter().all(|&byte| byte == 0));
+        assert_eq!(client.line(), "interrupted true");
+        assert_eq!(client.ask("echo still there"), "still there");
+    }
+}
+
+#[test]
+fn a_read_that_signals_interrupt_goes_on() {
+    for concurrency in ["sync", "forking"] {
+        let server = obedient(concurrency);
+        let mut client = Client::connect(server.address());
+        let pid = client.ask("bulk 0");
+        assert_eq!(client.line(), "interrupted false");
+        for _ in 0..5 {
+            send_signal("USR1", &pid);
+        }
+        client.send("echo inter");
+        send_signal("USR1", &pid);
+        assert_eq!(client.ask("rupted"), "interrupted");
+    }
 }

@@ -57,11 +57,20 @@ impl<S: Server> Accepted<S> {
     /// Makes the handler, runs it, reports its error and ends the request, on this thread: Python's `finish_request`,
     /// `handle_error`, `shutdown_request` and `close_request`. It does not unwind.
     pub fn process(self) {
+        if self.is_too_late() {
+            return;
+        }
         let (outcome, error) = self.run();
         self.settle(outcome, error);
     }
 
+    /// From the moment that the server stops no handler starts: the request can only be dropped.
+    pub(crate) fn is_too_late(&self) -> bool {
+        self.request.record().closing().is_some()
+    }
+
     /// In a child process: as [`process`](Self::process), but its parent reports the error and then ends the request.
+    /// It has started with the fork: a server that stops between that and this waits for it.
     pub(crate) fn process_in_child(&self) -> (Outcome, Option<HandlerError>) {
         let (outcome, error) = self.run();
         if error.is_none() {
@@ -71,13 +80,8 @@ impl<S: Server> Accepted<S> {
     }
 
     fn run(&self) -> (Outcome, Option<HandlerError>) {
-        let record = self.request.record();
-        // From the moment that the server stops no handler starts.
-        if record.closing().is_some() {
-            return (Outcome::Rejected, None);
-        }
         let result = finish_request(self.acceptor(), &self.request);
-        (Outcome::of(&result, record.closing()), result.err())
+        (Outcome::of(&result, self.request.record().closing()), result.err())
     }
 
     /// Reports how the request ended, and ends it.

@@ -4,10 +4,11 @@ use std::{
     fmt, io,
     os::fd::{AsFd, BorrowedFd},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use crate::{
+    accept_errors::{Then, Trouble},
     accepted::Accepted,
     address::Address,
     baton::Baton,
@@ -25,9 +26,6 @@ use crate::{
     transport::{AnyRequest, Internals, Transport},
     unwind,
 };
-
-/// How long accepting rests after an error of the class [`AcceptError::BackOff`].
-const BACK_OFF: Duration = Duration::from_millis(50);
 
 /// Accepts the requests of one server, for all its threads.
 ///
@@ -47,10 +45,7 @@ pub struct Acceptor<S: Server> {
 struct Leader<S: Server> {
     /// Taken when the server stops; shared only with a `SocketServer` that does not serve yet.
     listener: Option<Arc<Listener<S>>>,
-    /// Accepting rests until then.
-    back_off: Option<Instant>,
-    /// Accepting has failed and was reported, and has not worked since.
-    in_trouble: bool,
+    trouble: Trouble,
 }
 
 pub(crate) type Listener<S> = <<S as Server>::Transport as Transport>::Listener;
@@ -66,44 +61,6 @@ pub(crate) enum Turn<S: Server> {
     Trouble(io::Error),
     /// The server is stopping, and the port is closed.
     Stopped,
-}
-
-/// What an error of accept(2) means.
-enum AcceptError {
-    /// Nobody is there: wait.
-    WouldBlock,
-    /// It concerns the one connection that was accepted, which had died in the queue, or a signal came: go on.
-    Retry,
-    /// Something is short that others have to give back, or nobody knows what it is: go on, but slowly.
-    BackOff,
-    /// The listening socket itself is broken: nothing will ever be accepted again.
-    Fatal,
-}
-
-impl AcceptError {
-    fn of(error: &io::Error) -> AcceptError {
-        match error.raw_os_error() {
-            _ if error.kind() == io::ErrorKind::WouldBlock => AcceptError::WouldBlock,
-            _ if error.kind() == io::ErrorKind::Interrupted => AcceptError::Retry,
-            // accept(2): errors that are pending on the new connection come out of accept as well. A datagram socket
-            // reports of earlier packets that nobody received them.
-            Some(
-                libc::ECONNABORTED
-                | libc::ECONNRESET
-                | libc::ECONNREFUSED
-                | libc::EPROTO
-                | libc::EPERM
-                | libc::ENETDOWN
-                | libc::ENETUNREACH
-                | libc::EHOSTDOWN
-                | libc::EHOSTUNREACH
-                | libc::ENOPROTOOPT,
-            ) => AcceptError::Retry,
-            Some(libc::EBADF | libc::ENOTSOCK | libc::EINVAL | libc::EFAULT) => AcceptError::Fatal,
-            // EMFILE, ENFILE, ENOBUFS and ENOMEM among them.
-            _ => AcceptError::BackOff,
-        }
-    }
 }
 
 impl<S: Server> Acceptor<S> {
@@ -127,7 +84,7 @@ impl<S: Server> Acceptor<S> {
         options: Options,
     ) -> io::Result<Arc<Acceptor<S>>> {
         let handle = ServerHandle::new::<S::Concurrency>(server_address, &options)?;
-        let leader = Mutex::new(Leader { listener, back_off: None, in_trouble: false });
+        let leader = Mutex::new(Leader { listener, trouble: Trouble::default() });
         Ok(Arc::new(Acceptor {
             server: Arc::new(server),
             handle,
@@ -199,58 +156,51 @@ impl<S: Server> Acceptor<S> {
             if control.is_stopping() {
                 leader.listener = None;
             }
-            let Some(listener) = &leader.listener else { return Turn::Stopped };
-            let mut waits_for = Some(listener.as_fd());
-            let mut until = deadline;
-            if control.is_suspended() || !self.may_accept() {
-                waits_for = None;
-            } else if let Some(rested) = leader.back_off.take_if(|rested| Instant::now() < *rested) {
-                leader.back_off = Some(rested);
-                until = Some(deadline.map_or(rested, |deadline| deadline.min(rested)));
-                waits_for = None;
-            } else {
+            let Leader { listener: Some(listener), trouble } = leader else { return Turn::Stopped };
+            let rests_until = trouble.rests_until();
+            let accepts = !control.is_suspended() && self.may_accept() && rests_until.is_none();
+            if accepts {
                 match S::Transport::get_request(listener) {
                     Ok(request) => {
-                        leader.in_trouble = false;
+                        trouble.is_over();
                         match self.register(&request) {
                             Ok(()) => return Turn::Request(request),
                             Err(Rejected) => request.shutdown(),
                         }
                         continue;
                     }
-                    Err(error) => match AcceptError::of(&error) {
-                        AcceptError::WouldBlock => {}
-                        AcceptError::Retry => continue,
-                        AcceptError::BackOff => {
+                    Err(error) => match trouble.after(&error) {
+                        Then::Wait => {}
+                        Then::Retry => continue,
+                        Then::Rest => {
                             control.connections.count_accept_error();
-                            leader.back_off = Instant::now().checked_add(BACK_OFF);
-                            if !std::mem::replace(&mut leader.in_trouble, true) {
-                                return Turn::Trouble(error);
-                            }
                             continue;
                         }
-                        AcceptError::Fatal => {
-                            leader.listener = None;
-                            control.fail(error);
-                            return Turn::Stopped;
+                        Then::Report => {
+                            control.connections.count_accept_error();
+                            return Turn::Trouble(error);
                         }
+                        Then::GiveUp => return self.give_up(error),
                     },
                 }
             }
-            if S::Concurrency::FORKS {
-                let due = control.connections.sweep().into_iter().chain(self.children.next_look()).min();
-                until = until.into_iter().chain(due).min();
-            }
-            match self.wait(waits_for, until) {
+            let due = match S::Concurrency::FORKS {
+                true => control.connections.sweep().into_iter().chain(self.children.next_look()).min(),
+                false => None,
+            };
+            let until = deadline.into_iter().chain(rests_until).chain(due).min();
+            match self.wait(accepts.then(|| listener.as_fd()), until) {
                 Ok(true) => return Turn::ChildEnded,
                 Ok(false) if deadline.is_some_and(|deadline| Instant::now() >= deadline) => return Turn::TimedOut,
                 Ok(false) => {}
-                Err(error) => {
-                    control.fail(error);
-                    return Turn::Stopped;
-                }
+                Err(error) => return self.give_up(error),
             }
         }
+    }
+
+    fn give_up(&self, error: io::Error) -> Turn<S> {
+        self.handle.control().fail(error);
+        Turn::Stopped
     }
 
     /// The one place where a server waits for its clients. `true`: a child process has ended.

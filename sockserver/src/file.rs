@@ -62,9 +62,10 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::InvalidData`] for a line that is not UTF-8 (it is consumed, and the next one can be read) and
-    /// for one longer than `max_line` (the rest of which would be read next: a handler should give up). Otherwise what
-    /// receiving fails with: [`io::ErrorKind::TimedOut`] after the handler's `timeout`, for example.
+    /// [`io::ErrorKind::InvalidData`] for a line that is not UTF-8: it is consumed, and the next one can be read.
+    /// [`io::ErrorKind::FileTooLarge`] for one that is longer than `max_line`: what is read next is the rest of it, so that
+    /// a handler should give up. Otherwise what receiving fails with, for example [`io::ErrorKind::TimedOut`] after the
+    /// handler's `timeout`.
     pub fn next_line(&mut self) -> io::Result<Option<String>> {
         let mut line = Vec::new();
         if self.read_until(b'\n', &mut line)? == 0 {
@@ -149,7 +150,7 @@ fn invalid_utf8() -> io::Error {
 }
 
 fn line_too_long(max_line: usize) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("the line is longer than max_line ({max_line} bytes)"))
+    io::Error::new(io::ErrorKind::FileTooLarge, format!("the line is longer than max_line ({max_line} bytes)"))
 }
 
 impl Read for Reader {

@@ -166,6 +166,7 @@
 
 #![deny(missing_docs)]
 
+mod accept_errors;
 mod accepted;
 mod acceptor;
 mod address;

@@ -108,15 +108,15 @@ impl<S: Server> SocketServer<S> {
 
     /// Lets the first SIGINT or SIGTERM shut the server down, which drains it as [`ServerHandle::shutdown`] does, so that
     /// the program can end with success; the second one ends the process at once, with the status 128 + signal. To be
-    /// called before serving, on the main thread if it is that which serves. It works with every concurrency and starts
-    /// no thread.
+    /// called before serving. It works with every concurrency and starts no thread.
     ///
-    /// With `"sync"` and `"pool"`, a signal that comes while all threads are in a handler is seen when one of them waits
-    /// for its peer on the main thread, or has finished.
+    /// From here on each read and write of a connection begins with a poll(2), where it sees the signal. A handler that
+    /// waits for something else sees it at its next read or write; with `"sync"`, and with `"pool"` when all workers
+    /// are in such handlers, so does the server.
     ///
     /// # Errors
     ///
-    /// The system refuses the signal handler.
+    /// The system refuses the signal handler, or a pipe.
     #[cfg(feature = "signals")]
     pub fn shutdown_on_signals(&self) -> io::Result<()> {
         crate::signals::stop_on_signals(self.acceptor.0.handle().control())

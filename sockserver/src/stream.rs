@@ -11,6 +11,8 @@ use std::{
 
 use socket2::Socket;
 
+#[cfg(feature = "signals")]
+use crate::signals;
 use crate::{
     address::Address,
     buffers::{self, INCOMING, OUTGOING},
@@ -104,10 +106,13 @@ impl Stream {
         self.connection.socket.set_write_timeout(positive(timeout)?)
     }
 
-    /// Ends one direction or both, after sending what a `Writer` holds back unless only reading ends.
+    /// Ends one direction or both. [`Shutdown::Write`] first sends what a `Writer` holds back. [`Shutdown::Both`] cuts the
+    /// connection without waiting for anybody: of what is held back it sends what the system takes at once.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        if how != Shutdown::Read {
-            self.flush_outgoing()?;
+        match how {
+            Shutdown::Read => {}
+            Shutdown::Write => self.flush_outgoing()?,
+            Shutdown::Both => self.flush_without_waiting(),
         }
         self.connection.socket.shutdown(how)
     }
@@ -180,6 +185,15 @@ impl Stream {
         let _ = self.connection.socket.shutdown(Shutdown::Write);
     }
 
+    fn flush_without_waiting(&self) {
+        // Whoever has the lock is sending, and will fail.
+        if let Some(mut outgoing) = self.connection.outgoing.try_lock() {
+            // What is not taken is lost with the connection.
+            let _ = send(&self.connection.socket, &outgoing.buffer, MayWait::No);
+            outgoing.buffer.clear();
+        }
+    }
+
     fn send_pending(&self, outgoing: &mut Outgoing) -> io::Result<()> {
         if outgoing.buffer.is_empty() {
             return Ok(());
@@ -205,37 +219,45 @@ impl Stream {
     }
 
     fn send(&self, bytes: &[u8]) -> io::Result<usize> {
-        let sent = self.wait_for_peer(Waiting::ToSend, |socket| send(socket, bytes))?;
+        let sent = self.wait_for_peer(Waiting::ToSend, |socket, may_wait| send(socket, bytes, may_wait))?;
         self.connection.record.count_out(sent);
         Ok(sent)
     }
 
     /// Receives, after sending what was held back: a peer that waits for its answer would send nothing.
-    fn receive(&self, call: impl FnMut(&Socket) -> io::Result<usize>) -> io::Result<usize> {
+    fn receive(&self, mut call: impl FnMut(&Socket) -> io::Result<usize>) -> io::Result<usize> {
         self.flush_outgoing()?;
         let waiting = match self.connection.between_requests.load(Relaxed) {
             true => Waiting::BetweenRequests,
             false => Waiting::InRequest,
         };
-        let received = self.wait_for_peer(waiting, call)?;
+        let received = self.wait_for_peer(waiting, |socket, _| call(socket))?;
         self.connection.record.count_in(received);
         Ok(received)
     }
 
     /// The one place where a handler waits for its peer.
-    fn wait_for_peer(&self, waiting: Waiting, mut call: impl FnMut(&Socket) -> io::Result<usize>) -> io::Result<usize> {
+    ///
+    /// `call` is the system call that waits, unless it is told that it must not.
+    fn wait_for_peer(
+        &self,
+        waiting: Waiting,
+        mut call: impl FnMut(&Socket, MayWait) -> io::Result<usize>,
+    ) -> io::Result<usize> {
         let Connection { record, socket, .. } = &*self.connection;
         let closing = record.begin_wait(waiting);
-        if closing == Some(Closing::Draining) && waiting == Waiting::BetweenRequests && !sys::is_readable(socket)? {
-            record.end_wait(waiting);
-            return Ok(0);
-        }
+        let is_over = closing == Some(Closing::Draining) && waiting == Waiting::BetweenRequests;
         let result = loop {
-            match call(socket) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                    #[cfg(feature = "signals")]
-                    crate::signals::look();
-                }
+            if is_over && !sys::is_readable(socket).unwrap_or(true) {
+                break Ok(0);
+            }
+            let may_wait = match watch_for_signals(socket, waiting) {
+                Ok(may_wait) => may_wait,
+                Err(error) => break Err(error),
+            };
+            match call(socket, may_wait) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && may_wait == MayWait::No => {}
                 result => break result,
             }
         };
@@ -253,13 +275,38 @@ impl Stream {
     }
 }
 
+/// Whether a system call may wait for the peer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum MayWait {
+    Yes,
+    No,
+}
+
+#[cfg(not(feature = "signals"))]
+fn watch_for_signals(_socket: &Socket, _waiting: Waiting) -> io::Result<MayWait> {
+    Ok(MayWait::Yes)
+}
+
+/// Where a signal is to stop the server, waits for the peer here: the call itself would not see the signal.
+#[cfg(feature = "signals")]
+fn watch_for_signals(socket: &Socket, waiting: Waiting) -> io::Result<MayWait> {
+    if !signals::are_watched() {
+        return Ok(MayWait::Yes);
+    }
+    match signals::wait(socket, waiting)? {
+        true => Ok(MayWait::No),
+        // What the call itself fails with after the socket's timeout.
+        false => Err(io::ErrorKind::WouldBlock.into()),
+    }
+}
+
 /// send(2) without SIGPIPE. Where the flag is unknown, socket2 has set `SO_NOSIGPIPE`.
-fn send(socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
+fn send(socket: &Socket, bytes: &[u8], may_wait: MayWait) -> io::Result<usize> {
     #[cfg(target_vendor = "apple")]
     const FLAGS: i32 = 0;
     #[cfg(not(target_vendor = "apple"))]
     const FLAGS: i32 = libc::MSG_NOSIGNAL;
-    socket.send_with_flags(bytes, FLAGS)
+    socket.send_with_flags(bytes, if may_wait == MayWait::No { FLAGS | libc::MSG_DONTWAIT } else { FLAGS })
 }
 
 fn positive(timeout: Option<Duration>) -> io::Result<Option<Duration>> {
@@ -311,6 +358,8 @@ impl Incoming {
                 self.buffer = Vec::with_capacity(size);
             }
         }
+        // The end of file can come without a system call.
+        self.buffer.clear();
         self.start = 0;
         stream.receive(|socket| sys::receive(socket, &mut self.buffer))?;
         Ok(())

@@ -16,7 +16,7 @@ use std::{
 
 use socket2::{SockAddr, Socket};
 
-/// One descriptor that [`poll`] watches for input.
+/// One descriptor that [`poll`] watches, for input unless told otherwise.
 #[repr(transparent)]
 pub(crate) struct Watched<'fd> {
     inner: libc::pollfd,
@@ -28,6 +28,14 @@ impl<'fd> Watched<'fd> {
     pub(crate) fn new(fd: BorrowedFd<'fd>) -> Watched<'fd> {
         let inner = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         Watched { inner, lifetime: std::marker::PhantomData }
+    }
+
+    /// Watches for room to send instead.
+    #[cfg(feature = "signals")]
+    pub(crate) fn for_output(fd: BorrowedFd<'fd>) -> Watched<'fd> {
+        let mut watched = Watched::new(fd);
+        watched.inner.events = libc::POLLOUT;
+        watched
     }
 
     /// There is input, an error or a hang-up: whatever ends the waiting.
@@ -65,10 +73,10 @@ pub(crate) fn is_readable(fd: &impl AsFd) -> io::Result<bool> {
     poll(&mut [Watched::new(fd.as_fd())], Some(Duration::ZERO))
 }
 
-/// recv(2) into all the room of the buffer, in place of what is in it. Memory that was never written to is not written to
-/// first, so that only the pages that something was received in are held.
+/// recv(2) into the room of the buffer, which is empty. Memory that was never written to is not written to first, so that
+/// only the pages that something was received in are held.
 pub(crate) fn receive(socket: &Socket, buffer: &mut Vec<u8>) -> io::Result<usize> {
-    buffer.clear();
+    debug_assert!(buffer.is_empty());
     let received = socket.recv(buffer.spare_capacity_mut())?;
     // SAFETY: recv(2) has written so many bytes to the room that it was given.
     unsafe { buffer.set_len(received) };
@@ -359,24 +367,6 @@ impl Pid {
         // SAFETY: the child was not waited for, so that the number is its own. A failure means that it has ended.
         unsafe { libc::kill(self.0, signal) };
     }
-}
-
-/// sigaction(2): from now on, system calls that this signal interrupts fail with EINTR instead of going on.
-#[cfg(feature = "signals")]
-pub(crate) fn let_interrupt(signal: libc::c_int) -> io::Result<()> {
-    // SAFETY: `sigaction` is plain data, of which all zeros is a valid value; the first call fills it with the action in
-    // force, and the second one installs that again, with the same handler.
-    let result = unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        match libc::sigaction(signal, std::ptr::null(), &raw mut action) {
-            0 => {
-                action.sa_flags &= !libc::SA_RESTART;
-                libc::sigaction(signal, &raw const action, std::ptr::null_mut())
-            }
-            failed => failed,
-        }
-    };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// What a child can be told.

@@ -43,13 +43,7 @@ impl Client {
     }
 
     pub fn try_connect(server: &Address) -> io::Result<Client> {
-        let address = match server {
-            Address::Inet(address) => SockAddr::from(*address),
-            Address::Unix(UnixAddress::Abstract(name)) => {
-                SockAddr::unix(OsStr::from_bytes(&[b"\0", &name[..]].concat()))?
-            }
-            Address::Unix(_) => SockAddr::unix(path_of(server))?,
-        };
+        let address = system_address(server)?;
         let socket = Socket::new(Domain::from(i32::from(address.family())), Type::STREAM, None)?;
         be_patient(&socket);
         socket.connect(&address)?;
@@ -121,6 +115,16 @@ impl Client {
         bytes
     }
 
+    /// Waits until the connection has ended, in whichever way.
+    #[track_caller]
+    pub fn wait_for_end(&mut self) {
+        match self.socket.read_to_end(&mut Vec::new()) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
+            Err(error) => panic!("the connection has not ended: {error}"),
+        }
+    }
+
     /// Everything until the end of file.
     #[track_caller]
     pub fn rest(&mut self) -> String {
@@ -189,7 +193,9 @@ impl DatagramClient {
         let packet = packet.as_ref();
         let sent = match (&self.socket, &self.server) {
             (Packets::Udp(socket), Address::Inet(server)) => socket.send_to(packet, server),
-            (Packets::Unix(socket), Address::Unix(_)) => socket.send_to(packet, path_of(&self.server)),
+            (Packets::Unix(socket), Address::Unix(_)) => {
+                SockRef::from(socket).send_to(packet, &system_address(&self.server).expect("a name of a socket"))
+            }
             _ => panic!("{} is of another transport", self.server),
         };
         assert_eq!(sent.expect("the server's queue takes it"), packet.len());
@@ -264,6 +270,14 @@ fn be_patient(socket: &impl AsFd) {
 
 fn unix(address: &std::os::unix::net::SocketAddr) -> Address {
     Address::unix(address.as_pathname().unwrap_or(Path::new("")))
+}
+
+fn system_address(address: &Address) -> io::Result<SockAddr> {
+    match address {
+        Address::Inet(address) => Ok(SockAddr::from(*address)),
+        Address::Unix(UnixAddress::Abstract(name)) => SockAddr::unix(OsStr::from_bytes(&[b"\0", &name[..]].concat())),
+        Address::Unix(_) => SockAddr::unix(path_of(address)),
+    }
 }
 
 fn path_of(address: &Address) -> &Path {

@@ -2,9 +2,9 @@
 
 pub mod client;
 pub mod concurrencies;
+pub mod line_server;
 pub mod place;
 pub mod process;
 pub mod resources;
 pub mod script;
 pub mod served;
-pub mod server_process;

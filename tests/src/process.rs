@@ -2,6 +2,8 @@
 
 use std::{
     env,
+    fmt::Display,
+    fs,
     io::{BufRead, BufReader, Read, Write},
     net::SocketAddr,
     ops::{Deref, DerefMut},
@@ -67,6 +69,14 @@ impl Process {
         self.stdout.next().unwrap_or_default()
     }
 
+    /// The rest of the next line of its standard output that starts like this.
+    #[track_caller]
+    pub fn line_after(&self, start: &str) -> String {
+        let found =
+            std::iter::from_fn(|| self.stdout.next()).find_map(|line| Some(line.strip_prefix(start)?.to_owned()));
+        found.unwrap_or_else(|| panic!("the program has ended and not said `{start}`"))
+    }
+
     /// Waits for a line of its standard error that has this in it.
     #[track_caller]
     pub fn reports(&self, text: &str) {
@@ -75,9 +85,24 @@ impl Process {
     }
 
     /// What kill(1) does.
+    #[track_caller]
     pub fn signal(&self, signal: &str) {
-        let sent = Command::new("kill").arg(format!("-{signal}")).arg(self.id().to_string()).status();
-        assert!(sent.expect("every Unix has a kill").success());
+        send_signal(signal, self.id());
+    }
+
+    /// The processes that it is the parent of, with the letter of their state; `Z` is one that was not waited for.
+    pub fn children(&self) -> Vec<(u32, char)> {
+        let processes = fs::read_dir("/proc").expect("there is a /proc").flatten();
+        let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.filter_map(|pid| self.state_of_child(pid).map(|state| (pid, state))).collect()
+    }
+
+    fn state_of_child(&self, pid: u32) -> Option<char> {
+        // proc(5): `pid (name) state parent …`, where the name can be anything.
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+        let state = fields.next()?.chars().next()?;
+        (fields.next()?.parse() == Ok(self.id())).then_some(state)
     }
 
     /// Waits until the program has ended by itself.
@@ -111,6 +136,13 @@ impl Drop for Process {
             self.stderr.0.try_iter().for_each(|line| eprintln!("standard error: {line}"));
         }
     }
+}
+
+/// What kill(1) does.
+#[track_caller]
+pub fn send_signal(signal: &str, to: impl Display) {
+    let sent = Command::new("kill").arg(format!("-{signal}")).arg(to.to_string()).status();
+    assert!(sent.expect("every Unix has a kill").success());
 }
 
 /// The lines of a pipe, which a thread reads, so that nobody waits for ever.
@@ -168,6 +200,12 @@ impl ServerProcess {
     #[track_caller]
     pub fn path(&self) -> &Path {
         self.address.path().expect("the address of a Unix socket")
+    }
+
+    /// As [`Process::output`], and the place is there until then.
+    #[track_caller]
+    pub fn output(self) -> String {
+        self.process.output()
     }
 }
 

@@ -3,15 +3,16 @@
 use std::{
     fs,
     path::PathBuf,
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
 
 use crate::client::PATIENCE;
 
-/// A process of which is asked what it holds.
+/// A process that is looked at from outside.
 #[derive(Clone, Copy, Debug)]
-pub struct Process {
+pub struct Observed {
     pid: u32,
 }
 
@@ -26,13 +27,13 @@ pub struct Resources {
     pub memory: usize,
 }
 
-impl Process {
-    pub fn this() -> Process {
-        Process { pid: std::process::id() }
+impl Observed {
+    pub fn this() -> Observed {
+        Observed::of(std::process::id())
     }
 
-    pub fn of(pid: u32) -> Process {
-        Process { pid }
+    pub fn of(pid: u32) -> Observed {
+        Observed { pid }
     }
 
     pub fn resources(self) -> Resources {
@@ -66,6 +67,12 @@ impl Process {
         entries(self.proc("fd")).len()
     }
 
+    /// The number that the next descriptor it opens will have.
+    pub fn next_descriptor(self) -> usize {
+        let is_free = |number: &usize| self.proc(&format!("fd/{number}")).symlink_metadata().is_err();
+        (0..).find(is_free).expect("there are always more numbers")
+    }
+
     /// How many descriptors it may have.
     pub fn descriptor_limit(self) -> usize {
         let limits = fs::read_to_string(self.proc("limits")).expect("its limits");
@@ -81,11 +88,20 @@ impl Process {
 
     /// The processor time that it has taken so far.
     pub fn processor_time(self) -> Duration {
-        let stat = fs::read_to_string(self.proc("stat")).expect("its statistics");
-        // proc(5): the name, in parentheses, is field 2; user and system time are fields 14 and 15, in hundredths.
-        let (_, after_name) = stat.rsplit_once(')').expect("a name in parentheses");
-        let ticks = after_name.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number"));
-        Duration::from_millis(ticks.sum::<u64>() * 10)
+        // User and system time, in hundredths of a second.
+        let ticks = self.stat(14).parse::<u64>().expect("a number") + self.stat(15).parse::<u64>().expect("a number");
+        Duration::from_millis(ticks * 10)
+    }
+
+    /// What kill(1) does.
+    pub fn signal(self, signal: &str) {
+        let sent = Command::new("kill").arg(format!("-{signal}")).arg(self.pid.to_string()).status();
+        assert!(sent.expect("every Unix has a kill").success());
+    }
+
+    /// Whether a signal has stopped it.
+    pub fn is_stopped(self) -> bool {
+        self.stat(3) == "T"
     }
 
     /// The names of its threads.
@@ -101,6 +117,14 @@ impl Process {
 
     fn threads(self) -> Vec<PathBuf> {
         entries(self.proc("task"))
+    }
+
+    /// A field of its statistics, by its number in proc(5).
+    fn stat(self, number: usize) -> String {
+        let stat = fs::read_to_string(self.proc("stat")).expect("its statistics");
+        // Field 2 is the name, in parentheses and with whatever it may contain.
+        let (_, after_name) = stat.rsplit_once(')').expect("a name in parentheses");
+        after_name.split_whitespace().nth(number - 3).expect("it has more fields").to_owned()
     }
 
     fn status(self, name: &str) -> usize {

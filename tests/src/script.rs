@@ -1,7 +1,8 @@
 //! Servers whose handler is a function.
 
 use std::{
-    fmt, io,
+    fmt,
+    io::{self, Write},
     marker::PhantomData,
     ops::Deref,
     sync::{
@@ -12,7 +13,7 @@ use std::{
 
 use sockserver::{
     Address, Concurrency, ConnectionId, Context, Drained, FromRequest, HandlerError, HandlerResult, Options, Reader,
-    RequestHandler, Server, ServerHandle, SocketServer, Stage, Writer,
+    RequestHandler, Server, ServerHandle, SocketServer, Stage, Transport, Writer,
 };
 
 use crate::{
@@ -22,22 +23,25 @@ use crate::{
 };
 
 /// A server, written without the macros, whose handler runs a function.
-pub struct Script<T: Local, C: Concurrency> {
+pub struct Script<T: Transport, C: Concurrency> {
     handle: Box<dyn Handle<T, C>>,
     reports: Sender<Report>,
     composition: PhantomData<fn() -> (T, C)>,
 }
 
 /// What can be the handler.
-pub trait Handle<T: Local, C: Concurrency>: Fn(&mut Session<T, C>) -> HandlerResult + Send + Sync + 'static {}
+pub trait Handle<T: Transport, C: Concurrency>:
+    Fn(&mut Session<T, C>) -> HandlerResult + Send + Sync + 'static
+{
+}
 
-impl<T: Local, C: Concurrency, F> Handle<T, C> for F where
+impl<T: Transport, C: Concurrency, F> Handle<T, C> for F where
     F: Fn(&mut Session<T, C>) -> HandlerResult + Send + Sync + 'static
 {
 }
 
 /// What the function has.
-pub struct Session<T: Local, C: Concurrency> {
+pub struct Session<T: Transport, C: Concurrency> {
     pub request: T::Request,
     pub rfile: Reader,
     pub wfile: Writer,
@@ -45,6 +49,14 @@ pub struct Session<T: Local, C: Concurrency> {
     pub id: ConnectionId,
     pub server: ServerHandle,
     script: Arc<Script<T, C>>,
+}
+
+/// A handler that answers each line in upper case.
+pub fn upper<T: Transport, C: Concurrency>(session: &mut Session<T, C>) -> HandlerResult {
+    while let Some(line) = session.rfile.next_line()? {
+        writeln!(session.wfile, "{}", line.to_uppercase())?;
+    }
+    Ok(())
 }
 
 /// A [`HandlerError`] as `handle_error` was told of it.
@@ -71,7 +83,7 @@ impl Report {
     }
 }
 
-impl<T: Local, C: Concurrency> Server for Script<T, C> {
+impl<T: Transport, C: Concurrency> Server for Script<T, C> {
     type Transport = T;
     type Concurrency = C;
     type Handler = Session<T, C>;
@@ -83,7 +95,7 @@ impl<T: Local, C: Concurrency> Server for Script<T, C> {
     }
 }
 
-impl<T: Local, C: Concurrency> FromRequest<Script<T, C>> for Session<T, C> {
+impl<T: Transport, C: Concurrency> FromRequest<Script<T, C>> for Session<T, C> {
     fn from_request(cx: &mut Context<'_, Script<T, C>>) -> io::Result<Session<T, C>> {
         Ok(Session {
             request: cx.request().clone(),
@@ -97,19 +109,21 @@ impl<T: Local, C: Concurrency> FromRequest<Script<T, C>> for Session<T, C> {
     }
 }
 
-impl<T: Local, C: Concurrency> RequestHandler for Session<T, C> {
+impl<T: Transport, C: Concurrency> RequestHandler for Session<T, C> {
     fn handle(&mut self) -> HandlerResult {
         (self.script.clone().handle)(self)
     }
 }
 
-impl<T: Local, C: Concurrency> Script<T, C> {
+impl<T: Transport, C: Concurrency> Script<T, C> {
     /// The receiver gets what `handle_error` is told.
     pub fn new(handle: impl Handle<T, C>) -> (Script<T, C>, Receiver<Report>) {
         let (reports, receiver) = mpsc::channel();
         (Script { handle: Box::new(handle), reports, composition: PhantomData }, receiver)
     }
+}
 
+impl<T: Local, C: Concurrency> Script<T, C> {
     /// Binds the server to a place of its own.
     pub fn bind(handle: impl Handle<T, C>, options: Options) -> (SocketServer<Script<T, C>>, Receiver<Report>, Place) {
         let (script, reports) = Script::new(handle);
@@ -129,7 +143,7 @@ impl<T: Local, C: Concurrency> Script<T, C> {
     }
 }
 
-impl<T: Local, C: Concurrency> fmt::Debug for Script<T, C> {
+impl<T: Transport, C: Concurrency> fmt::Debug for Script<T, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Script").finish_non_exhaustive()
     }

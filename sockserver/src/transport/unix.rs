@@ -116,6 +116,14 @@ pub(super) struct SocketFile {
     process: u32,
 }
 
+impl SocketFile {
+    fn of(path: &Path) -> io::Result<SocketFile> {
+        let file = fs::symlink_metadata(path)?;
+        let identity = (file.dev(), file.ino());
+        Ok(SocketFile { path: std::path::absolute(path)?, identity, process: process::id() })
+    }
+}
+
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if process::id() == self.process
@@ -153,14 +161,12 @@ pub(super) fn bind_unix(
         let _ = File::from(OwnedFd::from(socket.try_clone()?)).set_permissions(Permissions::from_mode(mode));
     }
     socket.bind(&name)?;
-    let file = fs::symlink_metadata(path)?;
-    let file =
-        SocketFile { path: std::path::absolute(path)?, identity: (file.dev(), file.ino()), process: process::id() };
+    let file = options.unlink.then(|| SocketFile::of(path)).transpose()?;
     if let Some(mode) = options.mode {
         // Adds what the umask took away.
         fs::set_permissions(path, Permissions::from_mode(mode))?;
     }
-    Ok((socket, options.unlink.then_some(file)))
+    Ok((socket, file))
 }
 
 /// Removes a socket file that nobody answers at.

@@ -1,5 +1,5 @@
-//! A server in a process of its own: `line-server CONCURRENCY [OPTION=VALUE]…`. It prints its port, and serves until it
-//! is told to stop, is killed, or has lost its parent.
+//! A server in a process of its own: `line-server CONCURRENCY [OPTION=VALUE]… ADDRESS`. It serves until it is told to
+//! stop, is killed, or has lost its parent.
 //!
 //! Each line is answered in upper case. Of some words a line does what they say: `stop` shuts the server down, `stats`
 //! tells what it has done, `pid` tells the process that answers, `send N` answers with that many bytes.
@@ -61,19 +61,20 @@ impl<C: Concurrency> Lines<C> {
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let concurrency = arguments.next().ok_or("which concurrency?")?;
+    let address = arguments.next_back().ok_or("which address?")?;
     let options = arguments.try_fold(Options::new(), with_option)?;
     match concurrency.as_str() {
-        "sync" => serve::<Sync>(options),
-        "threading" => serve::<Threading>(options),
-        "pool" => serve::<Pool>(options),
-        "forking" => serve::<Forking>(options),
+        "sync" => serve::<Sync>(options, &address),
+        "threading" => serve::<Threading>(options, &address),
+        "pool" => serve::<Pool>(options, &address),
+        "forking" => serve::<Forking>(options, &address),
         _ => Err(format!("there is no concurrency {concurrency}").into()),
     }
 }
 
-fn serve<C: Concurrency>(options: Options) -> Result<(), Box<dyn Error>> {
-    let server = Lines::<C> { parent: parent_id(), concurrency: PhantomData }.bind_with("127.0.0.1:0", options)?;
-    println!("{}", server.server_address());
+fn serve<C: Concurrency>(options: Options, address: &str) -> Result<(), Box<dyn Error>> {
+    let server = Lines::<C> { parent: parent_id(), concurrency: PhantomData }.bind_with(address, options)?;
+    println!("listening on {}", server.server_address());
     Ok(server.serve_forever()?)
 }
 

@@ -1,0 +1,424 @@
+//! Faults of the system around accepting: injected through a transport, and real ones.
+
+use std::{
+    collections::VecDeque,
+    error::Error,
+    fs::File,
+    io::{self, ErrorKind, Write},
+    marker::PhantomData,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    process::Command,
+    sync::{
+        Arc, Mutex,
+        mpsc::{self, Receiver, Sender},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use sockserver::{
+    Address, BindTo, Concurrency, HandlerError, HandlerResult, Options, Reader, RequestHandler, Server, ServerHandle,
+    Stage, Stream, Transport, Writer, request_handler,
+    transport::{StreamTransport, Tcp, TcpListener},
+};
+use sockserver_tests::{
+    client::{Client, PATIENCE, eventually},
+    concurrencies::Word,
+    in_each_concurrency,
+    line_server::LineServer,
+    process::installed,
+    resources::Observed,
+    script::{Report, Script, upper},
+    served::{Served, Watchdog},
+};
+
+/// TCP that fails as its script says.
+struct Faulty;
+
+struct FaultyListener {
+    inner: TcpListener,
+    faults: Faults,
+}
+
+/// What happens instead of accepting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    Error(i32),
+    /// A request is accepted, and its descriptor is none of a socket: setsockopt(2) fails for it.
+    NoSocket,
+}
+
+/// A script of faults. What is left of it at the end was not reached.
+#[derive(Clone, Default)]
+struct Faults(Arc<Mutex<FaultScript>>);
+
+#[derive(Default)]
+struct FaultScript {
+    next: VecDeque<Fault>,
+    /// After those.
+    forever: Option<Fault>,
+    tries: u32,
+}
+
+impl Faults {
+    fn new(errors: &[i32]) -> Faults {
+        let faults = Faults::default();
+        errors.iter().for_each(|&error| faults.add(Fault::Error(error)));
+        faults
+    }
+
+    fn forever(error: i32) -> Faults {
+        let faults = Faults::default();
+        faults.repeat(Some(error));
+        faults
+    }
+
+    fn add(&self, fault: Fault) {
+        self.0.lock().unwrap().next.push_back(fault);
+    }
+
+    fn repeat(&self, error: Option<i32>) {
+        self.0.lock().unwrap().forever = error.map(Fault::Error);
+    }
+
+    /// How often it was tried to accept.
+    fn tries(&self) -> u32 {
+        self.0.lock().unwrap().tries
+    }
+
+    #[track_caller]
+    fn assert_used_up(&self) {
+        assert_eq!(self.0.lock().unwrap().next, [], "faults that were not reached");
+    }
+
+    fn next(&self) -> Option<Fault> {
+        let mut script = self.0.lock().unwrap();
+        script.tries += 1;
+        script.next.pop_front().or(script.forever)
+    }
+}
+
+impl Transport for Faulty {
+    type Listener = FaultyListener;
+    type Request = Stream;
+
+    fn adopt(socket: OwnedFd, options: &Options) -> io::Result<FaultyListener> {
+        Ok(FaultyListener { inner: Tcp::adopt(socket, options)?, faults: Faults::default() })
+    }
+
+    fn server_address(listener: &FaultyListener) -> io::Result<Address> {
+        Tcp::server_address(&listener.inner)
+    }
+
+    fn get_request(listener: &FaultyListener) -> io::Result<Stream> {
+        match listener.faults.next() {
+            None => Tcp::get_request(&listener.inner),
+            Some(Fault::Error(error)) => Err(io::Error::from_raw_os_error(error)),
+            Some(Fault::NoSocket) => Ok(Stream::new(File::open("/dev/null")?, Faulty::server_address(listener)?)),
+        }
+    }
+}
+
+impl StreamTransport for Faulty {}
+
+impl AsFd for FaultyListener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inner.as_fd()
+    }
+}
+
+impl BindTo<Faulty> for &Faults {
+    fn server_bind(self, options: &Options) -> io::Result<FaultyListener> {
+        Ok(FaultyListener { inner: BindTo::<Tcp>::server_bind("127.0.0.1:0", options)?, faults: self.clone() })
+    }
+}
+
+fn serve<C: Concurrency>(faults: &Faults) -> (Served, Receiver<Report>) {
+    serve_with::<C>(faults, Options::new())
+}
+
+fn serve_with<C: Concurrency>(faults: &Faults, options: Options) -> (Served, Receiver<Report>) {
+    let (script, reports) = Script::<Faulty, C>::new(upper);
+    (Served::new(script.bind_with(faults, options).expect("a free port")), reports)
+}
+
+fn ask_once(server: &ServerHandle, line: &str) -> String {
+    Client::connect(server.server_address()).ask(line)
+}
+
+fn errors_of_a_connection_that_died_are_passed_over<C: Concurrency>() {
+    let faults = Faults::new(&[
+        libc::ECONNABORTED,
+        libc::EINTR,
+        libc::ECONNRESET,
+        libc::ECONNREFUSED,
+        libc::EPROTO,
+        libc::ENETDOWN,
+        libc::ENETUNREACH,
+        libc::EHOSTDOWN,
+        libc::EHOSTUNREACH,
+        libc::ENOPROTOOPT,
+        libc::EINTR,
+        libc::EAGAIN,
+    ]);
+    let (server, reports) = serve::<C>(&faults);
+    assert_eq!(ask_once(&server, "hello"), "HELLO");
+    faults.assert_used_up();
+    assert_eq!(server.stats().accept_errors, 0);
+    server.stop();
+    assert_eq!(reports.try_recv().ok(), None);
+}
+
+fn shortages_are_waited_for_and_reported_once_an_episode<C: Concurrency>() {
+    let shortages = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EPERM, libc::ENOTTY];
+    let faults = Faults::new(&shortages);
+    let begin = Instant::now();
+    let (server, reports) = serve::<C>(&faults);
+    for episode in 1..=2 {
+        assert_eq!(ask_once(&server, "hello"), "HELLO");
+        faults.assert_used_up();
+        assert_eq!(server.stats().accept_errors, episode * 6);
+        let report = reports.recv_timeout(PATIENCE).expect("the episode is reported");
+        assert_eq!(report.stage, Stage::GetRequest);
+        assert_eq!(report.client_address, *server.server_address());
+        assert_eq!(reports.try_recv().ok(), None);
+        shortages.iter().for_each(|&error| faults.add(Fault::Error(error)));
+    }
+    assert!(begin.elapsed() > Duration::from_millis(500), "twelve tries take longer than half a second");
+}
+
+fn the_server_never_spins<C: Concurrency>() {
+    // The second is passed over, as long as it does not come all the time.
+    for error in [libc::EMFILE, libc::ECONNABORTED] {
+        let faults = Faults::forever(error);
+        let (server, _reports) = serve::<C>(&faults);
+        eventually("the server rests", || server.stats().accept_errors > 0);
+        let (begin, before) = (Instant::now(), faults.tries());
+        eventually("it tries again", || faults.tries() > before + 5);
+        // One try may have been made between the two lines above.
+        let most = begin.elapsed().as_millis() / 50 + 2;
+        let tries = faults.tries() - before;
+        assert!(u128::from(tries) <= most, "{tries} tries, and at most {most} are allowed");
+        server.stop();
+    }
+}
+
+fn live_connections_are_unharmed_by_a_shortage<C: Concurrency>() {
+    let faults = Faults::default();
+    let (server, _reports) = serve::<C>(&faults);
+    let mut live = Client::connect(server.server_address());
+    assert_eq!(live.ask("before"), "BEFORE");
+    faults.repeat(Some(libc::EMFILE));
+    let mut waiting = Client::connect(server.server_address());
+    eventually("the server is short of descriptors", || server.stats().accept_errors > 1);
+    assert_eq!(live.ask("meanwhile"), "MEANWHILE");
+    faults.repeat(None);
+    assert_eq!(waiting.ask("at last"), "AT LAST");
+    assert_eq!(live.ask("after"), "AFTER");
+}
+
+fn a_broken_socket_ends_the_server_with_its_error<C: Concurrency>() {
+    let _watchdog = Watchdog::new();
+    for error in [libc::EBADF, libc::ENOTSOCK, libc::EINVAL, libc::EFAULT] {
+        let faults = Faults::new(&[libc::ECONNABORTED, error]);
+        let (script, _reports) = Script::<Faulty, C>::new(upper);
+        let server = script.bind(&faults).expect("a free port");
+        let address = server.server_address().clone();
+        let ended = server.serve_forever().expect_err("the socket is broken");
+        assert_eq!(ended.raw_os_error(), Some(error));
+        faults.assert_used_up();
+        let refused = Client::try_connect(&address).expect_err("the port is closed");
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+
+        let (script, _reports) = Script::<Faulty, C>::new(upper);
+        let server = script.bind(&Faults::new(&[error])).expect("a free port");
+        let failed = server.handle_request().expect_err("the socket is broken");
+        assert_eq!(failed.raw_os_error(), Some(error));
+    }
+}
+
+fn no_stack_to_start_a_thread_with() -> Options {
+    let mut options = Options::new();
+    // More than a process has addresses for.
+    options.stack_size = Some(1 << 47);
+    options
+}
+
+fn without_threads_requests_are_served_one_by_one<C: Concurrency>() {
+    let (server, _reports) = serve_with::<C>(&Faults::default(), no_stack_to_start_a_thread_with());
+    let mut first = Client::connect(server.server_address());
+    assert_eq!(first.ask("first"), "FIRST");
+    let mut second = Client::connect(server.server_address());
+    second.send("second\n");
+    for _ in 0..100 {
+        assert_eq!(first.ask("again"), "AGAIN");
+    }
+    assert_eq!(server.stats().accepted, 1, "no more are taken while the one thread is busy");
+    drop(first);
+    assert_eq!(second.line(), "SECOND");
+    drop(second);
+    assert_eq!(ask_once(&server, "third"), "THIRD");
+    assert_eq!(server.stop().leaked, 0);
+}
+
+fn handle_request_serves_in_place_without_threads<C: Concurrency>() {
+    let _watchdog = Watchdog::new();
+    let (script, _reports) = Script::<Faulty, C>::new(upper);
+    let faults = Faults::default();
+    let server = script.bind_with(&faults, no_stack_to_start_a_thread_with()).expect("a free port");
+    let mut client = Client::connect(server.server_address());
+    client.send("hello\n");
+    client.finish();
+    assert!(server.handle_request().expect("a request"));
+    assert_eq!(client.rest(), "HELLO\n");
+}
+
+#[test]
+fn a_pool_reports_that_it_has_fewer_threads() {
+    let options = no_stack_to_start_a_thread_with();
+    let (_server, reports) = serve_with::<sockserver::concurrency::Pool>(&Faults::default(), options);
+    let report = reports.recv_timeout(PATIENCE).expect("it is reported");
+    assert_eq!(report.stage, Stage::ProcessRequest);
+}
+
+/// A server whose handler has a timeout, which is set when it is made, and whose `handle_error` panics.
+#[derive(Server)]
+#[server(transport = Faulty, concurrency = C, handler = Answer, hooks(handle_error = Self::report_and_panic))]
+struct Panicky<C: Concurrency> {
+    reports: Sender<(Stage, Option<i32>)>,
+    concurrency: PhantomData<C>,
+}
+
+impl<C: Concurrency> Panicky<C> {
+    fn report_and_panic(&self, error: &HandlerError, _client_address: &Address) {
+        let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>()).expect("an error of the system");
+        self.reports.send((error.stage(), cause.raw_os_error())).expect("the test looks");
+        panic!("and nobody is to notice");
+    }
+}
+
+#[request_handler(timeout = "20s")]
+struct Answer {
+    rfile: Reader,
+    wfile: Writer,
+}
+
+impl RequestHandler for Answer {
+    fn handle(&mut self) -> HandlerResult {
+        let line = self.rfile.next_line()?.unwrap_or_default();
+        Ok(writeln!(self.wfile, "{}", line.to_uppercase())?)
+    }
+}
+
+fn a_failing_setsockopt_ends_that_request_only<C: Concurrency>() {
+    let (reports, reported) = mpsc::channel();
+    let faults = Faults::new(&[libc::EMFILE]);
+    let panicky = Panicky::<C> { reports, concurrency: PhantomData };
+    let server = Served::new(panicky.bind(&faults).expect("a free port"));
+    assert_eq!(reported.recv_timeout(PATIENCE), Ok((Stage::GetRequest, Some(libc::EMFILE))));
+    for failed in 1..=20 {
+        faults.add(Fault::NoSocket);
+        assert_eq!(ask_once(&server, "hello"), "HELLO");
+        faults.assert_used_up();
+        assert_eq!(reported.recv_timeout(PATIENCE), Ok((Stage::Construction, Some(libc::ENOTSOCK))));
+        eventually("the request has ended", || server.stats().failed == failed);
+    }
+    server.stop();
+}
+
+fn start<C: Word>() -> LineServer {
+    LineServer::start::<C>(env!("CARGO_BIN_EXE_line-server"), &["connections=10"])
+}
+
+fn set_descriptor_limit(prlimit: &mut Command, soft: usize) {
+    let status = prlimit.arg(format!("--nofile={soft}:")).status().expect("it is installed");
+    assert!(status.success(), "{status}");
+}
+
+fn a_server_that_is_out_of_descriptors_rests_and_goes_on<C: Word>() {
+    let server = start::<C>();
+    let mut live = server.connect();
+    assert_eq!(live.ask("before"), "BEFORE");
+    let Some(mut prlimit) = installed("prlimit") else { return };
+    prlimit.arg(format!("--pid={}", server.id()));
+    let limit = server.observed().descriptor_limit();
+    set_descriptor_limit(&mut prlimit, server.observed().next_descriptor());
+    let mut waiting = server.connect();
+    waiting.send("at last\n");
+    server.reports("accepting failed");
+
+    let (begin, before) = (Instant::now(), server.observed().processor_time());
+    while begin.elapsed() < Duration::from_millis(500) {
+        assert_eq!(live.ask("meanwhile"), "MEANWHILE");
+        thread::sleep(Duration::from_millis(10));
+    }
+    let processor_time = server.observed().processor_time() - before;
+    assert!(processor_time < begin.elapsed() / 4, "{processor_time:?} of {:?}", begin.elapsed());
+
+    set_descriptor_limit(&mut prlimit, limit);
+    assert_eq!(waiting.line(), "AT LAST");
+    assert_eq!(live.ask("after"), "AFTER");
+    drop((waiting, live));
+    server.stop();
+}
+
+/// A process that is stopped and goes on finds its system calls interrupted where they have a timeout, though it handles
+/// no signal: signal(7).
+fn interrupt(process: Observed) {
+    for (signal, stopped) in [("STOP", true), ("CONT", false)] {
+        process.signal(signal);
+        eventually("the signal has come", || process.is_stopped() == stopped);
+    }
+}
+
+/// The process that serves this client.
+fn process_of(client: &mut Client) -> Observed {
+    Observed::of(client.ask("pid").parse().expect("its number"))
+}
+
+fn an_interrupted_read_goes_on<C: Word>() {
+    let server = start::<C>();
+    let mut client = server.connect();
+    let process = process_of(&mut client);
+    for byte in b"a line in pieces" {
+        client.send([*byte]);
+        interrupt(process);
+    }
+    assert_eq!(client.ask("."), "A LINE IN PIECES.");
+    interrupt(process);
+    drop(client);
+    assert_eq!(server.ask("another"), "ANOTHER");
+    server.stop();
+}
+
+fn an_interrupted_or_short_write_is_completed<C: Word>() {
+    const SENT: usize = 20_000_000;
+    let server = start::<C>();
+    let mut client = server.connect();
+    let process = process_of(&mut client);
+    client.send(format!("send {SENT}\n"));
+    for _ in 0..10 {
+        assert_eq!(client.bytes(SENT / 20), vec![b'x'; SENT / 20]);
+        interrupt(process);
+    }
+    assert_eq!(client.bytes(SENT / 2), vec![b'x'; SENT / 2]);
+    assert_eq!(client.ask("nothing else"), "NOTHING ELSE");
+}
+
+in_each_concurrency! { [sync threading pool]:
+    errors_of_a_connection_that_died_are_passed_over
+    shortages_are_waited_for_and_reported_once_an_episode
+    the_server_never_spins
+    a_broken_socket_ends_the_server_with_its_error
+    a_failing_setsockopt_ends_that_request_only
+}
+in_each_concurrency! { [threading pool]:
+    live_connections_are_unharmed_by_a_shortage
+    without_threads_requests_are_served_one_by_one
+    handle_request_serves_in_place_without_threads
+}
+in_each_concurrency! { [threading pool forking]: a_server_that_is_out_of_descriptors_rests_and_goes_on }
+in_each_concurrency! { [sync threading pool forking]:
+    an_interrupted_read_goes_on
+    an_interrupted_or_short_write_is_completed
+}

@@ -1,0 +1,389 @@
+//! `Datagram`, and `Reader` and `Writer` over one.
+
+use std::{
+    io::{self, BufRead, Read, Write},
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    sync::{Arc, Barrier, Mutex, mpsc},
+};
+
+use sockserver::{
+    Address, Concurrency, Datagram, HandlerResult, Options, ReplyError, Server, Stage,
+    concurrency::{Pool, Sync, Threading},
+    transport::{Udp, UnixDatagram},
+};
+use sockserver_tests::{
+    client::{DatagramClient, PATIENCE, eventually},
+    place::Local,
+    script::{Script, Session},
+    served::Served,
+};
+
+/// Answers every line.
+fn upper<T: Local, C: Concurrency>(session: &mut Session<T, C>) -> HandlerResult {
+    while let Some(line) = session.rfile.next_line()? {
+        write!(session.wfile, "{}", line.to_uppercase())?;
+    }
+    Ok(())
+}
+
+fn up_to(max_packet_size: usize) -> Options {
+    let mut options = Options::new();
+    options.socket.max_packet_size = max_packet_size;
+    options
+}
+
+/// One transport: the tests that both pass.
+macro_rules! column {
+    ($module:ident: $transport:ty) => {
+        mod $module {
+            use super::*;
+
+            #[test]
+            fn nothing_written_sends_nothing() {
+                let server = Script::<$transport, Sync>::serve(upper);
+                let mut client = DatagramClient::connect(server.server_address());
+                client.send("");
+                client.send("\n");
+                assert_eq!(client.ask("loud"), "LOUD");
+                eventually("all requests have ended", || server.stats().finished == 3);
+                assert_eq!(client.received(), None);
+            }
+
+            #[test]
+            fn what_is_written_in_pieces_is_one_packet() {
+                let server = Script::<$transport, Sync>::serve(upper);
+                let client = DatagramClient::connect(server.server_address());
+                client.send("one\ntwo\nthree");
+                assert_eq!(client.receive(), b"ONETWOTHREE");
+            }
+
+            #[test]
+            fn flush_sends_what_was_written_so_far_as_a_packet() {
+                let server = Script::<$transport, Sync>::serve(|session| {
+                    write!(session.wfile, "one")?;
+                    session.wfile.flush()?;
+                    session.wfile.flush()?;
+                    Ok(write!(session.wfile, "two")?)
+                });
+                let client = DatagramClient::connect(server.server_address());
+                client.send("go");
+                assert_eq!([client.receive(), client.receive()], [b"one", b"two"]);
+                assert_eq!(client.received(), None);
+            }
+
+            #[test]
+            fn an_empty_reply_can_be_sent() {
+                let server = Script::<$transport, Sync>::serve(|session| Ok(session.request.reply(b"")?));
+                let client = DatagramClient::connect(server.server_address());
+                client.send("ping");
+                assert_eq!(client.receive(), b"");
+            }
+
+            #[test]
+            fn any_number_of_replies_can_be_sent() {
+                let server = Script::<$transport, Sync>::serve(|session| {
+                    Ok((0..5).try_for_each(|number: u8| session.request.reply(&[number]))?)
+                });
+                let client = DatagramClient::connect(server.server_address());
+                client.send("count");
+                for number in 0..5 {
+                    assert_eq!(client.receive(), [number]);
+                }
+            }
+
+            #[test]
+            fn what_was_written_before_an_error_or_a_panic_is_sent() {
+                let server = Script::<$transport, Sync>::serve(|session| {
+                    write!(session.wfile, "sorry")?;
+                    if session.request.packet() == b"panic" { panic!("as told") } else { Err("as told".into()) }
+                });
+                let client = DatagramClient::connect(server.server_address());
+                for how in ["panic", "fail"] {
+                    client.send(how);
+                    assert_eq!(client.receive(), b"sorry");
+                    assert_eq!(server.report().is_panic, how == "panic");
+                }
+            }
+
+            #[test]
+            fn an_oversized_packet_is_flagged_and_counted() {
+                let (seen, packets) = mpsc::channel();
+                let server = Script::<$transport, Sync>::serve_with(
+                    move |session| Ok(seen.send((session.request.packet().to_vec(), session.request.is_truncated()))?),
+                    up_to(8),
+                );
+                let client = DatagramClient::connect(server.server_address());
+                for packet in ["12345678", "123456789", "1234567890123456", "1", ""] {
+                    client.send(packet);
+                    let (packet_seen, is_truncated) = packets.recv_timeout(PATIENCE).expect("it is handled");
+                    assert_eq!(packet_seen, packet[..packet.len().min(8)].as_bytes());
+                    assert_eq!(is_truncated, packet.len() > 8, "{packet}");
+                }
+                eventually("all have ended", || server.stats().finished == 5);
+                assert_eq!(server.stats().truncated, 2);
+            }
+
+            #[test]
+            fn the_longest_packet_comes_and_goes_whole() {
+                // What UDP over IPv4 can carry.
+                let packet: Vec<u8> = (0..65_507_u32).map(|number| (number % 251) as u8).collect();
+                let server = Script::<$transport, Sync>::serve(|session| {
+                    assert!(!session.request.is_truncated());
+                    let packet = session.request.packet();
+                    Ok(session.wfile.write_all(packet)?)
+                });
+                let client = DatagramClient::connect(server.server_address());
+                client.send(&packet);
+                assert!(client.receive() == packet, "another packet has come back");
+            }
+
+            #[test]
+            fn a_reply_that_no_packet_can_carry_is_an_error_at_the_end() {
+                let server =
+                    Script::<$transport, Sync>::serve(|session| Ok(session.wfile.write_all(&[0; 10_000_000])?));
+                let client = DatagramClient::connect(server.server_address());
+                client.send("more");
+                let report = server.report();
+                assert_eq!((report.stage, report.is_panic), (Stage::Finish, false), "{report:?}");
+                // The next reply starts anew.
+                client.send("more");
+                assert_eq!(server.report(), report);
+            }
+
+            #[test]
+            fn a_reader_reads_the_packet_and_then_its_end() {
+                let (seen, read) = mpsc::channel();
+                let server = Script::<$transport, Sync>::serve(move |session| {
+                    let first = session.rfile.next_line()?;
+                    let mut part = Vec::new();
+                    session.rfile.read_until(b';', &mut part)?;
+                    let mut rest = String::new();
+                    session.rfile.read_to_string(&mut rest)?;
+                    Ok(seen.send((first, part, rest, session.rfile.next_line()?))?)
+                });
+                DatagramClient::connect(server.server_address()).send("a line\r\nto;the rest\n");
+                let read = read.recv_timeout(PATIENCE).expect("it is handled");
+                assert_eq!(read, (Some("a line".into()), b"to;".to_vec(), "the rest\n".into(), None));
+            }
+
+            #[test]
+            fn a_packet_tells_its_addresses() {
+                let (seen, addresses) = mpsc::channel();
+                let server = Script::<$transport, Sync>::serve(move |session| {
+                    assert_eq!(session.request.client_address(), &session.client_address);
+                    assert_eq!(session.request.id(), session.id);
+                    Ok(seen.send((session.client_address.clone(), session.request.local_address()))?)
+                });
+                let client = DatagramClient::connect(server.server_address());
+                client.send("hello");
+                let addresses = addresses.recv_timeout(PATIENCE).expect("it is handled");
+                assert_eq!(addresses, (client.address(), server.server_address().clone()));
+            }
+
+            #[test]
+            fn a_packet_can_be_sent_to_somebody_else() {
+                let elsewhere = Arc::new(Mutex::new(None));
+                let to = elsewhere.clone();
+                let server = Script::<$transport, Sync>::serve(move |session| {
+                    let to: Option<Address> = to.lock().expect("no panic").take();
+                    Ok(session.request.send_to(session.request.packet(), &to.ok_or("nobody")?)?)
+                });
+                let client = DatagramClient::connect(server.server_address());
+                let other = DatagramClient::connect(server.server_address());
+                *elsewhere.lock().expect("no panic") = Some(other.address());
+                client.send("pass it on");
+                assert_eq!(other.receive_from(), (b"pass it on".to_vec(), server.server_address().clone()));
+                assert_eq!(client.received(), None);
+            }
+
+            #[test]
+            fn a_packet_that_is_kept_is_not_overwritten_and_can_be_answered_later() {
+                let (kept, packets) = mpsc::channel();
+                let server = Script::<$transport, Sync>::serve(move |session| Ok(kept.send(session.request.clone())?));
+                let client = DatagramClient::connect(server.server_address());
+                for number in 0..40_u8 {
+                    client.send([number]);
+                }
+                let kept: Vec<Datagram> =
+                    (0..40).map(|_| packets.recv_timeout(PATIENCE).expect("it is handled")).collect();
+                for (number, packet) in (0..40_u8).zip(&kept) {
+                    assert_eq!(packet.packet(), [number]);
+                    packet.reply(packet.packet()).expect("the client is still there");
+                    assert_eq!(client.receive(), [number]);
+                }
+            }
+
+            /// A request that waits for the release holds up none that comes after it.
+            fn is_not_held_up<C: Concurrency>() {
+                let held = Arc::new(Barrier::new(2));
+                let barrier = held.clone();
+                let server = Script::<$transport, C>::serve(move |session| {
+                    if session.request.packet() == b"slow\n" {
+                        barrier.wait();
+                    }
+                    upper(session)
+                });
+                let slow = DatagramClient::connect(server.server_address());
+                slow.send("slow\n");
+                let mut quick = DatagramClient::connect(server.server_address());
+                for _ in 0..10 {
+                    assert_eq!(quick.ask("quick"), "QUICK");
+                }
+                assert_eq!(slow.received(), None);
+                held.wait();
+                assert_eq!(slow.receive(), b"SLOW");
+            }
+
+            #[test]
+            fn a_slow_handler_holds_up_no_other_packet_with_threads() {
+                is_not_held_up::<Threading>();
+            }
+
+            #[test]
+            fn a_slow_handler_holds_up_no_other_packet_in_a_pool() {
+                is_not_held_up::<Pool>();
+            }
+        }
+    };
+}
+
+column!(udp: Udp);
+column!(unix_datagram: UnixDatagram);
+
+// Where replies come from.
+
+/// The places on this machine that answer a request to a socket that is bound to all of them.
+#[track_caller]
+fn assert_answers_from(server: &Address, address: &str) {
+    let port = server.port().expect("a port");
+    let to = SocketAddr::new(address.parse().expect("an address"), port);
+    let client = DatagramClient::connect(&to.into());
+    for how in ["written", "replied"] {
+        client.send(how);
+        let (reply, from) = client.receive_from();
+        assert_eq!(from, to, "{how}");
+        assert_eq!(reply, canonical(to).to_string().as_bytes());
+    }
+}
+
+/// An IPv6 socket calls IPv4 addresses by their IPv6 names.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+fn serve_on_all(address: &str) -> Option<Served> {
+    let (script, _reports) = Script::<Udp, Threading>::new(|session| {
+        let Address::Inet(local_address) = session.request.local_address() else { return Err("not UDP".into()) };
+        let text = canonical(local_address).to_string();
+        match session.request.packet() {
+            b"written" => Ok(write!(session.wfile, "{text}")?),
+            _ => Ok(session.request.reply(text.as_bytes())?),
+        }
+    });
+    match script.bind(address) {
+        Ok(server) => Some(Served::new(server)),
+        Err(error) => {
+            println!("skipped: no IPv6 here: {error}");
+            None
+        }
+    }
+}
+
+#[test]
+fn replies_leave_from_the_ipv4_address_that_the_request_came_to() {
+    let server = serve_on_all("0.0.0.0:0").expect("there is IPv4");
+    for address in ["127.0.0.1", "127.0.0.2", "127.1.2.3"] {
+        assert_answers_from(server.server_address(), address);
+    }
+}
+
+#[test]
+fn replies_leave_from_the_ipv6_address_that_the_request_came_to() {
+    let Some(server) = serve_on_all("[::]:0") else { return };
+    assert_answers_from(server.server_address(), "::1");
+    // IPv4 clients of the same socket.
+    for address in ["127.0.0.1", "127.0.0.2"] {
+        assert_answers_from(server.server_address(), address);
+    }
+}
+
+#[test]
+fn a_socket_that_is_bound_to_one_address_answers_from_it() {
+    let server = serve_on_all("127.0.0.3:0").expect("there is IPv4");
+    assert_answers_from(server.server_address(), "127.0.0.3");
+}
+
+// Replies that cannot be sent.
+
+#[test]
+fn an_unnamed_unix_client_cannot_be_answered() {
+    let (errors, refused) = mpsc::channel();
+    let server = Script::<UnixDatagram, Sync>::serve(move |session| {
+        let error = session.request.reply(b"to whom?").expect_err("nobody can be reached");
+        errors.send(error)?;
+        Ok(write!(session.wfile, "to whom?")?)
+    });
+    DatagramClient::unnamed(server.server_address()).send("hello");
+    let error = refused.recv_timeout(PATIENCE).expect("it is handled");
+    assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
+    assert_eq!(error.get_ref().and_then(|inner| inner.downcast_ref()), Some(&ReplyError));
+    assert!(error.to_string().contains("no name to reply to"), "{error}");
+    // The same at the end, where the reply is sent that was written.
+    let report = server.report();
+    assert_eq!((report.stage, report.is_disconnect), (Stage::Finish, false));
+    assert_eq!(report.client_address, Address::unix(""));
+}
+
+#[test]
+fn a_unix_client_that_is_gone_is_an_error_of_its_own_request() {
+    let gone = Arc::new(Barrier::new(2));
+    let is_gone = gone.clone();
+    let server = Script::<UnixDatagram, Sync>::serve(move |session| {
+        if session.request.packet() == b"goodbye" {
+            is_gone.wait();
+        }
+        upper(session)
+    });
+    let client = DatagramClient::connect(server.server_address());
+    client.send("goodbye");
+    drop(client);
+    gone.wait();
+    assert_eq!(server.report().stage, Stage::Finish);
+    assert_eq!(DatagramClient::connect(server.server_address()).ask("hello"), "HELLO");
+}
+
+#[test]
+fn icmp_errors_that_come_back_do_not_disturb_the_loop() {
+    // Linux tells them to a socket that is connected, which an adopted one can be.
+    let bind = |address: SocketAddr| UdpSocket::bind(address).expect("a free port");
+    let socket = bind((Ipv4Addr::LOCALHOST, 0).into());
+    let server_address = socket.local_addr().expect("it is bound");
+    // An address that no other test uses, so that the port is still free when it is bound again.
+    let client = bind((Ipv4Addr::new(127, 7, 7, 7), 0).into());
+    let client_address = client.local_addr().expect("it is bound");
+    socket.connect(client_address).expect("a connected socket");
+
+    let gone = Arc::new(Barrier::new(2));
+    let is_gone = gone.clone();
+    let (script, reports) = Script::<Udp, Sync>::new(move |session| {
+        if session.request.packet() == b"goodbye\n" {
+            is_gone.wait();
+        }
+        upper(session)
+    });
+    let server = Served::new(script.adopt(socket, Options::new()).expect("a UDP socket"));
+    client.send_to(b"goodbye\n", server_address).expect("the server is there");
+    drop(client);
+    // The reply is refused, which the next attempt to receive is told.
+    gone.wait();
+    eventually("it has ended", || server.stats().active == 0 && server.stats().accepted == 1);
+
+    let client = bind(client_address);
+    client.set_read_timeout(Some(PATIENCE)).expect("an open socket");
+    client.send_to(b"hello\n", server_address).expect("the server is there");
+    let mut reply = [0; 16];
+    let length = client.recv(&mut reply).expect("the server goes on");
+    assert_eq!(&reply[..length], b"HELLO");
+    assert_eq!(server.stats().accept_errors, 0);
+    assert!(reports.try_recv().is_err());
+}

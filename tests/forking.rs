@@ -1,0 +1,400 @@
+//! A process for each request. The servers are processes with one thread each, which a test is not; see
+//! `src/bin/obedient.rs` for the orders that their clients give.
+
+use std::{
+    net::TcpListener,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use sockserver::Address;
+use sockserver_tests::{
+    client::{Client, DatagramClient, eventually},
+    place::Place,
+    process::{ServerProcess, send_signal},
+};
+
+/// A server that forks.
+struct Obedient(ServerProcess);
+
+impl Obedient {
+    #[track_caller]
+    fn start(transport: &str, settings: &[&str]) -> Obedient {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_obedient"));
+        command.args([transport, "forking"]).args(settings);
+        Obedient(ServerProcess::start(command, Place::of(transport)))
+    }
+
+    #[track_caller]
+    fn connect(&self) -> Client {
+        Client::connect(self.0.address())
+    }
+
+    /// What `handle_error` was told next, after it was found to have been told in the server's own process.
+    #[track_caller]
+    fn error(&self) -> String {
+        let error = self.0.line_after("error in ");
+        error.strip_prefix(&format!("{} of ", self.0.id())).expect("told in the parent").to_owned()
+    }
+
+    #[track_caller]
+    fn has_no_children(&self) {
+        eventually("every child was waited for", || self.0.children().is_empty());
+    }
+
+    /// Waits until the server has ended, and returns what it has printed.
+    #[track_caller]
+    fn output(self) -> String {
+        self.0.output()
+    }
+
+    /// Stops the server by a client's order.
+    #[track_caller]
+    fn stop(self) -> String {
+        self.connect().send("shutdown\n");
+        self.output()
+    }
+}
+
+/// One transport: the tests that all of them pass.
+macro_rules! column {
+    ($transport:ident, $client:ident) => {
+        mod $transport {
+            use super::*;
+
+            const TRANSPORT: &str = stringify!($transport);
+
+            #[test]
+            fn a_request_is_answered_by_a_child() {
+                let server = Obedient::start(TRANSPORT, &[]);
+                let mut client = $client::connect(server.0.address());
+                assert_eq!(client.ask("echo hello"), "hello");
+                let pid = client.ask("pid");
+                assert_ne!(pid, server.0.id().to_string());
+            }
+
+            #[test]
+            fn fifty_clients_at_once_each_get_their_own_answer() {
+                let server = Obedient::start(TRANSPORT, &[]);
+                let mut clients: Vec<_> = (0..50).map(|_| $client::connect(server.0.address())).collect();
+                for (number, client) in clients.iter_mut().enumerate() {
+                    client.send(format!("echo client {number}\n"));
+                    client.finish();
+                }
+                for (number, client) in clients.iter_mut().enumerate() {
+                    assert_eq!(client.line(), format!("client {number}"));
+                }
+                drop(clients);
+                server.has_no_children();
+            }
+
+            #[test]
+            fn what_a_handler_changes_in_the_server_stays_in_its_child() {
+                let server = Obedient::start(TRANSPORT, &[]);
+                for _ in 0..3 {
+                    assert_eq!($client::connect(server.0.address()).ask("count"), "1");
+                }
+            }
+
+            #[test]
+            fn an_error_is_told_to_the_parent() {
+                let server = Obedient::start(TRANSPORT, &[]);
+                $client::connect(server.0.address()).send("fail with a reason\n");
+                assert!(server.error().ends_with("in Handle, panic false: handle failed: with a reason"));
+                server.has_no_children();
+            }
+
+            #[test]
+            fn a_panic_is_told_to_the_parent() {
+                let server = Obedient::start(TRANSPORT, &[]);
+                $client::connect(server.0.address()).send("panic attack\n");
+                assert!(server.error().ends_with("in Handle, panic true: handle panicked: attack"));
+                server.has_no_children();
+            }
+
+            #[test]
+            fn a_handler_stops_the_server_from_its_child() {
+                let server = Obedient::start(TRANSPORT, &[]);
+                let mut client = $client::connect(server.0.address());
+                client.send("shutdown\n");
+                client.finish();
+                let output = server.output();
+                assert!(output.contains("ended Drained"), "{output}");
+            }
+        }
+    };
+}
+
+column!(tcp, Client);
+column!(udp, DatagramClient);
+column!(unix, Client);
+column!(unix_datagram, DatagramClient);
+
+// How children end.
+
+#[test]
+fn a_child_that_ends_by_itself_is_counted_and_how_it_ended_is_told() {
+    let server = Obedient::start("tcp", &[]);
+    for (order, how) in [("abort", "signal: 6 (SIGABRT)"), ("exit 3", "exit status: 3"), ("exit 0", "exit status: 0")] {
+        let mut client = server.connect();
+        client.send(format!("{order}\n"));
+        assert_eq!(client.rest(), "");
+        let error = server.error();
+        assert!(error.starts_with(&client.address().to_string()), "{error}");
+        assert!(error.contains("in Handle, panic false") && error.contains(how), "{order}: {error}");
+    }
+    let mut client = server.connect();
+    let pid = client.ask("hang");
+    send_signal("KILL", &pid);
+    assert!(server.error().contains("signal: 9 (SIGKILL)"));
+    assert_eq!(client.rest(), "");
+
+    assert_eq!(server.connect().ask("echo still there"), "still there");
+    let output = server.stop();
+    assert!(output.contains("failed: 4, panicked: 0"), "{output}");
+}
+
+#[test]
+fn requests_are_counted_by_how_they_ended_in_the_children() {
+    let server = Obedient::start("tcp", &[]);
+    assert_eq!(server.connect().ask("echo fine"), "fine");
+    server.connect().send("panic attack\n");
+    server.error();
+    server.connect().send("fail\n");
+    server.error();
+    let mut client = server.connect();
+    client.send("no end of line, and");
+    client.reset();
+    assert!(server.error().contains("Connection reset"));
+    server.has_no_children();
+    let output = server.stop();
+    let stats = "accepted: 5, active: 0, finished: 2, failed: 1, panicked: 1, disconnected: 1, timed_out: 0";
+    assert!(output.contains(stats), "{output}");
+}
+
+#[test]
+fn children_are_waited_for_when_they_end_and_not_when_the_next_client_comes() {
+    let server = Obedient::start("tcp", &[]);
+    // The best of several, as others use this machine too.
+    let waits = (0..10).map(|_| {
+        let mut client = server.connect();
+        assert_eq!(client.ask("echo hello"), "hello");
+        client.finish();
+        assert_eq!(client.rest(), "");
+        let ended = Instant::now();
+        server.has_no_children();
+        ended.elapsed()
+    });
+    let least = waits.min();
+    assert!(least.is_some_and(|least| least < Duration::from_millis(100)), "{least:?}");
+}
+
+#[test]
+fn a_burst_of_children_leaves_no_zombie() {
+    let server = Obedient::start("tcp", &[]);
+    for _ in 0..5 {
+        let mut clients: Vec<_> = (0..30).map(|_| server.connect()).collect();
+        clients.iter_mut().for_each(Client::finish);
+        clients.iter_mut().for_each(Client::wait_for_end);
+    }
+    server.has_no_children();
+    let output = server.stop();
+    assert!(output.contains("accepted: 151, active: 0, finished: 151"), "{output}");
+}
+
+#[test]
+fn the_exit_status_of_a_child_of_somebody_elses_is_left_alone() {
+    let server = Obedient::start("tcp", &["foreign=72", "connections=1"]);
+    // Also at the limit, where Python waits for any child.
+    for _ in 0..5 {
+        let mut client = server.connect();
+        assert_eq!(client.ask("echo hello"), "hello");
+        let mut next = server.connect();
+        next.send("echo hello\n");
+        client.finish();
+        assert_eq!(next.line(), "hello");
+    }
+    eventually("only the foreign child is left, as a zombie", || matches!(server.0.children()[..], [(_, 'Z')]));
+    let output = server.stop();
+    assert!(output.contains("foreign exit status: 72"), "{output}");
+}
+
+// The limit of children.
+
+#[test]
+fn clients_above_the_limit_of_children_wait_for_their_turn() {
+    let server = Obedient::start("tcp", &["connections=2"]);
+    let mut clients: Vec<_> = (0..6).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.send("pid\n");
+    }
+    for client in &mut clients {
+        client.line();
+        assert!(server.0.children().len() <= 2);
+        client.finish();
+    }
+}
+
+#[test]
+fn the_limit_of_children_does_not_hold_up_shutdown() {
+    let server = Obedient::start("tcp", &["connections=1"]);
+    let mut client = server.connect();
+    let pid = client.ask("pid");
+    let mut waiting = server.connect();
+    client.send("shutdown\nhang\n");
+    assert_eq!(client.line(), pid);
+    assert_port_is_free(server.0.address());
+    waiting.wait_for_end();
+    // The rest of its time is the child's own.
+    assert_eq!(server.0.children().len(), 1);
+    send_signal("KILL", &pid);
+    assert!(server.output().contains("ended Drained { finished: 1, forced: 0, leaked: 0 }"));
+}
+
+// The drain.
+
+#[track_caller]
+fn assert_port_is_free(address: &Address) {
+    let port = address.port().expect("a port");
+    eventually("the port is free", || TcpListener::bind(("127.0.0.1", port)).is_ok());
+}
+
+#[test]
+fn a_child_that_is_between_two_requests_sees_the_end_at_once() {
+    let server = Obedient::start("tcp", &[]);
+    let mut client = server.connect();
+    assert_eq!(client.ask("echo hello"), "hello");
+    let output = server.stop();
+    assert_eq!(client.rest(), "");
+    assert!(output.contains("forced: 0, leaked: 0"), "{output}");
+    assert!(!output.contains("error in"), "{output}");
+}
+
+#[test]
+fn a_child_that_does_not_end_in_time_is_terminated() {
+    let server = Obedient::start("tcp", &["shutdown=50"]);
+    let mut client = server.connect();
+    let pid = client.ask("until_terminated");
+    let output = server.stop();
+    assert!(output.contains(&format!("terminated {pid}")), "{output}");
+    assert!(output.contains("forced: 1, leaked: 0"), "{output}");
+}
+
+#[test]
+fn a_child_that_ignores_its_termination_is_killed() {
+    let server = Obedient::start("tcp", &["shutdown=50"]);
+    let mut client = server.connect();
+    client.ask("ignore_termination");
+    server.connect().send("shutdown\n");
+    assert_port_is_free(server.0.address());
+    assert!(server.error().contains("signal: 9 (SIGKILL)"));
+    let output = server.output();
+    assert!(output.contains("forced: 1, leaked: 0"), "{output}");
+}
+
+#[test]
+fn the_port_is_free_from_the_start_of_the_drain() {
+    let server = Obedient::start("tcp", &[]);
+    let mut client = server.connect();
+    let pid = client.ask("hang");
+    server.connect().send("shutdown\n");
+    assert_port_is_free(server.0.address());
+    assert!(Client::try_connect(server.0.address()).is_err());
+    // The child has not been told to end: there is plenty of time left.
+    eventually("it alone is left", || server.0.children().len() == 1);
+    send_signal("KILL", &pid);
+    server.output();
+}
+
+#[test]
+fn the_file_of_a_unix_socket_is_removed_by_the_parent_alone() {
+    let server = Obedient::start("unix", &[]);
+    let file = server.0.address().path().expect("a path").to_owned();
+    let mut client = server.connect();
+    assert_eq!(client.ask("echo hello"), "hello");
+    drop(client);
+    server.has_no_children();
+    assert!(file.exists());
+    server.stop();
+    assert!(!file.exists());
+}
+
+#[test]
+fn server_close_is_called_once_and_in_the_parent() {
+    let server = Obedient::start("tcp", &[]);
+    let process = server.0.id();
+    assert_eq!(server.connect().ask("echo hello"), "hello");
+    let output = server.stop();
+    let closed: Vec<_> = output.lines().filter(|line| line.starts_with("closed")).collect();
+    assert_eq!(closed, [format!("closed in {process}")]);
+}
+
+// What is printed.
+
+#[test]
+fn what_a_handler_prints_is_not_lost_and_what_was_printed_before_not_doubled() {
+    let server = Obedient::start("tcp", &["print=before "]);
+    for number in 0..3 {
+        let mut client = server.connect();
+        client.send(format!("print by-{number}\n"));
+        client.finish();
+        assert_eq!(client.rest(), "");
+    }
+    server.has_no_children();
+    let printed = server.stop();
+    for part in ["before", "by-0", "by-1", "by-2"] {
+        assert_eq!(printed.matches(part).count(), 1, "{part} in {printed}");
+    }
+}
+
+// Threads.
+
+#[test]
+fn a_process_that_has_several_threads_is_not_forked() {
+    let server = Obedient::start("tcp", &["threads=2"]);
+    let message = server.0.line_after("failed Unsupported: ");
+    assert!(message.contains("has 3 threads"), "{message}");
+    assert!(message.contains("`allow_threads = true`"), "{message}");
+}
+
+#[test]
+fn handle_request_does_not_fork_a_process_that_has_several_threads_either() {
+    let server = Obedient::start("tcp", &["threads=1", "requests=1"]);
+    let mut client = server.connect();
+    assert_eq!(client.rest(), "");
+    let error = server.error();
+    assert!(error.contains("in ProcessRequest") && error.contains("has 2 threads"), "{error}");
+}
+
+#[test]
+fn a_process_that_has_several_threads_is_forked_when_it_is_allowed() {
+    let server = Obedient::start("tcp", &["threads=2", "allow_threads=true"]);
+    assert_eq!(server.connect().ask("echo hello"), "hello");
+    assert!(server.stop().contains("ended Drained"));
+}
+
+// One request at a time.
+
+#[test]
+fn handle_request_forks_and_the_end_of_the_server_waits_for_its_children() {
+    let server = Obedient::start("tcp", &["requests=2"]);
+    let mut first = server.connect();
+    assert_ne!(first.ask("pid"), server.0.id().to_string());
+    // With the second request the program drops its server.
+    let mut second = server.connect();
+    second.wait_for_end();
+    assert_eq!(first.rest(), "");
+    let output = server.output();
+    assert!(output.contains("accepted: 2, active: 0"), "{output}");
+}
+
+#[test]
+fn a_request_that_handle_request_has_taken_is_served_although_the_server_is_dropped() {
+    let server = Obedient::start("tcp", &["requests=1"]);
+    let mut client = server.connect();
+    client.send("fail after all\n");
+    client.finish();
+    assert_eq!(client.rest(), "");
+    let output = server.output();
+    assert!(output.contains("handle failed: after all"), "{output}");
+}

@@ -1,0 +1,316 @@
+//! How much is served at once, how long a connection may last, and what is known of each.
+
+use std::{
+    io::{self, BufRead, ErrorKind, Write},
+    net::SocketAddr,
+    sync::mpsc::{self, Receiver},
+    thread,
+    time::{Duration, Instant},
+};
+
+use socket2::{Domain, Socket, Type};
+use sockserver::{
+    Address, Closing, Concurrency, HandlerResult, OnLimit, Options, Server, Stats, concurrency::Threading,
+    transport::Tcp,
+};
+use sockserver_tests::{
+    client::{Client, PATIENCE, eventually},
+    in_each_concurrency,
+    line_server::LineServer,
+    script::{Script, Scripted, Session, upper},
+    served::Served,
+};
+
+/// Serves what answers in upper case, with these options.
+fn serve<C: Concurrency>(set: impl FnOnce(&mut Options)) -> Scripted {
+    Script::<Tcp, C>::serve_with(upper, options(set))
+}
+
+fn options(set: impl FnOnce(&mut Options)) -> Options {
+    let mut options = Options::new();
+    set(&mut options);
+    options
+}
+
+/// A client that comes from another address of this machine.
+fn client_from(ip: &str, server: &Address) -> Client {
+    let local = SocketAddr::new(ip.parse().expect("an address"), 0);
+    let server_ip = if local.is_ipv6() { "::1" } else { "127.0.0.1" };
+    let server = SocketAddr::new(server_ip.parse().expect("an address"), server.port().expect("an internet server"));
+    let socket = Socket::new(Domain::for_address(local), Type::STREAM, None).expect("a socket");
+    socket.bind(&local.into()).expect("a free port");
+    socket.connect(&server.into()).expect("the server listens");
+    Client::new(socket)
+}
+
+#[track_caller]
+fn is_served(mut client: Client) -> Client {
+    assert_eq!(client.ask("hello"), "HELLO");
+    client
+}
+
+#[track_caller]
+fn is_rejected(mut client: Client) {
+    assert_eq!(client.rest(), "");
+}
+
+fn above_the_limit_clients_wait<C: Concurrency>() {
+    let server = serve::<C>(|options| options.limits.connections = Some(3));
+    let connect = || Client::connect(server.server_address());
+    let mut served: Vec<_> = (0..3).map(|_| is_served(connect())).collect();
+    let mut waiting: Vec<_> = (0..3).map(|_| connect()).collect();
+    waiting.iter_mut().for_each(|client| client.send("at last\n"));
+    for _ in 0..20 {
+        served.iter_mut().for_each(|client| assert_eq!(client.ask("meanwhile"), "MEANWHILE"));
+    }
+    assert_eq!(server.stats().accepted, 3);
+    for mut waiting in waiting {
+        drop(served.pop());
+        assert_eq!(waiting.line(), "AT LAST");
+        served.insert(0, waiting);
+    }
+    drop(served);
+    eventually("all have ended", || server.stats().finished == 6);
+    assert_eq!(server.stats().rejected, 0);
+}
+
+fn above_the_limit_clients_are_rejected<C: Concurrency>() {
+    let server = serve::<C>(|options| {
+        options.limits.connections = Some(3);
+        options.limits.on_limit = OnLimit::Reject;
+    });
+    let connect = || Client::connect(server.server_address());
+    let mut served: Vec<_> = (0..3).map(|_| is_served(connect())).collect();
+    for rejected in 1..=20 {
+        is_rejected(connect());
+        assert_eq!(server.stats().rejected, rejected);
+    }
+    drop(served.pop());
+    eventually("one has ended", || server.stats().finished == 1);
+    served.push(is_served(connect()));
+    is_rejected(connect());
+}
+
+fn a_client_has_its_own_limit<C: Concurrency>() {
+    let server = serve::<C>(|options| options.limits.per_client = Some(2));
+    let connect = |ip| client_from(ip, server.server_address());
+    let first = is_served(connect("127.0.0.1"));
+    let _second = is_served(connect("127.0.0.1"));
+    is_rejected(connect("127.0.0.1"));
+    let _other = [is_served(connect("127.0.0.2")), is_served(connect("127.0.0.2"))];
+    is_rejected(connect("127.0.0.2"));
+    drop(first);
+    eventually("one has ended", || server.stats().finished == 1);
+    let _third = is_served(connect("127.0.0.1"));
+    is_rejected(connect("127.0.0.1"));
+    assert_eq!(server.stats().rejected, 3);
+}
+
+/// As IPv6 addresses they all are in one network.
+fn ipv4_clients_of_an_ipv6_server_have_a_limit_each<C: Concurrency>() {
+    let (script, _reports) = Script::<Tcp, C>::new(upper);
+    let server = match script.bind_with("[::]:0", options(|options| options.limits.per_client = Some(1))) {
+        Ok(server) => Served::new(server),
+        Err(error) => return println!("skipped: there is no IPv6 here: {error}"),
+    };
+    let connect = |ip| client_from(ip, server.server_address());
+    let _clients = [is_served(connect("127.0.0.1")), is_served(connect("127.0.0.2")), is_served(connect("::1"))];
+    for ip in ["127.0.0.1", "127.0.0.2", "::1"] {
+        is_rejected(connect(ip));
+    }
+}
+
+/// How the handler's reading or writing ended, and why the server says it did.
+type End = (Result<(), ErrorKind>, Option<Closing>);
+
+/// Serves with a handler that tells how it has ended.
+fn serve_telling<C: Concurrency>(
+    handle: impl Fn(&mut Session<Tcp, C>) -> HandlerResult + Send + std::marker::Sync + 'static,
+    set: impl FnOnce(&mut Options),
+) -> (Scripted, Receiver<End>) {
+    let (sender, ends) = mpsc::channel();
+    let telling = move |session: &mut Session<Tcp, C>| {
+        let result = handle(session);
+        let kind = |error: &sockserver::BoxError| error.downcast_ref::<io::Error>().expect("an I/O error").kind();
+        sender.send((result.as_ref().map(|_| ()).map_err(kind), session.request.closing()))?;
+        result
+    };
+    (Script::<Tcp, C>::serve_with(telling, options(set)), ends)
+}
+
+const SHORT: Duration = Duration::from_millis(200);
+
+fn idle(options: &mut Options) {
+    options.timeouts.idle = Some(SHORT);
+}
+
+fn lifetime(options: &mut Options) {
+    options.timeouts.lifetime = Some(SHORT);
+}
+
+fn a_silent_client_is_ended_after_the_idle_timeout<C: Concurrency>() {
+    let (server, ends) = serve_telling::<C>(upper, idle);
+    for (said, end) in [("", Ok(())), ("half", Err(ErrorKind::TimedOut))] {
+        let begin = Instant::now();
+        let mut client = Client::connect(server.server_address());
+        client.send(said);
+        client.wait_for_end();
+        assert!(begin.elapsed() >= SHORT);
+        assert_eq!(ends.recv_timeout(PATIENCE), Ok((end, Some(Closing::Idle))));
+    }
+    eventually("both are counted", || server.stats().timed_out == 2);
+}
+
+fn a_client_that_takes_nothing_is_ended_after_the_idle_timeout<C: Concurrency>() {
+    let write_for_ever = |session: &mut Session<Tcp, C>| loop {
+        session.wfile.write_all(&[b'x'; 1 << 16])?;
+    };
+    let (server, ends) = serve_telling::<C>(write_for_ever, idle);
+    let _client = Client::connect(server.server_address());
+    assert_eq!(ends.recv_timeout(PATIENCE), Ok((Err(ErrorKind::TimedOut), Some(Closing::Idle))));
+    eventually("it is counted", || server.stats().timed_out == 1);
+}
+
+fn a_client_that_says_something_now_and_then_is_not_idle<C: Concurrency>() {
+    let (server, _ends) = serve_telling::<C>(upper, |options| options.timeouts.idle = Some(10 * SHORT));
+    let mut client = Client::connect(server.server_address());
+    let begin = Instant::now();
+    while begin.elapsed() < 15 * SHORT {
+        client.send("x");
+        thread::sleep(SHORT / 4);
+    }
+    client.send("\n");
+    assert!(client.line().starts_with("XXX"));
+    assert_eq!(server.stats().timed_out, 0);
+}
+
+fn a_client_that_waits_for_its_answer_is_not_idle<C: Concurrency>() {
+    let think = |session: &mut Session<Tcp, C>| {
+        session.rfile.fill_buf()?;
+        thread::sleep(4 * SHORT);
+        upper(session)
+    };
+    let (server, ends) = serve_telling::<C>(think, idle);
+    let mut client = Client::connect(server.server_address());
+    assert_eq!(client.ask("hello"), "HELLO");
+    drop(client);
+    assert_eq!(ends.recv_timeout(PATIENCE).map(|(end, _)| end), Ok(Ok(())));
+}
+
+fn a_client_cannot_stay_longer_than_the_lifetime<C: Concurrency>() {
+    let (server, ends) = serve_telling::<C>(upper, |options| {
+        lifetime(options);
+        options.timeouts.idle = Some(PATIENCE);
+    });
+    let begin = Instant::now();
+    let client = Client::connect(server.server_address());
+    let mut socket = client.socket();
+    while socket.write_all(b"x").is_ok() {
+        assert!(begin.elapsed() < PATIENCE);
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert!(begin.elapsed() >= SHORT);
+    assert_eq!(ends.recv_timeout(PATIENCE), Ok((Err(ErrorKind::TimedOut), Some(Closing::Lifetime))));
+    eventually("it is counted", || server.stats().timed_out == 1);
+    assert_eq!(server.stats().active, 0);
+}
+
+fn a_busy_handler_finds_its_connection_cut_at_the_end_of_its_life<C: Concurrency>() {
+    let (server, ends) = serve_telling::<C>(
+        |session| {
+            eventually("the connection is cut", || session.request.closing().is_some());
+            upper(session)
+        },
+        lifetime,
+    );
+    let mut client = Client::connect(server.server_address());
+    client.send("half");
+    client.wait_for_end();
+    let (_, closing) = ends.recv_timeout(PATIENCE).expect("the handler returns");
+    assert_eq!(closing, Some(Closing::Lifetime));
+    eventually("it is counted", || server.stats().timed_out == 1);
+}
+
+#[test]
+fn deadlines_are_kept_by_a_thread_that_is_there_only_where_one_is_set() {
+    for (options, expected) in [(&["connections=10"], false), (&["idle=60000"], true), (&["lifetime=60000"], true)] {
+        let server = LineServer::start::<Threading>(env!("CARGO_BIN_EXE_line-server"), options);
+        assert_eq!(server.ask("hello"), "HELLO");
+        // The system cuts names after 15 bytes.
+        let keeps_deadlines = |name: &String| name.starts_with("sockserver-dead");
+        let has_one = || server.observed().thread_names().iter().any(keeps_deadlines);
+        match expected {
+            true => eventually("there is a thread", has_one),
+            false => assert!(!has_one()),
+        }
+        server.stop();
+    }
+}
+
+fn connections_are_listed_oldest_first<C: Concurrency>() {
+    let (server, _ends) = serve_telling::<C>(upper, |_| {});
+    let mut clients: Vec<_> = (0..3).map(|_| is_served(Client::connect(server.server_address()))).collect();
+    assert_eq!(clients[2].ask("more"), "MORE");
+    // A client may have its answer before its bytes are counted.
+    eventually("all is counted", || server.connections().iter().map(|info| info.bytes_out).sum::<u64>() == 23);
+    let list = server.connections();
+    let addresses: Vec<_> = list.iter().map(|info| info.client_address.clone()).collect();
+    assert_eq!(addresses, clients.iter().map(Client::address).collect::<Vec<_>>());
+    assert!(list.is_sorted_by_key(|info| info.id));
+    assert!(list.is_sorted_by(|older, younger| older.age >= younger.age));
+    let counted: Vec<_> = list.iter().map(|info| (info.bytes_in, info.bytes_out)).collect();
+    assert_eq!(counted, [(6, 6), (6, 6), (11, 11)]);
+    assert!(list.iter().all(|info| info.closing.is_none()));
+    drop(clients.remove(1));
+    eventually("it is not listed any more", || server.connections().len() == 2);
+    assert_eq!(server.connections()[1].id, list[2].id);
+}
+
+fn a_connection_can_be_closed_by_its_number<C: Concurrency>() {
+    let (server, ends) = serve_telling::<C>(upper, |_| {});
+    for (said, end) in [("", Ok(())), ("half", Err(ErrorKind::ConnectionAborted))] {
+        let mut client = is_served(Client::connect(server.server_address()));
+        client.send(said);
+        let [info] = &server.connections()[..] else { panic!("there is one client") };
+        let received = 6 + said.len() as u64;
+        eventually("all has come", || server.connections()[0].bytes_in == received);
+        assert!(server.close(info.id));
+        client.wait_for_end();
+        assert_eq!(ends.recv_timeout(PATIENCE), Ok((end, Some(Closing::Kicked))));
+        eventually("it has ended", || server.stats().active == 0);
+        assert!(!server.close(info.id));
+    }
+    let Stats { finished, disconnected, .. } = server.stats();
+    assert_eq!((finished, disconnected), (1, 1));
+}
+
+fn a_handler_can_close_its_own_connection<C: Concurrency>() {
+    let (server, ends) = serve_telling::<C>(
+        |session| {
+            assert!(session.server.close(session.id));
+            upper(session)
+        },
+        |_| {},
+    );
+    let mut client = Client::connect(server.server_address());
+    client.wait_for_end();
+    assert_eq!(ends.recv_timeout(PATIENCE), Ok((Ok(()), Some(Closing::Kicked))));
+}
+
+in_each_concurrency! { [threading pool]:
+    above_the_limit_clients_wait
+    above_the_limit_clients_are_rejected
+    a_client_has_its_own_limit
+    ipv4_clients_of_an_ipv6_server_have_a_limit_each
+    connections_are_listed_oldest_first
+}
+in_each_concurrency! { [sync threading pool]:
+    a_silent_client_is_ended_after_the_idle_timeout
+    a_client_that_takes_nothing_is_ended_after_the_idle_timeout
+    a_client_that_says_something_now_and_then_is_not_idle
+    a_client_that_waits_for_its_answer_is_not_idle
+    a_client_cannot_stay_longer_than_the_lifetime
+    a_busy_handler_finds_its_connection_cut_at_the_end_of_its_life
+    a_connection_can_be_closed_by_its_number
+    a_handler_can_close_its_own_connection
+}

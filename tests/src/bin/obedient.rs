@@ -1,0 +1,243 @@
+//! A server that does what its clients tell it, for tests of what only a process with one thread can do.
+//!
+//! `obedient TRANSPORT CONCURRENCY [KEY=VALUE]… ADDRESS` says on standard output where it listens, what `handle_error`
+//! was told, and how serving ended.
+
+use std::{
+    env,
+    error::Error,
+    io::{self, Write},
+    os::unix::process::parent_id,
+    process::{self, Command},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    thread,
+    time::Duration,
+};
+
+use signal_hook::consts::{SIGTERM, SIGUSR1};
+use sockserver::{
+    Address, HandlerError, HandlerResult, Options, Reader, RequestHandler, Server, ServerHandle, SocketServer, Writer,
+    request_handler,
+};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<_> = env::args().skip(1).collect();
+    let [transport, concurrency, settings @ .., address] = &arguments[..] else {
+        return Err("obedient TRANSPORT CONCURRENCY [KEY=VALUE]… ADDRESS".into());
+    };
+    let settings = Settings::parse(settings)?;
+    match (transport.as_str(), concurrency.as_str()) {
+        ("tcp", "forking") => tcp_forking::serve(address, &settings),
+        ("udp", "forking") => udp_forking::serve(address, &settings),
+        ("unix", "forking") => unix_forking::serve(address, &settings),
+        ("unix_datagram", "forking") => unix_datagram_forking::serve(address, &settings),
+        ("tcp", "sync") => tcp_sync::serve(address, &settings),
+        _ => Err("this composition is not here".into()),
+    }
+}
+
+#[derive(Default)]
+struct Settings {
+    /// `limits(connections)`.
+    connections: Option<usize>,
+    /// `timeouts(shutdown)`, in milliseconds.
+    shutdown: Option<u64>,
+    allow_threads: bool,
+    /// How many threads there are beside the one that serves.
+    threads: usize,
+    /// This many `handle_request` in place of `serve_forever`.
+    requests: Option<usize>,
+    /// A child of the program's own, which ends with this status while the server serves.
+    foreign: Option<u8>,
+    /// What is printed before serving, without a line end.
+    print: String,
+}
+
+impl Settings {
+    fn parse(arguments: &[String]) -> Result<Settings, Box<dyn Error>> {
+        let mut settings = Settings::default();
+        for argument in arguments {
+            let (key, value) = argument.split_once('=').ok_or("KEY=VALUE")?;
+            match key {
+                "connections" => settings.connections = Some(value.parse()?),
+                "shutdown" => settings.shutdown = Some(value.parse()?),
+                "allow_threads" => settings.allow_threads = value.parse()?,
+                "threads" => settings.threads = value.parse()?,
+                "requests" => settings.requests = Some(value.parse()?),
+                "foreign" => settings.foreign = Some(value.parse()?),
+                "print" => settings.print = value.to_owned(),
+                unknown => return Err(format!("there is no key {unknown}").into()),
+            }
+        }
+        Ok(settings)
+    }
+
+    fn options(&self, mut options: Options) -> Options {
+        options.limits.connections = self.connections;
+        options.allow_threads = self.allow_threads;
+        if let Some(milliseconds) = self.shutdown {
+            options.timeouts.shutdown = Duration::from_millis(milliseconds);
+        }
+        options
+    }
+}
+
+fn serve<S: Server>(server: SocketServer<S>, settings: &Settings) -> Result<(), Box<dyn Error>> {
+    for _ in 0..settings.threads {
+        thread::spawn(|| sleep_while(|| true));
+    }
+    let foreign = settings.foreign.map(|status| Command::new("sh").args(["-c", &format!("exit {status}")]).spawn());
+    println!("listening on {}", server.server_address());
+    print!("{}", settings.print);
+    let handle = server.handle();
+    let served = match settings.requests {
+        None => server.serve_forever(),
+        Some(requests) => (0..requests).try_for_each(|_| server.handle_request().map(drop)).map(|()| drop(server)),
+    };
+    if let Some(foreign) = foreign {
+        println!("foreign {}", foreign?.wait()?);
+    }
+    println!("stats {:?}", handle.stats());
+    match served {
+        Ok(()) => println!("ended {:?}", handle.wait()?),
+        Err(error) => println!("failed {:?}: {error}", error.kind()),
+    }
+    Ok(())
+}
+
+macro_rules! obedient {
+    ($composition:ident: $transport:literal, $concurrency:literal) => {
+        mod $composition {
+            use super::*;
+
+            #[derive(Server)]
+            #[server(
+                transport = $transport,
+                concurrency = $concurrency,
+                handler = Session,
+                timeouts(poll = "20s"),
+                hooks(handle_error = Self::tell, service_actions = Self::end_with_the_test, server_close = Self::tell_end),
+            )]
+            struct Obedient {
+                requests: AtomicUsize,
+                /// A test that was killed leaves no server behind.
+                test: u32,
+            }
+
+            // signal(7): a socket with a timeout is interrupted by signals for which system calls are else restarted.
+            #[request_handler(timeout = "60s")]
+            struct Session {
+                rfile: Reader,
+                wfile: Writer,
+                handle: ServerHandle,
+                server: Arc<Obedient>,
+            }
+
+            impl RequestHandler for Session {
+                fn handle(&mut self) -> HandlerResult {
+                    while let Some(line) = self.rfile.next_line()? {
+                        let (order, value) = line.split_once(' ').unwrap_or((&line, ""));
+                        match order {
+                            "shutdown" => self.handle.shutdown(),
+                            "count" => {
+                                let requests = self.server.requests.fetch_add(1, SeqCst) + 1;
+                                writeln!(self.wfile, "{requests}")?;
+                            }
+                            _ => obey(order, value, &mut self.wfile)?,
+                        }
+                    }
+                    Ok(())
+                }
+            }
+
+            impl Obedient {
+                fn tell(&self, error: &HandlerError, client_address: &Address) {
+                    let (who, stage) = (process::id(), error.stage());
+                    println!("error in {who} of {client_address} in {stage:?}, panic {}: {error}", error.is_panic());
+                }
+
+                fn end_with_the_test(&self) {
+                    if parent_id() != self.test {
+                        process::exit(1);
+                    }
+                }
+
+                fn tell_end(&self) {
+                    println!("closed in {}", process::id());
+                }
+            }
+
+            pub(super) fn serve(address: &str, settings: &Settings) -> Result<(), Box<dyn Error>> {
+                let server = Obedient { requests: AtomicUsize::new(0), test: parent_id() };
+                let server = server.bind_with(address, settings.options(Obedient::OPTIONS))?;
+                super::serve(server, settings)
+            }
+        }
+    };
+}
+
+obedient!(tcp_forking: "tcp", "forking");
+obedient!(udp_forking: "udp", "forking");
+obedient!(unix_forking: "unix", "forking");
+obedient!(unix_datagram_forking: "unix_datagram", "forking");
+obedient!(tcp_sync: "tcp", "sync");
+
+/// The orders that need no more than a writer.
+fn obey(order: &str, value: &str, wfile: &mut Writer) -> HandlerResult {
+    match order {
+        "echo" => writeln!(wfile, "{value}")?,
+        "pid" => writeln!(wfile, "{}", process::id())?,
+        "fail" => return Err(value.into()),
+        "panic" => panic!("{value}"),
+        "abort" => process::abort(),
+        "exit" => process::exit(value.parse()?),
+        "print" => print!("{value} "),
+        "hang" => {
+            announce(wfile)?;
+            sleep_while(|| true);
+        }
+        "until_terminated" => {
+            let terminated = flag(SIGTERM)?;
+            announce(wfile)?;
+            sleep_while(|| !terminated.load(SeqCst));
+            println!("terminated {}", process::id());
+        }
+        "ignore_termination" => {
+            flag(SIGTERM)?;
+            announce(wfile)?;
+            sleep_while(|| true);
+        }
+        "bulk" => {
+            let interrupted = flag(SIGUSR1)?;
+            announce(wfile)?;
+            wfile.write_all(&vec![0; value.parse()?])?;
+            writeln!(wfile, "interrupted {}", interrupted.load(SeqCst))?;
+        }
+        unknown => return Err(format!("there is no order {unknown}").into()),
+    }
+    Ok(())
+}
+
+/// Says who the handler is, before it does something that takes its time.
+fn announce(wfile: &mut Writer) -> io::Result<()> {
+    writeln!(wfile, "{}", process::id())?;
+    wfile.flush()
+}
+
+/// Handles the signal, instead of ending.
+fn flag(signal: i32) -> io::Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(signal, flag.clone())?;
+    Ok(flag)
+}
+
+/// A test that was killed leaves no handler behind either.
+fn sleep_while(condition: impl Fn() -> bool) {
+    let parent = parent_id();
+    while condition() && parent_id() == parent {
+        thread::sleep(Duration::from_millis(5));
+    }
+}

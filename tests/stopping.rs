@@ -1,0 +1,544 @@
+//! What the design says of stopping, sentence by sentence.
+
+use std::{
+    io::{BufRead, ErrorKind, Write},
+    marker::PhantomData,
+    mem::MaybeUninit,
+    sync::{
+        Mutex, OnceLock,
+        mpsc::{self, Receiver, Sender},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use sockserver::{
+    Address, Closing, Concurrency, Drained, HandlerError, HandlerResult, Options, RequestHandler, Server, ServerHandle,
+    SocketServer, Stream, concurrency::Sync, request_handler, transport::Tcp,
+};
+use sockserver_tests::{
+    client::{Client, PATIENCE, eventually},
+    concurrencies::Word,
+    in_each_concurrency,
+    line_server::LineServer,
+    script::{Script, Scripted, Session, upper},
+    served::{Served, Watchdog},
+};
+
+/// Serves what answers in upper case.
+fn serve<C: Concurrency>() -> Scripted {
+    Script::<Tcp, C>::serve(upper)
+}
+
+fn shutdown_after(shutdown: Duration) -> Options {
+    let mut options = Options::new();
+    options.timeouts.shutdown = shutdown;
+    options
+}
+
+fn drained(finished: usize, forced: usize, leaked: usize) -> Drained {
+    let mut drained = Drained::default();
+    (drained.finished, drained.forced, drained.leaked) = (finished, forced, leaked);
+    drained
+}
+
+/// A client that the server has answered, and waits for again.
+fn client_between_requests(server: &ServerHandle) -> Client {
+    let mut client = Client::connect(server.server_address());
+    assert_eq!(client.ask("hello"), "HELLO");
+    client
+}
+
+/// A client of whose request the server has the first half.
+fn client_in_mid_line(server: &ServerHandle) -> Client {
+    let mut client = Client::connect(server.server_address());
+    client.send("half");
+    let address = client.address();
+    let has_come = || server.connections().iter().any(|info| info.client_address == address && info.bytes_in == 4);
+    eventually("the half has come", has_come);
+    client
+}
+
+fn is_refused(server: &Address) -> bool {
+    Client::try_connect(server).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+}
+
+/// Handlers that care for nothing but this.
+struct Stubborn {
+    started: Receiver<()>,
+    end: Sender<()>,
+}
+
+impl Stubborn {
+    /// Answers in upper case, and on the line `be stubborn` waits until it is told to end.
+    fn serve<C: Concurrency>(options: Options) -> (Scripted, Stubborn) {
+        let (start, started) = mpsc::channel();
+        let (end, ended) = mpsc::channel();
+        let ended = Mutex::new(ended);
+        let handle = move |session: &mut Session<Tcp, C>| -> HandlerResult {
+            if session.rfile.fill_buf()?.starts_with(b"be stubborn\n") {
+                start.send(())?;
+                ended.lock().unwrap().recv()?;
+            }
+            upper(session)
+        };
+        (Script::<Tcp, C>::serve_with(handle, options), Stubborn { started, end })
+    }
+
+    fn start(&self, server: &ServerHandle) -> Client {
+        let mut client = Client::connect(server.server_address());
+        client.send("be stubborn\n");
+        self.started.recv_timeout(PATIENCE).expect("the handler runs");
+        client
+    }
+
+    fn end(&self) {
+        self.end.send(()).expect("the handler waits");
+    }
+}
+
+fn shutdown_never_blocks<C: Concurrency>() {
+    let (server, stubborn) = Stubborn::serve::<C>(Options::new());
+    let mut client = stubborn.start(&server);
+    server.shutdown();
+    // Only now the handler ends, for which it could have waited.
+    stubborn.end();
+    assert_eq!(client.rest(), "BE STUBBORN\n");
+    assert_eq!(server.stop(), drained(1, 0, 0));
+}
+
+fn shutdown_works_from_a_handler<C: Concurrency>() {
+    let server = Script::<Tcp, C>::serve(|session| {
+        session.server.shutdown();
+        upper(session)
+    });
+    let mut client = Client::connect(server.server_address());
+    assert_eq!(client.rest(), "");
+    assert_eq!(server.wait().expect("no handler of the server"), drained(1, 0, 0));
+}
+
+/// A server that one of its hooks shuts down.
+struct ShutBy<C> {
+    hook: &'static str,
+    handle: OnceLock<ServerHandle>,
+    concurrency: PhantomData<fn() -> C>,
+}
+
+/// Fails.
+#[request_handler]
+struct Failure;
+
+impl RequestHandler for Failure {
+    fn handle(&mut self) -> HandlerResult {
+        Err("as always".into())
+    }
+}
+
+impl<C: Concurrency> ShutBy<C> {
+    fn bind(hook: &'static str) -> SocketServer<ShutBy<C>> {
+        let mut options = Options::new();
+        options.timeouts.request = Some(Duration::from_millis(1));
+        let server = ShutBy { hook, handle: OnceLock::new(), concurrency: PhantomData };
+        server.bind_with("127.0.0.1:0", options).expect("a free port")
+    }
+
+    fn enter(&self, hook: &str) {
+        if self.hook == hook {
+            let handle = self.handle.get().expect("it is activated");
+            handle.shutdown();
+            assert_eq!(handle.wait().expect_err("the server waits for this hook").kind(), ErrorKind::Deadlock);
+        }
+    }
+}
+
+impl<C: Concurrency> Server for ShutBy<C> {
+    type Transport = Tcp;
+    type Concurrency = C;
+    type Handler = Failure;
+    const OPTIONS: Options = Options::new();
+
+    fn server_activate(&self, handle: &ServerHandle) {
+        self.handle.set(handle.clone()).expect("it is activated once");
+        self.enter("server_activate");
+    }
+
+    fn verify_request(&self, _request: &Stream, _client_address: &Address) -> bool {
+        self.enter("verify_request");
+        true
+    }
+
+    fn handle_error(&self, _error: &HandlerError, _client_address: &Address) {
+        self.enter("handle_error");
+    }
+
+    fn handle_timeout(&self) {
+        self.enter("handle_timeout");
+    }
+
+    fn service_actions(&self) {
+        self.enter("service_actions");
+    }
+
+    fn server_close(&self) {
+        self.enter("server_close");
+    }
+}
+
+fn shutdown_works_from_a_hook_where_wait_is_a_deadlock<C: Concurrency>() {
+    let _watchdog = Watchdog::new();
+    for hook in ["server_activate", "verify_request", "handle_error", "service_actions"] {
+        let server = ShutBy::<C>::bind(hook);
+        let _client = Client::connect(server.server_address());
+        server.serve_forever().expect("it is shut down");
+    }
+    let server = ShutBy::<C>::bind("handle_timeout");
+    assert!(!server.handle_request().expect("a time out"));
+    server.serve_forever().expect("it is shut down");
+    drop(ShutBy::<C>::bind("server_close"));
+}
+
+fn shutdown_before_serving_is_kept<C: Concurrency>() {
+    let _watchdog = Watchdog::new();
+    let (server, _reports, _place) = Script::<Tcp, C>::bind(upper, Options::new());
+    let mut client = Client::connect(server.server_address());
+    server.handle().shutdown();
+    assert!(!server.handle_request().expect("it is shut down"));
+    let handle = server.handle();
+    server.serve_forever().expect("it is shut down");
+    assert_eq!(handle.stats().accepted, 0);
+    client.wait_for_end();
+    assert_eq!(handle.wait().expect("no handler"), Drained::default());
+}
+
+fn shutdown_can_be_called_any_number_of_times<C: Concurrency>() {
+    let server = serve::<C>();
+    let mut client = client_between_requests(&server);
+    let handle = ServerHandle::clone(&server);
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| (0..100).for_each(|_| handle.shutdown()));
+        }
+    });
+    assert_eq!(client.rest(), "");
+    server.shutdown();
+    assert_eq!(server.wait().expect("no handler"), drained(1, 0, 0));
+    server.shutdown();
+    assert_eq!(server.stop(), drained(1, 0, 0));
+}
+
+fn an_idle_server_makes_no_wakeups<C: Word>() {
+    // The second has a thread that keeps deadlines.
+    for options in [&[][..], &["idle=60000", "lifetime=60000"]] {
+        let server = LineServer::start::<C>(env!("CARGO_BIN_EXE_line-server"), options);
+        let mut clients: Vec<_> = (0..5).map(|_| server.connect()).collect();
+        clients.iter_mut().for_each(|client| client.send("hello\n"));
+        for mut client in clients {
+            client.finish();
+            assert_eq!(client.rest(), "HELLO\n");
+        }
+        let mut sleeps = 0;
+        let is_settled = || {
+            thread::sleep(Duration::from_millis(50));
+            std::mem::replace(&mut sleeps, server.observed().sleeps()) == server.observed().sleeps()
+        };
+        eventually("it is idle", is_settled);
+        // What does not happen can only be waited for.
+        thread::sleep(Duration::from_millis(1500));
+        assert_eq!(server.observed().sleeps(), sleeps, "{options:?}");
+        server.stop();
+    }
+}
+
+fn an_idle_server_stops_at_once<C: Concurrency>() {
+    let stop_one = |_| {
+        let server = serve::<C>();
+        let _client = client_between_requests(&server);
+        let begin = Instant::now();
+        server.stop();
+        begin.elapsed()
+    };
+    let mut times: Vec<_> = (0..21).map(stop_one).collect();
+    times.sort();
+    // It is far less than 5 ms; a machine that is busy with others may take its time now and then.
+    assert!(times[10] < Duration::from_millis(100), "{times:?}");
+}
+
+fn wait_in_a_handler_is_a_deadlock<C: Concurrency>() {
+    let (sender, errors) = mpsc::channel();
+    let server = Script::<Tcp, C>::serve(move |session| {
+        sender.send(session.server.wait().expect_err("the server waits for this handler").kind())?;
+        Ok(())
+    });
+    let _client = Client::connect(server.server_address());
+    assert_eq!(errors.recv_timeout(PATIENCE), Ok(ErrorKind::Deadlock));
+    // Nothing has been shut down.
+    let _client = Client::connect(server.server_address());
+    assert_eq!(errors.recv_timeout(PATIENCE), Ok(ErrorKind::Deadlock));
+}
+
+fn a_handler_can_wait_for_another_server<C: Concurrency>() {
+    let other = serve::<Sync>();
+    let handle = ServerHandle::clone(&other);
+    let (sender, waited) = mpsc::channel();
+    let server = Script::<Tcp, C>::serve(move |_| {
+        handle.shutdown();
+        sender.send(handle.wait()?)?;
+        Ok(())
+    });
+    let _client = Client::connect(server.server_address());
+    assert_eq!(waited.recv_timeout(PATIENCE), Ok(Drained::default()));
+}
+
+fn the_port_closes_at_once<C: Concurrency>() {
+    let (server, stubborn) = Stubborn::serve::<C>(Options::new());
+    let mut client = stubborn.start(&server);
+    let address = server.server_address().clone();
+    server.shutdown();
+    eventually("the port is closed", || is_refused(&address));
+    let (next, _reports) = Script::<Tcp, Sync>::new(upper);
+    let next = next.bind(&address).expect("the port is free");
+    let next = Served::new(next);
+    assert_eq!(client_between_requests(&next).ask("the next server"), "THE NEXT SERVER");
+    stubborn.end();
+    assert_eq!(client.rest(), "BE STUBBORN\n");
+    assert_eq!(server.stop(), drained(1, 0, 0));
+}
+
+/// A handler that tells how its reading ended, and why.
+fn telling<C: Concurrency>(
+    sender: Sender<(Result<(), ErrorKind>, Option<Closing>)>,
+) -> impl Fn(&mut Session<Tcp, C>) -> HandlerResult {
+    move |session| {
+        let result = upper(session);
+        let end = match &result {
+            Ok(()) => Ok(()),
+            Err(error) => Err(error.downcast_ref::<std::io::Error>().expect("of reading or writing").kind()),
+        };
+        sender.send((end, session.request.closing()))?;
+        result
+    }
+}
+
+fn connections_between_requests_see_end_of_file_at_once<C: Concurrency>() {
+    let (sender, ends) = mpsc::channel();
+    let server = Script::<Tcp, C>::serve(telling(sender));
+    let mut answered = client_between_requests(&server);
+    server.shutdown();
+    assert_eq!(answered.rest(), "");
+    assert_eq!(ends.recv_timeout(PATIENCE), Ok((Ok(()), Some(Closing::Draining))));
+    assert_eq!(server.stop(), drained(1, 0, 0));
+}
+
+fn a_connection_that_has_sent_nothing_sees_end_of_file_at_once<C: Concurrency>() {
+    let (sender, ends) = mpsc::channel();
+    let server = Script::<Tcp, C>::serve(telling(sender));
+    let mut silent = Client::connect(server.server_address());
+    eventually("it is accepted", || server.stats().active == 1);
+    server.shutdown();
+    assert_eq!(silent.rest(), "");
+    let drained_one = server.stop();
+    assert_eq!(drained_one, drained(1, 0, 0));
+    // Its handler may not have been started yet.
+    assert!(ends.try_iter().all(|end| end == (Ok(()), Some(Closing::Draining))));
+}
+
+fn a_request_that_has_come_already_is_answered<C: Concurrency>() {
+    let (server, stubborn) = Stubborn::serve::<C>(Options::new());
+    let mut client = stubborn.start(&server);
+    client.send("sent before the shutdown\n");
+    server.shutdown();
+    stubborn.end();
+    assert_eq!(client.rest(), "BE STUBBORN\nSENT BEFORE THE SHUTDOWN\n");
+    assert_eq!(server.stop(), drained(1, 0, 0));
+}
+
+fn those_in_the_middle_of_a_request_have_time_to_end<C: Concurrency>() {
+    let (sender, ends) = mpsc::channel();
+    let server = Script::<Tcp, C>::serve(telling(sender));
+    let mut client = client_in_mid_line(&server);
+    server.shutdown();
+    assert_eq!(server.connections()[0].closing, Some(Closing::Draining));
+    client.send(" and the other half\n");
+    assert_eq!(client.rest(), "HALF AND THE OTHER HALF\n");
+    assert_eq!(ends.recv_timeout(PATIENCE), Ok((Ok(()), Some(Closing::Draining))));
+    assert_eq!(server.stop(), drained(1, 0, 0));
+}
+
+fn those_that_take_longer_are_cut<C: Concurrency>() {
+    for shutdown in [Duration::ZERO, Duration::from_millis(300)] {
+        let (sender, ends) = mpsc::channel();
+        let server = Script::<Tcp, C>::serve_with(telling(sender), shutdown_after(shutdown));
+        let mut client = client_in_mid_line(&server);
+        let begin = Instant::now();
+        server.shutdown();
+        client.wait_for_end();
+        assert!(begin.elapsed() >= shutdown);
+        let cut = (Err(ErrorKind::ConnectionAborted), Some(Closing::Draining));
+        assert_eq!(ends.recv_timeout(PATIENCE), Ok(cut));
+        assert_eq!(server.stop(), drained(0, 1, 0));
+    }
+}
+
+fn a_handler_that_cannot_send_is_cut<C: Concurrency>() {
+    let server = Script::<Tcp, C>::serve_with(
+        |session| loop {
+            session.wfile.write_all(&[b'x'; 1 << 16])?;
+        },
+        shutdown_after(Duration::from_millis(100)),
+    );
+    let _client = Client::connect(server.server_address());
+    let mut sent = 0;
+    let is_stuck = || {
+        thread::sleep(Duration::from_millis(50));
+        let before = sent;
+        sent = server.connections().first().map_or(0, |info| info.bytes_out);
+        sent > 0 && sent == before
+    };
+    eventually("the client's queue is full", is_stuck);
+    assert_eq!(server.stop(), drained(0, 1, 0));
+}
+
+fn what_still_does_not_return_is_reported_as_leaked<C: Concurrency>() {
+    let (server, stubborn) = Stubborn::serve::<C>(shutdown_after(Duration::from_millis(50)));
+    let mut client = stubborn.start(&server);
+    assert_eq!(server.stop(), drained(0, 0, 1));
+    client.wait_for_end();
+    stubborn.end();
+}
+
+fn there_is_one_deadline_for_all<C: Concurrency>() {
+    let server = Script::<Tcp, C>::serve_with(upper, shutdown_after(Duration::from_millis(500)));
+    let _clients: Vec<_> = (0..8).map(|_| client_in_mid_line(&server)).collect();
+    let begin = Instant::now();
+    assert_eq!(server.stop(), drained(0, 8, 0));
+    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}, one after the other takes 4 s", begin.elapsed());
+}
+
+fn all_ends_are_counted<C: Concurrency>() {
+    let (server, stubborn) = Stubborn::serve::<C>(shutdown_after(Duration::from_millis(500)));
+    let _between_requests = [client_between_requests(&server), client_between_requests(&server)];
+    let _in_mid_line = [client_in_mid_line(&server), client_in_mid_line(&server), client_in_mid_line(&server)];
+    let _stubborn = stubborn.start(&server);
+    let handle = ServerHandle::clone(&server);
+    assert_eq!(server.stop(), drained(2, 3, 1));
+    assert_eq!(handle.stats().active, 1);
+    stubborn.end();
+    eventually("the last one has ended", || handle.stats().active == 0);
+    let stats = handle.stats();
+    assert_eq!((stats.accepted, stats.finished, stats.disconnected), (6, 2, 4));
+}
+
+fn no_handler_starts_after_shutdown_has_returned<C: Concurrency>() {
+    let _watchdog = Watchdog::new();
+    let server = ShutBy::<C>::bind("verify_request");
+    let handle = server.handle();
+    let mut client = Client::connect(server.server_address());
+    server.serve_forever().expect("it is shut down");
+    client.wait_for_end();
+    let stats = handle.stats();
+    assert_eq!((stats.accepted, stats.rejected, stats.failed), (1, 1, 0));
+}
+
+fn a_suspended_server_keeps_its_port_and_loses_no_waiting_client<C: Concurrency>() {
+    let server = serve::<C>();
+    assert_eq!(client_between_requests(&server).ask("before"), "BEFORE");
+    for round in 1..=3 {
+        server.suspend();
+        let before = server.stats().accepted;
+        let mut waiting: Vec<_> = (0..20).map(|_| Client::connect(server.server_address())).collect();
+        waiting.iter_mut().for_each(|client| client.send("hello\n"));
+        // One thread may have been about to accept.
+        assert!(server.stats().accepted <= before + 1, "in round {round}");
+        server.resume();
+        for mut client in waiting {
+            assert_eq!(client.line(), "HELLO");
+        }
+    }
+}
+
+fn a_server_that_is_suspended_before_it_serves_waits<C: Concurrency>() {
+    let (server, _reports, _place) = Script::<Tcp, C>::bind(upper, Options::new());
+    server.handle().suspend();
+    let server = Served::new(server);
+    let mut client = Client::connect(server.server_address());
+    client.send("hello\n");
+    client.socket().set_read_timeout(Some(Duration::from_millis(100))).expect("an open socket");
+    assert!(client.socket().recv(&mut [MaybeUninit::uninit()]).is_err(), "nothing has come");
+    client.socket().set_read_timeout(Some(PATIENCE)).expect("an open socket");
+    assert_eq!(server.stats().accepted, 0);
+    server.resume();
+    assert_eq!(client.line(), "HELLO");
+}
+
+fn a_suspended_server_serves_those_it_has<C: Concurrency>() {
+    let server = serve::<C>();
+    let mut client = client_between_requests(&server);
+    server.suspend();
+    assert_eq!(client.ask("meanwhile"), "MEANWHILE");
+}
+
+fn a_suspended_server_can_be_shut_down<C: Concurrency>() {
+    let server = serve::<C>();
+    server.suspend();
+    let mut waiting = Client::connect(server.server_address());
+    assert_eq!(server.stop(), Drained::default());
+    waiting.wait_for_end();
+}
+
+fn a_drain_goes_the_same_way_in_every_process<C: Word>() {
+    let server = LineServer::start::<C>(env!("CARGO_BIN_EXE_line-server"), &["shutdown=60000"]);
+    let [mut between_requests, mut in_mid_line] = [server.connect(), server.connect()];
+    for client in [&mut between_requests, &mut in_mid_line] {
+        assert_eq!(client.ask("hello"), "HELLO");
+    }
+    in_mid_line.send("half");
+    server.connect().send("stop\n");
+    assert_eq!(between_requests.rest(), "");
+    eventually("the port is closed", || is_refused(server.address()));
+    in_mid_line.send(" and the other half\n");
+    assert_eq!(in_mid_line.rest(), "HALF AND THE OTHER HALF\n");
+    server.expect_success();
+}
+
+fn those_that_take_longer_are_cut_in_every_process<C: Word>() {
+    let server = LineServer::start::<C>(env!("CARGO_BIN_EXE_line-server"), &["shutdown=200"]);
+    let mut in_mid_line = server.connect();
+    assert_eq!(in_mid_line.ask("hello"), "HELLO");
+    in_mid_line.send("half");
+    server.connect().send("stop\n");
+    in_mid_line.wait_for_end();
+    server.expect_success();
+}
+
+in_each_concurrency! { [sync threading pool]:
+    shutdown_never_blocks
+    shutdown_works_from_a_handler
+    shutdown_works_from_a_hook_where_wait_is_a_deadlock
+    shutdown_before_serving_is_kept
+    shutdown_can_be_called_any_number_of_times
+    an_idle_server_stops_at_once
+    wait_in_a_handler_is_a_deadlock
+    a_handler_can_wait_for_another_server
+    the_port_closes_at_once
+    connections_between_requests_see_end_of_file_at_once
+    a_connection_that_has_sent_nothing_sees_end_of_file_at_once
+    a_request_that_has_come_already_is_answered
+    those_in_the_middle_of_a_request_have_time_to_end
+    those_that_take_longer_are_cut
+    a_handler_that_cannot_send_is_cut
+    what_still_does_not_return_is_reported_as_leaked
+    no_handler_starts_after_shutdown_has_returned
+    a_suspended_server_keeps_its_port_and_loses_no_waiting_client
+    a_server_that_is_suspended_before_it_serves_waits
+    a_suspended_server_serves_those_it_has
+    a_suspended_server_can_be_shut_down
+}
+in_each_concurrency! { [threading pool]:
+    there_is_one_deadline_for_all
+    all_ends_are_counted
+}
+in_each_concurrency! { [threading pool forking]:
+    a_drain_goes_the_same_way_in_every_process
+    those_that_take_longer_are_cut_in_every_process
+}
+in_each_concurrency! { [sync threading pool forking]: an_idle_server_makes_no_wakeups }
