@@ -121,10 +121,8 @@ pub(crate) struct Destination {
     interface: u32,
 }
 
-/// What [`receive_packet`] has received.
-pub(crate) struct Received {
-    pub(crate) length: usize,
-    pub(crate) truncated: bool,
+/// Where a packet that was received comes from, and where it came to if that was asked for.
+pub(crate) struct Envelope {
     pub(crate) from: SockAddr,
     pub(crate) destination: Option<Destination>,
 }
@@ -153,25 +151,34 @@ pub(crate) fn receive_destinations(socket: &Socket, is_ipv6: bool) -> io::Result
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// recvmsg(2) without waiting.
+/// recvfrom(2) without waiting, into all the room of the buffer, in place of what is in it.
 ///
-/// Control messages are taken only with `destinations`: on a Unix socket, they would be where a client passes
-/// descriptors, which nobody would close.
-pub(crate) fn receive_packet(socket: &Socket, buffer: &mut [u8], destinations: bool) -> io::Result<Received> {
+/// It takes no control messages: on a Unix socket, they would be where a client passes descriptors, which nobody would
+/// close.
+pub(crate) fn receive_packet(socket: &Socket, buffer: &mut Vec<u8>) -> io::Result<Envelope> {
+    buffer.clear();
+    let (length, from) = socket.recv_from_with_flags(buffer.spare_capacity_mut(), libc::MSG_DONTWAIT)?;
+    // SAFETY: recvfrom(2) has written so many bytes to the room that it was given.
+    unsafe { buffer.set_len(length) };
+    Ok(Envelope { from, destination: None })
+}
+
+/// As [`receive_packet`], by recvmsg(2), which tells the destination and takes a little longer.
+pub(crate) fn receive_packet_with_destination(socket: &Socket, buffer: &mut Vec<u8>) -> io::Result<Envelope> {
+    buffer.clear();
+    let room = buffer.spare_capacity_mut();
     let mut control = Control([0; 256]);
-    let mut slice = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let mut slice = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
     // SAFETY: `msghdr` is plain data, of which all zeros is a valid value.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_iov = &raw mut slice;
     message.msg_iovlen = 1;
-    if destinations {
-        message.msg_control = control.0.as_mut_ptr().cast();
-        message.msg_controllen = control.0.len() as _;
-    }
-    // SAFETY: `try_init` passes room for any address and its length; the message points at that, at the buffer and at
-    // the control bytes, all of which outlive the call and are not aliased; the kernel writes no further than the
-    // lengths say and sets the length of the address.
-    let (length, from) = unsafe {
+    message.msg_control = control.0.as_mut_ptr().cast();
+    message.msg_controllen = control.0.len() as _;
+    // SAFETY: `try_init` passes room for any address and its length; the message points at that, at the room of the
+    // buffer and at the control bytes, all of which outlive the call and are not aliased; the kernel writes no further
+    // than the lengths say, sets the length of the address, and returns how many bytes of the buffer it has written.
+    let ((), from) = unsafe {
         SockAddr::try_init(|storage, address_length| {
             message.msg_name = storage.cast();
             message.msg_namelen = *address_length;
@@ -179,12 +186,14 @@ pub(crate) fn receive_packet(socket: &Socket, buffer: &mut [u8], destinations: b
             *address_length = message.msg_namelen;
             match received {
                 -1 => Err(io::Error::last_os_error()),
-                length => Ok(length as usize),
+                length => {
+                    buffer.set_len(length as usize);
+                    Ok(())
+                }
             }
         })?
     };
-    let truncated = message.msg_flags & libc::MSG_TRUNC != 0;
-    Ok(Received { length, truncated, from, destination: destination_of(&message) })
+    Ok(Envelope { from, destination: destination_of(&message) })
 }
 
 fn destination_of(message: &libc::msghdr) -> Option<Destination> {
@@ -217,13 +226,21 @@ fn destination_of(message: &libc::msghdr) -> Option<Destination> {
     None
 }
 
-/// sendmsg(2), from the address that a packet was sent to if that is given.
+/// sendto(2); or sendmsg(2), from the address that a packet was sent to, if that is given.
 pub(crate) fn send_packet(
     socket: &Socket,
     bytes: &[u8],
     to: &SockAddr,
     from: Option<&Destination>,
 ) -> io::Result<usize> {
+    #[cfg(target_vendor = "apple")]
+    const FLAGS: libc::c_int = 0;
+    #[cfg(not(target_vendor = "apple"))]
+    const FLAGS: libc::c_int = libc::MSG_NOSIGNAL;
+    // A broadcast or multicast address is no source address: the system picks one.
+    let Some(from) = from.filter(|from| is_source(from.ip)) else {
+        return socket.send_to_with_flags(bytes, to, FLAGS);
+    };
     let mut control = Control([0; 256]);
     let mut slice = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     // SAFETY: `msghdr` is plain data, of which all zeros is a valid value.
@@ -232,15 +249,7 @@ pub(crate) fn send_packet(
     message.msg_namelen = to.len();
     message.msg_iov = &raw mut slice;
     message.msg_iovlen = 1;
-    match from {
-        // A broadcast or multicast address is no source address: the system picks one.
-        Some(from) if is_source(from.ip) => write_destination(&mut message, &mut control, from),
-        _ => {}
-    }
-    #[cfg(target_vendor = "apple")]
-    const FLAGS: libc::c_int = 0;
-    #[cfg(not(target_vendor = "apple"))]
-    const FLAGS: libc::c_int = libc::MSG_NOSIGNAL;
+    write_destination(&mut message, &mut control, from);
     // SAFETY: the message points at the address, the bytes and the control bytes, all alive; sendmsg(2) only reads.
     match unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, FLAGS) } {
         -1 => Err(io::Error::last_os_error()),

@@ -83,6 +83,12 @@ impl Process {
         assert!(found, "the program has ended and not reported `{text}`");
     }
 
+    /// The next line of its standard error; an empty one at the end.
+    #[track_caller]
+    pub fn error_line(&self) -> String {
+        self.stderr.next().unwrap_or_default()
+    }
+
     /// What kill(1) does.
     #[track_caller]
     pub fn signal(&self, signal: &str) {

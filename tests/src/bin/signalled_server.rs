@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("which concurrency, after how many others, and where?".into());
     };
     for _ in 0..earlier.parse()? {
-        bind::<Sync>("127.0.0.1:0")?;
+        drop(bind::<Sync>("127.0.0.1:0")?);
     }
     match concurrency.as_str() {
         "sync" => serve::<Sync>(&address),
