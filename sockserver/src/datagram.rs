@@ -54,9 +54,8 @@ pub struct Datagram {
 struct Packet {
     record: Record,
     socket: Arc<DatagramSocket>,
-    /// As long as the longest packet that is received whole; the first `length` bytes are this packet's.
-    buffer: Vec<u8>,
-    length: usize,
+    /// With room for one byte more than the longest packet that is received whole: that one shows one that is too long.
+    bytes: Vec<u8>,
     client: SockAddr,
     /// The address and interface that the packet came to, where the socket is bound to all of them.
     destination: Option<sys::Destination>,
@@ -76,6 +75,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a reply waits at once before it looks whether the server has stopped.
 const SLICE: Duration = Duration::from_millis(20);
 
+/// No system sends a longer packet: whoever asks for room for longer ones gets them all.
+const LONGEST: usize = 16 << 20;
+
 /// How many packets are kept to be used again.
 const SPARE: usize = 16;
 
@@ -87,6 +89,8 @@ pub(crate) struct DatagramSocket {
     socket: Socket,
     server_address: Address,
     max_packet_size: usize,
+    /// It is bound to all addresses, and the system tells which of them a packet came to.
+    tells_destinations: bool,
 }
 
 /// The receiving side of a datagram socket.
@@ -99,12 +103,14 @@ pub struct DatagramListener {
 impl DatagramListener {
     pub(crate) fn new(socket: Socket, max_packet_size: usize) -> io::Result<DatagramListener> {
         let server_address = Address::from_system(&socket.local_addr()?)?;
-        if server_address.ip().is_some_and(|ip| ip.is_unspecified()) {
+        let tells_destinations = server_address.ip().is_some_and(|ip| ip.is_unspecified());
+        if tells_destinations {
             sys::receive_destinations(&socket, server_address.ip().is_some_and(|ip| ip.is_ipv6()))?;
         }
         socket.set_nonblocking(false)?;
         socket.set_write_timeout(Some(SLICE))?;
-        let socket = Arc::new(DatagramSocket { socket, server_address, max_packet_size });
+        let max_packet_size = max_packet_size.min(LONGEST);
+        let socket = Arc::new(DatagramSocket { socket, server_address, max_packet_size, tells_destinations });
         Ok(DatagramListener { socket, packets: Mutex::default() })
     }
 
@@ -142,9 +148,7 @@ impl Packet {
         Packet {
             record: Record::new(Address::Unix(UnixAddress::Unnamed)),
             socket: socket.clone(),
-            // One byte more shows a packet that is too long, also where the kernel does not say so.
-            buffer: vec![0; socket.max_packet_size + 1],
-            length: 0,
+            bytes: Vec::with_capacity(socket.max_packet_size + 1),
             client: SockAddr::from(SocketAddr::from(([0; 4], 0))),
             destination: None,
             reply: Mutex::new(Reply { bytes: Vec::new(), timeout: PATIENCE }),
@@ -152,16 +156,20 @@ impl Packet {
     }
 
     fn receive(&mut self) -> io::Result<()> {
-        let received = sys::receive_packet(&self.socket.socket, &mut self.buffer)?;
-        self.length = received.length.min(self.socket.max_packet_size);
-        self.record = Record::new(Address::from_system(&received.from)?);
-        self.record.truncated = received.truncated || received.length > self.socket.max_packet_size;
-        self.client = received.from;
-        self.destination = received.destination;
+        let DatagramSocket { socket, max_packet_size, tells_destinations, .. } = &*self.socket;
+        let envelope = match tells_destinations {
+            true => sys::receive_packet_with_destination(socket, &mut self.bytes)?,
+            false => sys::receive_packet(socket, &mut self.bytes)?,
+        };
+        self.record = Record::new(Address::from_system(&envelope.from)?);
+        self.record.truncated = self.bytes.len() > *max_packet_size;
+        self.bytes.truncate(*max_packet_size);
+        self.client = envelope.from;
+        self.destination = envelope.destination;
         let reply = self.reply.get_mut();
         reply.bytes.clear();
         reply.timeout = PATIENCE;
-        self.record.count_in(self.length);
+        self.record.count_in(self.bytes.len());
         Ok(())
     }
 }
@@ -169,7 +177,7 @@ impl Packet {
 impl Datagram {
     /// The bytes of the packet.
     pub fn packet(&self) -> &[u8] {
-        &self.packet.buffer[..self.packet.length]
+        &self.packet.bytes
     }
 
     /// The packet was longer than `max_packet_size`, and its end is lost.
@@ -261,9 +269,12 @@ impl Datagram {
             return Ok(());
         }
         let sent = self.reply(&bytes);
-        // Kept for the next packet.
+        // Kept for the next packet, unless another thread has written meanwhile.
         bytes.clear();
-        self.packet.reply.lock().bytes = bytes;
+        let mut reply = self.packet.reply.lock();
+        if reply.bytes.is_empty() {
+            reply.bytes = bytes;
+        }
         sent
     }
 }
@@ -280,12 +291,18 @@ impl Tracked for Packet {
     }
 }
 
+impl fmt::Debug for DatagramListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DatagramListener").field("server_address", self.server_address()).finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for Datagram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Datagram")
             .field("id", &self.id())
             .field("client_address", self.client_address())
-            .field("length", &self.packet.length)
+            .field("length", &self.packet.bytes.len())
             .finish()
     }
 }

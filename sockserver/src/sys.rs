@@ -121,17 +121,16 @@ pub(crate) struct Destination {
     interface: u32,
 }
 
-/// What [`receive_packet`] has received.
-pub(crate) struct Received {
-    pub(crate) length: usize,
-    pub(crate) truncated: bool,
+/// Where a packet that was received comes from, and where it came to if that was asked for.
+pub(crate) struct Envelope {
     pub(crate) from: SockAddr,
     pub(crate) destination: Option<Destination>,
 }
 
-/// Room for one control message that is a `pktinfo` of either family, aligned as cmsg(3) wants it.
+/// Room for control messages, aligned as cmsg(3) wants them: for a `pktinfo` of either family behind whatever else the
+/// owner of the socket has asked for, such as time stamps.
 #[repr(C, align(8))]
-struct Control([u8; 64]);
+struct Control([u8; 256]);
 
 /// setsockopt(2): asks for the destination of each packet, as ip(7) and ipv6(7) say. Where the system cannot tell that
 /// of IPv4 packets, it picks the address that replies leave from.
@@ -152,20 +151,34 @@ pub(crate) fn receive_destinations(socket: &Socket, is_ipv6: bool) -> io::Result
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// recvmsg(2) without waiting.
-pub(crate) fn receive_packet(socket: &Socket, buffer: &mut [u8]) -> io::Result<Received> {
-    let mut control = Control([0; 64]);
-    let mut slice = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+/// recvfrom(2) without waiting, into all the room of the buffer, in place of what is in it.
+///
+/// It takes no control messages: on a Unix socket, they would be where a client passes descriptors, which nobody would
+/// close.
+pub(crate) fn receive_packet(socket: &Socket, buffer: &mut Vec<u8>) -> io::Result<Envelope> {
+    buffer.clear();
+    let (length, from) = socket.recv_from_with_flags(buffer.spare_capacity_mut(), libc::MSG_DONTWAIT)?;
+    // SAFETY: recvfrom(2) has written so many bytes to the room that it was given.
+    unsafe { buffer.set_len(length) };
+    Ok(Envelope { from, destination: None })
+}
+
+/// As [`receive_packet`], by recvmsg(2), which tells the destination and takes a little longer.
+pub(crate) fn receive_packet_with_destination(socket: &Socket, buffer: &mut Vec<u8>) -> io::Result<Envelope> {
+    buffer.clear();
+    let room = buffer.spare_capacity_mut();
+    let mut control = Control([0; 256]);
+    let mut slice = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
     // SAFETY: `msghdr` is plain data, of which all zeros is a valid value.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_iov = &raw mut slice;
     message.msg_iovlen = 1;
     message.msg_control = control.0.as_mut_ptr().cast();
     message.msg_controllen = control.0.len() as _;
-    // SAFETY: `try_init` passes room for any address and its length; the message points at that, at the buffer and at
-    // the control bytes, all of which outlive the call and are not aliased; the kernel writes no further than the
-    // lengths say and sets the length of the address.
-    let (length, from) = unsafe {
+    // SAFETY: `try_init` passes room for any address and its length; the message points at that, at the room of the
+    // buffer and at the control bytes, all of which outlive the call and are not aliased; the kernel writes no further
+    // than the lengths say, sets the length of the address, and returns how many bytes of the buffer it has written.
+    let ((), from) = unsafe {
         SockAddr::try_init(|storage, address_length| {
             message.msg_name = storage.cast();
             message.msg_namelen = *address_length;
@@ -173,29 +186,33 @@ pub(crate) fn receive_packet(socket: &Socket, buffer: &mut [u8]) -> io::Result<R
             *address_length = message.msg_namelen;
             match received {
                 -1 => Err(io::Error::last_os_error()),
-                length => Ok(length as usize),
+                length => {
+                    buffer.set_len(length as usize);
+                    Ok(())
+                }
             }
         })?
     };
-    let truncated = message.msg_flags & libc::MSG_TRUNC != 0;
-    Ok(Received { length, truncated, from, destination: destination_of(&message) })
+    Ok(Envelope { from, destination: destination_of(&message) })
 }
 
 fn destination_of(message: &libc::msghdr) -> Option<Destination> {
-    // SAFETY: recvmsg(2) has filled in the control bytes, which `message` still points at, with as many whole messages
-    // as its length says; cmsg(3) has the macros that find them. The data of each is read unaligned, as its type.
+    // SAFETY: recvmsg(2) has filled in the control bytes, which `message` still points at, with as many messages as its
+    // length says, of which the last may be cut short; cmsg(3) has the macros that find them. Of each, only data that
+    // its own length covers is read, unaligned, as its type.
     unsafe {
         let mut control = libc::CMSG_FIRSTHDR(message);
         while let Some(header) = control.as_ref() {
+            let holds = |size: usize| libc::CMSG_LEN(size as u32) <= header.cmsg_len as u32;
             match (header.cmsg_level, header.cmsg_type) {
                 #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
-                (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                (libc::IPPROTO_IP, libc::IP_PKTINFO) if holds(size_of::<libc::in_pktinfo>()) => {
                     // `ipi_spec_dst`, not `ipi_addr`: of a broadcast packet that is the address that can answer it.
                     let info = libc::CMSG_DATA(control).cast::<libc::in_pktinfo>().read_unaligned();
                     let ip = IpAddr::V4(Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes()));
                     return Some(Destination { ip, interface: 0 });
                 }
-                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) if holds(size_of::<libc::in6_pktinfo>()) => {
                     let info = libc::CMSG_DATA(control).cast::<libc::in6_pktinfo>().read_unaligned();
                     let ip = Ipv6Addr::from(info.ipi6_addr.s6_addr);
                     // Only a link-local address needs its interface to be unambiguous.
@@ -209,14 +226,22 @@ fn destination_of(message: &libc::msghdr) -> Option<Destination> {
     None
 }
 
-/// sendmsg(2), from the address that a packet was sent to if that is given.
+/// sendto(2); or sendmsg(2), from the address that a packet was sent to, if that is given.
 pub(crate) fn send_packet(
     socket: &Socket,
     bytes: &[u8],
     to: &SockAddr,
     from: Option<&Destination>,
 ) -> io::Result<usize> {
-    let mut control = Control([0; 64]);
+    #[cfg(target_vendor = "apple")]
+    const FLAGS: libc::c_int = 0;
+    #[cfg(not(target_vendor = "apple"))]
+    const FLAGS: libc::c_int = libc::MSG_NOSIGNAL;
+    // A broadcast or multicast address is no source address: the system picks one.
+    let Some(from) = from.filter(|from| is_source(from.ip)) else {
+        return socket.send_to_with_flags(bytes, to, FLAGS);
+    };
+    let mut control = Control([0; 256]);
     let mut slice = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     // SAFETY: `msghdr` is plain data, of which all zeros is a valid value.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
@@ -224,15 +249,7 @@ pub(crate) fn send_packet(
     message.msg_namelen = to.len();
     message.msg_iov = &raw mut slice;
     message.msg_iovlen = 1;
-    match from {
-        // A broadcast or multicast address is no source address: the system picks one.
-        Some(from) if is_source(from.ip) => write_destination(&mut message, &mut control, from),
-        _ => {}
-    }
-    #[cfg(target_vendor = "apple")]
-    const FLAGS: libc::c_int = 0;
-    #[cfg(not(target_vendor = "apple"))]
-    const FLAGS: libc::c_int = libc::MSG_NOSIGNAL;
+    write_destination(&mut message, &mut control, from);
     // SAFETY: the message points at the address, the bytes and the control bytes, all alive; sendmsg(2) only reads.
     match unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, FLAGS) } {
         -1 => Err(io::Error::last_os_error()),
@@ -296,7 +313,8 @@ pub(crate) struct Pid(libc::pid_t);
 pub(crate) fn fork() -> io::Result<Fork> {
     // Held across the fork: a lock that another thread held would never be free in the child.
     let mut stdout = io::stdout().lock();
-    stdout.flush()?;
+    // Where nobody takes it, there is nobody to see it twice.
+    let _ = stdout.flush();
     // SAFETY: fflush(3) takes a null pointer for all streams. After fork(2), the child of a process with one thread can
     // do anything; where there are more, the user has vouched for its code.
     match unsafe {

@@ -1,0 +1,316 @@
+//! What requests may cost, counted and not timed: allocations, system calls, and the crates that a build takes.
+
+use std::{
+    alloc::System,
+    collections::BTreeSet,
+    fs,
+    io::{BufRead, Read, Write},
+    marker::PhantomData,
+    net::{Shutdown, SocketAddr, TcpStream, UdpSocket},
+    path::Path,
+    process::Command,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use sockserver::{
+    Address, Concurrency, Datagram, HandlerResult, Reader, RequestHandler, Server, Stream, Writer, request_handler,
+};
+use sockserver_tests::{
+    client::{Client, eventually},
+    in_each_concurrency,
+    place::{Directory, Place},
+    process::{Process, ServerProcess, installed},
+    resources::Observed,
+    served::Served,
+};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// The allocator counts for the whole process: its tests are run one after the other.
+fn alone() -> MutexGuard<'static, ()> {
+    static RUNNING: Mutex<()> = Mutex::new(());
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Allocated {
+    times: usize,
+    bytes: usize,
+}
+
+/// What the work allocates once it has been done before. It is done several times, and the least counts: what the test
+/// harness does on its threads can only add to it.
+fn allocated_by(mut work: impl FnMut()) -> Allocated {
+    work();
+    let attempts = (0..5).map(|_| {
+        let region = Region::new(ALLOCATOR);
+        work();
+        let change = region.change();
+        Allocated { times: change.allocations + change.reallocations, bytes: change.bytes_allocated }
+    });
+    attempts.min().expect("there were five")
+}
+
+const NOTHING: Allocated = Allocated { times: 0, bytes: 0 };
+
+/// How often each is done, so that what happens now and then is seen too.
+const TIMES: usize = 200;
+
+const LINE: [u8; 64] = [b'a'; 64];
+
+#[derive(Server)]
+#[server(transport = "tcp", concurrency = C, handler = Echo)]
+struct Echoes<C: Concurrency>(PhantomData<C>);
+
+#[request_handler]
+#[server(transport = "tcp", concurrency = "threading")]
+struct Echo {
+    rfile: Reader,
+    wfile: Writer,
+}
+
+impl RequestHandler for Echo {
+    fn handle(&mut self) -> HandlerResult {
+        let mut buffer = [0; LINE.len()];
+        loop {
+            match self.rfile.read(&mut buffer)? {
+                0 => return Ok(()),
+                read => self.wfile.write_all(&buffer[..read])?,
+            }
+        }
+    }
+}
+
+fn a_connection_costs_three_allocations_and_no_buffer<C: Concurrency>() {
+    let _alone = alone();
+    let server = Served::new(Echoes::<C>(PhantomData).bind("127.0.0.1:0").expect("a free port"));
+    let address = inet(server.server_address());
+    let mut answer = [0; LINE.len()];
+    let allocated = allocated_by(|| {
+        for _ in 0..TIMES {
+            let mut client = TcpStream::connect(address).expect("it listens");
+            client.write_all(&LINE).expect("it reads");
+            client.shutdown(Shutdown::Write).expect("it is connected");
+            client.read_exact(&mut answer).expect("it answers");
+            assert_eq!(client.read(&mut answer).expect("it ends"), 0);
+            // Its thread is free again, and no other one is started.
+            while server.stats().active > 0 {
+                std::thread::yield_now();
+            }
+        }
+    });
+    assert!(allocated.times <= 3 * TIMES, "{allocated:?} by {TIMES} connections");
+    assert!(allocated.bytes < 4096 * TIMES, "{allocated:?} by {TIMES} connections");
+}
+
+in_each_concurrency! {
+    [sync threading pool]: a_connection_costs_three_allocations_and_no_buffer
+}
+
+#[request_handler]
+#[server(transport = "tcp", concurrency = "threading")]
+struct Lines {
+    rfile: Reader,
+    wfile: Writer,
+    #[default]
+    line: String,
+}
+
+impl RequestHandler for Lines {
+    fn handle(&mut self) -> HandlerResult {
+        while self.rfile.read_line(&mut self.line)? > 0 {
+            write!(self.wfile, "{}", self.line)?;
+            self.line.clear();
+        }
+        Ok(())
+    }
+}
+
+#[request_handler]
+#[server(transport = "tcp", concurrency = "threading")]
+struct Direct {
+    request: Stream,
+}
+
+impl RequestHandler for Direct {
+    fn handle(&mut self) -> HandlerResult {
+        let mut buffer = [0; LINE.len()];
+        loop {
+            match self.request.read(&mut buffer)? {
+                0 => return Ok(()),
+                read => self.request.write_all(&buffer[..read])?,
+            }
+        }
+    }
+}
+
+/// What the exchanges of one connection allocate.
+fn allocated_by_exchanges(server: impl Server<Transport = sockserver::transport::Tcp>) -> Allocated {
+    let _alone = alone();
+    let server = Served::new(server.bind("127.0.0.1:0").expect("a free port"));
+    let mut client = TcpStream::connect(inet(server.server_address())).expect("it listens");
+    let mut line = LINE;
+    line[LINE.len() - 1] = b'\n';
+    let mut answer = [0; LINE.len()];
+    allocated_by(|| {
+        for _ in 0..TIMES {
+            client.write_all(&line).expect("it reads");
+            client.read_exact(&mut answer).expect("it answers");
+        }
+    })
+}
+
+#[test]
+fn reading_and_writing_allocate_nothing() {
+    assert_eq!(allocated_by_exchanges(EchoServer), NOTHING);
+}
+
+#[test]
+fn a_line_allocates_nothing() {
+    assert_eq!(allocated_by_exchanges(LinesServer), NOTHING);
+}
+
+#[test]
+fn reading_and_writing_directly_allocate_nothing() {
+    assert_eq!(allocated_by_exchanges(DirectServer), NOTHING);
+}
+
+#[request_handler]
+#[server(transport = "udp", concurrency = "sync")]
+struct Packet {
+    request: Datagram,
+}
+
+impl RequestHandler for Packet {
+    fn handle(&mut self) -> HandlerResult {
+        Ok(self.request.reply(self.request.packet())?)
+    }
+}
+
+#[request_handler]
+#[server(transport = "udp", concurrency = "sync")]
+struct PacketFiles {
+    rfile: Reader,
+    wfile: Writer,
+}
+
+impl RequestHandler for PacketFiles {
+    fn handle(&mut self) -> HandlerResult {
+        let mut buffer = [0; LINE.len()];
+        let read = self.rfile.read(&mut buffer)?;
+        Ok(self.wfile.write_all(&buffer[..read])?)
+    }
+}
+
+fn allocated_by_packets(server: impl Server<Transport = sockserver::transport::Udp>, bound_to: &str) -> Allocated {
+    let _alone = alone();
+    let server = Served::new(server.bind((bound_to, 0)).expect("a free port"));
+    let client = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    client.connect(("127.0.0.1", inet(server.server_address()).port())).expect("UDP always connects");
+    let mut answer = [0; LINE.len()];
+    allocated_by(|| {
+        for _ in 0..TIMES {
+            client.send(&LINE).expect("there is room");
+            client.recv(&mut answer).expect("it answers");
+        }
+    })
+}
+
+#[test]
+fn a_packet_allocates_nothing() {
+    assert_eq!(allocated_by_packets(PacketServer, "127.0.0.1"), NOTHING);
+}
+
+#[test]
+fn a_packet_whose_destination_is_asked_for_allocates_nothing() {
+    assert_eq!(allocated_by_packets(PacketServer, "0.0.0.0"), NOTHING);
+}
+
+#[test]
+fn the_files_of_a_packet_allocate_nothing() {
+    assert_eq!(allocated_by_packets(PacketFilesServer, "127.0.0.1"), NOTHING);
+}
+
+fn inet(address: &Address) -> SocketAddr {
+    match address {
+        Address::Inet(address) => *address,
+        Address::Unix(_) => panic!("{address} is no internet address"),
+    }
+}
+
+#[test]
+fn a_connection_takes_six_system_calls() {
+    let _alone = alone();
+    let mut upper = Command::new(env!("CARGO_BIN_EXE_upper_everywhere"));
+    upper.env("CELL", "tcp threading");
+    let server = ServerProcess::start(upper, Place::of("tcp"));
+    let visit = || {
+        let mut client = Client::connect(server.address());
+        client.send("hello\n");
+        client.finish();
+        assert_eq!(client.rest(), "HELLO\n");
+    };
+    let descriptors = Observed::of(server.id()).descriptors();
+    // More threads than will be needed, each of which has its buffers then.
+    let mut together: Vec<_> = (0..8).map(|_| Client::connect(server.address())).collect();
+    together.iter_mut().for_each(|client| assert_eq!(client.ask("hello"), "HELLO"));
+    drop(together);
+    eventually("they are closed", || Observed::of(server.id()).descriptors() == descriptors);
+
+    let directory = Directory::new();
+    let trace = directory.path().join("trace");
+    let Some(mut strace) = installed("strace") else { return };
+    let mut strace = Process::start(strace.arg("-f").arg("-o").arg(&trace).arg("-p").arg(server.id().to_string()));
+    let said = strace.error_line();
+    if !said.contains("attached") {
+        return println!("skipped: {said}");
+    }
+    (0..TIMES).for_each(|_| visit());
+    let count = |name| calls(&trace).iter().filter(|call| *call == name).count();
+    eventually("the last one is closed", || count("close") == TIMES);
+    strace.signal("INT");
+    strace.ended();
+
+    let of_connections = ["accept4", "recvfrom", "sendto", "shutdown", "close"];
+    assert_eq!(of_connections.map(count), [TIMES, 2 * TIMES, TIMES, TIMES, TIMES]);
+    // The leader waits where there is no connection, and nobody else does.
+    assert!(count("poll") <= count("accept4: EAGAIN") + 1);
+    let others: BTreeSet<String> = calls(&trace).into_iter().collect();
+    let others: Vec<String> = others.into_iter().filter(|call| !of_connections.contains(&&**call)).collect();
+    assert!(others.iter().all(|call| OF_WAITING.contains(&&**call)), "{others:?}");
+}
+
+/// The system calls of threads that wait: for a lock, to be woken as the next leader, or as the leader for a connection.
+/// A debug build calls fcntl(2) before each close(2).
+const OF_WAITING: [&str; 7] =
+    ["accept4: EAGAIN", "poll", "futex", "futex: EAGAIN", "sched_yield", "restart_syscall", "fcntl"];
+
+/// The system calls that have returned, by their names.
+fn calls(trace: &Path) -> Vec<String> {
+    let trace = fs::read_to_string(trace).expect("strace writes it");
+    trace.lines().filter_map(returned).collect()
+}
+
+/// Of a line like `PID name(…) = 0`, `PID <... name resumed>…) = 0` or `PID name(… <unfinished ...>`.
+fn returned(line: &str) -> Option<String> {
+    let (_, call) = line.split_once(char::is_whitespace)?;
+    let (name, rest) = call.trim_start().trim_start_matches("<... ").split_once(['(', ' '])?;
+    let (_, result) = rest.rsplit_once(" = ")?;
+    Some(if result.contains("EAGAIN") { format!("{name}: EAGAIN") } else { name.to_owned() })
+}
+
+#[test]
+fn the_library_takes_fourteen_crates_at_most() {
+    let tree = Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "--package", "sockserver", "--edges", "normal", "--prefix", "none"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("cargo has built this test");
+    assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
+    let tree = String::from_utf8(tree.stdout).expect("text");
+    let crates: BTreeSet<&str> = tree.lines().map(|line| line.trim_end_matches(" (*)")).collect();
+    assert!(crates.len() <= 14, "{} crates: {crates:#?}", crates.len());
+    assert_eq!(crates.iter().filter(|name| name.starts_with("syn ")).count(), 1, "{crates:#?}");
+}
