@@ -377,7 +377,10 @@ mod tests {
         assert!(connections.stop(), "a supervisor is asked for");
         let (drained, is_drained) = mpsc::channel();
         let draining = connections.clone();
-        thread::spawn(move || drained.send(draining.drain()));
+        thread::spawn(move || {
+            draining.drain();
+            drained.send(())
+        });
         is_drained.recv_timeout(Duration::from_secs(20)).expect("what does not return is given up");
         assert_eq!(connections.wait_until_ended().leaked, 1);
     }
