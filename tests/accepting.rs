@@ -44,6 +44,9 @@ struct FaultyListener {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     Error(i32),
+    /// What a transport of the user's own makes of a connection.
+    Refusal(ErrorKind),
+    Panic,
     /// A request is accepted, and its descriptor is none of a socket: setsockopt(2) fails for it.
     NoSocket,
 }
@@ -114,6 +117,8 @@ impl Transport for Faulty {
         match listener.faults.next() {
             None => Tcp::get_request(&listener.inner),
             Some(Fault::Error(error)) => Err(io::Error::from_raw_os_error(error)),
+            Some(Fault::Refusal(kind)) => Err(io::Error::new(kind, "not with that one")),
+            Some(Fault::Panic) => panic!("as it is told"),
             Some(Fault::NoSocket) => Ok(Stream::new(File::open("/dev/null")?, Faulty::server_address(listener)?)),
         }
     }
@@ -161,6 +166,23 @@ fn errors_of_a_connection_that_died_are_passed_over<C: Concurrency>() {
         libc::EINTR,
         libc::EAGAIN,
     ]);
+    let (server, reports) = serve::<C>(&faults);
+    assert_eq!(ask_once(&server, "hello"), "HELLO");
+    faults.assert_used_up();
+    assert_eq!(server.stats().accept_errors, 0);
+    server.stop();
+    assert_eq!(reports.try_recv().ok(), None);
+}
+
+fn a_connection_that_the_transport_will_not_have_holds_up_no_other<C: Concurrency>() {
+    let faults = Faults::default();
+    for _ in 0..20 {
+        for error in [libc::EPIPE, libc::ENOTCONN, libc::ETIMEDOUT] {
+            faults.add(Fault::Error(error));
+        }
+        faults.add(Fault::Refusal(ErrorKind::InvalidData));
+        faults.add(Fault::Panic);
+    }
     let (server, reports) = serve::<C>(&faults);
     assert_eq!(ask_once(&server, "hello"), "HELLO");
     faults.assert_used_up();
@@ -407,6 +429,7 @@ fn an_interrupted_or_short_write_is_completed<C: Word>() {
 
 in_each_concurrency! { [sync threading pool]:
     errors_of_a_connection_that_died_are_passed_over
+    a_connection_that_the_transport_will_not_have_holds_up_no_other
     shortages_are_waited_for_and_reported_once_an_episode
     the_server_never_spins
     a_broken_socket_ends_the_server_with_its_error

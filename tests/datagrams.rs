@@ -1,14 +1,19 @@
 //! `Datagram`, and `Reader` and `Writer` over one.
 
 use std::{
-    io::{self, BufRead, Read, Write},
+    io::{self, BufRead, IoSlice, Read, Write},
     net::{Ipv4Addr, SocketAddr, UdpSocket},
+    os::{fd::AsRawFd, unix::net::UnixStream},
     sync::{Arc, Barrier, Mutex, mpsc},
+    time::Duration,
 };
 
+use socket2::{Domain, MsgHdr, SockAddr, Socket, Type};
 use sockserver::{
-    Address, Concurrency, Datagram, HandlerResult, Options, ReplyError, Server, Stage,
+    Address, Concurrency, ConnectionId, Context, Datagram, FromRequest, HandlerResult, Options, Reader, ReplyError,
+    RequestHandler, Server, ServerHandle, Stage, Writer,
     concurrency::{Pool, Sync, Threading},
+    request_handler,
     transport::{Udp, UnixDatagram},
 };
 use sockserver_tests::{
@@ -235,6 +240,40 @@ macro_rules! column {
             }
 
             #[test]
+            fn limits_that_no_packet_and_no_clock_comes_to_are_none() {
+                struct NoTimeout;
+
+                impl<S: Server> FromRequest<S> for NoTimeout {
+                    fn from_request(cx: &mut Context<'_, S>) -> io::Result<NoTimeout> {
+                        cx.set_timeout(Duration::MAX)?;
+                        Ok(NoTimeout)
+                    }
+                }
+
+                #[request_handler]
+                struct Patient {
+                    _no_timeout: NoTimeout,
+                    rfile: Reader,
+                    wfile: Writer,
+                }
+
+                impl RequestHandler for Patient {
+                    fn handle(&mut self) -> HandlerResult {
+                        Ok(io::copy(&mut self.rfile, &mut self.wfile).map(drop)?)
+                    }
+                }
+
+                #[derive(Server)]
+                #[server(transport = $transport, concurrency = "sync", handler = Patient)]
+                struct PatientServer;
+
+                let place = <$transport>::place();
+                let server = PatientServer.bind_with(place.address(), up_to(usize::MAX)).expect("a free place");
+                let server = Served::new(server);
+                assert_eq!(DatagramClient::connect(server.server_address()).ask("hello"), "hello");
+            }
+
+            #[test]
             fn a_slow_handler_holds_up_no_other_packet_with_threads() {
                 is_not_held_up::<Threading>();
             }
@@ -249,6 +288,31 @@ macro_rules! column {
 
 column!(udp: Udp);
 column!(unix_datagram: UnixDatagram);
+
+#[request_handler]
+#[server(transport = "udp", concurrency = "sync")]
+struct Whoami {
+    request: Datagram,
+    client: SocketAddr,
+    client_address: Address,
+    id: ConnectionId,
+    handle: ServerHandle,
+}
+
+impl RequestHandler for Whoami {
+    fn handle(&mut self) -> HandlerResult {
+        assert_eq!((&self.client_address, self.id), (self.request.client_address(), self.request.id()));
+        let Whoami { client, handle, .. } = self;
+        Ok(self.request.reply(format!("{client} of {}", handle.server_address()).as_bytes())?)
+    }
+}
+
+#[test]
+fn a_handler_takes_what_it_names_from_a_udp_request() {
+    let server = Served::new(WhoamiServer.bind("127.0.0.1:0").expect("a free port"));
+    let mut client = DatagramClient::connect(server.server_address());
+    assert_eq!(client.ask("who am I?"), format!("{} of {}", client.address(), server.server_address()));
+}
 
 // Where replies come from.
 
@@ -332,6 +396,25 @@ fn an_unnamed_unix_client_cannot_be_answered() {
     let report = server.report();
     assert_eq!((report.stage, report.is_disconnect), (Stage::Finish, false));
     assert_eq!(report.client_address, Address::unix(""));
+}
+
+#[test]
+fn descriptors_that_a_client_passes_are_not_kept() {
+    let server = Script::<UnixDatagram, Sync>::serve(upper);
+    let (mut kept, passed) = UnixStream::pair().expect("a socket pair");
+    kept.set_read_timeout(Some(PATIENCE)).expect("an open socket");
+    // unix(7): a `cmsghdr` of SCM_RIGHTS, and one descriptor.
+    let mut rights = (size_of::<libc::cmsghdr>() + size_of::<i32>()).to_ne_bytes().to_vec();
+    for part in [libc::SOL_SOCKET, libc::SCM_RIGHTS, passed.as_raw_fd(), 0] {
+        rights.extend(part.to_ne_bytes());
+    }
+    let address = SockAddr::unix(server.server_address().path().expect("a path")).expect("a short path");
+    let packet = [IoSlice::new(b"here you are")];
+    let message = MsgHdr::new().with_addr(&address).with_buffers(&packet).with_control(&rights);
+    let client = Socket::new(Domain::UNIX, Type::DGRAM, None).expect("a socket");
+    client.sendmsg(&message, 0).expect("the server's queue takes it");
+    drop(passed);
+    assert_eq!(kept.read(&mut [0]).expect("nobody has the other end any more"), 0);
 }
 
 #[test]

@@ -2,16 +2,18 @@
 //! `src/bin/obedient.rs` for the orders that their clients give.
 
 use std::{
+    fs, io,
     net::TcpListener,
     process::Command,
     time::{Duration, Instant},
 };
 
-use sockserver::Address;
+use sockserver::{Address, HandlerResult, RequestHandler, Server, request_handler};
 use sockserver_tests::{
     client::{Client, DatagramClient, eventually},
     place::Place,
-    process::{ServerProcess, send_signal},
+    process::ServerProcess,
+    resources::Observed,
 };
 
 /// A server that forks.
@@ -37,9 +39,21 @@ impl Obedient {
         error.strip_prefix(&format!("{} of ", self.0.id())).expect("told in the parent").to_owned()
     }
 
+    /// How many processes it has not waited for.
+    fn children(&self) -> usize {
+        self.0.observed().resources().children
+    }
+
+    /// Whether its only child has ended and was not waited for.
+    fn has_a_zombie(&self) -> bool {
+        let id = self.0.id();
+        let child = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        fs::read_to_string(format!("/proc/{}/stat", child.trim())).is_ok_and(|stat| stat.contains(") Z "))
+    }
+
     #[track_caller]
     fn has_no_children(&self) {
-        eventually("every child was waited for", || self.0.children().is_empty());
+        eventually("every child was waited for", || self.children() == 0);
     }
 
     /// Waits until the server has ended, and returns what it has printed.
@@ -54,6 +68,11 @@ impl Obedient {
         self.connect().send("shutdown\n");
         self.output()
     }
+}
+
+#[track_caller]
+fn kill(pid: &str) {
+    Observed::of(pid.parse().expect("the number of a process")).signal("KILL");
 }
 
 /// One transport: the tests that all of them pass.
@@ -145,7 +164,7 @@ fn a_child_that_ends_by_itself_is_counted_and_how_it_ended_is_told() {
     }
     let mut client = server.connect();
     let pid = client.ask("hang");
-    send_signal("KILL", &pid);
+    kill(&pid);
     assert!(server.error().contains("signal: 9 (SIGKILL)"));
     assert_eq!(client.rest(), "");
 
@@ -214,7 +233,7 @@ fn the_exit_status_of_a_child_of_somebody_elses_is_left_alone() {
         client.finish();
         assert_eq!(next.line(), "hello");
     }
-    eventually("only the foreign child is left, as a zombie", || matches!(server.0.children()[..], [(_, 'Z')]));
+    eventually("only the foreign child is left, as a zombie", || server.children() == 1);
     let output = server.stop();
     assert!(output.contains("foreign exit status: 72"), "{output}");
 }
@@ -230,7 +249,7 @@ fn clients_above_the_limit_of_children_wait_for_their_turn() {
     }
     for client in &mut clients {
         client.line();
-        assert!(server.0.children().len() <= 2);
+        assert!(server.children() <= 2);
         client.finish();
     }
 }
@@ -246,8 +265,8 @@ fn the_limit_of_children_does_not_hold_up_shutdown() {
     assert_port_is_free(server.0.address());
     waiting.wait_for_end();
     // The rest of its time is the child's own.
-    assert_eq!(server.0.children().len(), 1);
-    send_signal("KILL", &pid);
+    assert_eq!(server.children(), 1);
+    kill(&pid);
     assert!(server.output().contains("ended Drained { finished: 1, forced: 0, leaked: 0 }"));
 }
 
@@ -293,6 +312,16 @@ fn a_child_that_ignores_its_termination_is_killed() {
 }
 
 #[test]
+fn a_child_that_has_left_its_files_to_a_process_of_its_own_does_not_hold_up_the_end() {
+    let server = Obedient::start("tcp", &["shutdown=50"]);
+    server.connect().send("leave_the_pipes_and_abort 30\n");
+    eventually("it has ended", || server.has_a_zombie());
+    let output = server.stop();
+    assert!(output.contains("signal: 6 (SIGABRT)"), "{output}");
+    assert!(output.contains("forced: 1, leaked: 0"), "{output}");
+}
+
+#[test]
 fn the_port_is_free_from_the_start_of_the_drain() {
     let server = Obedient::start("tcp", &[]);
     let mut client = server.connect();
@@ -301,8 +330,8 @@ fn the_port_is_free_from_the_start_of_the_drain() {
     assert_port_is_free(server.0.address());
     assert!(Client::try_connect(server.0.address()).is_err());
     // The child has not been told to end: there is plenty of time left.
-    eventually("it alone is left", || server.0.children().len() == 1);
-    send_signal("KILL", &pid);
+    eventually("it alone is left", || server.children() == 1);
+    kill(&pid);
     server.output();
 }
 
@@ -327,6 +356,16 @@ fn server_close_is_called_once_and_in_the_parent() {
     let output = server.stop();
     let closed: Vec<_> = output.lines().filter(|line| line.starts_with("closed")).collect();
     assert_eq!(closed, [format!("closed in {process}")]);
+}
+
+#[test]
+fn an_error_that_panics_when_it_is_told_goes_no_further_than_the_child() {
+    let server = Obedient::start("tcp", &[]);
+    server.connect().send("fail_unspeakably\n");
+    assert!(server.error().contains("exit status: 1"));
+    let output = server.stop();
+    assert_eq!(output.matches("ended Drained").count(), 1, "{output}");
+    assert_eq!(output.matches("closed in").count(), 1, "{output}");
 }
 
 // What is printed.
@@ -373,6 +412,35 @@ fn a_process_that_has_several_threads_is_forked_when_it_is_allowed() {
     assert!(server.stop().contains("ended Drained"));
 }
 
+#[test]
+fn a_server_that_forks_is_not_spawned_unless_threads_are_allowed() {
+    #[derive(Server)]
+    #[server(transport = "tcp", concurrency = "forking", handler = Idle)]
+    struct Forking;
+
+    #[request_handler]
+    struct Idle;
+
+    impl RequestHandler for Idle {
+        fn handle(&mut self) -> HandlerResult {
+            Ok(())
+        }
+    }
+
+    let error = Forking.bind("127.0.0.1:0").expect("a free port").spawn().expect_err("it would be a second thread");
+    assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+    assert!(error.to_string().contains("`allow_threads = true`"), "{error}");
+    let mut options = Forking::OPTIONS;
+    options.allow_threads = true;
+    Forking
+        .bind_with("127.0.0.1:0", options)
+        .expect("a free port")
+        .spawn()
+        .expect("it is allowed")
+        .stop()
+        .expect("idle");
+}
+
 // One request at a time.
 
 #[test]
@@ -390,11 +458,8 @@ fn handle_request_forks_and_the_end_of_the_server_waits_for_its_children() {
 
 #[test]
 fn a_request_that_handle_request_has_taken_is_served_although_the_server_is_dropped() {
-    let server = Obedient::start("tcp", &["requests=1"]);
-    let mut client = server.connect();
-    client.send("fail after all\n");
-    client.finish();
-    assert_eq!(client.rest(), "");
+    let server = Obedient::start("tcp", &["requests=1", "first=fail after all"]);
+    assert_eq!(server.connect().rest(), "");
     let output = server.output();
     assert!(output.contains("handle failed: after all"), "{output}");
 }

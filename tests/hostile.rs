@@ -5,6 +5,8 @@ use std::{
     io::{ErrorKind, Read, Write},
     marker::PhantomData,
     net::Shutdown,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    thread,
 };
 
 use sockserver::Address;
@@ -14,6 +16,7 @@ use sockserver_tests::{
     in_each_concurrency,
     line_server::{LineServer, stat},
     resources::{Observed, Resources},
+    served::Watchdog,
 };
 
 /// How often a server is attacked. What it holds after the first time is what it keeps for the next clients.
@@ -220,6 +223,18 @@ fn one_byte_a_packet<C: Word>() {
     attack::<C, _>(&[], trickle).survived();
 }
 
+/// What one client leaves behind is little, and so there are many.
+fn clients_without_end<C: Word>() {
+    let come_and_go = |server: &Address| {
+        let clients = if C::WORD == "forking" { 300 } else { 1000 };
+        for _ in 0..clients {
+            assert_eq!(Client::connect(server).ask("hello"), "HELLO");
+        }
+        Vec::new()
+    };
+    attack::<C, _>(&[], come_and_go).survived();
+}
+
 fn a_flood_above_the_limit<C: Word>() {
     let flood = |server: &Address| connect(server, 300);
     attack::<C, _>(&["connections=4"], flood).survived();
@@ -265,6 +280,30 @@ fn a_flood_that_is_rejected<C: Word>() {
     attack::<C, _>(&["connections=4", "on_limit=reject"], flood).survived();
 }
 
+/// Those who are turned away without end keep nobody from the room that others have left.
+fn a_flood_of_rejects_that_goes_on<C: Word>() {
+    let server = LineServer::start::<C>(env!("CARGO_BIN_EXE_line-server"), &["connections=4", "on_limit=reject"]);
+    let _watchdog = Watchdog::new();
+    let (address, is_over, rejected) = (server.address(), AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        let mut served = connect(address, 4);
+        served.iter_mut().for_each(|client| assert_eq!(client.ask("first"), "FIRST"));
+        for _ in 0..32 {
+            scope.spawn(|| {
+                while !is_over.load(Relaxed) {
+                    // It fails where there is no local port any more.
+                    let _ = Client::try_connect(address).map(Client::reset);
+                    rejected.fetch_add(1, Relaxed);
+                }
+            });
+        }
+        eventually("the flood is there", || rejected.load(Relaxed) > 1000);
+        drop(served);
+        eventually("there is room", || server.try_ask("hello").as_deref() == Some("HELLO"));
+        is_over.store(true, Relaxed);
+    });
+}
+
 in_each_concurrency! { [sync threading pool forking]:
     a_slow_loris_that_connects_and_says_nothing
     a_slow_loris_in_mid_line
@@ -272,10 +311,14 @@ in_each_concurrency! { [sync threading pool forking]:
     resets_at_every_stage
     clients_that_never_read
     a_line_without_end
+    clients_without_end
     a_flood_above_the_limit
     connects_that_die_in_the_queue
     garbage
     one_byte_a_packet
     thousands_of_idle_ones
 }
-in_each_concurrency! { [threading pool forking]: a_flood_that_is_rejected }
+in_each_concurrency! { [threading pool forking]:
+    a_flood_that_is_rejected
+    a_flood_of_rejects_that_goes_on
+}

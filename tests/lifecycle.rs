@@ -8,7 +8,7 @@ use std::{
         unix::net::{UnixDatagram as StdUnixDatagram, UnixListener, UnixStream},
     },
     sync::{
-        Arc, Barrier, OnceLock,
+        Arc, OnceLock,
         mpsc::{self, Receiver, Sender},
     },
     thread,
@@ -17,8 +17,8 @@ use std::{
 
 use socket2::{Domain, SockRef, Socket, Type};
 use sockserver::{
-    Address, BindTo, Concurrency, Context, Drained, FromRequest, HandlerError, HandlerResult, Options, RequestHandler,
-    Server, ServerHandle, SocketServer, Stage, Stats, Stream, UnixAddress, Writer,
+    Address, BindTo, Concurrency, Context, Drained, FromRequest, HandlerError, HandlerResult, Options, Reader,
+    RequestHandler, Server, ServerHandle, SocketServer, Stage, Stats, Stream, UnixAddress, Writer,
     concurrency::{Pool, Sync, Threading},
     request_handler,
     transport::{Tcp, Udp, Unix, UnixDatagram},
@@ -459,6 +459,7 @@ fn serve_connection_refuses_a_socket_that_is_not_connected() {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     let error = server.serve_connection(socket).expect_err("nobody is there");
     assert_eq!(error.kind(), io::ErrorKind::NotConnected);
+    assert!(error.to_string().starts_with("cannot serve the connection: "), "{error}");
     assert_eq!(calls.made(), <[&str; 0]>::default());
 }
 
@@ -500,7 +501,8 @@ fn a_socket_of_another_transport_is_not_adopted() {
     fn refuses<T: Local>(socket: impl Into<OwnedFd>, reason: &str) {
         let error = Script::<T, Sync>::new(echo).0.adopt(socket, Options::new()).expect_err("the wrong kind");
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-        assert!(error.to_string().contains(reason), "{error}");
+        let message = error.to_string();
+        assert!(message.starts_with("cannot adopt the socket: ") && message.contains(reason), "{message}");
     }
 
     let place = Place::unix();
@@ -509,6 +511,8 @@ fn a_socket_of_another_transport_is_not_adopted() {
     refuses::<Tcp>(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"), "not a stream socket");
     refuses::<Tcp>(unix.try_clone().expect("a descriptor"), "not an internet socket");
     refuses::<Udp>(tcp.try_clone().expect("a descriptor"), "not a datagram socket");
+    let connection = TcpStream::connect(tcp.local_addr().expect("an address")).expect("it listens");
+    refuses::<Tcp>(connection, "it is a connection");
     refuses::<Unix>(tcp, "not a Unix socket");
     refuses::<UnixDatagram>(unix, "not a datagram socket");
 }
@@ -643,6 +647,26 @@ fn errors_of_bind_name_the_address_and_keep_their_kind() {
     assert_says(&error_of_bind::<UnixDatagram>(&too_long), io::ErrorKind::InvalidInput, &too_long.to_string_lossy());
     let inet = Address::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 80)));
     assert_says(&error_of_bind::<Unix>(inet), io::ErrorKind::InvalidInput, "127.0.0.1:80");
+}
+
+#[test]
+fn an_address_that_cannot_be_meant_is_refused_with_advice() {
+    #[track_caller]
+    fn advises<T: Local>(address: impl BindTo<T>, advice: &str) {
+        let error = error_of_bind::<T>(address);
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        assert!(error.to_string().contains(advice), "{error}");
+    }
+
+    for no_host in [":8080", "*:8080"] {
+        advises::<Tcp>(no_host, "0.0.0.0 or [::]");
+    }
+    advises::<Udp>(("", 8080), "0.0.0.0 or [::]");
+    for no_port in ["", "localhost", "/run/app.sock", "localhost:http", "http://localhost:80/"] {
+        advises::<Tcp>(no_port, "like 127.0.0.1:9999");
+    }
+    advises::<Unix>("127.0.0.1:80", "./127.0.0.1:80");
+    advises::<UnixDatagram>("[::1]:80", "./[::1]:80");
 }
 
 #[test]
@@ -937,45 +961,74 @@ fn waiting_ends_when_a_server_is_dropped_that_never_served() {
     });
 }
 
+/// A server whose handlers wait for the end of their clients' input.
+#[derive(Server)]
+#[server(transport = "tcp", concurrency = "threading", handler = Held, hooks(server_close = Self::close))]
+struct Holding {
+    called: Sender<&'static str>,
+}
+
+impl Holding {
+    fn close(&self) {
+        self.called.send("server_close").expect("the test waits");
+    }
+}
+
+#[request_handler]
+struct Held {
+    rfile: Reader,
+    server: Arc<Holding>,
+}
+
+impl RequestHandler for Held {
+    fn handle(&mut self) -> HandlerResult {
+        self.rfile.next_line()?;
+        self.server.called.send("handle")?;
+        // In the middle of a request, which a server that stops waits for.
+        self.rfile.next_line()?;
+        Ok(self.server.called.send("handled")?)
+    }
+}
+
 #[test]
 fn server_close_is_called_after_the_last_request() {
-    let held = Arc::new(Barrier::new(2));
     let (called, calls) = mpsc::channel();
-
-    #[derive(Server)]
-    #[server(transport = "tcp", concurrency = "threading", handler = Held, hooks(server_close = Self::close))]
-    struct Holding {
-        held: Arc<Barrier>,
-        called: Sender<&'static str>,
-    }
-
-    impl Holding {
-        fn close(&self) {
-            self.called.send("server_close").expect("the test waits");
-        }
-    }
-
-    #[request_handler]
-    struct Held {
-        server: Arc<Holding>,
-    }
-
-    impl RequestHandler for Held {
-        fn handle(&mut self) -> HandlerResult {
-            self.server.called.send("handle")?;
-            self.server.held.wait();
-            Ok(self.server.called.send("handled")?)
-        }
-    }
-
-    let server = Served::new(Holding { held: held.clone(), called }.bind("127.0.0.1:0").expect("a free port"));
-    let _client = Client::connect(server.server_address());
-    assert_eq!(calls.recv_timeout(PATIENCE), Ok("handle"));
+    let server = Served::new(Holding { called }.bind("127.0.0.1:0").expect("a free port"));
+    let mut clients = [(); 2].map(|()| {
+        let mut client = Client::connect(server.server_address());
+        client.send("hold\n");
+        assert_eq!(calls.recv_timeout(PATIENCE), Ok("handle"));
+        client
+    });
     server.shutdown();
-    // The port is closed while the handler still runs.
+    // The port is closed while the handlers still run.
     eventually("the port is closed", || Client::try_connect(server.server_address()).is_err());
-    held.wait();
-    assert_eq!(server.stop().finished, 1);
+    // The first was taken by the thread that serves.
+    for client in &mut clients {
+        client.finish();
+        assert_eq!(client.rest(), "");
+        assert_eq!(calls.try_recv(), Ok("handled"));
+    }
+    assert_eq!(server.stop().finished, 2);
+    assert_eq!(calls.try_iter().collect::<Vec<_>>(), ["server_close"]);
+}
+
+#[test]
+fn server_close_is_called_after_the_requests_that_handle_request_has_started() {
+    let _watchdog = Watchdog::new();
+    let (called, calls) = mpsc::channel();
+    let server = Holding { called }.bind("127.0.0.1:0").expect("a free port");
+    let address = server.server_address().clone();
+    let mut client = Client::connect(&address);
+    client.send("hold\n");
+    assert!(server.handle_request().expect("a client is there"));
+    assert_eq!(calls.recv_timeout(PATIENCE), Ok("handle"));
+    thread::scope(|scope| {
+        scope.spawn(|| drop(server));
+        eventually("the port is closed", || Client::try_connect(&address).is_err());
+        client.finish();
+        assert_eq!(client.rest(), "");
+    });
     assert_eq!(calls.try_iter().collect::<Vec<_>>(), ["handled", "server_close"]);
 }
 

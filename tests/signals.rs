@@ -12,12 +12,18 @@ use sockserver_tests::{
     in_each_concurrency,
     place::Place,
     process::ServerProcess,
+    resources::Observed,
 };
 
 fn start<C: Word>() -> ServerProcess {
+    start_after::<C>(0)
+}
+
+/// Starts a server in whose process so many others have ended.
+fn start_after<C: Word>(earlier: usize) -> ServerProcess {
     let mut command = Command::new(env!("CARGO_BIN_EXE_signalled-server"));
     // A group of its own can be sent what a terminal sends to all processes of a program.
-    command.arg(C::WORD).process_group(0);
+    command.arg(C::WORD).arg(earlier.to_string()).process_group(0);
     ServerProcess::start(command, Place::of("tcp"))
 }
 
@@ -78,14 +84,19 @@ fn a_client_between_requests_sees_the_end<C: Word>() {
     assert!(server.ended().success());
 }
 
-fn a_client_in_the_middle_of_a_request_is_answered<C: Word>() {
-    let mut server = start::<C>();
+/// After the signal, a client in the middle of a request is answered.
+#[track_caller]
+fn ends_gently(mut server: ServerProcess, send_signal: impl FnOnce(&ServerProcess)) {
     let mut client = in_mid_request(&server);
-    server.signal("TERM");
+    send_signal(&server);
     eventually("the port is closed", || !is_listening(&server));
     client.send("lf\n");
     assert_eq!(client.rest(), "HALF\n");
     assert!(server.ended().success());
+}
+
+fn a_client_in_the_middle_of_a_request_is_answered<C: Word>() {
+    ends_gently(start::<C>(), |server| server.signal("TERM"));
 }
 
 fn the_second_signal_ends_the_process_at_once<C: Word>() {
@@ -100,22 +111,27 @@ fn the_second_signal_ends_the_process_at_once<C: Word>() {
     }
 }
 
+fn a_server_that_has_ended_leaves_the_signals_to_the_next<C: Word>() {
+    ends_gently(start_after::<C>(1), |server| server.signal("TERM"));
+}
+
 in_each_concurrency! { [sync threading pool forking]:
     the_first_signal_ends_an_idle_server_with_success
     a_client_between_requests_sees_the_end
     a_client_in_the_middle_of_a_request_is_answered
     the_second_signal_ends_the_process_at_once
+    a_server_that_has_ended_leaves_the_signals_to_the_next
+}
+
+#[test]
+fn servers_that_have_ended_keep_no_descriptors() {
+    let descriptors = |earlier| Observed::of(start_after::<sockserver::concurrency::Sync>(earlier).id()).descriptors();
+    assert_eq!(descriptors(20), descriptors(1));
 }
 
 #[test]
 fn an_interrupt_from_the_terminal_spares_the_children() {
-    let mut server = start::<sockserver::concurrency::Forking>();
-    let mut client = in_mid_request(&server);
-    kill_group(&server, "INT");
-    eventually("the port is closed", || !is_listening(&server));
-    client.send("lf\n");
-    assert_eq!(client.rest(), "HALF\n");
-    assert!(server.ended().success());
+    ends_gently(start::<sockserver::concurrency::Forking>(), |server| kill_group(server, "INT"));
 }
 
 #[test]

@@ -24,7 +24,8 @@ use sockserver::{
 use sockserver_tests::{
     client::{Client, PATIENCE, eventually},
     place::Place,
-    process::{ServerProcess, send_signal},
+    process::ServerProcess,
+    resources::Observed,
     script::{Handle, Script},
     served::Served,
 };
@@ -330,6 +331,23 @@ fn read_line_leaves_the_string_as_it_was_on_bytes_that_are_not_utf8() {
 }
 
 #[test]
+fn a_read_that_fails_in_the_middle_of_a_character_tells_its_own_error() {
+    let server = Script::<Tcp, Sync>::serve(|session| {
+        session.request.set_read_timeout(Some(Duration::from_millis(10)))?;
+        let mut line = String::from("before ");
+        // The first byte of two comes, or nothing yet.
+        assert_eq!(kind(session.rfile.read_line(&mut line)), io::ErrorKind::TimedOut);
+        assert_eq!(line, "before ");
+        Ok(())
+    });
+    let mut client = Client::connect(server.server_address());
+    client.send([0xc3]);
+    assert_eq!(client.rest(), "");
+    eventually("the handler ends", || server.stats().active == 0);
+    assert_eq!(server.reported(), None);
+}
+
+#[test]
 fn a_line_that_comes_byte_by_byte_is_whole() {
     let server = Script::<Tcp, Sync>::serve(|session| {
         let line = session.rfile.next_line()?.unwrap_or_default();
@@ -476,6 +494,18 @@ fn a_timeout_can_be_set_and_taken_back() {
 }
 
 #[test]
+fn the_shortest_timeout_is_one() {
+    let server = Script::<Tcp, Sync>::serve(|session| {
+        session.request.set_read_timeout(Some(Duration::from_nanos(1)))?;
+        assert_eq!(kind(session.rfile.next_line()), io::ErrorKind::TimedOut);
+        Ok(())
+    });
+    assert_eq!(Client::connect(server.server_address()).rest(), "");
+    eventually("the handler ends", || server.stats().active == 0);
+    assert_eq!(server.reported(), None);
+}
+
+#[test]
 fn a_timeout_of_zero_is_refused() {
     let server = Script::<Tcp, Sync>::serve(|session| {
         assert_eq!(kind(session.request.set_read_timeout(Some(Duration::ZERO))), io::ErrorKind::InvalidInput);
@@ -556,6 +586,17 @@ fn a_unix_client_has_credentials_and_no_name() {
     let myself = fs::metadata("/proc/self").expect("a process");
     let expected = format!("{} {} {:?} (unnamed)", myself.uid(), myself.gid(), Some(process::id()));
     assert_eq!(Client::connect(server.server_address()).rest(), expected);
+}
+
+#[test]
+fn an_internet_client_has_no_credentials() {
+    let server = Script::<Tcp, Sync>::serve(|session| {
+        assert_eq!(kind(PeerCred::of(&session.request)), io::ErrorKind::Unsupported);
+        Ok(())
+    });
+    assert_eq!(Client::connect(server.server_address()).rest(), "");
+    eventually("the handler ends", || server.stats().active == 0);
+    assert_eq!(server.reported(), None);
 }
 
 /// The first line of a connection.
@@ -786,10 +827,7 @@ fn a_peer_that_hangs_up_is_a_disconnect() {
     assert_eq!(server.stats().failed, 0);
 }
 
-// Signals.
-
-/// As much as CPython's own test sends.
-const BULK: usize = 16 * 1024 * 1024 + 1;
+// Signals. That they do not harm a write is in `parity.rs`, as CPython tests it.
 
 /// A server whose handlers run on the one thread of a process, which no signal can miss.
 fn obedient(concurrency: &str) -> ServerProcess {
@@ -799,35 +837,18 @@ fn obedient(concurrency: &str) -> ServerProcess {
 }
 
 #[test]
-fn a_write_of_16_mib_that_signals_interrupt_is_completed() {
-    for concurrency in ["sync", "forking"] {
-        let server = obedient(concurrency);
-        let mut client = Client::connect(server.address());
-        let pid = client.ask(&format!("bulk {BULK}"));
-        client.bytes(100);
-        // By now it waits for room, most of the time.
-        for _ in 0..20 {
-            send_signal("USR1", &pid);
-            client.bytes(1000);
-        }
-        assert!(client.bytes(BULK - 100 - 20 * 1000).iter().all(|&byte| byte == 0));
-        assert_eq!(client.line(), "interrupted true");
-        assert_eq!(client.ask("echo still there"), "still there");
-    }
-}
-
-#[test]
 fn a_read_that_signals_interrupt_goes_on() {
     for concurrency in ["sync", "forking"] {
         let server = obedient(concurrency);
         let mut client = Client::connect(server.address());
         let pid = client.ask("bulk 0");
+        let handler = Observed::of(pid.parse().expect("the number of a process"));
         assert_eq!(client.line(), "interrupted false");
         for _ in 0..5 {
-            send_signal("USR1", &pid);
+            handler.signal("USR1");
         }
         client.send("echo inter");
-        send_signal("USR1", &pid);
+        handler.signal("USR1");
         assert_eq!(client.ask("rupted"), "interrupted");
     }
 }

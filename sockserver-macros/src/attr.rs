@@ -21,7 +21,7 @@ pub(crate) struct Grammar {
     pub(crate) name: &'static str,
     /// The first is the attribute itself and has no name. No two have a key of the same name.
     pub(crate) groups: &'static [Group],
-    /// What Python calls otherwise, with what to write here.
+    /// What Python calls otherwise or has elsewhere, with what there is here.
     pub(crate) python: &'static [(&'static str, &'static str)],
     /// The other attribute, whose keys are told from unknown ones.
     pub(crate) other: &'static Grammar,
@@ -206,7 +206,7 @@ impl Settings<'_> {
             return error(&word, format!("`{name}(…)` belongs in `#[{}(…)]`, not in {here}", grammar.name));
         }
         if let Some((_, instead)) = grammar.python.iter().find(|(python, _)| *python == name) {
-            return error(&word, format!("`{name}` has another name here: {instead}"));
+            return error(&word, format!("`{name}` is Python's: here {instead}"));
         }
         if let Some((home, _)) = grammar.other.find(&name) {
             let Grammar { name: other, .. } = grammar.other;

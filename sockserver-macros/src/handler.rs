@@ -28,7 +28,7 @@ pub(crate) static GRAMMAR: Grammar = Grammar {
             Key::new("crate", Takes::Path("framework::sockserver")),
         ],
     }],
-    python: &[("disable_nagle_algorithm", "`#[server(socket(nodelay = …))]`")],
+    python: &[("disable_nagle_algorithm", "it is `#[server(socket(nodelay = …))]`")],
     other: &server::GRAMMAR,
 };
 

@@ -80,12 +80,23 @@ pub(crate) static GRAMMAR: Grammar = Grammar {
             "`timeouts(request = …)` is that of `handle_request`, `#[request_handler(timeout = …)]` that of each read \
              and write",
         ),
-        ("poll_interval", "`timeouts(poll = …)`"),
-        ("max_children", "`limits(connections = …)`"),
-        ("disable_nagle_algorithm", "`socket(nodelay = …)`"),
+        ("poll_interval", "it is `timeouts(poll = …)`"),
+        ("max_children", "it is `limits(connections = …)`"),
+        ("disable_nagle_algorithm", "it is `socket(nodelay = …)`"),
+        ("daemon_threads", SHUTDOWN),
+        ("block_on_close", SHUTDOWN),
+        ("address_family", "it follows from the address that `bind` is given"),
+        ("server_address", "it is what `bind` is given"),
+        ("RequestHandlerClass", "it is `handler = …`"),
+        ("setup", "it is a method of the handler, of the trait `RequestHandler`"),
+        ("finish", "it is a method of the handler, of the trait `RequestHandler`"),
+        ("get_request", "it is a method of the type that is given for `transport`"),
+        ("process_request", "it is a method of the type that is given for `concurrency`"),
     ],
     other: &handler::GRAMMAR,
 };
+
+const SHUTDOWN: &str = "`timeouts(shutdown = …)` says how long requests have to end";
 
 static ON_LIMIT: Choices = Choices {
     home: "OnLimit",

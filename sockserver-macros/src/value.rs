@@ -1,8 +1,9 @@
 //! The values that keys take.
 
 use crate::suggest::{closest, listed};
+use proc_macro2::TokenTree;
 use std::time::Duration;
-use syn::{Lit, LitBool, LitInt, Path, TypePath, parse::ParseStream};
+use syn::{Ident, Lit, LitBool, LitInt, Path, Token, TypePath, ext::IdentExt, parse::ParseStream};
 
 /// The kind of value that a key takes.
 pub(crate) enum Takes {
@@ -48,6 +49,9 @@ impl Takes {
         if let Takes::Path(_) | Takes::Choice(Choices { own: true, .. }) = self
             && !input.peek(Lit)
         {
+            if input.peek(Token![|]) {
+                return Err(closure(input, &wrong("; a closure has no path: write a method")));
+            }
             let path: TypePath = input.parse().map_err(|error: syn::Error| syn::Error::new(error.span(), wrong("")))?;
             return match self.unquoted(&path.path) {
                 Some(word) => Err(syn::Error::new_spanned(path, wrong(&did_you_mean(&quoted(word))))),
@@ -55,7 +59,8 @@ impl Takes {
             };
         }
         let Ok(literal) = input.parse::<Lit>() else {
-            return Err(input.error(wrong("")));
+            let name = input.fork().call(Ident::parse_any);
+            return Err(input.error(wrong(&name.map(|name| self.read_name(&name.to_string())).unwrap_or_default())));
         };
         self.read(&literal).map_err(|hint| syn::Error::new_spanned(&literal, wrong(&hint)))
     }
@@ -98,14 +103,21 @@ impl Takes {
         choices.choices.iter().map(|choice| choice.word).find(|word| path.is_ident(word))
     }
 
+    /// The hint to append for a name where a literal belongs.
+    fn read_name(&self, name: &str) -> String {
+        match self {
+            Takes::Choice(choices) => choices.hint(name),
+            Takes::Flag => closest(name, ["true", "false"]).map(did_you_mean).unwrap_or_default(),
+            _ => "; a macro does not know the value of a constant".to_string(),
+        }
+    }
+
     /// The error is a hint to append.
     fn read(&self, literal: &Lit) -> Result<Value, String> {
         match (self, literal) {
             (Takes::Choice(choices), Lit::Str(text)) => choices.read(&text.value()),
             (Takes::Flag, Lit::Bool(flag)) => Ok(Value::Flag(flag.clone())),
-            (Takes::Flag, Lit::Str(text)) => {
-                Err(closest(&text.value(), ["true", "false"]).map(did_you_mean).unwrap_or_default())
-            }
+            (Takes::Flag, Lit::Str(text)) => Err(self.read_name(&text.value())),
             (Takes::Count, Lit::Int(number)) if number.suffix().is_empty() => {
                 number.base10_parse::<u32>().map(|number| Value::Number(number.into())).map_err(|_| String::new())
             }
@@ -123,6 +135,14 @@ impl Takes {
     }
 }
 
+/// Passes over the parameters, whose commas would be taken for those of the attribute.
+fn closure(input: ParseStream<'_>, message: &str) -> syn::Error {
+    let error = input.error(message);
+    let _ = input.parse::<Token![|]>();
+    while !input.peek(Token![|]) && input.parse::<TokenTree>().is_ok() {}
+    error
+}
+
 impl Choices {
     pub(crate) fn expected(&self) -> String {
         let words = listed(self.available().map(quoted), "or");
@@ -133,8 +153,12 @@ impl Choices {
         match self.choices.iter().find(|choice| choice.word == word) {
             Some(Choice { name: None, .. }) => Err(format!("; `{}` is planned, but not there yet", quoted(word))),
             Some(choice) => Ok(Value::Choice(self, choice)),
-            None => Err(closest(word, self.available()).map(|word| did_you_mean(&quoted(word))).unwrap_or_default()),
+            None => Err(self.hint(word)),
         }
+    }
+
+    fn hint(&self, word: &str) -> String {
+        closest(word, self.available()).map(|word| did_you_mean(&quoted(word))).unwrap_or_default()
     }
 
     fn available(&self) -> impl Iterator<Item = &'static str> {

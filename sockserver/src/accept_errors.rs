@@ -16,7 +16,8 @@ const DEAD_IN_A_ROW: u32 = 1024;
 enum Class {
     /// Nobody is there: wait.
     WouldBlock,
-    /// It concerns the one connection that was accepted, which had died in the queue, or a signal came: go on.
+    /// It concerns the one connection that was accepted, which had died in the queue or which the transport would not
+    /// have, or a signal came: go on.
     Retry,
     /// Something is short that others have to give back, or nobody knows what it is: go on, but slowly.
     BackOff,
@@ -29,6 +30,8 @@ impl Class {
         match error.raw_os_error() {
             _ if error.kind() == io::ErrorKind::WouldBlock => Class::WouldBlock,
             _ if error.kind() == io::ErrorKind::Interrupted => Class::Retry,
+            // A transport of the user's own does not like the connection, or cannot read or write it.
+            None | Some(libc::EPIPE | libc::ENOTCONN | libc::ETIMEDOUT) => Class::Retry,
             // accept(2): errors that are pending on the new connection come out of accept as well. A datagram socket
             // reports of earlier packets that nobody received them.
             Some(
@@ -40,7 +43,8 @@ impl Class {
                 | libc::ENETUNREACH
                 | libc::EHOSTDOWN
                 | libc::EHOSTUNREACH
-                | libc::ENOPROTOOPT,
+                | libc::ENOPROTOOPT
+                | libc::EOPNOTSUPP,
             ) => Class::Retry,
             Some(libc::EBADF | libc::ENOTSOCK | libc::EINVAL | libc::EFAULT) => Class::Fatal,
             // EMFILE, ENFILE, ENOBUFS and ENOMEM among them; also EPERM and EACCES, with which seccomp(2) and the like

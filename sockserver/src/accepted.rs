@@ -10,12 +10,14 @@ use crate::{
     server::{Request, Server},
     stats::Outcome,
     transport::{AnyRequest, Internals},
+    unwind,
 };
 
 /// A request that was accepted and verified, and waits to be processed.
 ///
 /// It counts as under way until it is dropped, and dropping it shuts the request down: one that is not processed is a
 /// client that was turned away.
+#[must_use = "a request that is not processed is turned away: call `process`"]
 pub struct Accepted<S: Server> {
     /// Dropped before the registration: a request that is not counted any more has no socket either.
     request: Request<S>,
@@ -57,9 +59,13 @@ impl<S: Server> Accepted<S> {
     /// Makes the handler, runs it, reports its error and ends the request, on this thread: Python's `finish_request`,
     /// `handle_error`, `shutdown_request` and `close_request`. It does not unwind.
     pub fn process(self) {
-        if self.is_too_late() {
-            return;
+        if !self.is_too_late() {
+            self.process_started();
         }
+    }
+
+    /// As [`process`](Self::process), of a request that has started already: a server that stops meanwhile waits for it.
+    pub(crate) fn process_started(self) {
         let (outcome, error) = self.run();
         self.settle(outcome, error);
     }
@@ -81,14 +87,17 @@ impl<S: Server> Accepted<S> {
 
     fn run(&self) -> (Outcome, Option<HandlerError>) {
         let result = finish_request(self.acceptor(), &self.request);
-        (Outcome::of(&result, self.request.record().closing()), result.err())
+        // The error is the user's, and is asked for its sources.
+        let outcome =
+            unwind::run(self.acceptor().handle().control(), || Outcome::of(&result, self.request.record().closing()));
+        (outcome.unwrap_or(Outcome::Panicked), result.err())
     }
 
     /// Reports how the request ended, and ends it.
     pub(crate) fn settle(mut self, outcome: Outcome, error: Option<HandlerError>) {
         self.registration.outcome = outcome;
         if let Some(error) = error {
-            self.acceptor().handle_error(&error, self.client_address());
+            self.acceptor().handle_error(error, self.client_address());
         }
     }
 
@@ -97,7 +106,8 @@ impl<S: Server> Accepted<S> {
         self.registration.abandoned = true;
     }
 
-    /// Ends the request, as it could not be started.
+    /// Ends the request, as it could not be started: it counts as failed, and the error is told to
+    /// [`handle_error`](Server::handle_error) with [`Stage::ProcessRequest`](crate::Stage::ProcessRequest).
     pub fn fail(self, error: impl Into<crate::BoxError>) {
         self.settle(Outcome::Failed, Some(HandlerError::new(Stage::ProcessRequest, error)));
     }

@@ -55,7 +55,7 @@ pub(crate) enum Turn<S: Server> {
     Request(Request<S>),
     /// The time was over.
     TimedOut,
-    /// A child process has ended, or is about to.
+    /// It is time to look which child processes have ended.
     ChildEnded,
     /// Accepting has failed, for the first time in this episode.
     Trouble(io::Error),
@@ -160,12 +160,17 @@ impl<S: Server> Acceptor<S> {
             let rests_until = trouble.rests_until();
             let accepts = !control.is_suspended() && self.may_accept() && rests_until.is_none();
             if accepts {
-                match S::Transport::get_request(listener) {
+                match self.get_request(listener) {
                     Ok(request) => {
                         trouble.is_over();
                         match self.register(&request) {
                             Ok(()) => return Turn::Request(request),
                             Err(Rejected) => request.shutdown(),
+                        }
+                        if S::Concurrency::FORKS {
+                            // Clients to be turned away may come without end, and children leave room meanwhile.
+                            control.connections.sweep();
+                            return Turn::ChildEnded;
                         }
                         continue;
                     }
@@ -258,8 +263,21 @@ impl<S: Server> Acceptor<S> {
         Accepted::new(self, request).verify()
     }
 
-    /// Waits until all children have ended, with the force that the drain comes to; only after the server has stopped.
-    pub(crate) fn drain_children(&self) -> io::Result<()> {
+    /// Stops, and waits until all requests have ended or been given up.
+    pub(crate) fn drain(&self) -> io::Result<()> {
+        let control = self.handle.control();
+        control.stop();
+        // One of its own handlers or hooks that waited would wait for itself.
+        if control.runs_here() {
+            return Ok(());
+        }
+        let drained = self.drain_children();
+        control.connections.drain();
+        drained
+    }
+
+    /// Waits until all children have ended, with the force that the drain comes to.
+    fn drain_children(&self) -> io::Result<()> {
         let connections = &self.handle.control().connections;
         loop {
             self.children.reap();
@@ -287,16 +305,19 @@ impl<S: Server> Acceptor<S> {
     /// There is no socket any more and nobody who serves.
     pub(crate) fn close(&self) {
         self.leader.lock().listener = None;
-        if !self.children.is_empty() {
-            // `handle_request` has forked them, and nobody has waited for them.
-            self.handle.control().stop();
-            let _ = self.drain_children();
-        }
+        // `handle_request` may have left some under way. What fails is told by `serve_forever`.
+        let _ = self.drain();
         // A panic in the hook changes nothing about the end.
-        let _ = unwind::run(self.handle.control(), || self.server.server_close());
+        let control = self.handle.control();
+        let _ = unwind::run(control, || self.server.server_close());
         #[cfg(feature = "signals")]
-        crate::signals::forget(self.handle.control());
-        self.handle.control().connections.close_down();
+        crate::signals::forget(control);
+        control.connections.close_down();
+    }
+
+    fn get_request(&self, listener: &Listener<S>) -> io::Result<Request<S>> {
+        unwind::run(self.handle.control(), || S::Transport::get_request(listener))
+            .unwrap_or_else(|message| Err(io::Error::other(format!("get_request panicked: {message}"))))
     }
 
     pub(crate) fn server_activate(&self) -> Result<(), String> {
@@ -307,9 +328,10 @@ impl<S: Server> Acceptor<S> {
         unwind::run(self.handle.control(), || self.server.verify_request(request, request.client_address()))
     }
 
-    pub(crate) fn handle_error(&self, error: &HandlerError, client_address: &Address) {
-        // The panic hook has reported a panic already, and there is nobody else to tell.
-        let _ = unwind::run(self.handle.control(), || self.server.handle_error(error, client_address));
+    pub(crate) fn handle_error(&self, error: HandlerError, client_address: &Address) {
+        // The panic hook has reported a panic already, and there is nobody else to tell. The error is the user's, and is
+        // dropped here too.
+        let _ = unwind::run(self.handle.control(), move || self.server.handle_error(&error, client_address));
     }
 
     pub(crate) fn handle_timeout(&self) {
@@ -321,7 +343,7 @@ impl<S: Server> Acceptor<S> {
     }
 
     pub(crate) fn report_trouble(&self, error: io::Error) {
-        self.handle_error(&HandlerError::new(Stage::GetRequest, error), self.handle.server_address());
+        self.handle_error(HandlerError::new(Stage::GetRequest, error), self.handle.server_address());
     }
 }
 

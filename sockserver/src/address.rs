@@ -28,7 +28,8 @@ pub enum Address {
     Unix(UnixAddress),
 }
 
-/// The address of a Unix socket.
+/// The address of a Unix socket. An abstract name is shown as `@name`, as `ss` and systemd do, an unnamed socket as
+/// `(unnamed)`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum UnixAddress {
     /// A socket file.
@@ -108,13 +109,20 @@ impl Address {
 }
 
 impl fmt::Display for Address {
-    /// An abstract name is shown as `@name`, as `ss` and systemd do, an unnamed socket as `(unnamed)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Address::Inet(address) => address.fmt(f),
-            Address::Unix(UnixAddress::Path(path)) => path.display().fmt(f),
-            Address::Unix(UnixAddress::Abstract(name)) => write!(f, "@{}", name.escape_ascii()),
-            Address::Unix(UnixAddress::Unnamed) => f.write_str("(unnamed)"),
+            Address::Unix(address) => address.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for UnixAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            UnixAddress::Path(path) => path.display().fmt(f),
+            UnixAddress::Abstract(name) => f.pad(&format!("@{}", name.escape_ascii())),
+            UnixAddress::Unnamed => f.pad("(unnamed)"),
         }
     }
 }
@@ -122,6 +130,18 @@ impl fmt::Display for Address {
 impl From<SocketAddr> for Address {
     fn from(address: SocketAddr) -> Address {
         Address::Inet(address)
+    }
+}
+
+impl From<UnixAddress> for Address {
+    fn from(address: UnixAddress) -> Address {
+        Address::Unix(address)
+    }
+}
+
+impl PartialEq<Address> for SocketAddr {
+    fn eq(&self, other: &Address) -> bool {
+        other == self
     }
 }
 

@@ -27,14 +27,15 @@ pub(crate) struct Child<S: Server> {
     pid: Pid,
     /// The child has the other end: what ends the child closes it, after a [`Report`] if it was the end of the request.
     pipe: Arc<PipeReader>,
-    report: Option<Report>,
-    /// The pipe is at its end, or the report is there: from now on the child is waited for at these times.
+    /// The pipe is at its end, the report is there, or the child was sent a signal: from now on it is waited for at these
+    /// times.
     looks: Option<Looks>,
     force: Force,
     accepted: Accepted<S>,
 }
 
-/// A process closes its files a moment before it can be waited for, and may close this one much earlier.
+/// A process closes its files a moment before it can be waited for, and may close this one much earlier. Where it has
+/// left the pipe to a process of its own, this one is not closed at all.
 #[derive(Clone, Copy)]
 struct Looks {
     next: Instant,
@@ -68,15 +69,12 @@ impl<S: Server> Default for Children<S> {
 
 impl<S: Server> Child<S> {
     pub(crate) fn new(pid: Pid, pipe: PipeReader, accepted: Accepted<S>) -> Child<S> {
-        Child { pid, pipe: Arc::new(pipe), report: None, looks: None, force: Force::None, accepted }
+        Child { pid, pipe: Arc::new(pipe), looks: None, force: Force::None, accepted }
     }
 
     /// `Some` when it has ended; the status is missing if somebody else has waited for it.
     fn try_wait(&mut self) -> Option<Option<ExitStatus>> {
-        if self.looks.is_none() && sys::is_readable(&*self.pipe).unwrap_or(true) {
-            let mut bytes = [0; REPORT];
-            let read = (&*self.pipe).read(&mut bytes).unwrap_or(0);
-            self.report = Report::parse(&bytes[..read]);
+        if self.looks.is_none() && self.has_told() {
             self.looks = Some(Looks::first());
         }
         let looks = self.looks?;
@@ -90,9 +88,21 @@ impl<S: Server> Child<S> {
         }
     }
 
+    /// There is something to be read from the pipe, if only its end.
+    fn has_told(&self) -> bool {
+        sys::is_readable(&*self.pipe).unwrap_or(true)
+    }
+
+    /// What it has told; only after it has ended.
+    fn report(&self) -> Option<Report> {
+        let mut bytes = [0; REPORT];
+        let read = if self.has_told() { (&*self.pipe).read(&mut bytes).unwrap_or(0) } else { 0 };
+        Report::parse(&bytes[..read])
+    }
+
     /// Reports how the request ended, and ends it.
     fn settle(self, status: Option<ExitStatus>) {
-        let report = self.report.unwrap_or_else(|| {
+        let report = self.report().unwrap_or_else(|| {
             let how = status.map_or("in a way that somebody else has been told of".into(), |status| status.to_string());
             let error = HandlerError::new(Stage::Handle, format!("the child process ended by itself: {how}"));
             Report { outcome: Outcome::Failed, error: Some(error) }
@@ -143,6 +153,7 @@ impl<S: Server> Children<S> {
         for child in self.list.lock().iter_mut().filter(|child| child.force < force) {
             child.pid.kill(if force == Force::Last { Signal::Kill } else { Signal::Terminate });
             child.force = force;
+            child.looks.get_or_insert_with(Looks::first);
         }
     }
 

@@ -215,9 +215,12 @@ impl Connections {
     /// Waits until all requests have ended or been given up; only after [`stop`](Self::stop).
     pub(crate) fn drain(&self) {
         let mut registry = self.registry.lock();
-        while registry.drained().is_none() {
+        loop {
             // The supervisor does the same, but it may have found no thread.
             let next = registry.sweep(Instant::now());
+            if registry.drained().is_some() {
+                return;
+            }
             self.wait(&self.ended, &mut registry, next);
         }
     }
@@ -236,9 +239,8 @@ impl Connections {
     pub(crate) fn wait_until_ended(&self) -> Drained {
         let mut registry = self.registry.lock();
         loop {
-            match (registry.drained(), &registry.stopping) {
-                (Some(drained), _) if !registry.open || !registry.entries.is_empty() => return drained,
-                (None, None) if !registry.open => return Drained::default(),
+            match registry.drained() {
+                Some(drained) if !registry.open || !registry.entries.is_empty() => return drained,
                 _ => self.ended.wait(&mut registry),
             }
         }
@@ -342,4 +344,44 @@ impl Entry {
 /// A time that no clock can express is a year away, when it will be looked at again.
 fn after(time: Instant, duration: Duration) -> Instant {
     time.checked_add(duration).unwrap_or_else(|| Instant::now() + Duration::from_secs(86_400 * 365))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::Shutdown, sync::mpsc, thread};
+
+    use super::*;
+    use crate::{address::Address, concurrency::Sync, record::Record};
+
+    struct Stubborn(Record);
+
+    impl Tracked for Stubborn {
+        fn record(&self) -> &Record {
+            &self.0
+        }
+
+        fn shut(&self, _how: Shutdown) {}
+
+        fn has_input(&self) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn a_drain_ends_without_a_supervisor() {
+        let mut options = Options::new();
+        options.timeouts.shutdown = Duration::ZERO;
+        let connections = Arc::new(Connections::new::<Sync>(&options));
+        let request: Arc<dyn Tracked> = Arc::new(Stubborn(Record::new(Address::unix(""))));
+        assert!(connections.register(&request).is_ok());
+        assert!(connections.stop(), "a supervisor is asked for");
+        let (drained, is_drained) = mpsc::channel();
+        let draining = connections.clone();
+        thread::spawn(move || {
+            draining.drain();
+            drained.send(())
+        });
+        is_drained.recv_timeout(Duration::from_secs(20)).expect("what does not return is given up");
+        assert_eq!(connections.wait_until_ended().leaked, 1);
+    }
 }

@@ -75,6 +75,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a reply waits at once before it looks whether the server has stopped.
 const SLICE: Duration = Duration::from_millis(20);
 
+/// No system sends a longer packet: whoever asks for room for longer ones gets them all.
+const LONGEST: usize = 16 << 20;
+
 /// How many packets are kept to be used again.
 const SPARE: usize = 16;
 
@@ -86,6 +89,7 @@ pub(crate) struct DatagramSocket {
     socket: Socket,
     server_address: Address,
     max_packet_size: usize,
+    /// It is bound to all addresses, and the system tells which of them a packet came to.
     tells_destinations: bool,
 }
 
@@ -105,6 +109,7 @@ impl DatagramListener {
         }
         socket.set_nonblocking(false)?;
         socket.set_write_timeout(Some(SLICE))?;
+        let max_packet_size = max_packet_size.min(LONGEST);
         let socket = Arc::new(DatagramSocket { socket, server_address, max_packet_size, tells_destinations });
         Ok(DatagramListener { socket, packets: Mutex::default() })
     }
@@ -264,9 +269,12 @@ impl Datagram {
             return Ok(());
         }
         let sent = self.reply(&bytes);
-        // Kept for the next packet.
+        // Kept for the next packet, unless another thread has written meanwhile.
         bytes.clear();
-        self.packet.reply.lock().bytes = bytes;
+        let mut reply = self.packet.reply.lock();
+        if reply.bytes.is_empty() {
+            reply.bytes = bytes;
+        }
         sent
     }
 }
@@ -280,6 +288,12 @@ impl Tracked for Packet {
 
     fn has_input(&self) -> bool {
         true
+    }
+}
+
+impl fmt::Debug for DatagramListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DatagramListener").field("server_address", self.server_address()).finish_non_exhaustive()
     }
 }
 

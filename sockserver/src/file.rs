@@ -139,7 +139,7 @@ impl BufRead for Reader {
                 let mut bytes = error.into_bytes();
                 bytes.truncate(before);
                 *line = String::from_utf8(bytes).unwrap_or_default();
-                Err(invalid_utf8())
+                read.and(Err(invalid_utf8()))
             }
         }
     }

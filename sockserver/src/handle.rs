@@ -159,8 +159,12 @@ impl Control {
 
     pub(crate) fn stop(self: &Arc<Control>) {
         if process::id() != self.process {
-            // This is a child that serves a request; what it stopped would be its copy of the server.
-            return self.waker.ask_to_stop();
+            // This is a child that serves a request; what it stopped would be its copy of the server. The pipe has room
+            // for one byte of each child, but not for any number of them.
+            if !self.stopping.swap(true, SeqCst) {
+                self.waker.ask_to_stop();
+            }
+            return;
         }
         // The flag, then the wake-up, then the port: a thread that uses the port looks at the flag again after it has
         // let go of it, so that one of the two closes it.
@@ -198,7 +202,8 @@ impl Control {
         }
     }
 
-    fn runs_here(&self) -> bool {
+    /// This thread is in one of the server's own handlers or hooks.
+    pub(crate) fn runs_here(&self) -> bool {
         unwind::is_running(self)
     }
 }
@@ -235,6 +240,7 @@ impl Control {
 /// # Ok(()) }
 /// ```
 #[derive(Debug)]
+#[must_use = "dropping it stops the server"]
 pub struct Running {
     handle: ServerHandle,
     /// Taken once it is joined.
@@ -244,6 +250,11 @@ pub struct Running {
 impl Running {
     pub(crate) fn new(handle: ServerHandle, thread: JoinHandle<io::Result<()>>) -> Running {
         Running { handle, thread: Some(thread) }
+    }
+
+    /// The handle that steers the server, for as long as somebody wants it: unlike this, it does not stop the server.
+    pub fn handle(&self) -> ServerHandle {
+        self.handle.clone()
     }
 
     /// Stops the server and waits until it has ended.

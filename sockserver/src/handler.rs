@@ -20,7 +20,30 @@ use crate::{
 /// An error of any type, as `?` makes it.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// What the methods of a [`RequestHandler`] return.
+/// What the methods of a [`RequestHandler`] return. `?` makes its error of any other, a result of another error type
+/// becomes one by `Ok(write!(…)?)`, and a text is an error by itself:
+///
+/// ```
+/// use sockserver::{HandlerResult, Reader, RequestHandler, Writer, request_handler};
+/// use std::io::Write;
+///
+/// #[request_handler]
+/// struct Square {
+///     rfile: Reader,
+///     wfile: Writer,
+/// }
+///
+/// impl RequestHandler for Square {
+///     fn handle(&mut self) -> HandlerResult {
+///         let line = self.rfile.next_line()?.ok_or("nothing to square")?;
+///         let number: i64 = line.parse()?;
+///         if number > 1_000_000 {
+///             return Err(format!("{number} is too much").into());
+///         }
+///         Ok(writeln!(self.wfile, "{}", number * number)?)
+///     }
+/// }
+/// ```
 pub type HandlerResult = Result<(), BoxError>;
 
 /// Handles one request: Python's `BaseRequestHandler`, of which `StreamRequestHandler` and `DatagramRequestHandler`
@@ -55,7 +78,8 @@ pub trait RequestHandler {
 /// It is implemented for [`Reader`], [`Writer`], [`Address`], `Arc<S>` (the server), [`ServerHandle`] and
 /// [`ConnectionId`] on all transports, for [`Stream`] on tcp and unix, [`Datagram`] on udp and unix_datagram,
 /// [`SocketAddr`] on tcp and udp, and [`PeerCred`] on unix. Implement it for a type of your own to do what each request
-/// needs before its handler runs:
+/// needs before its handler runs. The fields of a handler are taken in the order of their declaration, so that a field of
+/// this type stands before the handler's own reader:
 ///
 /// ```
 /// use sockserver::{Context, FromRequest, Reader, Server};
@@ -64,10 +88,7 @@ pub trait RequestHandler {
 /// /// The first line of a connection.
 /// struct Greeting(String);
 ///
-/// impl<S: Server> FromRequest<S> for Greeting
-/// where
-///     Reader: FromRequest<S>,
-/// {
+/// impl<S: Server> FromRequest<S> for Greeting {
 ///     fn from_request(cx: &mut Context<'_, S>) -> io::Result<Greeting> {
 ///         // What this reader has received and not given out goes to the next one.
 ///         let mut reader = Reader::from_request(cx)?;
@@ -89,11 +110,17 @@ pub trait FromRequest<S: Server>: Sized {
     fn from_request(cx: &mut Context<'_, S>) -> io::Result<Self>;
 }
 
-/// A request of which a handler is being made.
+/// A request of which a handler is being made: what [`FromRequest`] takes it from.
 pub struct Context<'a, S: Server> {
     request: &'a Request<S>,
     acceptor: &'a Acceptor<S>,
     files: Files,
+}
+
+impl<S: Server> fmt::Debug for Context<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("client_address", self.client_address()).finish_non_exhaustive()
+    }
 }
 
 impl<'a, S: Server> Context<'a, S> {
@@ -143,8 +170,8 @@ impl<'a, S: Server> Context<'a, S> {
         self.files.wbufsize = bytes;
     }
 
-    /// How long a line a [`Reader`] that is taken from here on accepts, in bytes without the line end, as `max_line`
-    /// does. Default: 64 KiB.
+    /// How long a line a [`Reader`] that is taken from here on accepts, in bytes without the `\n` at its end, as
+    /// `max_line` does. Default: 64 KiB.
     pub fn set_max_line(&mut self, bytes: usize) {
         self.files.max_line = bytes;
     }
@@ -227,7 +254,15 @@ pub struct PeerCred {
 
 impl PeerCred {
     /// The credentials of a connection.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::Unsupported`] for a connection that is not of a Unix socket.
     pub fn of(stream: &Stream) -> io::Result<PeerCred> {
+        // Linux answers for any socket, with the user -1.
+        if let Address::Inet(address) = stream.peer_address() {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, format!("who is at {address} is not known")));
+        }
         let (uid, gid, pid) = crate::sys::peer_credentials(std::os::fd::AsFd::as_fd(stream))?;
         Ok(PeerCred { uid, gid, pid })
     }
@@ -241,7 +276,7 @@ pub struct HandlerError {
 }
 
 /// How far a request had come when it failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Stage {
     /// Accepting: there is no client yet, and the address that comes with the error is the server's own. Reported once

@@ -60,8 +60,8 @@ pub struct SocketOptions {
     /// Sets `TCP_NODELAY`. It is set on the listening socket, from which connections inherit it. Default: `true`
     /// (Python's `disable_nagle_algorithm`: `False`). tcp only.
     pub nodelay: bool,
-    /// Probes a silent peer after this time (`SO_KEEPALIVE` and, where the system has it, `TCP_KEEPIDLE`). Default:
-    /// off. tcp only.
+    /// Probes a silent peer after this time, in whole seconds (`SO_KEEPALIVE` and, where the system has it,
+    /// `TCP_KEEPIDLE`). Default: off. tcp only.
     pub keepalive: Option<Duration>,
     /// Restricts an IPv6 socket to IPv6. Default: `false`, on every system: `[::]` serves IPv4 clients too.
     pub only_v6: bool,
@@ -91,9 +91,10 @@ pub struct Limits {
 }
 
 /// What happens to a client above the limit of connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnLimit {
     /// `"wait"`: it waits in the kernel's queue until there is room.
+    #[default]
     Wait,
     /// `"reject"`: it is accepted and closed at once.
     Reject,
@@ -107,7 +108,7 @@ pub struct Timeouts {
     /// `handle_timeout`: the `timeout` of Python's servers. Default: for ever.
     pub request: Option<Duration>,
     /// Ends a connection whose peer has sent nothing for this long while the handler waited for it (or, while the
-    /// handler waited to send, has taken nothing). Default: off. Streams only.
+    /// handler waited to send, has taken nothing), or up to an eighth longer. Default: off. Streams only.
     pub idle: Option<Duration>,
     /// Ends a connection this long after it was accepted, however busy it is. Default: off. Streams only.
     pub lifetime: Option<Duration>,
@@ -168,9 +169,27 @@ impl Options {
             None => Ok(()),
             Some(name) => Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                format!("the option `{name}` is zero, with which nothing could be served; `None` means the default"),
+                format!("the option `{name}` is zero, with which nothing could be served"),
             )),
         }
+    }
+}
+
+impl Default for SocketOptions {
+    fn default() -> SocketOptions {
+        Options::new().socket
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Options::new().limits
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        Options::new().timeouts
     }
 }
 

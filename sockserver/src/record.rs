@@ -26,17 +26,19 @@ impl fmt::Display for ConnectionId {
     }
 }
 
-/// Why the server is ending a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why the server is ending a connection. It is shown as a reason: `the server has stopped`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Closing {
-    /// The server is stopping.
-    Draining = 1,
-    /// The peer was silent for `timeouts(idle)`.
-    Idle = 2,
-    /// The connection has lasted for `timeouts(lifetime)`.
-    Lifetime = 3,
-    /// [`ServerHandle::close`](crate::ServerHandle::close) was called for it.
-    Kicked = 4,
+    /// The server is stopping. Until `timeouts(shutdown)` is over the handler can still send; only what a handler waits
+    /// for between two requests does not come any more.
+    Draining,
+    /// The peer was silent for `timeouts(idle)`. The connection is cut: nothing can be sent any more.
+    Idle,
+    /// The connection has lasted for `timeouts(lifetime)`. It is cut.
+    Lifetime,
+    /// [`ServerHandle::close`](crate::ServerHandle::close) was called for it. It is cut.
+    Kicked,
 }
 
 impl Closing {
@@ -44,13 +46,22 @@ impl Closing {
 
     /// What a read or a write fails with that the server has cut short.
     pub(crate) fn into_error(self) -> io::Error {
-        let (kind, reason) = match self {
-            Closing::Draining => (io::ErrorKind::ConnectionAborted, "the server has stopped"),
-            Closing::Idle => (io::ErrorKind::TimedOut, "the peer was silent for the idle timeout"),
-            Closing::Lifetime => (io::ErrorKind::TimedOut, "the connection has reached its lifetime"),
-            Closing::Kicked => (io::ErrorKind::ConnectionAborted, "the server has closed this connection"),
+        let kind = match self {
+            Closing::Idle | Closing::Lifetime => io::ErrorKind::TimedOut,
+            Closing::Draining | Closing::Kicked => io::ErrorKind::ConnectionAborted,
         };
-        io::Error::new(kind, reason)
+        io::Error::new(kind, self.to_string())
+    }
+}
+
+impl fmt::Display for Closing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Closing::Draining => "the server has stopped",
+            Closing::Idle => "the peer was silent for the idle timeout",
+            Closing::Lifetime => "the connection has reached its lifetime",
+            Closing::Kicked => "the server has closed this connection",
+        })
     }
 }
 
@@ -89,7 +100,7 @@ pub struct Record {
 /// What the handler and the server tell each other.
 #[derive(Default)]
 struct Progress {
-    /// The [`Waiting`] bits, `SHUT`, and from bit `CLOSING` on the [`Closing`]: in one word, so that a handler
+    /// The [`Waiting`] bits, `SHUT`, and from bit `CLOSING` on the [`Closing`] plus one: in one word, so that a handler
     /// which begins to wait and a server which wants to end that wait cannot miss each other.
     state: AtomicU32,
     bytes_in: AtomicU64,
@@ -175,7 +186,7 @@ impl Record {
 
     /// Gives the reason unless there is one already; the state before.
     fn mark(&self, closing: Closing) -> u32 {
-        let mark = |state| closing_of(state).is_none().then_some(state | (closing as u32) << CLOSING);
+        let mark = |state| closing_of(state).is_none().then_some(state | (closing as u32 + 1) << CLOSING);
         self.progress().state.fetch_update(SeqCst, SeqCst, mark).unwrap_or_else(|state| state)
     }
 
@@ -184,8 +195,11 @@ impl Record {
         self.mark(Closing::Draining) & Waiting::BetweenRequests as u32 != 0
     }
 
-    fn is_between_requests(&self) -> bool {
-        self.progress().state.load(SeqCst) & Waiting::BetweenRequests as u32 != 0
+    /// Marks the socket as shut, if the handler still waits for the next request: one that has received it meanwhile is not
+    /// to be cut in the middle of it.
+    fn shut_between_requests(&self) -> bool {
+        let shut = |state| (state & Waiting::BetweenRequests as u32 != 0).then_some(state | SHUT);
+        self.progress().state.fetch_update(SeqCst, SeqCst, shut).is_ok()
     }
 
     /// What changes when the peer does something, or the handler does not wait for it.
@@ -213,8 +227,7 @@ pub trait Tracked: Send + Sync {
 impl dyn Tracked {
     /// Ends a connection that was between two requests, unless the next one has come.
     pub(crate) fn end_of_file(&self) {
-        if self.record().is_between_requests() && !self.has_input() {
-            self.record().progress().state.fetch_or(SHUT, SeqCst);
+        if !self.has_input() && self.record().shut_between_requests() {
             self.shut(Shutdown::Read);
         }
     }

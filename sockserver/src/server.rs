@@ -20,7 +20,8 @@ pub type Request<S> = <<S as Server>::Transport as Transport>::Request;
 /// A server: what all its requests share, of what it is composed, and its hooks. Python's `BaseServer`.
 ///
 /// `#[derive(Server)]` implements it from the `#[server(…)]` attribute. The hooks are called on one thread or several,
-/// never under a lock; a panic in one ends the request that it was called for.
+/// never under a lock. A panic in one goes no further: in `verify_request` it turns the client away and is told to
+/// `handle_error`, in `server_activate` it is an error of `bind`, and in the others it changes nothing.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no server",
     label = "`#[derive(Server)]` or `#[request_handler]` with `#[server(…)]` makes one",
@@ -40,14 +41,16 @@ pub trait Server: Send + Sync + Sized + 'static {
     /// Here a server can keep its handle, to be used by its other hooks.
     fn server_activate(&self, _handle: &ServerHandle) {}
 
-    /// Decides whether a request is handled: Python's `verify_request`. It is called on the thread that accepts, which
-    /// accepts nothing else meanwhile unless others do.
+    /// Decides whether a request is handled: Python's `verify_request`. A stream server gets a [`Stream`], a datagram server
+    /// a [`Datagram`](crate::Datagram). It is called on the thread that accepts, which accepts nothing else meanwhile
+    /// unless others do.
     fn verify_request(&self, _request: &Request<Self>, _client_address: &Address) -> bool {
         true
     }
 
-    /// Called when a request has failed: Python's `handle_error`. Unless it is overridden it prints one line to standard
-    /// error, and none for a peer that has hung up.
+    /// Called when a request has failed, and when accepting begins to fail, which the [`stage`](HandlerError::stage) tells:
+    /// Python's `handle_error`. Unless it is overridden it prints one line to standard error, and none for a peer that has
+    /// hung up.
     fn handle_error(&self, error: &HandlerError, client_address: &Address) {
         if !error.is_disconnect() {
             eprintln!("sockserver: request from {client_address}: {error}");
@@ -78,7 +81,8 @@ pub trait Server: Send + Sync + Sized + 'static {
         self.bind_with(address, Self::OPTIONS)
     }
 
-    /// Binds a socket, with options that were decided at run time.
+    /// Binds a socket, with options that were decided at run time. Those that mean nothing for this transport or
+    /// concurrency are ignored.
     ///
     /// # Errors
     ///
@@ -90,14 +94,37 @@ pub trait Server: Send + Sync + Sized + 'static {
 
     /// Serves on a socket that was bound elsewhere: inherited from systemd, or from a process that is being replaced.
     ///
-    /// A stream socket need not listen yet. Python's `bind_and_activate=False` serves the same end.
+    /// A stream socket need not listen yet. Python's `bind_and_activate=False` serves the same end. Sockets that have only a
+    /// number, as systemd counts them from 3 on, are owned first: [`FromRawFd`](std::os::fd::FromRawFd).
+    ///
+    /// ```no_run
+    /// # use sockserver::{HandlerResult, RequestHandler, Writer, request_handler};
+    /// use sockserver::Server;
+    /// use std::{io, os::fd::AsFd};
+    ///
+    /// # #[request_handler]
+    /// # #[server(transport = "tcp", concurrency = "threading")]
+    /// # struct Hello {
+    /// #     wfile: Writer,
+    /// # }
+    /// # impl RequestHandler for Hello {
+    /// #     fn handle(&mut self) -> HandlerResult { Ok(()) }
+    /// # }
+    /// # fn main() -> io::Result<()> {
+    /// // Passed as the standard input: `StandardInput=socket` in a unit of systemd, `wait` in inetd.conf.
+    /// let socket = io::stdin().as_fd().try_clone_to_owned()?;
+    /// HelloServer.adopt(socket, HelloServer::OPTIONS)?.serve_forever()
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
     /// [`io::ErrorKind::InvalidInput`] for a socket of another transport. What `server_activate` panics with.
     fn adopt(self, socket: impl Into<OwnedFd>, options: Options) -> io::Result<SocketServer<Self>> {
         options.check()?;
-        SocketServer::new(self, Self::Transport::adopt(socket.into(), &options)?, options)
+        let listener =
+            Self::Transport::adopt(socket.into(), &options).map_err(|error| cannot("adopt the socket", error))?;
+        SocketServer::new(self, listener, options)
     }
 
     /// Handles one connection that was accepted elsewhere, by inetd or a socket pair, on this thread.
@@ -112,9 +139,8 @@ pub trait Server: Send + Sync + Sized + 'static {
         Self::Transport: StreamTransport,
     {
         let socket = socket2::Socket::from(stream.into());
-        socket.set_nonblocking(false)?;
-        let client_address = Address::from_system(&socket.peer_addr()?)?;
-        let server_address = Address::from_system(&socket.local_addr()?)?;
+        let (client_address, server_address) =
+            connected(&socket).map_err(|error| cannot("serve the connection", error))?;
         let acceptor = Acceptor::unbound(self, server_address, Self::OPTIONS)?;
         if let Some(accepted) = acceptor.accept(Stream::new(socket, client_address)) {
             accepted.process();
@@ -122,4 +148,17 @@ pub trait Server: Send + Sync + Sized + 'static {
         acceptor.close();
         Ok(())
     }
+}
+
+/// Both ends of a connection, which is made to wait for its peer.
+fn connected(socket: &socket2::Socket) -> io::Result<(Address, Address)> {
+    let client_address = Address::from_system(&socket.peer_addr()?)?;
+    let server_address = Address::from_system(&socket.local_addr()?)?;
+    socket.set_nonblocking(false)?;
+    Ok((client_address, server_address))
+}
+
+/// Says what could not be done, and keeps the kind of the error.
+fn cannot(what: &str, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot {what}: {error}"))
 }

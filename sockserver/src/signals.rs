@@ -6,6 +6,7 @@
 //! interrupt it.
 
 use std::{
+    ffi::c_int,
     io::{self, PipeReader, PipeWriter, Read},
     mem,
     os::fd::AsFd,
@@ -30,39 +31,81 @@ use crate::{
     sys::{self, Watched},
 };
 
-/// The servers of this process that stop on signals.
-static SERVERS: Mutex<Vec<Signalled>> = Mutex::new(Vec::new());
+/// What signals do in this process.
+static SIGNALS: Mutex<Signals> = Mutex::new(Signals { servers: Vec::new(), at_the_end: Actions(Vec::new()) });
 
-/// There are some that have not been stopped.
+/// There are servers that have not been stopped.
 static WATCHED: AtomicBool = AtomicBool::new(false);
 
 /// Has input from a signal on, until the servers are stopped.
 static PIPE: OnceLock<(PipeReader, PipeWriter)> = OnceLock::new();
 
+struct Signals {
+    /// Those that stop on signals, and have not ended.
+    servers: Vec<Signalled>,
+    /// When all have ended: the next signal ends the process.
+    at_the_end: Actions,
+}
+
 struct Signalled {
     control: Weak<Control>,
-    /// A signal has come, or the server has ended: the next one ends the process.
+    /// A signal has come: the next one ends the process.
     signalled: Arc<AtomicBool>,
-    actions: Vec<SigId>,
+    _actions: Actions,
+}
+
+/// What is done in the signal handler, until this is dropped.
+struct Actions(Vec<SigId>);
+
+impl Actions {
+    /// The process ends if the flag is set.
+    fn end(&mut self, signal: c_int, flag: &Arc<AtomicBool>) -> io::Result<()> {
+        self.0.push(flag::register_conditional_shutdown(signal, 128 + signal, flag.clone())?);
+        Ok(())
+    }
+
+    fn set(&mut self, signal: c_int, flag: &Arc<AtomicBool>) -> io::Result<()> {
+        self.0.push(flag::register(signal, flag.clone())?);
+        Ok(())
+    }
+
+    fn write(&mut self, signal: c_int, pipe: PipeWriter) -> io::Result<()> {
+        self.0.push(low_level::pipe::register(signal, pipe)?);
+        Ok(())
+    }
+}
+
+impl Drop for Actions {
+    fn drop(&mut self) {
+        for action in self.0.drain(..) {
+            low_level::unregister(action);
+        }
+    }
 }
 
 pub(crate) fn stop_on_signals(control: &Arc<Control>) -> io::Result<()> {
     let pipe = io::pipe()?;
     let (_, writer) = PIPE.get_or_init(|| pipe);
     let signalled = Arc::new(AtomicBool::new(false));
-    let mut actions = Vec::new();
+    let mut actions = Actions(Vec::new());
     for signal in [SIGINT, SIGTERM] {
         // Actions run in the order of their registration: the first signal finds the flag not set yet.
-        actions.push(flag::register_conditional_shutdown(signal, 128 + signal, signalled.clone())?);
-        actions.push(flag::register(signal, signalled.clone())?);
-        actions.push(low_level::pipe::register(signal, writer.try_clone()?)?);
-        actions.push(low_level::pipe::register(signal, control.waker.writer()?)?);
+        actions.end(signal, &signalled)?;
+        actions.set(signal, &signalled)?;
+        actions.write(signal, writer.try_clone()?)?;
+        actions.write(signal, control.waker.writer()?)?;
     }
-    let mut servers = SERVERS.lock();
-    servers.retain(|server| server.control.strong_count() > 0);
-    servers.push(Signalled { control: Arc::downgrade(control), signalled, actions });
-    WATCHED.store(true, SeqCst);
+    let mut signals = SIGNALS.lock();
+    signals.servers.push(Signalled { control: Arc::downgrade(control), signalled, _actions: actions });
+    signals.at_the_end = Actions(Vec::new());
+    signals.watch();
     Ok(())
+}
+
+impl Signals {
+    fn watch(&self) {
+        WATCHED.store(self.servers.iter().any(|server| !server.signalled.load(SeqCst)), SeqCst);
+    }
 }
 
 /// A handler that waits for its peer has to call [`wait`] instead.
@@ -95,38 +138,44 @@ pub(crate) fn wait(socket: &Socket, waiting: Waiting) -> io::Result<bool> {
 fn stop_signalled(mut pipe: &PipeReader) -> io::Result<()> {
     let mut stopped = Vec::new();
     {
-        let servers = SERVERS.lock();
+        let signals = SIGNALS.lock();
         // Another thread may have been here first.
         if sys::is_readable(pipe)? {
             let _ = pipe.read(&mut [0; 64])?;
         }
-        let signalled = servers.iter().filter(|server| server.signalled.load(SeqCst));
-        stopped.extend(signalled.clone().filter_map(|server| server.control.upgrade()));
-        WATCHED.store(signalled.count() < servers.len(), SeqCst);
+        let signalled = signals.servers.iter().filter(|server| server.signalled.load(SeqCst));
+        stopped.extend(signalled.filter_map(|server| server.control.upgrade()));
+        signals.watch();
     }
     stopped.iter().for_each(Control::stop);
     Ok(())
 }
 
-/// The server has ended: nothing is there to be stopped gently.
+/// The server has ended. Signals are for those that have not; if there are none, nothing is there to be stopped gently.
 pub(crate) fn forget(control: &Control) {
-    for server in SERVERS.lock().iter().filter(|server| std::ptr::eq(server.control.as_ptr(), control)) {
-        server.signalled.store(true, SeqCst);
+    let mut signals = SIGNALS.lock();
+    let has_ended = |server: &Signalled| std::ptr::eq(server.control.as_ptr(), control);
+    if !signals.servers.is_empty() && signals.servers.iter().all(has_ended) {
+        let now = Arc::new(AtomicBool::new(true));
+        for signal in [SIGINT, SIGTERM] {
+            // It was possible to register others.
+            let _ = signals.at_the_end.end(signal, &now);
+        }
     }
+    signals.servers.retain(|server| !has_ended(server));
+    signals.watch();
 }
 
 /// In a child that serves one request: SIGTERM ends it, and SIGINT, which a terminal sends to all processes of a program,
 /// is the parent's to act on.
 pub(crate) fn enter_child() {
     // Whether the lock is free depends on threads that are not here any more.
-    let servers = SERVERS.try_lock().map(|mut servers| mem::take(&mut *servers)).unwrap_or_default();
+    let servers = SIGNALS.try_lock().map(|mut signals| mem::take(&mut signals.servers)).unwrap_or_default();
     WATCHED.store(false, SeqCst);
     if servers.is_empty() {
         return;
     }
-    for action in servers.into_iter().flat_map(|server| server.actions) {
-        low_level::unregister(action);
-    }
+    drop(servers);
     // It fails for signals that cannot be caught only.
     let _ = flag::register_conditional_default(SIGTERM, Arc::new(AtomicBool::new(true)));
 }

@@ -20,7 +20,13 @@ use crate::{
 
 /// A server that is bound and does not serve yet: an instance of Python's `TCPServer` and the like.
 ///
-/// Dropping it closes the port. As a file descriptor (Python's `fileno`) it is the listening socket.
+/// [`serve_forever`](Self::serve_forever), [`spawn`](Self::spawn) or [`handle_request`](Self::handle_request) serve;
+/// what steers it meanwhile, from other threads, is its [`handle`](Self::handle).
+///
+/// Dropping it closes the port, waits for requests that `handle_request` has left under way, for `timeouts(shutdown)` at
+/// most, and calls `server_close`: Python's `server_close`. As a file descriptor (Python's `fileno`) it is the listening
+/// socket.
+#[must_use = "dropping it closes the port: call `serve_forever` or `spawn`"]
 pub struct SocketServer<S: Server> {
     /// Kept for `AsFd` until serving begins: a shutdown before that closes the port only when this is dropped.
     listener: Arc<Listener<S>>,
@@ -96,19 +102,15 @@ impl<S: Server> SocketServer<S> {
         let SocketServer { listener, concurrency, acceptor: Open(ref acceptor) } = self;
         // From here on the port is closed as soon as the server stops.
         drop(listener);
-        let control = acceptor.handle().control();
         concurrency.serve(acceptor);
-        // A loop of the user's own may end before it is told to.
-        control.stop();
-        let drained = acceptor.drain_children();
-        control.connections.drain();
-        drained?;
-        control.take_failure().map_or(Ok(()), Err)
+        acceptor.drain()?;
+        acceptor.handle().control().take_failure().map_or(Ok(()), Err)
     }
 
     /// Lets the first SIGINT or SIGTERM shut the server down, which drains it as [`ServerHandle::shutdown`] does, so that
     /// the program can end with success; the second one ends the process at once, with the status 128 + signal. To be
-    /// called before serving. It works with every concurrency and starts no thread.
+    /// called before serving. It works with every concurrency and starts no thread. Several servers of a process can each
+    /// ask for it: one signal stops them all.
     ///
     /// From here on each read and write of a connection begins with a poll(2), where it sees the signal. A handler that
     /// waits for something else sees it at its next read or write; with `"sync"`, and with `"pool"` when all workers
@@ -122,12 +124,21 @@ impl<S: Server> SocketServer<S> {
         crate::signals::stop_on_signals(self.acceptor.0.handle().control())
     }
 
-    /// Serves on a thread of its own.
+    /// Serves on a thread of its own, until what is returned is dropped or told to [`stop`](Running::stop).
     ///
     /// # Errors
     ///
-    /// No thread can be started.
+    /// No thread can be started. [`io::ErrorKind::Unsupported`] with `"forking"`, which must not fork beside other threads,
+    /// unless `allow_threads` is set.
     pub fn spawn(self) -> io::Result<Running> {
+        if S::Concurrency::FORKS && !self.acceptor.0.options().allow_threads {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "a server that forks is not served beside other threads, whose locks would stay locked in its children: \
+                 use `serve_forever` on the main thread, or concurrency = \"threading\", or set `allow_threads = true` if \
+                 the handler uses no lock that another thread can hold",
+            ));
+        }
         let handle = self.handle();
         let name = format!("sockserver {}", self.server_address());
         let thread = thread::Builder::new().name(name).spawn(move || self.serve_forever())?;

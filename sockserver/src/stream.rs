@@ -315,7 +315,8 @@ fn positive(timeout: Option<Duration>) -> io::Result<Option<Duration>> {
             io::ErrorKind::InvalidInput,
             "a timeout of zero could never be met; `None` waits for ever",
         )),
-        timeout => Ok(timeout),
+        // Less than the system counts in would be none at all.
+        timeout => Ok(timeout.map(|timeout| timeout.max(Duration::from_micros(1)))),
     }
 }
 

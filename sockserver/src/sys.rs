@@ -127,9 +127,10 @@ pub(crate) struct Envelope {
     pub(crate) destination: Option<Destination>,
 }
 
-/// Room for one control message that is a `pktinfo` of either family, aligned as cmsg(3) wants it.
+/// Room for control messages, aligned as cmsg(3) wants them: for a `pktinfo` of either family behind whatever else the
+/// owner of the socket has asked for, such as time stamps.
 #[repr(C, align(8))]
-struct Control([u8; 64]);
+struct Control([u8; 256]);
 
 /// setsockopt(2): asks for the destination of each packet, as ip(7) and ipv6(7) say. Where the system cannot tell that
 /// of IPv4 packets, it picks the address that replies leave from.
@@ -151,6 +152,9 @@ pub(crate) fn receive_destinations(socket: &Socket, is_ipv6: bool) -> io::Result
 }
 
 /// recvfrom(2) without waiting, into all the room of the buffer, in place of what is in it.
+///
+/// It takes no control messages: on a Unix socket, they would be where a client passes descriptors, which nobody would
+/// close.
 pub(crate) fn receive_packet(socket: &Socket, buffer: &mut Vec<u8>) -> io::Result<Envelope> {
     buffer.clear();
     let (length, from) = socket.recv_from_with_flags(buffer.spare_capacity_mut(), libc::MSG_DONTWAIT)?;
@@ -163,7 +167,7 @@ pub(crate) fn receive_packet(socket: &Socket, buffer: &mut Vec<u8>) -> io::Resul
 pub(crate) fn receive_packet_with_destination(socket: &Socket, buffer: &mut Vec<u8>) -> io::Result<Envelope> {
     buffer.clear();
     let room = buffer.spare_capacity_mut();
-    let mut control = Control([0; 64]);
+    let mut control = Control([0; 256]);
     let mut slice = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
     // SAFETY: `msghdr` is plain data, of which all zeros is a valid value.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
@@ -193,20 +197,22 @@ pub(crate) fn receive_packet_with_destination(socket: &Socket, buffer: &mut Vec<
 }
 
 fn destination_of(message: &libc::msghdr) -> Option<Destination> {
-    // SAFETY: recvmsg(2) has filled in the control bytes, which `message` still points at, with as many whole messages
-    // as its length says; cmsg(3) has the macros that find them. The data of each is read unaligned, as its type.
+    // SAFETY: recvmsg(2) has filled in the control bytes, which `message` still points at, with as many messages as its
+    // length says, of which the last may be cut short; cmsg(3) has the macros that find them. Of each, only data that
+    // its own length covers is read, unaligned, as its type.
     unsafe {
         let mut control = libc::CMSG_FIRSTHDR(message);
         while let Some(header) = control.as_ref() {
+            let holds = |size: usize| libc::CMSG_LEN(size as u32) <= header.cmsg_len as u32;
             match (header.cmsg_level, header.cmsg_type) {
                 #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
-                (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                (libc::IPPROTO_IP, libc::IP_PKTINFO) if holds(size_of::<libc::in_pktinfo>()) => {
                     // `ipi_spec_dst`, not `ipi_addr`: of a broadcast packet that is the address that can answer it.
                     let info = libc::CMSG_DATA(control).cast::<libc::in_pktinfo>().read_unaligned();
                     let ip = IpAddr::V4(Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes()));
                     return Some(Destination { ip, interface: 0 });
                 }
-                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) if holds(size_of::<libc::in6_pktinfo>()) => {
                     let info = libc::CMSG_DATA(control).cast::<libc::in6_pktinfo>().read_unaligned();
                     let ip = Ipv6Addr::from(info.ipi6_addr.s6_addr);
                     // Only a link-local address needs its interface to be unambiguous.
@@ -235,7 +241,7 @@ pub(crate) fn send_packet(
     let Some(from) = from.filter(|from| is_source(from.ip)) else {
         return socket.send_to_with_flags(bytes, to, FLAGS);
     };
-    let mut control = Control([0; 64]);
+    let mut control = Control([0; 256]);
     let mut slice = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     // SAFETY: `msghdr` is plain data, of which all zeros is a valid value.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
@@ -307,7 +313,8 @@ pub(crate) struct Pid(libc::pid_t);
 pub(crate) fn fork() -> io::Result<Fork> {
     // Held across the fork: a lock that another thread held would never be free in the child.
     let mut stdout = io::stdout().lock();
-    stdout.flush()?;
+    // Where nobody takes it, there is nobody to see it twice.
+    let _ = stdout.flush();
     // SAFETY: fflush(3) takes a null pointer for all streams. After fork(2), the child of a process with one thread can
     // do anything; where there are more, the user has vouched for its code.
     match unsafe {

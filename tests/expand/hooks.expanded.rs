@@ -20,30 +20,40 @@ impl ::sockserver::Server for Hooked {
     type Handler = Session;
     const OPTIONS: ::sockserver::Options = ::sockserver::Options::new();
     fn server_activate(&self, handle: &::sockserver::ServerHandle) {
-        Self::keep(self, handle)
+        let hook: fn(&Self, &::sockserver::ServerHandle) = Self::keep;
+        hook(self, handle)
     }
     fn verify_request(
         &self,
         request: &::sockserver::Request<Self>,
         client_address: &::sockserver::Address,
     ) -> ::core::primitive::bool {
-        Self::is_local(self, request, client_address)
+        let hook: fn(
+            &Self,
+            &::sockserver::Request<Self>,
+            &::sockserver::Address,
+        ) -> ::core::primitive::bool = Self::is_local;
+        hook(self, request, client_address)
     }
     fn handle_error(
         &self,
         error: &::sockserver::HandlerError,
         client_address: &::sockserver::Address,
     ) {
-        report(self, error, client_address)
+        let hook: fn(&Self, &::sockserver::HandlerError, &::sockserver::Address) = report;
+        hook(self, error, client_address)
     }
     fn handle_timeout(&self) {
-        <Hooked as Clock>::tick(self)
+        let hook: fn(&Self) = <Hooked as Clock>::tick;
+        hook(self)
     }
     fn service_actions(&self) {
-        Clock::tick(self)
+        let hook: fn(&Self) = Clock::tick;
+        hook(self)
     }
     fn server_close(&self) {
-        Hooked::close(self)
+        let hook: fn(&Self) = Hooked::close;
+        hook(self)
     }
 }
 impl Hooked {

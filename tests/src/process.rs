@@ -2,8 +2,6 @@
 
 use std::{
     env,
-    fmt::Display,
-    fs,
     io::{BufRead, BufReader, Read, Write},
     net::SocketAddr,
     ops::{Deref, DerefMut},
@@ -21,6 +19,7 @@ use sockserver::Address;
 use crate::{
     client::{PATIENCE, eventually},
     place::Place,
+    resources::Observed,
 };
 
 /// A running program, which is killed and waited for when this is dropped. If the test fails, what is left of its
@@ -93,22 +92,12 @@ impl Process {
     /// What kill(1) does.
     #[track_caller]
     pub fn signal(&self, signal: &str) {
-        send_signal(signal, self.id());
+        self.observed().signal(signal);
     }
 
-    /// The processes that it is the parent of, with the letter of their state; `Z` is one that was not waited for.
-    pub fn children(&self) -> Vec<(u32, char)> {
-        let processes = fs::read_dir("/proc").expect("there is a /proc").flatten();
-        let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        pids.filter_map(|pid| self.state_of_child(pid).map(|state| (pid, state))).collect()
-    }
-
-    fn state_of_child(&self, pid: u32) -> Option<char> {
-        // proc(5): `pid (name) state parent …`, where the name can be anything.
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-        let state = fields.next()?.chars().next()?;
-        (fields.next()?.parse() == Ok(self.id())).then_some(state)
+    /// What it holds.
+    pub fn observed(&self) -> Observed {
+        Observed::of(self.id())
     }
 
     /// Waits until the program has ended by itself.
@@ -142,13 +131,6 @@ impl Drop for Process {
             self.stderr.0.try_iter().for_each(|line| eprintln!("standard error: {line}"));
         }
     }
-}
-
-/// What kill(1) does.
-#[track_caller]
-pub fn send_signal(signal: &str, to: impl Display) {
-    let sent = Command::new("kill").arg(format!("-{signal}")).arg(to.to_string()).status();
-    assert!(sent.expect("every Unix has a kill").success());
 }
 
 /// The lines of a pipe, which a thread reads, so that nobody waits for ever.

@@ -17,7 +17,7 @@ impl RequestHandler for Session {
     workers = "4",
     stack_size = 64KiB,
     socket(request_queue_size = 5_000_000_000, allow_reuse_address = "true", nodelay = 1, keepalive = 60),
-    limits(connections = 10usize, per_client = 2 * 10, on_limit = reject),
+    limits(connections = MAX, per_client = 2 * 10, on_limit = reject),
     timeouts(
         request = "1.5s",
         idle = 5m,
@@ -25,7 +25,7 @@ impl RequestHandler for Session {
         shutdown = "99999999999999999h",
         poll = "250us",
     ),
-    hooks(server_close = "Self::close", handle_timeout = |_| ()),
+    hooks(server_close = "Self::close", verify_request = |_, _| true),
 )]
 struct Chat;
 
@@ -34,7 +34,7 @@ struct Chat;
 struct Decimal;
 
 #[derive(Server)]
-#[server(transport = "unix_datagram", concurrency = "sync", handler = Session, socket(mode = 0o1777))]
+#[server(transport = "unix_datagram", concurrency = "sync", handler = Session, socket(mode = 0o1777), limits(connections = 10usize))]
 struct Sticky;
 
 #[request_handler(timeout = 30, rbufsize = "8KB", wbufsize = -1, max_line = "8192")]

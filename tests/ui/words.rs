@@ -57,8 +57,11 @@ struct Misplaced;
     timeout = "5s",
     poll_interval = "500ms",
     max_children = 40,
+    daemon_threads = true,
+    address_family = AF_INET6,
     max_line = "1KiB",
     socket(disable_nagle_algorithm = true),
+    hooks(process_request = Self::process, setup = Self::set_up),
 )]
 struct Pythonic;
 

@@ -88,7 +88,8 @@ fn hooks(settings: &[Setting], krate: &Path) -> TokenStream {
         .collect()
 }
 
-/// All of it has the span of the user's path, on which a wrong signature is reported.
+/// All of it has the span of the user's path, on which a wrong signature is reported, with the right one: the type of a
+/// function pointer is shown in full, a call that does not fit is not.
 fn hook(name: &str, path: &TypePath, krate: &Path) -> TokenStream {
     let span = path.path.segments.last().map_or_else(|| path.span(), |segment| segment.ident.span());
     let client_address = || ("client_address", quote!(#krate::Address));
@@ -106,7 +107,8 @@ fn hook(name: &str, path: &TypePath, krate: &Path) -> TokenStream {
     let result = result.map(|ty| quote_spanned!(span=> -> #ty));
     quote_spanned! {span=>
         fn #name(&self #(, #parameters: &#types)*) #result {
-            #path(self #(, #parameters)*)
+            let hook: fn(&Self #(, &#types)*) #result = #path;
+            hook(self #(, #parameters)*)
         }
     }
 }

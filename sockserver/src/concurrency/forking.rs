@@ -14,16 +14,22 @@ use crate::{
     server::Server,
     sys,
     transport::Internals,
+    unwind,
 };
 
 /// `"forking"`: a child process for each request. Python's `ForkingMixIn`.
 ///
-/// What a handler changes in the server struct stays in its child. Errors are reported to
+/// What a handler changes in the server struct stays in its child, and so does what it does with its
+/// [`ServerHandle`](crate::ServerHandle): only `shutdown` reaches the parent, and takes effect there when it returns or a
+/// little later. Errors are reported to
 /// [`handle_error`](Server::handle_error) in the parent, also those of a child that was killed.
+///
+/// A child that ends before its handler does is reported as failed, whatever its exit status: a handler that runs a
+/// program waits for it ([`Command::status`](std::process::Command::status)), and does not replace itself by it.
 ///
 /// A child has only the thread that forked it, and locks that other threads held then stay locked in it for ever. So a
 /// process that has several threads is not forked, unless `allow_threads` is set:
-/// [`serve_forever`](crate::SocketServer::serve_forever) fails then. That excludes
+/// [`serve_forever`](crate::SocketServer::serve_forever) fails then, and so does
 /// [`spawn`](crate::SocketServer::spawn), which serves on a second thread.
 ///
 /// A server that stops gives its children `timeouts(shutdown)`, and then sends SIGTERM, and a second later SIGKILL.
@@ -69,7 +75,12 @@ enum Forked {
 
 fn fork<S: Server>(accepted: &Accepted<S>) -> io::Result<Forked> {
     check_threads(accepted.acceptor().options())?;
-    accepted.request().record().share()?;
+    let record = accepted.request().record();
+    record.share()?;
+    // Another thread may have stopped the server meanwhile, and marked what was not shared yet.
+    if accepted.acceptor().handle().control().is_stopping() {
+        record.drain();
+    }
     let (reader, writer) = io::pipe()?;
     Ok(match sys::fork()? {
         sys::Fork::Parent(pid) => Forked::Parent(pid, reader),
@@ -82,8 +93,9 @@ fn serve_in_child<S: Server>(accepted: Accepted<S>, mut pipe: PipeWriter) -> ! {
     accepted.acceptor().enter_child(accepted.request().socket().is_some());
     let (outcome, error) = accepted.process_in_child();
     let status = i32::from(error.is_some());
-    // A parent that is not there any more need not be told.
-    let _ = children::report(&mut pipe, outcome, error);
+    // A parent that is not there any more need not be told. The error is the user's, and may panic when it is told.
+    let control = accepted.acceptor().handle().control();
+    let _ = unwind::run(control, || children::report(&mut pipe, outcome, error));
     sys::exit_child(status)
 }
 

@@ -47,13 +47,46 @@ pub trait Concurrency: Default + Send + std::marker::Sync + Sized + 'static {
     fn process_request<S: Server<Concurrency = Self>>(&self, accepted: Accepted<S>);
 
     /// Serves until the acceptor has no more. Requests that are still processed when this returns are waited for.
+    ///
+    /// What the loop needs is made here, like the threads of a pool and the channel that feeds them:
+    ///
+    /// ```
+    /// use sockserver::{Accepted, Acceptor, Concurrency, Server};
+    /// use std::{sync::{Arc, Mutex, mpsc}, thread};
+    ///
+    /// /// Two threads, each of which takes the next request from a channel.
+    /// #[derive(Default)]
+    /// struct Two;
+    ///
+    /// impl Concurrency for Two {
+    ///     fn process_request<S: Server<Concurrency = Self>>(&self, accepted: Accepted<S>) {
+    ///         accepted.process();
+    ///     }
+    ///
+    ///     fn serve<S: Server<Concurrency = Self>>(&self, acceptor: &Arc<Acceptor<S>>) {
+    ///         let (requests, queue) = mpsc::sync_channel::<Accepted<S>>(0);
+    ///         let queue = Mutex::new(queue);
+    ///         let next = || queue.lock().ok()?.recv().ok();
+    ///         thread::scope(|scope| {
+    ///             for _ in 0..2 {
+    ///                 scope.spawn(|| while let Some(accepted) = next() { accepted.process() });
+    ///             }
+    ///             while let Some(accepted) = acceptor.next() {
+    ///                 // It fails when nobody receives, which is so after the loop only.
+    ///                 let _ = requests.send(accepted);
+    ///             }
+    ///             drop(requests);
+    ///         });
+    ///     }
+    /// }
+    /// ```
     fn serve<S: Server<Concurrency = Self>>(&self, acceptor: &Arc<Acceptor<S>>) {
         while let Some(accepted) = acceptor.next() {
             self.process_request(accepted);
         }
     }
 
-    /// How many requests are served at once where `limits(connections)` does not say.
+    /// How many requests are served at once where `limits(connections)` does not say. Default: 1024.
     fn connections(_options: &Options) -> usize {
         1024
     }

@@ -29,7 +29,7 @@ impl Concurrency for Pool {
             let name = format!("sockserver-pool-{number}");
             if let Err(error) = super::thread(name, acceptor.options()).spawn(move || work(&worker)) {
                 let error = HandlerError::new(Stage::ProcessRequest, error);
-                acceptor.handle_error(&error, acceptor.handle().server_address());
+                acceptor.handle_error(error, acceptor.handle().server_address());
                 break;
             }
         }

@@ -40,15 +40,18 @@ const IDLE: usize = 16;
 impl Concurrency for Threading {
     /// Outside of the loop of `serve_forever` a new thread is started for the request.
     fn process_request<S: Server<Concurrency = Self>>(&self, accepted: Accepted<S>) {
+        if accepted.is_too_late() {
+            return;
+        }
         let acceptor = accepted.acceptor().clone();
         // What a closure holds that cannot be run is lost, and the request must not be.
         let accepted = Arc::new(Mutex::new(Some(accepted)));
         let taken = accepted.clone();
-        let process = move || taken.lock().take().map(Accepted::process);
+        let process = move || taken.lock().take().map(Accepted::process_started);
         if super::thread(self.threads.name(), acceptor.options()).spawn(process).is_err() {
             let unprocessed = accepted.lock().take();
             if let Some(accepted) = unprocessed {
-                accepted.process();
+                accepted.process_started();
             }
         }
     }

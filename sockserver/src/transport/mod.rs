@@ -34,7 +34,9 @@ pub use unix_datagram::{UnixDatagram, UnixDatagramListener};
 /// Where the requests of a server come from. In `transport = "…"` the words `"tcp"`, `"udp"`, `"unix"` and
 /// `"unix_datagram"` stand for [`Tcp`], [`Udp`], [`Unix`] and [`UnixDatagram`]; a path names a type of your own.
 ///
-/// A transport of your own usually wraps one of these, to do something with each connection before its handler has it:
+/// A transport of your own usually wraps one of these, to do something with each connection before it is verified and
+/// counted. It must not wait there, as no other client is accepted meanwhile: what reads from the client first, like a
+/// PROXY protocol header or the handshake of an encryption, is a type that implements [`FromRequest`](crate::FromRequest).
 ///
 /// ```
 /// use sockserver::{Address, BindTo, Options, Stream, Transport, transport::{StreamTransport, Tcp, TcpListener}};
@@ -81,14 +83,23 @@ pub trait Transport: Sized + Send + Sync + 'static {
     /// What a request is: a [`Stream`] or a [`Datagram`].
     type Request: AnyRequest;
 
-    /// Makes a listener of a socket that was bound elsewhere.
+    /// Makes a listener of a socket that was bound elsewhere. It must not block: see [`get_request`](Self::get_request).
     fn adopt(socket: OwnedFd, options: &Options) -> io::Result<Self::Listener>;
 
     /// Where the socket is bound.
     fn server_address(listener: &Self::Listener) -> io::Result<Address>;
 
     /// Accepts the next request, **without waiting**: if there is none, it fails with [`io::ErrorKind::WouldBlock`], and
-    /// is called again when the listener is readable. It is called by one thread at a time. Python's `get_request`.
+    /// is called again when the listener is readable. Python's `get_request`.
+    ///
+    /// It is called by one thread at a time, and until it returns the server accepts nothing else and cannot stop.
+    ///
+    /// # Errors
+    ///
+    /// One that concerns only the connection that was accepted (reset, broken pipe, any that does not come from the
+    /// system) is passed over without a word. A shortage, or what nobody knows, is told to `handle_error` once, and the
+    /// server rests before it tries again; `EBADF` and the like end it. A panic is an error that does not
+    /// come from the system.
     fn get_request(listener: &Self::Listener) -> io::Result<Self::Request>;
 }
 
@@ -128,6 +139,8 @@ pub trait UnixTransport: StreamTransport {}
 /// For tcp and udp: a string like `"127.0.0.1:9999"`, `"[::]:9999"` or `"localhost:9999"`, a pair of host (or IP
 /// address) and port, a [`SocketAddr`], an [`Address`]. For Unix sockets: a path as a string, [`Path`](std::path::Path)
 /// or [`PathBuf`](std::path::PathBuf), where a leading zero byte makes an abstract name on Linux, or an [`Address`].
+///
+/// All addresses of the machine are `"0.0.0.0:9999"` or, with IPv6, `"[::]:9999"`; Python's empty host is refused.
 #[diagnostic::on_unimplemented(
     message = "a server of the transport `{T}` cannot be bound to a `{Self}`",
     label = "this is no address of that transport",
@@ -307,13 +320,24 @@ fn bind_to_first<L>(
     bind: impl Fn(SocketAddr) -> io::Result<L>,
 ) -> io::Result<L> {
     let mut last = io::Error::new(io::ErrorKind::InvalidInput, "it stands for no address");
-    for address in addresses.map_err(|error| cannot_bind(&name, error))? {
+    for address in addresses.map_err(|error| cannot_bind(&name, unknown(&name.to_string(), error)))? {
         match bind(address) {
             Ok(listener) => return Ok(listener),
             Err(error) => last = error,
         }
     }
     Err(cannot_bind(&name, last))
+}
+
+/// What is wrong with a name that stands for no address, where that can be seen: the system says as much of a typing error
+/// as of a host that is not there.
+fn unknown(name: &str, error: io::Error) -> io::Error {
+    let advice = match name.rsplit_once(':') {
+        Some(("" | "*", _)) => "a host is needed; for all addresses of this machine, 0.0.0.0 or [::]",
+        Some((_, port)) if port.parse::<u16>().is_ok() => return error,
+        _ => "a host and a port up to 65535 are needed, like 127.0.0.1:9999",
+    };
+    io::Error::new(io::ErrorKind::InvalidInput, advice)
 }
 
 /// Names the address, and keeps the kind of the error.
@@ -340,14 +364,15 @@ fn bind_inet(address: SocketAddr, kind: Type, options: &Options) -> io::Result<S
 
 /// What a socket that was bound elsewhere must be.
 fn check_adopted(socket: &Socket, kind: Type, unix: bool) -> io::Result<()> {
-    let refuse = |reason: &str| {
-        Err(io::Error::new(io::ErrorKind::InvalidInput, format!("the socket cannot be adopted: it is not {reason}")))
-    };
+    let refuse = |reason: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
     if socket.r#type()? != kind {
-        return refuse(if kind == Type::STREAM { "a stream socket" } else { "a datagram socket" });
+        return refuse(if kind == Type::STREAM { "it is not a stream socket" } else { "it is not a datagram socket" });
     }
     if socket.local_addr()?.is_unix() != unix {
-        return refuse(if unix { "a Unix socket" } else { "an internet socket" });
+        return refuse(if unix { "it is not a Unix socket" } else { "it is not an internet socket" });
+    }
+    if kind == Type::STREAM && socket.peer_addr().is_ok() {
+        return refuse("it is a connection, which `serve_connection` serves");
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::{
     io,
     net::SocketAddr,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    time::Duration,
 };
 
 use socket2::{Socket, TcpKeepalive, Type};
@@ -51,6 +52,8 @@ impl Tcp {
     fn listen(socket: Socket, options: &Options) -> io::Result<TcpListener> {
         socket.set_tcp_nodelay(options.socket.nodelay)?;
         if let Some(time) = options.socket.keepalive {
+            // The system counts in seconds, and has no zero.
+            let time = time.max(Duration::from_secs(1));
             socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(time))?;
         }
         listen(&socket, options)?;

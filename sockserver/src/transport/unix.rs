@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File, Permissions},
     io,
+    net::SocketAddr,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
@@ -144,6 +145,14 @@ pub(super) fn bind_unix(
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             "a Unix socket is bound to the path of a file that is not there yet, like /run/app.sock",
+        ));
+    }
+    if let Some(file) = address.path().and_then(Path::to_str).filter(|path| path.parse::<SocketAddr>().is_ok()) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!(
+                "a Unix socket is bound to a path, and this is an internet address; ./{file} is a file of that name"
+            ),
         ));
     }
     let name = address.to_system()?;

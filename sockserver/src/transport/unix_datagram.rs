@@ -18,6 +18,7 @@ use crate::{address::Address, datagram::Datagram, options::Options};
 pub struct UnixDatagram;
 
 /// The receiving side of a Unix datagram socket.
+#[derive(Debug)]
 pub struct UnixDatagramListener {
     /// Dropped before the socket, as that of `UnixListener`.
     _file: Option<SocketFile>,

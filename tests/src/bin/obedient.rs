@@ -6,9 +6,10 @@
 use std::{
     env,
     error::Error,
+    fmt, fs,
     io::{self, Write},
     os::unix::process::parent_id,
-    process::{self, Command},
+    process::{self, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
@@ -54,6 +55,8 @@ struct Settings {
     foreign: Option<u8>,
     /// What is printed before serving, without a line end.
     print: String,
+    /// An order that every handler follows before it reads those of its client.
+    first: String,
 }
 
 impl Settings {
@@ -69,6 +72,7 @@ impl Settings {
                 "requests" => settings.requests = Some(value.parse()?),
                 "foreign" => settings.foreign = Some(value.parse()?),
                 "print" => settings.print = value.to_owned(),
+                "first" => settings.first = value.to_owned(),
                 unknown => return Err(format!("there is no key {unknown}").into()),
             }
         }
@@ -123,6 +127,7 @@ macro_rules! obedient {
             )]
             struct Obedient {
                 requests: AtomicUsize,
+                first: String,
                 /// A test that was killed leaves no server behind.
                 test: u32,
             }
@@ -138,7 +143,8 @@ macro_rules! obedient {
 
             impl RequestHandler for Session {
                 fn handle(&mut self) -> HandlerResult {
-                    while let Some(line) = self.rfile.next_line()? {
+                    let mut next = Some(self.server.first.clone());
+                    while let Some(line) = next {
                         let (order, value) = line.split_once(' ').unwrap_or((&line, ""));
                         match order {
                             "shutdown" => self.handle.shutdown(),
@@ -148,6 +154,7 @@ macro_rules! obedient {
                             }
                             _ => obey(order, value, &mut self.wfile)?,
                         }
+                        next = self.rfile.next_line()?;
                     }
                     Ok(())
                 }
@@ -171,7 +178,11 @@ macro_rules! obedient {
             }
 
             pub(super) fn serve(address: &str, settings: &Settings) -> Result<(), Box<dyn Error>> {
-                let server = Obedient { requests: AtomicUsize::new(0), test: parent_id() };
+                let server = Obedient {
+                    requests: AtomicUsize::new(0),
+                    first: settings.first.clone(),
+                    test: parent_id(),
+                };
                 let server = server.bind_with(address, settings.options(Obedient::OPTIONS))?;
                 super::serve(server, settings)
             }
@@ -188,11 +199,17 @@ obedient!(tcp_sync: "tcp", "sync");
 /// The orders that need no more than a writer.
 fn obey(order: &str, value: &str, wfile: &mut Writer) -> HandlerResult {
     match order {
+        "" => {}
         "echo" => writeln!(wfile, "{value}")?,
         "pid" => writeln!(wfile, "{}", process::id())?,
         "fail" => return Err(value.into()),
         "panic" => panic!("{value}"),
         "abort" => process::abort(),
+        "leave_the_pipes_and_abort" => {
+            leave_the_pipes(value)?;
+            process::abort();
+        }
+        "fail_unspeakably" => return Err(Box::new(Unspeakable)),
         "exit" => process::exit(value.parse()?),
         "print" => print!("{value} "),
         "hang" => {
@@ -217,6 +234,30 @@ fn obey(order: &str, value: &str, wfile: &mut Writer) -> HandlerResult {
             writeln!(wfile, "interrupted {}", interrupted.load(SeqCst))?;
         }
         unknown => return Err(format!("there is no order {unknown}").into()),
+    }
+    Ok(())
+}
+
+/// An error that panics when it is to say what it is.
+#[derive(Debug)]
+struct Unspeakable;
+
+impl fmt::Display for Unspeakable {
+    fn fmt(&self, _f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        panic!("not a word")
+    }
+}
+
+impl Error for Unspeakable {}
+
+/// Starts processes that hold the pipes which this one has open, other than its standard ones, for so many seconds.
+fn leave_the_pipes(seconds: &str) -> io::Result<()> {
+    for number in 3..100 {
+        let file = format!("/proc/self/fd/{number}");
+        if fs::read_link(&file).is_ok_and(|link| link.to_string_lossy().starts_with("pipe:")) {
+            let pipe = fs::OpenOptions::new().write(true).open(file)?;
+            Command::new("sleep").arg(seconds).stdin(Stdio::null()).stdout(pipe).stderr(Stdio::null()).spawn()?;
+        }
     }
     Ok(())
 }

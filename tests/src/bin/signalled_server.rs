@@ -1,10 +1,14 @@
-//! A server that stops on signals, in a process of its own: `signalled-server CONCURRENCY ADDRESS`. It says where it
-//! listens, and answers each line in upper case.
+//! A server that stops on signals, in a process of its own: `signalled-server CONCURRENCY EARLIER ADDRESS`. It says where
+//! it listens, and answers each line in upper case. So many servers of the process have ended before it is bound.
 
-use std::{error::Error, io::Write, marker::PhantomData};
+use std::{
+    error::Error,
+    io::{self, Write},
+    marker::PhantomData,
+};
 
 use sockserver::{
-    Concurrency, HandlerResult, Reader, RequestHandler, Server, Writer,
+    Concurrency, HandlerResult, Reader, RequestHandler, Server, SocketServer, Writer,
     concurrency::{Forking, Pool, Sync, Threading},
     request_handler,
 };
@@ -30,9 +34,13 @@ impl RequestHandler for Upper {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
-    let (Some(concurrency), Some(address)) = (arguments.next(), arguments.next()) else {
-        return Err("which concurrency, and where?".into());
+    let (Some(concurrency), Some(earlier), Some(address)) = (arguments.next(), arguments.next(), arguments.next())
+    else {
+        return Err("which concurrency, after how many others, and where?".into());
     };
+    for _ in 0..earlier.parse()? {
+        drop(bind::<Sync>("127.0.0.1:0")?);
+    }
     match concurrency.as_str() {
         "sync" => serve::<Sync>(&address),
         "threading" => serve::<Threading>(&address),
@@ -43,8 +51,13 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn serve<C: Concurrency>(address: &str) -> Result<(), Box<dyn Error>> {
-    let server = Lines::<C>(PhantomData).bind(address)?;
-    server.shutdown_on_signals()?;
+    let server = bind::<C>(address)?;
     println!("listening on {}", server.server_address());
     Ok(server.serve_forever()?)
+}
+
+fn bind<C: Concurrency>(address: &str) -> io::Result<SocketServer<Lines<C>>> {
+    let server = Lines::<C>(PhantomData).bind(address)?;
+    server.shutdown_on_signals()?;
+    Ok(server)
 }

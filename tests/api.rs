@@ -1,0 +1,104 @@
+//! What the public types promise beside their methods.
+
+use std::{error::Error, fmt::Debug, marker, net::SocketAddr, os::fd::AsFd};
+
+use sockserver::{
+    Accepted, Acceptor, Address, Closing, ConnectionId, ConnectionInfo, Context, Datagram, Drained, HandlerError,
+    HandlerResult, Limits, OnLimit, Options, PeerCred, Reader, ReplyError, RequestHandler, Running, Server,
+    ServerHandle, SocketOptions, SocketServer, Stage, Stats, Stream, Timeouts, UnixAddress, Writer,
+    concurrency::{Forking, Pool, Sync, Threading},
+    request_handler,
+    transport::{DatagramListener, Tcp, TcpListener, Udp, Unix, UnixDatagram, UnixDatagramListener, UnixListener},
+};
+
+#[request_handler]
+#[server(transport = "tcp", concurrency = "threading")]
+struct Idle;
+
+impl RequestHandler for Idle {
+    fn handle(&mut self) -> HandlerResult {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_can_be_moved_to_another_thread_can() {
+    fn is_send<T: Send + Debug + 'static>() {}
+    fn is_shared<T: Send + marker::Sync + Debug + 'static>() {}
+
+    // What one request has is one thread's at a time.
+    is_send::<Reader>();
+    is_send::<Writer>();
+    is_send::<Accepted<IdleServer>>();
+    is_shared::<Stream>();
+    is_shared::<Datagram>();
+    is_shared::<PeerCred>();
+    is_shared::<SocketServer<IdleServer>>();
+    is_shared::<Acceptor<IdleServer>>();
+    is_shared::<Running>();
+    is_shared::<ServerHandle>();
+    is_shared::<ConnectionInfo>();
+    is_shared::<Address>();
+    is_shared::<Options>();
+}
+
+#[test]
+fn errors_can_be_boxed_and_sent() {
+    fn is_error<T: Error + Send + marker::Sync + 'static>() {}
+    is_error::<HandlerError>();
+    is_error::<ReplyError>();
+}
+
+#[test]
+fn what_is_looked_at_while_debugging_can_be_shown() {
+    fn is_shown<T: Debug>() {}
+    is_shown::<Context<'_, IdleServer>>();
+    is_shown::<(Closing, ConnectionId, Drained, Stage, Stats)>();
+    is_shown::<(Tcp, Udp, Unix, UnixDatagram)>();
+    is_shown::<(TcpListener, DatagramListener, UnixListener, UnixDatagramListener)>();
+    is_shown::<(Sync, Threading, Pool, Forking)>();
+}
+
+#[test]
+fn a_bound_server_is_a_descriptor() {
+    fn is_descriptor<T: AsFd>() {}
+    is_descriptor::<SocketServer<IdleServer>>();
+    is_descriptor::<Stream>();
+}
+
+#[test]
+fn each_group_of_options_has_the_defaults_of_the_whole() {
+    let Options { socket, limits, timeouts, .. } = Options::default();
+    assert_eq!((socket, &limits, timeouts), (SocketOptions::default(), &Limits::default(), Timeouts::default()));
+    assert_eq!(limits.on_limit, OnLimit::default());
+}
+
+#[test]
+fn a_reason_to_close_is_shown_in_words() {
+    assert_eq!(Closing::Draining.to_string(), "the server has stopped");
+    assert_eq!(Closing::Idle.to_string(), "the peer was silent for the idle timeout");
+}
+
+#[test]
+fn addresses_are_made_from_what_they_are_made_of() {
+    for (name, shown) in [
+        (UnixAddress::Path("/run/app.sock".into()), "/run/app.sock"),
+        (UnixAddress::Abstract(b"app\n".to_vec()), "@app\\n"),
+        (UnixAddress::Unnamed, "(unnamed)"),
+    ] {
+        assert_eq!(name.to_string(), shown);
+        assert_eq!(Address::from(name).to_string(), shown);
+    }
+    let inet = SocketAddr::from(([127, 0, 0, 1], 80));
+    assert_eq!(Address::from(inet), inet);
+    assert_eq!(inet, Address::from(inet));
+    assert_ne!(inet, Address::unix("127.0.0.1:80"));
+}
+
+#[test]
+fn a_handle_outlives_what_runs_the_server() {
+    let running = IdleServer.bind("127.0.0.1:0").expect("a free port").spawn().expect("a thread");
+    let handle = running.handle();
+    running.stop().expect("nobody was served");
+    assert_eq!(handle.wait().expect("this is no handler"), Drained::default());
+}
