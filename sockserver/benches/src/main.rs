@@ -56,7 +56,7 @@ impl Plan {
     fn of(options: &[&str]) -> io::Result<Plan> {
         let out = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
         let mut plan =
-            Plan { rounds: 5, time: Duration::from_millis(800), peers: Vec::new(), workloads: Vec::new(), out };
+            Plan { rounds: 5, time: Duration::from_millis(600), peers: Vec::new(), workloads: Vec::new(), out };
         let mut options = options.iter();
         while let Some(&option) = options.next() {
             if option == "--quick" {

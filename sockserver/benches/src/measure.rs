@@ -46,7 +46,7 @@ pub struct Meter<'a> {
 const WARM_UP: u32 = 5;
 
 /// How often stopping is measured in one round.
-const STOPS: usize = 20;
+const STOPS: usize = 10;
 
 pub fn measure(workload: Workload, program: &Program, time: Duration) -> io::Result<Figures> {
     match workload {

@@ -5,14 +5,14 @@ use std::fmt::Write as _;
 use crate::{report::Run, servers::Peer, workload::Workload};
 
 const WIDTH: f64 = 860.0;
-const LEFT: f64 = 120.0;
+const LEFT: f64 = 140.0;
 const RIGHT: f64 = 30.0;
 const TOP: f64 = 90.0;
 const ROW: f64 = 30.0;
 /// The axis is logarithmic.
-const LEAST: f64 = 0.5;
+const LEAST: f64 = 0.1;
 const MOST: f64 = 100.0;
-const TICKS: [f64; 8] = [0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0];
+const TICKS: [f64; 10] = [0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0];
 
 pub fn svg(run: &Run) -> String {
     let workloads = run.workloads();
@@ -65,9 +65,9 @@ fn row(svg: &mut String, run: &Run, workload: Workload, y: f64) {
 }
 
 fn legend(svg: &mut String, peers: &[Peer]) {
-    let step = (WIDTH - LEFT - RIGHT) / peers.len().max(1) as f64;
+    let step = (WIDTH - 2.0 * RIGHT) / peers.len().max(1) as f64;
     for (number, peer) in peers.iter().enumerate() {
-        let x = LEFT + step * number as f64;
+        let x = RIGHT + step * number as f64;
         let _ = writeln!(svg, "<circle cx=\"{x:.1}\" cy=\"52\" r=\"6\" fill=\"{}\"/>", colour(*peer));
         text(svg, x + 10.0, 56.0, "start", peer.name());
     }

@@ -24,7 +24,7 @@ pub enum Workload {
 }
 
 impl Workload {
-    pub const ALL: [Workload; 13] = [
+    pub const ALL: [Workload; 14] = [
         Workload::Connect { clients: 1 },
         Workload::Connect { clients: 8 },
         Workload::Connect { clients: 32 },
@@ -33,6 +33,7 @@ impl Workload {
         Workload::Ping { connections: 64 },
         Workload::Ping { connections: 1000 },
         Workload::Pipeline { connections: 1, lines: 16 },
+        Workload::Pipeline { connections: 8, lines: 16 },
         Workload::Bulk { connections: 4 },
         Workload::Udp { under_way: 32 },
         Workload::Idle { connections: 5000 },
@@ -44,7 +45,7 @@ impl Workload {
         match self {
             Workload::Connect { clients } => format!("connect {clients}"),
             Workload::Ping { connections } => format!("ping {connections}"),
-            Workload::Pipeline { .. } => "pipeline".into(),
+            Workload::Pipeline { connections, .. } => format!("pipeline {connections}"),
             Workload::Bulk { .. } => "bulk".into(),
             Workload::Udp { .. } => "udp".into(),
             Workload::Idle { connections } => format!("idle {connections}"),
