@@ -161,6 +161,30 @@ fn a_silent_client_is_ended_after_the_idle_timeout<C: Concurrency>() {
     eventually("both are counted", || server.stats().timed_out == 2);
 }
 
+fn the_handler_of_a_silent_client_can_say_goodbye<C: Concurrency>() {
+    let say_goodbye = |session: &mut Session<Tcp, C>| {
+        while session.rfile.next_line()?.is_some() {}
+        Ok(write!(session.wfile, "goodbye")?)
+    };
+    let (server, ends) = serve_telling::<C>(say_goodbye, idle);
+    assert_eq!(Client::connect(server.server_address()).rest(), "goodbye");
+    assert_eq!(ends.recv_timeout(PATIENCE), Ok((Ok(()), Some(Closing::Idle))));
+    eventually("it is counted", || server.stats().timed_out == 1);
+}
+
+fn a_handler_that_says_no_goodbye_is_cut_off<C: Concurrency>() {
+    let write_slowly = |session: &mut Session<Tcp, C>| {
+        while session.rfile.next_line()?.is_some() {}
+        loop {
+            session.request.write_all(b"x")?;
+            thread::sleep(Duration::from_millis(5));
+        }
+    };
+    let (server, ends) = serve_telling::<C>(write_slowly, lifetime);
+    Client::connect(server.server_address()).wait_for_end();
+    assert_eq!(ends.recv_timeout(PATIENCE), Ok((Err(ErrorKind::TimedOut), Some(Closing::Lifetime))));
+}
+
 fn a_client_that_takes_nothing_is_ended_after_the_idle_timeout<C: Concurrency>() {
     let write_for_ever = |session: &mut Session<Tcp, C>| loop {
         session.wfile.write_all(&[b'x'; 1 << 16])?;
@@ -306,6 +330,8 @@ in_each_concurrency! { [threading pool]:
 }
 in_each_concurrency! { [sync threading pool]:
     a_silent_client_is_ended_after_the_idle_timeout
+    the_handler_of_a_silent_client_can_say_goodbye
+    a_handler_that_says_no_goodbye_is_cut_off
     a_client_that_takes_nothing_is_ended_after_the_idle_timeout
     a_client_that_says_something_now_and_then_is_not_idle
     a_client_that_waits_for_its_answer_is_not_idle

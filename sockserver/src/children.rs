@@ -102,10 +102,14 @@ impl<S: Server> Child<S> {
 
     /// Reports how the request ended, and ends it.
     fn settle(self, status: Option<ExitStatus>) {
-        let report = self.report().unwrap_or_else(|| {
-            let how = status.map_or("in a way that somebody else has been told of".into(), |status| status.to_string());
-            let error = HandlerError::new(Stage::Handle, format!("the child process ended by itself: {how}"));
-            Report { outcome: Outcome::Failed, error: Some(error) }
+        let report = self.report().unwrap_or_else(|| match status {
+            // The handler has called exit(3), or has become another program.
+            Some(status) if status.success() => Report { outcome: Outcome::Finished, error: None },
+            status => {
+                let how = status.map_or("it is not known how".into(), |status| status.to_string());
+                let error = HandlerError::new(Stage::Handle, format!("the child process ended by itself: {how}"));
+                Report { outcome: Outcome::Failed, error: Some(error) }
+            }
         });
         self.accepted.settle(report.outcome, report.error);
     }

@@ -28,8 +28,9 @@ pub struct Drained {
     pub leaked: usize,
 }
 
-/// How long the handlers have to return once their connections are cut: they need wait for nobody any more.
-const FORCED_GRACE: Duration = Duration::from_secs(1);
+/// How long the handlers have to return once a drain has cut their connections, and to say goodbye once a deadline has
+/// ended what they read: they need wait for nobody any more.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// The times within `timeouts(idle)` at which the supervisor looks: a connection is ended at most an eighth late.
 const IDLE_LOOKS: u32 = 8;
@@ -68,6 +69,8 @@ struct Entry {
     client: Option<IpAddr>,
     /// What the peer had done, and when that was seen to have changed.
     seen: (u64, Instant),
+    /// A deadline has ended what the handler reads, for this reason; it will cut the connection.
+    ending: Option<(Closing, Instant)>,
 }
 
 struct Stopping {
@@ -132,7 +135,7 @@ impl Connections {
         }
         registry.room.enter();
         registry.stats.active += 1;
-        let entry = Entry { request: Arc::downgrade(request), client, seen: (0, record.accepted_at) };
+        let entry = Entry { request: Arc::downgrade(request), client, seen: (0, record.accepted_at), ending: None };
         registry.entries.insert(record.id, entry);
         if registry.idle.is_none() && registry.lifetime.is_none() {
             return Ok(false);
@@ -310,7 +313,7 @@ impl Registry {
             return None;
         }
         stopping.force = Force::Cut;
-        stopping.deadline = now + FORCED_GRACE;
+        stopping.deadline = now + GRACE;
         let next = stopping.deadline;
         self.requests().for_each(|request| request.end(Closing::Draining));
         Some(next)
@@ -322,22 +325,36 @@ impl Entry {
     fn sweep(&mut self, idle: Option<Duration>, lifetime: Option<Duration>, now: Instant) -> Option<Instant> {
         let request = self.request.upgrade()?;
         let record = request.record();
+        if let Some((closing, cut)) = self.ending {
+            if now >= cut {
+                request.end(closing);
+            }
+            return Some(cut).filter(|cut| now < *cut);
+        }
         let end_of_life = lifetime.map(|lifetime| after(record.accepted_at, lifetime));
         if end_of_life.is_some_and(|end| now >= end) {
-            request.end(Closing::Lifetime);
-            return None;
+            return self.begin_to_end(&*request, Closing::Lifetime, now);
         }
         let next_look = idle.and_then(|idle| {
             let activity = record.activity();
             if activity != Some(self.seen.0) {
                 self.seen = (activity.unwrap_or(u64::MAX), now);
-            } else if now >= after(self.seen.1, idle) {
-                request.end(Closing::Idle);
-                return None;
             }
-            Some(after(self.seen.1, idle).min(after(now, idle / IDLE_LOOKS)))
+            let idle_at = after(self.seen.1, idle);
+            match now >= idle_at {
+                true => self.begin_to_end(&*request, Closing::Idle, now),
+                false => Some(idle_at.min(after(now, idle / IDLE_LOOKS))),
+            }
         });
-        end_of_life.into_iter().chain(next_look).min()
+        end_of_life.filter(|_| self.ending.is_none()).into_iter().chain(next_look).min()
+    }
+
+    /// Ends what the handler reads, so that it can say goodbye; the connection is cut after the time returned.
+    fn begin_to_end(&mut self, request: &dyn Tracked, closing: Closing, now: Instant) -> Option<Instant> {
+        request.end_reading(closing);
+        let cut = after(now, GRACE);
+        self.ending = Some((closing, cut));
+        Some(cut)
     }
 }
 

@@ -108,9 +108,10 @@ pub struct Timeouts {
     /// `handle_timeout`: the `timeout` of Python's servers. Default: for ever.
     pub request: Option<Duration>,
     /// Ends a connection whose peer has sent nothing for this long while the handler waited for it (or, while the
-    /// handler waited to send, has taken nothing), or up to an eighth longer. Default: off. Streams only.
+    /// handler waited to send, has taken nothing), or up to an eighth longer. The handler sees the end of file, or an error
+    /// in the middle of a request, and has a second to say goodbye. Default: off. Streams only.
     pub idle: Option<Duration>,
-    /// Ends a connection this long after it was accepted, however busy it is. Default: off. Streams only.
+    /// Ends a connection this long after it was accepted, however busy it is, in the same way. Default: off. Streams only.
     pub lifetime: Option<Duration>,
     /// How long requests that are under way at [`shutdown`](crate::ServerHandle::shutdown) have to end. Default: 30 s.
     pub shutdown: Duration,

@@ -33,9 +33,9 @@ pub enum Closing {
     /// The server is stopping. Until `timeouts(shutdown)` is over the handler can still send; only what a handler waits
     /// for between two requests does not come any more.
     Draining,
-    /// The peer was silent for `timeouts(idle)`. The connection is cut: nothing can be sent any more.
+    /// The peer was silent for `timeouts(idle)`. What the handler reads has ended; it can still send, for a second.
     Idle,
-    /// The connection has lasted for `timeouts(lifetime)`. It is cut.
+    /// The connection has lasted for `timeouts(lifetime)`. It ends as an idle one does.
     Lifetime,
     /// [`ServerHandle::close`](crate::ServerHandle::close) was called for it. It is cut.
     Kicked,
@@ -224,12 +224,20 @@ pub trait Tracked: Send + Sync {
     fn has_input(&self) -> bool;
 }
 
-impl dyn Tracked {
+impl dyn Tracked + '_ {
     /// Ends a connection that was between two requests, unless the next one has come.
     pub(crate) fn end_of_file(&self) {
         if !self.has_input() && self.record().shut_between_requests() {
             self.shut(Shutdown::Read);
         }
+    }
+
+    /// Ends what the handler reads; a handler that waits for its peer to take something is cut off at once.
+    pub(crate) fn end_reading(&self, closing: Closing) {
+        let state = self.record().mark(closing);
+        self.record().progress().state.fetch_or(SHUT, SeqCst);
+        let sends = state & Waiting::ToSend as u32 != 0;
+        self.shut(if sends { Shutdown::Both } else { Shutdown::Read });
     }
 
     pub(crate) fn end(&self, closing: Closing) {

@@ -26,7 +26,8 @@ pub use threading::Threading;
 ///
 /// impl Concurrency for ThreadEach {
 ///     fn process_request<S: Server<Concurrency = Self>>(&self, accepted: Accepted<S>) {
-///         std::thread::spawn(|| accepted.process());
+///         // Where no thread can be had, the request is dropped with the closure: its client is turned away.
+///         let _ = std::thread::Builder::new().spawn(|| accepted.process());
 ///     }
 /// }
 /// ```
