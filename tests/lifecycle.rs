@@ -453,6 +453,26 @@ fn serve_connection_tells_handle_error_what_goes_wrong() {
     assert!(calls.reported.try_recv().is_ok_and(|report| report.is_panic));
 }
 
+#[request_handler]
+#[server(transport = "unix", concurrency = "forking", timeouts(idle = "50ms"))]
+struct Listen {
+    rfile: Reader,
+}
+
+impl RequestHandler for Listen {
+    fn handle(&mut self) -> HandlerResult {
+        assert_eq!(self.rfile.next_line()?, None);
+        Ok(())
+    }
+}
+
+#[test]
+fn serve_connection_keeps_the_deadlines_also_of_a_server_that_forks() {
+    let _watchdog = Watchdog::new();
+    let (_silent, request) = UnixStream::pair().expect("a socket pair");
+    ListenServer.serve_connection(request).expect("a connected socket");
+}
+
 #[test]
 fn serve_connection_refuses_a_socket_that_is_not_connected() {
     let (server, calls) = Stepwise::<Sync>::new(&[]);

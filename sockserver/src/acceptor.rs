@@ -4,7 +4,7 @@ use std::{
     fmt, io,
     os::fd::{AsFd, BorrowedFd},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
     handle::{Port, ServerHandle},
     handler::{HandlerError, Stage},
     options::{OnLimit, Options},
-    primitives::Mutex,
+    primitives::{Mutex, thread},
     record::ConnectionId,
     server::{Request, Server},
     stats::Outcome,
@@ -66,7 +66,8 @@ pub(crate) enum Turn<S: Server> {
 impl<S: Server> Acceptor<S> {
     pub(crate) fn bound(server: S, listener: Arc<Listener<S>>, options: Options) -> io::Result<Arc<Acceptor<S>>> {
         let server_address = S::Transport::server_address(&listener)?;
-        let acceptor = Acceptor::new(server, Some(listener), server_address, options)?;
+        let handle = ServerHandle::new::<S::Concurrency>(server_address, &options, S::Concurrency::FORKS)?;
+        let acceptor = Acceptor::new(server, Some(listener), handle, options);
         let port: Arc<dyn Port> = acceptor.clone();
         acceptor.handle.control().set_port(Arc::downgrade(&port));
         Ok(acceptor)
@@ -74,25 +75,20 @@ impl<S: Server> Acceptor<S> {
 
     /// For connections that are accepted elsewhere.
     pub(crate) fn unbound(server: S, server_address: Address, options: Options) -> io::Result<Arc<Acceptor<S>>> {
-        Acceptor::new(server, None, server_address, options)
+        // Its one connection is handled in place.
+        let handle = ServerHandle::new::<S::Concurrency>(server_address, &options, false)?;
+        Ok(Acceptor::new(server, None, handle, options))
     }
 
-    fn new(
-        server: S,
-        listener: Option<Arc<Listener<S>>>,
-        server_address: Address,
-        options: Options,
-    ) -> io::Result<Arc<Acceptor<S>>> {
-        let handle = ServerHandle::new::<S::Concurrency>(server_address, &options)?;
-        let leader = Mutex::new(Leader { listener, trouble: Trouble::default() });
-        Ok(Arc::new(Acceptor {
+    fn new(server: S, listener: Option<Arc<Listener<S>>>, handle: ServerHandle, options: Options) -> Arc<Acceptor<S>> {
+        Arc::new(Acceptor {
             server: Arc::new(server),
             handle,
             options,
             baton: Baton::new(),
-            leader,
+            leader: Mutex::new(Leader { listener, trouble: Trouble::default() }),
             children: Children::default(),
-        }))
+        })
     }
 
     /// The server whose requests these are.
@@ -264,29 +260,30 @@ impl<S: Server> Acceptor<S> {
     }
 
     /// Stops, and waits until all requests have ended or been given up.
-    pub(crate) fn drain(&self) -> io::Result<()> {
+    pub(crate) fn drain(&self) {
         let control = self.handle.control();
         control.stop();
         // One of its own handlers or hooks that waited would wait for itself.
-        if control.runs_here() {
-            return Ok(());
+        if !control.runs_here() {
+            self.drain_children();
+            control.connections.drain();
         }
-        let drained = self.drain_children();
-        control.connections.drain();
-        drained
     }
 
     /// Waits until all children have ended, with the force that the drain comes to.
-    fn drain_children(&self) -> io::Result<()> {
+    fn drain_children(&self) {
         let connections = &self.handle.control().connections;
         loop {
             self.children.reap();
             if self.children.is_empty() {
-                return Ok(());
+                return;
             }
             let next = connections.sweep();
             self.children.end(connections.force());
-            self.wait(None, next.into_iter().chain(self.children.next_look()).min())?;
+            if self.wait(None, next.into_iter().chain(self.children.next_look()).min()).is_err() {
+                // As where the process may have fewer descriptors by now than it has: the children end all the same.
+                thread::sleep(Duration::from_millis(10));
+            }
         }
     }
 
@@ -305,8 +302,8 @@ impl<S: Server> Acceptor<S> {
     /// There is no socket any more and nobody who serves.
     pub(crate) fn close(&self) {
         self.leader.lock().listener = None;
-        // `handle_request` may have left some under way. What fails is told by `serve_forever`.
-        let _ = self.drain();
+        // `handle_request` may have left some under way.
+        self.drain();
         // A panic in the hook changes nothing about the end.
         let control = self.handle.control();
         let _ = unwind::run(control, || self.server.server_close());

@@ -95,7 +95,7 @@ pub(crate) enum Force {
 pub(crate) struct Rejected;
 
 impl Connections {
-    pub(crate) fn new<C: Concurrency>(options: &Options) -> Connections {
+    pub(crate) fn new<C: Concurrency>(options: &Options, forks: bool) -> Connections {
         let Options { limits, timeouts, .. } = options;
         Connections {
             registry: Mutex::new(Registry {
@@ -107,7 +107,7 @@ impl Connections {
                 lifetime: timeouts.lifetime,
                 shutdown: timeouts.shutdown,
                 stopping: None,
-                forks: C::FORKS,
+                forks,
                 open: true,
                 supervised: false,
                 supervisor_sleeps: false,
@@ -388,7 +388,7 @@ mod tests {
     fn a_drain_ends_without_a_supervisor() {
         let mut options = Options::new();
         options.timeouts.shutdown = Duration::ZERO;
-        let connections = Arc::new(Connections::new::<Sync>(&options));
+        let connections = Arc::new(Connections::new::<Sync>(&options, false));
         let request: Arc<dyn Tracked> = Arc::new(Stubborn(Record::new(Address::unix(""))));
         assert!(connections.register(&request).is_ok());
         assert!(connections.stop(), "a supervisor is asked for");

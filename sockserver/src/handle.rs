@@ -56,15 +56,15 @@ pub(crate) trait Port: Send + Sync {
 }
 
 impl ServerHandle {
-    pub(crate) fn new<C: Concurrency>(address: Address, options: &Options) -> io::Result<ServerHandle> {
+    pub(crate) fn new<C: Concurrency>(address: Address, options: &Options, forks: bool) -> io::Result<ServerHandle> {
         let control = Control {
             address,
-            connections: Connections::new::<C>(options),
+            connections: Connections::new::<C>(options, forks),
             waker: Waker::new()?,
             stopping: AtomicBool::new(false),
             suspended: AtomicBool::new(false),
             process: process::id(),
-            threads: !C::FORKS,
+            threads: !forks,
             port: OnceLock::new(),
             failure: Mutex::new(None),
         };

@@ -103,7 +103,7 @@ impl<S: Server> SocketServer<S> {
         // From here on the port is closed as soon as the server stops.
         drop(listener);
         concurrency.serve(acceptor);
-        acceptor.drain()?;
+        acceptor.drain();
         acceptor.handle().control().take_failure().map_or(Ok(()), Err)
     }
 

@@ -17,7 +17,7 @@ use crate::{
 ///
 /// One idle thread, the leader, waits for a request and processes it itself; if it was the last idle one it starts
 /// another first. A thread that has finished becomes idle again, or ends if there are several already. So a request
-/// costs a new thread only when more requests are under way than ever before.
+/// costs a new thread only when no thread is idle.
 ///
 /// If no thread can be started, the request is processed all the same, and no further one is accepted until a thread is
 /// free.
