@@ -203,7 +203,7 @@ fn destination_of(message: &libc::msghdr) -> Option<Destination> {
     unsafe {
         let mut control = libc::CMSG_FIRSTHDR(message);
         while let Some(header) = control.as_ref() {
-            let holds = |size: usize| libc::CMSG_LEN(size as u32) <= header.cmsg_len as u32;
+            let holds = |size: usize| header.cmsg_len >= libc::CMSG_LEN(size as u32) as _;
             match (header.cmsg_level, header.cmsg_type) {
                 #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
                 (libc::IPPROTO_IP, libc::IP_PKTINFO) if holds(size_of::<libc::in_pktinfo>()) => {

@@ -54,7 +54,7 @@ impl Observed {
             if now.threads <= before.threads
                 && now.descriptors <= before.descriptors
                 && now.children <= before.children
-                && now.memory <= before.memory + slack
+                && now.memory <= before.memory.saturating_add(slack)
             {
                 return;
             }
