@@ -236,6 +236,21 @@ fn shutting_the_stream_down_sends_what_was_written_first() {
 }
 
 #[test]
+fn nothing_follows_a_write_that_has_failed_half_way() {
+    let (found, findings) = mpsc::channel();
+    let server = Script::<Tcp, Sync>::serve(move |session| {
+        session.request.set_write_timeout(Some(Duration::from_millis(10)))?;
+        while session.wfile.write_all(&[b'x'; 1 << 16]).is_ok() {}
+        session.request.set_write_timeout(None)?;
+        Ok(found.send(session.wfile.write_all(b"what follows").and_then(|()| session.wfile.flush()))?)
+    });
+    let mut client = Client::connect(server.server_address());
+    let result = findings.recv_timeout(PATIENCE).expect("the handler goes on");
+    assert_eq!(kind(result), io::ErrorKind::BrokenPipe);
+    assert!(client.rest().bytes().all(|byte| byte == b'x'));
+}
+
+#[test]
 fn cutting_the_stream_waits_for_no_client_that_takes_nothing() {
     let (found, findings) = mpsc::channel();
     let server = Script::<Tcp, Sync>::serve(move |session| {

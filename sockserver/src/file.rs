@@ -182,6 +182,9 @@ impl fmt::Debug for Reader {
 /// peer, before anything that is written to the `Stream` directly, on `flush`, and at the end of the request. With a
 /// `wbufsize` of zero every write is sent at once.
 ///
+/// When sending has failed half-way, all later writes fail with [`io::ErrorKind::BrokenPipe`]: what they sent would be taken
+/// for the rest.
+///
 /// For a datagram it collects the reply, which is sent to the client at the end of the request; on `flush` before that.
 /// If nothing was written, nothing is sent.
 pub struct Writer {

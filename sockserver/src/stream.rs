@@ -206,6 +206,10 @@ impl Stream {
     }
 
     fn send_all(&self, outgoing: &mut Outgoing, mut bytes: &[u8]) -> io::Result<()> {
+        if outgoing.failed {
+            let reason = "an earlier write has failed half-way, and what follows it would be taken for the rest";
+            return Err(io::Error::new(io::ErrorKind::BrokenPipe, reason));
+        }
         while !bytes.is_empty() {
             match self.send(bytes) {
                 Ok(sent) => bytes = &bytes[sent..],
