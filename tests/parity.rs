@@ -237,26 +237,31 @@ fn threading_panic_handled() {
     error_handled::<Threading>(true);
 }
 
-/// What is handled of this in a child, in the one `handle_request` of its server.
-fn handled_in_parent(order: &str) -> String {
+/// What a server prints that is ordered this in a child of its one `handle_request`, and handles so many errors.
+fn handled_in_parent(order: &str, errors: usize) -> String {
     let server = obedient("tcp", &["requests=1", &format!("first={order}")]);
     assert_eq!(Client::connect(server.address()).rest(), "");
     let output = server.output();
-    assert_eq!(output.matches("error in").count(), 1, "{output}");
+    assert_eq!(output.matches("error in").count(), errors, "{output}");
     output
 }
 
 /// test_forking_handled
 #[test]
 fn forking_handled() {
-    assert!(handled_in_parent("fail Test error").contains("panic false: handle failed: Test error"));
+    assert!(handled_in_parent("fail Test error", 1).contains("panic false: handle failed: Test error"));
 }
 
-/// test_forking_not_handled: a child that exits is told of, as it has not handled its request.
+/// test_forking_not_handled
 #[test]
-fn forking_exit_handled() {
-    assert!(handled_in_parent("exit 0").contains("panic false: handle failed: the child process ended by itself"));
-    assert!(handled_in_parent("panic Test error").contains("panic true: handle panicked: Test error"));
+fn forking_exit_not_handled() {
+    assert!(handled_in_parent("exit 0", 0).contains("finished: 1, failed: 0"));
+}
+
+/// A panic takes the place of the exits of Python that are errors.
+#[test]
+fn forking_panic_handled() {
+    assert!(handled_in_parent("panic Test error", 1).contains("panic true: handle panicked: Test error"));
 }
 
 // SocketWriterTest
