@@ -104,6 +104,11 @@ impl Observed {
         self.stat(3) == "T"
     }
 
+    /// Whether its first thread waits for something.
+    pub fn is_asleep(self) -> bool {
+        self.stat(3) == "S"
+    }
+
     /// The names of its threads.
     pub fn thread_names(self) -> Vec<String> {
         let names = self.threads().into_iter().map(|thread| thread.join("comm"));
