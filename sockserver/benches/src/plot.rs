@@ -9,6 +9,9 @@ const LEFT: f64 = 140.0;
 const RIGHT: f64 = 30.0;
 const TOP: f64 = 90.0;
 const ROW: f64 = 30.0;
+/// Between the entries of the legend, and for each letter of one.
+const LEGEND_GAP: f64 = 42.0;
+const LETTER: f64 = 8.0;
 /// The axis is logarithmic.
 const LEAST: f64 = 0.1;
 const MOST: f64 = 100.0;
@@ -65,11 +68,11 @@ fn row(svg: &mut String, run: &Run, workload: Workload, y: f64) {
 }
 
 fn legend(svg: &mut String, peers: &[Peer]) {
-    let step = (WIDTH - 2.0 * RIGHT) / peers.len().max(1) as f64;
-    for (number, peer) in peers.iter().enumerate() {
-        let x = RIGHT + step * number as f64;
+    let mut x = RIGHT;
+    for peer in peers {
         let _ = writeln!(svg, "<circle cx=\"{x:.1}\" cy=\"52\" r=\"6\" fill=\"{}\"/>", colour(*peer));
         text(svg, x + 10.0, 56.0, "start", peer.name());
+        x += LEGEND_GAP + LETTER * peer.name().len() as f64;
     }
 }
 
