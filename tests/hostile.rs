@@ -26,7 +26,7 @@ const ATTACKS: usize = 3;
 const KEPT_THREADS: usize = 18;
 
 /// What the allocator may keep of the memory that an attack took.
-const SLACK: usize = 8 << 20;
+const SLACK: usize = 16 << 20;
 
 struct Attack<C, A> {
     options: &'static [&'static str],

@@ -235,6 +235,16 @@ impl DatagramClient {
     }
 
     fn try_receive(&self) -> io::Result<(Vec<u8>, Address)> {
+        loop {
+            match self.receive_once() {
+                // A receive with a timeout does not go on by itself.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn receive_once(&self) -> io::Result<(Vec<u8>, Address)> {
         let mut packet = vec![0; 1 << 16];
         let (length, from) = match &self.socket {
             Packets::Udp(socket) => socket.recv_from(&mut packet).map(|(length, from)| (length, from.into()))?,
