@@ -83,9 +83,10 @@ impl ServerHandle {
     /// Stops the server, without waiting: [`wait`](Self::wait) is what you want to call next, unless this is one of the
     /// server's own handlers.
     ///
-    /// On return no further request is accepted and no further handler starts. Connections that are between two
-    /// requests see end of file at once; the others have `timeouts(shutdown)` to end, and then are cut. It can be
-    /// called at any time, also before serving has begun (it then ends at once), from anywhere, any number of times.
+    /// On return no further request is accepted and no further handler starts; one whose thread is already on the way to its
+    /// first line has started. Connections that are between two requests see end of file at once; the others have
+    /// `timeouts(shutdown)` to end, and then are cut. It can be called at any time, also before serving has begun (it then
+    /// ends at once), from anywhere, any number of times.
     ///
     /// Python's `shutdown` waits until the loop has ended and deadlocks in a handler; this one returns at once.
     pub fn shutdown(&self) {
