@@ -169,6 +169,10 @@ impl Record {
         self.progress().bytes_in.fetch_add(bytes as u64, Relaxed);
     }
 
+    pub(crate) fn bytes_in(&self) -> u64 {
+        self.progress().bytes_in.load(Relaxed)
+    }
+
     pub(crate) fn count_out(&self, bytes: usize) {
         self.progress().bytes_out.fetch_add(bytes as u64, Relaxed);
     }
@@ -178,7 +182,7 @@ impl Record {
             id: self.id,
             client_address: self.client_address.clone(),
             age: now.saturating_duration_since(self.accepted_at),
-            bytes_in: self.progress().bytes_in.load(Relaxed),
+            bytes_in: self.bytes_in(),
             bytes_out: self.progress().bytes_out.load(Relaxed),
             closing: self.closing(),
         }
@@ -204,7 +208,7 @@ impl Record {
 
     /// What changes when the peer does something, or the handler does not wait for it.
     pub(crate) fn activity(&self) -> Option<u64> {
-        let received = self.progress().bytes_in.load(Relaxed);
+        let received = self.bytes_in();
         match self.progress().state.load(SeqCst) {
             state if state & Waiting::ToSend as u32 != 0 => Some(received + self.progress().bytes_out.load(Relaxed)),
             state if state & (Waiting::BetweenRequests as u32 | Waiting::InRequest as u32) != 0 => Some(received),
@@ -220,7 +224,7 @@ pub trait Tracked: Send + Sync {
     /// shutdown(2), which wakes a handler that waits. Nothing for a datagram.
     fn shut(&self, how: Shutdown);
 
-    /// Something has come that the handler has not read.
+    /// Something has come that the handler has not read, or has taken and does not know of yet.
     fn has_input(&self) -> bool;
 }
 

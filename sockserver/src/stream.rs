@@ -3,6 +3,7 @@
 use std::{
     fmt,
     io::{self, Read, Write},
+    mem::MaybeUninit,
     net::Shutdown,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
     sync::Arc,
@@ -231,12 +232,17 @@ impl Stream {
     /// Receives, after sending what was held back: a peer that waits for its answer would send nothing.
     fn receive(&self, mut call: impl FnMut(&Socket) -> io::Result<usize>) -> io::Result<usize> {
         self.flush_outgoing()?;
-        let waiting = match self.connection.between_requests.load(Relaxed) {
-            true => Waiting::BetweenRequests,
-            false => Waiting::InRequest,
+        let Connection { record, between_requests, .. } = &*self.connection;
+        // A server that stops ends the connections that wait between two requests. One that has just taken the beginning of
+        // a request is none of them any more: the server can see that, or nothing is taken before the wait is over.
+        let waiting = match between_requests.load(Relaxed) {
+            true if self.connection.tells_what_was_taken() => Waiting::BetweenRequests,
+            true if self.wait_for_peer(Waiting::BetweenRequests, |socket, _| peek(socket))? == 0 => return Ok(0),
+            _ => Waiting::InRequest,
         };
         let received = self.wait_for_peer(waiting, |socket, _| call(socket))?;
-        self.connection.record.count_in(received);
+        // After the wait, or the server would take it for one that goes on.
+        record.count_in(received);
         Ok(received)
     }
 
@@ -304,6 +310,11 @@ fn watch_for_signals(socket: &Socket, waiting: Waiting) -> io::Result<MayWait> {
     }
 }
 
+/// recv(2) of what stays there to be received.
+fn peek(socket: &Socket) -> io::Result<usize> {
+    socket.peek(&mut [MaybeUninit::uninit()])
+}
+
 /// send(2) without SIGPIPE. Where the flag is unknown, socket2 has set `SO_NOSIGPIPE`.
 fn send(socket: &Socket, bytes: &[u8], may_wait: MayWait) -> io::Result<usize> {
     #[cfg(target_vendor = "apple")]
@@ -324,6 +335,13 @@ fn positive(timeout: Option<Duration>) -> io::Result<Option<Duration>> {
     }
 }
 
+impl Connection {
+    /// What the handler has taken is known even before it has counted it.
+    fn tells_what_was_taken(&self) -> bool {
+        sys::TELLS_BYTES_RECEIVED && matches!(self.record.client_address, Address::Inet(_))
+    }
+}
+
 impl Tracked for Connection {
     fn record(&self) -> &Record {
         &self.record
@@ -335,7 +353,11 @@ impl Tracked for Connection {
     }
 
     fn has_input(&self) -> bool {
-        sys::is_readable(&self.socket).unwrap_or(true)
+        let is_taken = || {
+            let received = if self.tells_what_was_taken() { sys::bytes_received(&self.socket) } else { None };
+            received.is_some_and(|received| received > self.record.bytes_in())
+        };
+        sys::is_readable(&self.socket).unwrap_or(true) || is_taken()
     }
 }
 
@@ -379,6 +401,9 @@ impl Read for Stream {
 
 impl Read for &Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
         let received = self.receive(|mut socket| socket.read(buffer))?;
         if received > 0 {
             self.note_request();

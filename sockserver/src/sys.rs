@@ -83,6 +83,31 @@ pub(crate) fn receive(socket: &Socket, buffer: &mut Vec<u8>) -> io::Result<usize
     Ok(received)
 }
 
+/// [`bytes_received`] knows it of every TCP connection.
+pub(crate) const TELLS_BYTES_RECEIVED: bool =
+    cfg!(all(target_os = "linux", any(target_env = "gnu", target_env = "musl")));
+
+/// getsockopt(2) of TCP_INFO: how many bytes a TCP connection has received, read or not. Its end counts as one more.
+#[cfg(all(target_os = "linux", any(target_env = "gnu", target_env = "musl")))]
+pub(crate) fn bytes_received(socket: &Socket) -> Option<u64> {
+    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: `tcp_info` is plain data, of which all zeros is a valid value, and stays where the kernel knows less of it.
+    // TCP_INFO (tcp(7)) writes at most `length` bytes of one, which is what the pointer points at.
+    let (result, info) = unsafe {
+        let mut info: libc::tcp_info = std::mem::zeroed();
+        let (level, name) = (libc::IPPROTO_TCP, libc::TCP_INFO);
+        let value = (&raw mut info).cast();
+        (libc::getsockopt(socket.as_raw_fd(), level, name, value, &raw mut length), info)
+    };
+    (result == 0).then_some(info.tcpi_bytes_received)
+}
+
+/// The system does not tell.
+#[cfg(not(all(target_os = "linux", any(target_env = "gnu", target_env = "musl"))))]
+pub(crate) fn bytes_received(_socket: &Socket) -> Option<u64> {
+    None
+}
+
 /// Who is at the other end of a Unix socket: user, group and, where the system tells it, process.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<(u32, u32, Option<i32>)> {

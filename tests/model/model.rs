@@ -5,8 +5,16 @@
 //! The servers are real ones on real Unix sockets, whose clients never make them wait; only the waiting is modelled.
 
 use std::{
+    fs::File,
+    io::{ErrorKind, Read, Write},
     iter,
-    os::{linux::net::SocketAddrExt, unix::net},
+    marker::PhantomData,
+    net::TcpStream,
+    os::{
+        fd::{AsFd, OwnedFd},
+        linux::net::SocketAddrExt,
+        unix::net,
+    },
     sync::{Arc, OnceLock},
 };
 
@@ -16,7 +24,8 @@ use shuttle::{
 };
 use sockserver::{
     Address, HandlerResult, Options, RequestHandler, Running, Server, ServerHandle, SocketServer, Stats, Stream,
-    UnixAddress, request_handler, transport::Unix,
+    UnixAddress, request_handler,
+    transport::{StreamTransport, Tcp, Unix},
 };
 
 /// How many schedules each test runs through.
@@ -79,6 +88,34 @@ struct Closing {
     shut_down: AtomicBool,
     handle: OnceLock<ServerHandle>,
     stayed_open: AtomicBool,
+}
+
+/// Whose requests have begun, and not come whole, when the server is shut down.
+#[derive(Server)]
+#[server(transport = T, concurrency = "threading", handler = Half<T>)]
+struct Halves<T: StreamTransport> {
+    shut_down: AtomicBool,
+    transport: PhantomData<T>,
+}
+
+#[request_handler]
+struct Half<T: StreamTransport> {
+    request: Stream,
+    server: Arc<Halves<T>>,
+}
+
+impl<T: StreamTransport> RequestHandler for Half<T> {
+    fn handle(&mut self) -> HandlerResult {
+        self.request.read_exact(&mut [0; 4])?;
+        while !self.server.shut_down.load(SeqCst) {
+            thread::yield_now();
+        }
+        // Where it is to wait, the rest can still come.
+        TcpStream::from(self.request.as_fd().try_clone_to_owned()?).set_nonblocking(true)?;
+        let rest = self.request.read(&mut [0; 4]);
+        assert_eq!(rest.map_err(|error| error.kind()), Err(ErrorKind::TimedOut));
+        Ok(())
+    }
 }
 
 /// How often a client may still get through to a server that is closing its port.
@@ -275,5 +312,43 @@ fn a_stop_by_several_and_twice_is_one_stop() {
         stoppers.into_iter().for_each(|stopper| stopper.join().expect("a stop ends"));
         assert_eq!(stops.load(SeqCst), 2);
         server.stop().expect("the socket is sound");
+    });
+}
+
+fn a_request_has_begun<T: StreamTransport>(
+    bind: impl FnOnce(Halves<T>) -> SocketServer<Halves<T>>,
+    connect: impl FnOnce(&ServerHandle) -> OwnedFd,
+) {
+    let halves = bind(Halves { shut_down: AtomicBool::new(false), transport: PhantomData });
+    let server = halves.server().clone();
+    let halves = halves.spawn().expect("a thread");
+    let mut client = File::from(connect(&halves));
+    client.write_all(b"half").expect("the server is there");
+    wait_until(&halves, |stats| stats.active == 1);
+    halves.shutdown();
+    server.shut_down.store(true, SeqCst);
+    halves.wait().expect("this is no handler");
+    // One that has not started yet is turned away.
+    let stats = halves.stats();
+    assert_eq!(stats.finished + turned_away(&stats), 1, "{stats:?}");
+}
+
+#[test]
+fn a_request_that_has_begun_is_not_cut_by_a_stop() {
+    explore(|| {
+        a_request_has_begun::<Unix>(
+            |halves| bind(halves, Options::new()),
+            |handle| connect(handle).expect("the port is open").into(),
+        );
+    });
+}
+
+#[test]
+fn a_request_that_has_begun_over_tcp_is_not_cut_by_a_stop() {
+    explore(|| {
+        a_request_has_begun::<Tcp>(
+            |halves| halves.bind("127.0.0.1:0").expect("a free port"),
+            |handle| TcpStream::connect(handle.server_address()).expect("the port is open").into(),
+        );
     });
 }
