@@ -4,11 +4,10 @@
 use std::{
     env,
     io::{self, ErrorKind, Read, Write},
-    marker::PhantomData,
     net::Shutdown,
-    panic,
+    process::Command,
     sync::{
-        Arc, Mutex,
+        Mutex,
         atomic::{
             AtomicBool, AtomicU64,
             Ordering::{Relaxed, SeqCst},
@@ -18,15 +17,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sockserver::{
-    Address, Concurrency, HandlerError, HandlerResult, Reader, RequestHandler, Server, ServerHandle, Stats, Stream,
-    Writer, request_handler,
-};
+use sockserver::{Address, Concurrency, Server, ServerHandle, Stats};
 use sockserver_tests::{
     client::{Client, eventually},
     in_each_concurrency,
+    place::Place,
+    process::ServerProcess,
     resources::Observed,
     served::Served,
+    ship::{ROUND, Random, Ship, check, handled, steer},
 };
 
 /// How long the storm of one test lasts: `SOCKSERVER_STORM_SECONDS`, or two seconds.
@@ -36,82 +35,27 @@ fn duration() -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// How long one server lasts in it.
-const ROUND: Duration = Duration::from_millis(500);
-
 const CLIENTS: u64 = 20;
-
-const CONNECTIONS: u64 = 8;
-
-/// This process is counted in: one storm at a time.
-static ALONE: Mutex<()> = Mutex::new(());
-
-#[derive(Server)]
-#[server(
-    transport = "tcp",
-    concurrency = C,
-    handler = Session<C>,
-    workers = 8,
-    limits(connections = 8, on_limit = "reject"),
-    timeouts(idle = "20ms", lifetime = "50ms", shutdown = "10s"),
-    hooks(verify_request = Self::is_welcome, handle_error = Self::ignore),
-)]
-struct Ship<C: Concurrency> {
-    /// How many handlers have started.
-    started: AtomicU64,
-    concurrency: PhantomData<C>,
-}
-
-#[request_handler]
-struct Session<C: Concurrency> {
-    rfile: Reader,
-    wfile: Writer,
-    server: Arc<Ship<C>>,
-}
-
-impl<C: Concurrency> Ship<C> {
-    fn is_welcome(&self, _request: &Stream, client_address: &Address) -> bool {
-        client_address.port().is_some_and(|port| port % 16 != 0)
-    }
-
-    fn ignore(&self, _error: &HandlerError, _client_address: &Address) {}
-}
-
-impl<C: Concurrency> RequestHandler for Session<C> {
-    fn handle(&mut self) -> HandlerResult {
-        self.server.started.fetch_add(1, SeqCst);
-        while let Some(line) = self.rfile.next_line()? {
-            match line.as_str() {
-                "fail" => return Err("as it was told to".into()),
-                // Without the message of a panic, of which there would be thousands.
-                "panic" => panic::resume_unwind(Box::new("as it was told to")),
-                _ => writeln!(self.wfile, "{}", line.to_uppercase())?,
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Numbers that look random, as of Marsaglia's xorshift.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % end
-    }
-}
 
 /// What the threads of a round share.
 struct Round<'a> {
-    server: &'a ServerHandle,
+    server: &'a Address,
     is_over: AtomicBool,
     answered: AtomicU64,
 }
 
 impl Round<'_> {
+    fn new(server: &Address) -> Round<'_> {
+        Round { server, is_over: AtomicBool::new(false), answered: AtomicU64::new(0) }
+    }
+
+    fn begin<'scope>(&'scope self, scope: &'scope thread::Scope<'scope, '_>, seeds: &mut Random) {
+        for _ in 0..CLIENTS {
+            let random = Random(seeds.seed());
+            scope.spawn(move || self.attack(random));
+        }
+    }
+
     /// Comes again and again, each time as another kind of client.
     fn attack(&self, mut random: Random) {
         while !self.is_over.load(Relaxed) {
@@ -127,7 +71,7 @@ impl Round<'_> {
     }
 
     fn connect_as(&self, kind: u64, random: &mut Random) -> io::Result<()> {
-        let client = Client::try_connect(self.server.server_address())?;
+        let client = Client::try_connect(self.server)?;
         let mut socket = client.socket();
         match kind {
             0 => {}
@@ -163,34 +107,18 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// Suspends and resumes the server, and closes connections.
-    fn steer(&self, mut random: Random) {
+    fn steer(&self, server: &ServerHandle, mut random: Random) {
         while !self.is_over.load(Relaxed) {
-            match random.below(3) {
-                0 => self.server.suspend(),
-                1 => self.server.resume(),
-                _ => {
-                    let connections = self.server.connections();
-                    if let Some(any) = connections.get(random.below(CONNECTIONS) as usize) {
-                        self.server.close(any.id);
-                    }
-                }
-            }
+            steer(server, &mut random);
             thread::sleep(Duration::from_micros(random.below(3000)));
-            self.server.resume();
+            server.resume();
         }
     }
 
-    /// Holds at each moment.
-    fn check(&self) {
-        let mut before = Stats::default();
+    fn check(&self, server: &ServerHandle) {
+        let mut stats = Stats::default();
         while !self.is_over.load(Relaxed) {
-            let now = self.server.stats();
-            assert_eq!(now.accepted, now.active + ends(&now), "{now:?}");
-            assert!(now.active <= CONNECTIONS, "{now:?}");
-            assert!(now.accepted >= before.accepted && ends(&now) >= ends(&before), "{before:?}, then {now:?}");
-            assert!(self.server.connections().len() as u64 <= CONNECTIONS);
-            before = now;
+            stats = check(server, &stats);
         }
     }
 }
@@ -200,42 +128,43 @@ fn is_cut(error: &io::Error) -> bool {
     matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionRefused | ConnectionReset | NotConnected)
 }
 
-fn ends(stats: &Stats) -> u64 {
-    handled(stats) + stats.refused + stats.rejected
-}
-
-/// Those whose handlers have ended.
-fn handled(stats: &Stats) -> u64 {
-    stats.finished + stats.failed + stats.panicked + stats.disconnected + stats.timed_out
-}
-
 /// The threads of servers in this process, and all its descriptors.
 fn held() -> (usize, usize) {
     let names = Observed::this().thread_names();
     (names.iter().filter(|name| name.starts_with("sockserver")).count(), Observed::this().descriptors())
 }
 
-fn a_storm_breaks_nothing<C: Concurrency>() {
+/// Rounds of a storm, each of which tells how many clients were answered. There is one storm at a time, as this process is
+/// counted in.
+fn storm(round: impl Fn(&mut Random) -> u64) {
+    static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let before = held();
     let begin = Instant::now();
-    let mut seed = 0;
+    let mut seeds = Random(1);
     let mut answered = 0;
     while begin.elapsed() < duration() {
-        let ship = Ship::<C> { started: AtomicU64::new(0), concurrency: PhantomData };
-        let server = ship.bind("127.0.0.1:0").expect("a free port");
+        answered += round(&mut seeds);
+    }
+    assert!(answered > 0, "good clients are served in a storm");
+    eventually("nothing is held any more", || {
+        let (threads, descriptors) = held();
+        threads <= before.0 && descriptors <= before.1
+    });
+}
+
+fn a_storm_breaks_nothing<C: Concurrency>() {
+    storm(|seeds| {
+        let server = Ship::<C>::new(|_| {}).bind("127.0.0.1:0").expect("a free port");
         let ship = server.server().clone();
         let server = Served::new(server);
-        let round = Round { server: &server, is_over: AtomicBool::new(false), answered: AtomicU64::new(0) };
+        let address = server.server_address().clone();
+        let round = Round::new(&address);
         thread::scope(|scope| {
-            for _ in 0..CLIENTS {
-                seed += 1;
-                let random = Random(seed << 32 | 1);
-                let round = &round;
-                scope.spawn(move || round.attack(random));
-            }
-            scope.spawn(|| round.check());
-            let steering = scope.spawn(|| round.steer(Random(seed)));
+            round.begin(scope, seeds);
+            scope.spawn(|| round.check(&server));
+            let random = Random(seeds.seed());
+            let steering = scope.spawn(|| round.steer(&server, random));
             thread::sleep(ROUND);
             server.shutdown();
             let drained = server.wait().expect("this is no handler");
@@ -247,13 +176,27 @@ fn a_storm_breaks_nothing<C: Concurrency>() {
             assert_eq!((stats.active, handled(&stats)), (0, started), "{stats:?}");
             assert_eq!((ship.started.load(SeqCst), server.stats()), (started, stats));
         });
-        answered += round.answered.load(Relaxed);
         server.stop();
-    }
-    assert!(answered > 0, "good clients are served in a storm");
-    eventually("nothing is held any more", || {
-        let (threads, descriptors) = held();
-        threads <= before.0 && descriptors <= before.1
+        round.answered.into_inner()
+    });
+}
+
+/// `src/bin/ship.rs` steers and checks itself.
+#[test]
+fn a_storm_breaks_no_server_that_forks() {
+    storm(|seeds| {
+        let ship = Command::new(env!("CARGO_BIN_EXE_ship"));
+        let mut ship = ServerProcess::start(ship, Place::of("tcp"));
+        let address = ship.address().clone();
+        let round = Round::new(&address);
+        let status = thread::scope(|scope| {
+            round.begin(scope, seeds);
+            let status = ship.ended();
+            round.is_over.store(true, Relaxed);
+            status
+        });
+        assert!(status.success(), "{status}");
+        round.answered.into_inner()
     });
 }
 

@@ -8,3 +8,4 @@ pub mod process;
 pub mod resources;
 pub mod script;
 pub mod served;
+pub mod ship;
