@@ -3,6 +3,7 @@
 use std::{
     io::{self, PipeReader, Read, Write},
     mem,
+    os::fd::AsFd,
     process::ExitStatus,
     sync::Arc,
     time::{Duration, Instant},
@@ -15,7 +16,7 @@ use crate::{
     primitives::Mutex,
     server::Server,
     stats::Outcome,
-    sys::{self, Pid, Signal},
+    sys::{self, Pid, Signal, Watched},
 };
 
 /// The children of one server that were not waited for yet. Those of others are none of its business.
@@ -74,9 +75,6 @@ impl<S: Server> Child<S> {
 
     /// `Some` when it has ended; the status is missing if somebody else has waited for it.
     fn try_wait(&mut self) -> Option<Option<ExitStatus>> {
-        if self.looks.is_none() && self.has_told() {
-            self.looks = Some(Looks::first());
-        }
         let looks = self.looks?;
         match self.pid.try_wait() {
             Ok(Some(status)) => Some(Some(status)),
@@ -88,15 +86,11 @@ impl<S: Server> Child<S> {
         }
     }
 
-    /// There is something to be read from the pipe, if only its end.
-    fn has_told(&self) -> bool {
-        sys::is_readable(&*self.pipe).unwrap_or(true)
-    }
-
     /// What it has told; only after it has ended.
     fn report(&self) -> Option<Report> {
         let mut bytes = [0; REPORT];
-        let read = if self.has_told() { (&*self.pipe).read(&mut bytes).unwrap_or(0) } else { 0 };
+        let has_told = sys::is_readable(&*self.pipe).unwrap_or(true);
+        let read = if has_told { (&*self.pipe).read(&mut bytes).unwrap_or(0) } else { 0 };
         Report::parse(&bytes[..read])
     }
 
@@ -126,8 +120,7 @@ impl<S: Server> Children<S> {
 
     /// What becomes readable when a child ends.
     pub(crate) fn pipes(&self) -> Vec<Arc<PipeReader>> {
-        let list = self.list.lock();
-        list.iter().filter(|child| child.looks.is_none()).map(|child| child.pipe.clone()).collect()
+        self.list.lock().iter().filter(|child| child.looks.is_none()).map(|child| child.pipe.clone()).collect()
     }
 
     /// When to look again at those that are about to end.
@@ -140,6 +133,7 @@ impl<S: Server> Children<S> {
         let mut ended = Vec::new();
         {
             let mut list = self.list.lock();
+            notice(&mut list);
             for mut child in mem::take(&mut *list) {
                 match child.try_wait() {
                     Some(status) => ended.push((child, status)),
@@ -167,6 +161,22 @@ impl<S: Server> Children<S> {
         let siblings = self.list.try_lock().map(|mut list| mem::take(&mut *list));
         for child in siblings.into_iter().flatten() {
             child.accepted.abandon();
+        }
+    }
+}
+
+/// Sees which of them have something to be read from their pipes, if only the end: with one system call for all.
+fn notice<S: Server>(children: &mut [Child<S>]) {
+    let (pipes, looks): (Vec<_>, Vec<_>) = children
+        .iter_mut()
+        .filter(|child| child.looks.is_none())
+        .map(|child| (Watched::new(child.pipe.as_fd()), &mut child.looks))
+        .unzip();
+    let mut pipes = pipes;
+    let polled = sys::poll(&mut pipes, Some(Duration::ZERO));
+    for (pipe, looks) in pipes.iter().zip(looks) {
+        if polled.is_err() || pipe.is_ready() {
+            *looks = Some(Looks::first());
         }
     }
 }
