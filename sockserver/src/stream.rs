@@ -69,10 +69,14 @@ impl Stream {
     /// A connected stream socket, for those who write a [`Transport`](crate::transport::Transport). It must be in
     /// blocking mode.
     pub fn new(socket: impl Into<OwnedFd>, client_address: Address) -> Stream {
+        let socket = Socket::from(socket.into());
+        // Instead of a flag of send(2), which is unknown there. It fails for what can be no stream either.
+        #[cfg(target_vendor = "apple")]
+        let _ = socket.set_nosigpipe(true);
         Stream {
             connection: Arc::new(Connection {
                 record: Record::new(client_address),
-                socket: Socket::from(socket.into()),
+                socket,
                 incoming: Mutex::new(Some(Incoming::default())),
                 outgoing: Mutex::default(),
                 between_requests: AtomicBool::new(true),
@@ -315,7 +319,7 @@ fn peek(socket: &Socket) -> io::Result<usize> {
     socket.peek(&mut [MaybeUninit::uninit()])
 }
 
-/// send(2) without SIGPIPE. Where the flag is unknown, socket2 has set `SO_NOSIGPIPE`.
+/// send(2) without SIGPIPE.
 fn send(socket: &Socket, bytes: &[u8], may_wait: MayWait) -> io::Result<usize> {
     #[cfg(target_vendor = "apple")]
     const FLAGS: i32 = 0;
