@@ -332,6 +332,15 @@ fn a_child_that_has_left_its_files_to_a_process_of_its_own_does_not_hold_up_the_
 }
 
 #[test]
+fn the_child_of_a_single_request_does_not_keep_the_port() {
+    let server = Obedient::start("tcp", &["requests=1"]);
+    let pid = server.connect().ask("hang");
+    assert_port_is_free(server.0.address());
+    kill(&pid);
+    server.output();
+}
+
+#[test]
 fn the_port_is_free_from_the_start_of_the_drain() {
     let server = Obedient::start("tcp", &[]);
     let mut client = server.connect();

@@ -294,8 +294,9 @@ impl<S: Server> Acceptor<S> {
         self.children.abandon();
         // Whether the lock is free depends on threads that are not here any more. A datagram is answered by the socket
         // that it came to.
-        if has_socket && let Some(mut leader) = self.leader.try_lock() {
-            leader.listener = None;
+        if has_socket && let Some(listener) = self.leader.try_lock().and_then(|mut leader| leader.listener.take()) {
+            // A `SocketServer` that processes single requests holds it too.
+            sys::let_go(listener.as_fd());
         }
     }
 

@@ -321,6 +321,18 @@ fn write_destination(message: &mut libc::msghdr, control: &mut Control, from: &D
     }
 }
 
+/// dup2(2): closes in this process what a descriptor stands for, although others hold the descriptor too. From here on it
+/// is the end of a pipe that nobody has the other end of.
+pub(crate) fn let_go(fd: BorrowedFd<'_>) {
+    // Without a descriptor to spare it stays open until its holders close it.
+    let Ok((end, _)) = io::pipe() else { return };
+    // SAFETY: both are open, and the number stays so and its holders' own; no program that is started inherits it.
+    unsafe {
+        libc::dup2(end.as_raw_fd(), fd.as_raw_fd());
+        libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC);
+    }
+}
+
 /// What [`fork`] returns in either process.
 pub(crate) enum Fork {
     Parent(Pid),
