@@ -25,8 +25,8 @@ use sockserver_tests::{
     client::{Client, PATIENCE, eventually},
     concurrencies::Word,
     in_each_concurrency,
-    line_server::LineServer,
-    process::installed,
+    line_server::{LineServer, stat},
+    process::{Process, installed},
     resources::Observed,
     script::{Report, Script, upper},
     served::{Served, Watchdog},
@@ -388,6 +388,24 @@ fn a_server_that_is_out_of_descriptors_rests_and_goes_on<C: Word>() {
     server.stop();
 }
 
+fn a_wait_that_the_system_refuses_is_tried_again<C: Word>() {
+    let server = start::<C>();
+    assert_eq!(server.ask("before"), "BEFORE");
+    let Some(mut strace) = installed("strace") else { return };
+    strace.args(["-f", "-e", "trace=poll", "-e", "inject=poll:error=ENOMEM:when=1..3", "-o", "/dev/null", "-p"]);
+    let mut strace = Process::start(strace.arg(server.id().to_string()));
+    let said = strace.error_line();
+    if !said.contains("attached") {
+        return println!("skipped: {said}");
+    }
+    assert_eq!(server.ask("meanwhile"), "MEANWHILE");
+    server.reports("accepting failed: Cannot allocate memory");
+    eventually("it was tried again", || stat(&server.ask("stats"), "accept_errors") >= 3);
+    strace.signal("INT");
+    strace.ended();
+    server.stop();
+}
+
 /// A process that is stopped and goes on finds its system calls interrupted where they have a timeout, though it handles
 /// no signal: signal(7).
 fn interrupt(process: Observed) {
@@ -446,6 +464,7 @@ in_each_concurrency! { [threading pool]:
 }
 in_each_concurrency! { [threading pool forking]: a_server_that_is_out_of_descriptors_rests_and_goes_on }
 in_each_concurrency! { [sync threading pool forking]:
+    a_wait_that_the_system_refuses_is_tried_again
     an_interrupted_read_goes_on
     an_interrupted_or_short_write_is_completed
 }

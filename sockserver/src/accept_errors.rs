@@ -6,7 +6,7 @@ use std::{
 };
 
 /// How long accepting rests after an error of the class [`Class::BackOff`].
-const BACK_OFF: Duration = Duration::from_millis(50);
+pub(crate) const BACK_OFF: Duration = Duration::from_millis(50);
 
 /// How many errors in a row can be those of connections that died in the queue. What comes more often than that would
 /// come for ever.

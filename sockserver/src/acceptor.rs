@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    accept_errors::{Then, Trouble},
+    accept_errors::{BACK_OFF, Then, Trouble},
     accepted::Accepted,
     address::Address,
     baton::Baton,
@@ -194,7 +194,18 @@ impl<S: Server> Acceptor<S> {
                 Ok(true) => return Turn::ChildEnded,
                 Ok(false) if deadline.is_some_and(|deadline| Instant::now() >= deadline) => return Turn::TimedOut,
                 Ok(false) => {}
-                Err(error) => return self.give_up(error),
+                Err(error) => {
+                    let then = trouble.after(&error);
+                    if then == Then::GiveUp {
+                        return self.give_up(error);
+                    }
+                    control.connections.count_accept_error();
+                    // Nothing can be waited for, not even the end of the rest.
+                    thread::sleep(BACK_OFF);
+                    if then == Then::Report {
+                        return Turn::Trouble(error);
+                    }
+                }
             }
         }
     }
