@@ -1,14 +1,17 @@
 //! The files of Unix sockets, of streams and of datagrams.
 
 use std::{
-    fs,
+    fs::{self, File},
     io::{self, ErrorKind},
     os::unix::{
         fs::{PermissionsExt, symlink},
         net::{self, UnixListener},
     },
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::{
+        Barrier,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     thread,
 };
 
@@ -240,6 +243,37 @@ fn an_abstract_name_has_no_file<T: Files>(path: &Path) {
     serve::<T>(&name).stop();
 }
 
+fn of_several_servers_one_replaces_a_stale_file<T: Files>(path: &Path) {
+    const SERVERS: usize = 4;
+    for _ in 0..100 {
+        drop(T::bind_other(path));
+        let all = Barrier::new(SERVERS);
+        let try_bind = || {
+            all.wait();
+            let bound = bind::<T>(path).map_err(|error| error.kind());
+            // Whoever has it keeps it until all have tried.
+            all.wait();
+            bound.map(drop)
+        };
+        let bound: Vec<_> = thread::scope(|scope| {
+            let servers = [(); SERVERS].map(|()| scope.spawn(try_bind));
+            servers.map(|server| server.join().expect("it does not panic")).into()
+        });
+        assert_eq!(bound.iter().filter(|bound| bound.is_ok()).count(), 1, "{bound:?}");
+        assert!(bound.iter().all(|bound| matches!(bound, Ok(()) | Err(ErrorKind::AddrInUse))), "{bound:?}");
+    }
+}
+
+#[test]
+fn somebody_who_locks_the_directory_delays_a_server_but_does_not_hold_it_up() {
+    let directory = Directory::new();
+    let lock = File::open(directory.path()).expect("a directory can be opened");
+    lock.lock().expect("nobody else knows of it");
+    let path = directory.path().join("socket");
+    let _server = serve::<Unix>(&path);
+    assert_eq!(Unix::ask(&path, "hello"), "HELLO");
+}
+
 #[test]
 fn a_server_whose_queue_is_full_is_alive() {
     let directory = Directory::new();
@@ -295,6 +329,7 @@ macro_rules! tests {
 tests! {
     the_file_is_removed_when_the_port_closes
     a_stale_file_is_replaced
+    of_several_servers_one_replaces_a_stale_file
     a_live_server_is_an_address_in_use
     what_is_no_socket_is_never_removed
     without_unlink_nothing_is_removed

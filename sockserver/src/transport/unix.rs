@@ -1,18 +1,19 @@
 //! Unix stream sockets, and the files of Unix sockets.
 
 use std::{
-    fs::{self, File, Permissions},
+    fs::{self, File, OpenOptions, Permissions, TryLockError},
     io,
     net::SocketAddr,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
+        unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     },
     path::{Path, PathBuf},
-    process,
+    process, thread,
+    time::{Duration, Instant},
 };
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{BindTo, StreamTransport, Transport, UnixTransport, tcp};
 use crate::{
@@ -25,7 +26,8 @@ use crate::{
 ///
 /// The socket file is removed when the port closes, if it is still the one that was bound. When binding, a file that
 /// nobody answers at is replaced; one that somebody answers at is [`io::ErrorKind::AddrInUse`], and anything that is no
-/// socket is left alone.
+/// socket is left alone. Of several servers that find the same stale file at once, one
+/// replaces it, where their directory can be locked.
 #[derive(Clone, Copy, Debug)]
 pub struct Unix;
 
@@ -63,8 +65,7 @@ impl UnixTransport for Unix {}
 
 impl Unix {
     fn bind(address: &Address, options: &Options) -> io::Result<UnixListener> {
-        let (socket, file) = bind_unix(address, Type::STREAM, &options.socket)?;
-        tcp::listen(&socket, options)?;
+        let (socket, file) = bind_unix(address, Type::STREAM, options)?;
         Ok(UnixListener { socket, _file: file })
     }
 }
@@ -135,12 +136,8 @@ impl Drop for SocketFile {
     }
 }
 
-/// Makes a Unix socket and binds it.
-pub(super) fn bind_unix(
-    address: &Address,
-    kind: Type,
-    options: &SocketOptions,
-) -> io::Result<(Socket, Option<SocketFile>)> {
+/// Makes a Unix socket and binds it; one of streams listens then.
+pub(super) fn bind_unix(address: &Address, kind: Type, options: &Options) -> io::Result<(Socket, Option<SocketFile>)> {
     if !matches!(address, Address::Unix(UnixAddress::Path(_) | UnixAddress::Abstract(_))) {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -157,29 +154,65 @@ pub(super) fn bind_unix(
     }
     let name = address.to_system()?;
     let socket = Socket::new(Domain::UNIX, kind, None)?;
-    let Some(path) = address.path() else {
-        socket.bind(&name)?;
-        return Ok((socket, None));
+    // Until the socket answers those who ask whether its file is stale.
+    let _claim = address.path().filter(|_| options.socket.unlink).and_then(claim);
+    let file = match address.path() {
+        Some(path) => bind_to_path(&socket, path, &name, kind, &options.socket)?,
+        None => {
+            socket.bind(&name)?;
+            None
+        }
     };
+    if kind == Type::STREAM {
+        tcp::listen(&socket, options)?;
+    }
+    Ok((socket, file))
+}
+
+fn bind_to_path(
+    socket: &Socket,
+    path: &Path,
+    name: &SockAddr,
+    kind: Type,
+    options: &SocketOptions,
+) -> io::Result<Option<SocketFile>> {
     if options.unlink {
-        remove_stale(path, &name, kind)?;
+        remove_stale(path, name, kind)?;
     }
     if let Some(mode) = options.mode {
         // The file gets the mode of its socket, so that it is never more open than that. Systems that cannot do this
         // refuse it, and a stream server listens only when the file has its mode.
         let _ = File::from(OwnedFd::from(socket.try_clone()?)).set_permissions(Permissions::from_mode(mode));
     }
-    socket.bind(&name)?;
+    socket.bind(name)?;
     let file = options.unlink.then(|| SocketFile::of(path)).transpose()?;
     if let Some(mode) = options.mode {
         // Adds what the umask took away.
         fs::set_permissions(path, Permissions::from_mode(mode))?;
     }
-    Ok((socket, file))
+    Ok(file)
+}
+
+/// How long a server waits for others that bind in the same directory.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Locks the directory of a socket file, so that of several servers which find it stale the second one finds the first.
+/// `None`: the system cannot do this there, or somebody holds the lock for reasons of their own.
+fn claim(path: &Path) -> Option<File> {
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(directory).ok()?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match directory.try_lock() {
+            Ok(()) => return Some(directory),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(Duration::from_millis(5)),
+            Err(_) => return None,
+        }
+    }
 }
 
 /// Removes a socket file that nobody answers at.
-fn remove_stale(path: &Path, name: &socket2::SockAddr, kind: Type) -> io::Result<()> {
+fn remove_stale(path: &Path, name: &SockAddr, kind: Type) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),

@@ -51,7 +51,7 @@ impl DatagramTransport for UnixDatagram {}
 
 impl UnixDatagram {
     fn bind(address: &Address, options: &Options) -> io::Result<UnixDatagramListener> {
-        let (socket, file) = bind_unix(address, Type::DGRAM, &options.socket)?;
+        let (socket, file) = bind_unix(address, Type::DGRAM, options)?;
         let packets = DatagramListener::new(socket, options.socket.max_packet_size)?;
         Ok(UnixDatagramListener { packets, _file: file })
     }
