@@ -269,6 +269,11 @@ impl Stream {
                 Ok(may_wait) => may_wait,
                 Err(error) => break Err(error),
             };
+            // The threads of the model all run on one, which must not wait.
+            #[cfg(sockserver_model)]
+            if waiting != Waiting::ToSend {
+                sys::poll(&mut [sys::Watched::new(socket.as_fd())], None)?;
+            }
             match call(socket, may_wait) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && may_wait == MayWait::No => {}

@@ -110,10 +110,30 @@ impl<T: StreamTransport> RequestHandler for Half<T> {
         while !self.server.shut_down.load(SeqCst) {
             thread::yield_now();
         }
-        // Where it is to wait, the rest can still come.
-        TcpStream::from(self.request.as_fd().try_clone_to_owned()?).set_nonblocking(true)?;
-        let rest = self.request.read(&mut [0; 4]);
-        assert_eq!(rest.map_err(|error| error.kind()), Err(ErrorKind::TimedOut));
+        // The connection as it is, whatever family it is of.
+        let mut connection = TcpStream::from(self.request.as_fd().try_clone_to_owned()?);
+        connection.set_nonblocking(true)?;
+        // Where it is to be waited for, the rest can still come.
+        let rest = connection.read(&mut [0; 4]).map_err(|error| error.kind());
+        assert_eq!(rest, Err(ErrorKind::WouldBlock));
+        Ok(())
+    }
+}
+
+/// Whose clients are silent.
+#[derive(Server)]
+#[server(transport = "unix", concurrency = "threading", handler = Silent)]
+struct Silence;
+
+#[request_handler]
+struct Silent {
+    request: Stream,
+}
+
+impl RequestHandler for Silent {
+    fn handle(&mut self) -> HandlerResult {
+        assert_eq!(self.request.read(&mut [0])?, 0, "the client says nothing");
+        assert!(self.request.closing().is_some(), "the client does not end");
         Ok(())
     }
 }
@@ -312,6 +332,21 @@ fn a_stop_by_several_and_twice_is_one_stop() {
         stoppers.into_iter().for_each(|stopper| stopper.join().expect("a stop ends"));
         assert_eq!(stops.load(SeqCst), 2);
         server.stop().expect("the socket is sound");
+    });
+}
+
+#[test]
+fn a_handler_that_waits_for_a_request_sees_the_stop() {
+    explore(|| {
+        let server = serve(Silence, Silence::OPTIONS);
+        let connections = [connect(&server), connect(&server)];
+        wait_until(&server, |stats| stats.active > 0);
+        server.shutdown();
+        let drained = server.wait().expect("this is no handler");
+        assert_eq!((drained.forced, drained.leaked), (0, 0));
+        let stats = server.stats();
+        assert_eq!(stats.finished + turned_away(&stats), stats.accepted, "{stats:?}");
+        drop(connections);
     });
 }
 
