@@ -6,6 +6,7 @@ use std::{
     fs::File,
     io::{self, ErrorKind, Write},
     marker::PhantomData,
+    mem::MaybeUninit,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     process::Command,
     sync::{
@@ -449,6 +450,19 @@ fn an_interrupted_or_short_write_is_completed<C: Word>() {
     assert_eq!(client.ask("nothing else"), "NOTHING ELSE");
 }
 
+fn interruptions_do_not_prolong_a_timeout<C: Word>() {
+    let server = start::<C>();
+    let mut client = server.connect();
+    let process = process_of(&mut client);
+    client.socket().set_nonblocking(true).expect("an open socket");
+    eventually("the read has taken its three seconds", || {
+        interrupt(process);
+        thread::sleep(Duration::from_millis(100));
+        matches!(client.socket().recv(&mut [MaybeUninit::uninit()]), Ok(0))
+    });
+    server.reports("the peer sent nothing for the timeout of a read");
+}
+
 in_each_concurrency! { [sync threading pool]:
     errors_of_a_connection_that_died_are_passed_over
     a_connection_that_the_transport_will_not_have_holds_up_no_other
@@ -467,4 +481,5 @@ in_each_concurrency! { [sync threading pool forking]:
     a_wait_that_the_system_refuses_is_tried_again
     an_interrupted_read_goes_on
     an_interrupted_or_short_write_is_completed
+    interruptions_do_not_prolong_a_timeout
 }

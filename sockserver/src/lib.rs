@@ -181,6 +181,7 @@ mod handle;
 mod handler;
 mod limits;
 mod options;
+mod patience;
 mod primitives;
 mod record;
 mod server;

@@ -9,12 +9,10 @@ use std::{
     ffi::c_int,
     io::{self, PipeReader, PipeWriter, Read},
     mem,
-    os::fd::AsFd,
     sync::{
         Arc, OnceLock, Weak,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
-    time::Instant,
 };
 
 use parking_lot::Mutex;
@@ -23,13 +21,8 @@ use signal_hook::{
     consts::{SIGINT, SIGTERM},
     flag, low_level,
 };
-use socket2::Socket;
 
-use crate::{
-    handle::Control,
-    record::Waiting,
-    sys::{self, Watched},
-};
+use crate::{handle::Control, sys};
 
 /// What signals do in this process.
 static SIGNALS: Mutex<Signals> = Mutex::new(Signals { servers: Vec::new(), at_the_end: Actions(Vec::new()) });
@@ -108,34 +101,14 @@ impl Signals {
     }
 }
 
-/// A handler that waits for its peer has to call [`wait`] instead.
-pub(crate) fn are_watched() -> bool {
-    WATCHED.load(SeqCst)
+/// A handler that waits for its peer has to watch this as well; `None`: there is nothing to be stopped.
+pub(crate) fn pipe() -> Option<&'static PipeReader> {
+    let (pipe, _) = PIPE.get()?;
+    WATCHED.load(SeqCst).then_some(pipe)
 }
 
-/// Waits until the peer has done what is waited for, or a server was stopped by a signal. `false`: neither within the
-/// timeout of the socket.
-pub(crate) fn wait(socket: &Socket, waiting: Waiting) -> io::Result<bool> {
-    let (timeout, for_peer): (_, fn(_) -> _) = match waiting {
-        Waiting::ToSend => (socket.write_timeout()?, Watched::for_output),
-        Waiting::BetweenRequests | Waiting::InRequest => (socket.read_timeout()?, Watched::new),
-    };
-    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-    while let (true, Some((pipe, _))) = (are_watched(), PIPE.get()) {
-        let mut watched = [for_peer(socket.as_fd()), Watched::new(pipe.as_fd())];
-        sys::poll(&mut watched, deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())))?;
-        if watched[1].is_ready() {
-            stop_signalled(pipe)?;
-        } else if watched[0].is_ready() {
-            return Ok(true);
-        } else if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-fn stop_signalled(mut pipe: &PipeReader) -> io::Result<()> {
+/// The pipe has input: stops the servers that have been signalled.
+pub(crate) fn stop_signalled(mut pipe: &PipeReader) -> io::Result<()> {
     let mut stopped = Vec::new();
     {
         let signals = SIGNALS.lock();

@@ -12,11 +12,10 @@ use std::{
 
 use socket2::Socket;
 
-#[cfg(feature = "signals")]
-use crate::signals;
 use crate::{
     address::Address,
     buffers::{self, INCOMING, OUTGOING},
+    patience::{self, MayWait},
     primitives::{
         Mutex,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -251,34 +250,17 @@ impl Stream {
     }
 
     /// The one place where a handler waits for its peer.
-    ///
-    /// `call` is the system call that waits, unless it is told that it must not.
     fn wait_for_peer(
         &self,
         waiting: Waiting,
-        mut call: impl FnMut(&Socket, MayWait) -> io::Result<usize>,
+        call: impl FnMut(&Socket, MayWait) -> io::Result<usize>,
     ) -> io::Result<usize> {
         let Connection { record, socket, .. } = &*self.connection;
         let closing = record.begin_wait(waiting);
         let is_over = closing == Some(Closing::Draining) && waiting == Waiting::BetweenRequests;
-        let result = loop {
-            if is_over && !sys::is_readable(socket).unwrap_or(true) {
-                break Ok(0);
-            }
-            let may_wait = match watch_for_signals(socket, waiting) {
-                Ok(may_wait) => may_wait,
-                Err(error) => break Err(error),
-            };
-            // The threads of the model all run on one, which must not wait.
-            #[cfg(sockserver_model)]
-            if waiting != Waiting::ToSend {
-                sys::poll(&mut [sys::Watched::new(socket.as_fd())], None)?;
-            }
-            match call(socket, may_wait) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && may_wait == MayWait::No => {}
-                result => break result,
-            }
+        let result = match is_over && !sys::is_readable(socket).unwrap_or(true) {
+            true => Ok(0),
+            false => patience::call(socket, waiting, call),
         };
         let shut = record.end_wait(waiting);
         match (result, shut) {
@@ -291,31 +273,6 @@ impl Stream {
             }
             (result, None) => result,
         }
-    }
-}
-
-/// Whether a system call may wait for the peer.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum MayWait {
-    Yes,
-    No,
-}
-
-#[cfg(not(feature = "signals"))]
-fn watch_for_signals(_socket: &Socket, _waiting: Waiting) -> io::Result<MayWait> {
-    Ok(MayWait::Yes)
-}
-
-/// Where a signal is to stop the server, waits for the peer here: the call itself would not see the signal.
-#[cfg(feature = "signals")]
-fn watch_for_signals(socket: &Socket, waiting: Waiting) -> io::Result<MayWait> {
-    if !signals::are_watched() {
-        return Ok(MayWait::Yes);
-    }
-    match signals::wait(socket, waiting)? {
-        true => Ok(MayWait::No),
-        // What the call itself fails with after the socket's timeout.
-        false => Err(io::ErrorKind::WouldBlock.into()),
     }
 }
 

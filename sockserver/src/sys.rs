@@ -31,7 +31,6 @@ impl<'fd> Watched<'fd> {
     }
 
     /// Watches for room to send instead.
-    #[cfg(feature = "signals")]
     pub(crate) fn for_output(fd: BorrowedFd<'fd>) -> Watched<'fd> {
         let mut watched = Watched::new(fd);
         watched.inner.events = libc::POLLOUT;
