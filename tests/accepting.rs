@@ -7,6 +7,7 @@ use std::{
     io::{self, ErrorKind, Write},
     marker::PhantomData,
     mem::MaybeUninit,
+    net::Shutdown,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     process::Command,
     sync::{
@@ -17,6 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use socket2::SockRef;
 use sockserver::{
     Address, BindTo, Concurrency, HandlerError, HandlerResult, Options, Reader, RequestHandler, Server, ServerHandle,
     Stage, Stream, Transport, Writer, request_handler,
@@ -262,6 +264,15 @@ fn a_broken_socket_ends_the_server_with_its_error<C: Concurrency>() {
     }
 }
 
+fn a_socket_that_somebody_has_shut_ends_the_server<C: Concurrency>() {
+    let _watchdog = Watchdog::new();
+    let (server, _reports, _place) = Script::<Tcp, C>::bind(upper, Options::new());
+    // shutdown(2) breaks a listening socket for all who share it.
+    SockRef::from(&server).shutdown(Shutdown::Both).expect("a listening socket");
+    let error = server.serve_forever().expect_err("nothing can be accepted");
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+}
+
 fn no_stack_to_start_a_thread_with() -> Options {
     let mut options = Options::new();
     // More than a process has addresses for.
@@ -469,6 +480,7 @@ in_each_concurrency! { [sync threading pool]:
     shortages_are_waited_for_and_reported_once_an_episode
     the_server_never_spins
     a_broken_socket_ends_the_server_with_its_error
+    a_socket_that_somebody_has_shut_ends_the_server
     a_failing_setsockopt_ends_that_request_only
 }
 in_each_concurrency! { [threading pool]:

@@ -14,7 +14,7 @@ use std::{
 
 use sockserver::{
     Address, Closing, Concurrency, Drained, HandlerError, HandlerResult, Options, RequestHandler, Server, ServerHandle,
-    SocketServer, Stream, concurrency::Sync, request_handler, transport::Tcp,
+    SocketServer, Stream, Writer, concurrency::Sync, request_handler, transport::Tcp,
 };
 use sockserver_tests::{
     client::{Client, PATIENCE, eventually},
@@ -510,6 +510,71 @@ fn those_that_take_longer_are_cut_in_every_process<C: Word>() {
     server.expect_success();
 }
 
+#[test]
+fn no_handler_starts_for_a_request_during_whose_verification_the_server_is_shut_down() {
+    #[derive(Default, Server)]
+    #[server(
+        transport = "tcp",
+        concurrency = "threading",
+        handler = Never,
+        hooks(server_activate = Self::keep, verify_request = Self::verify),
+    )]
+    struct Late {
+        handle: OnceLock<ServerHandle>,
+    }
+
+    impl Late {
+        fn keep(&self, handle: &ServerHandle) {
+            self.handle.get_or_init(|| handle.clone());
+        }
+
+        fn verify(&self, _: &Stream, _: &Address) -> bool {
+            self.handle.get().expect("the server is active").shutdown();
+            true
+        }
+    }
+
+    #[request_handler]
+    struct Never {
+        wfile: Writer,
+    }
+
+    impl RequestHandler for Never {
+        fn handle(&mut self) -> HandlerResult {
+            Ok(write!(self.wfile, "started")?)
+        }
+    }
+
+    let server = Served::new(Late::default().bind("127.0.0.1:0").expect("a free port"));
+    assert_eq!(Client::connect(server.server_address()).rest(), "");
+    server.wait().expect("not in a hook");
+    assert_eq!(server.stats().rejected, 1);
+}
+
+#[test]
+fn waiting_ends_when_a_server_is_dropped_that_never_served() {
+    let _watchdog = Watchdog::new();
+    let (server, _reports, _place) = Script::<Tcp, Sync>::bind(upper, Options::new());
+    let handle = server.handle();
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| handle.wait().expect("not in a handler"));
+        drop(server);
+        assert_eq!(waiting.join().expect("no panic"), Drained::default());
+    });
+}
+
+fn dropping_a_running_server_stops_it<C: Concurrency>() {
+    let (server, _reports, _place) = Script::<Tcp, C>::bind(upper, Options::new());
+    let address = server.server_address().clone();
+    let _watchdog = Watchdog::new();
+    let running = server.spawn().expect("a thread");
+    let mut client = Client::connect(&address);
+    assert_eq!(client.ask("hello"), "HELLO");
+    drop(running);
+    assert_eq!(client.rest(), "");
+    eventually("the port is closed", || is_refused(&address));
+}
+
 in_each_concurrency! { [sync threading pool]:
     shutdown_never_blocks
     shutdown_works_from_a_handler
@@ -532,6 +597,7 @@ in_each_concurrency! { [sync threading pool]:
     a_server_that_is_suspended_before_it_serves_waits
     a_suspended_server_serves_those_it_has
     a_suspended_server_can_be_shut_down
+    dropping_a_running_server_stops_it
 }
 in_each_concurrency! { [threading pool]:
     there_is_one_deadline_for_all
