@@ -10,11 +10,12 @@ use std::{
 
 use socket2::{Domain, Socket, Type};
 use sockserver::{
-    Address, Closing, Concurrency, HandlerResult, OnLimit, Options, Server, Stats, concurrency::Threading,
-    transport::Tcp,
+    Address, Closing, Concurrency, HandlerResult, OnLimit, Options, Server, Stats,
+    concurrency::{Pool, Sync, Threading},
+    transport::{Tcp, Udp},
 };
 use sockserver_tests::{
-    client::{Client, PATIENCE, eventually},
+    client::{Client, DatagramClient, PATIENCE, eventually},
     in_each_concurrency,
     line_server::LineServer,
     script::{Script, Scripted, Session, upper},
@@ -88,6 +89,17 @@ fn above_the_limit_clients_are_rejected<C: Concurrency>() {
     drop(served.pop());
     eventually("one has ended", || server.stats().finished == 1);
     served.push(is_served(connect()));
+    is_rejected(connect());
+}
+
+#[test]
+fn a_pool_whose_workers_are_all_busy_rejects() {
+    let server = serve::<Pool>(|options| {
+        options.workers = Some(2);
+        options.limits.on_limit = OnLimit::Reject;
+    });
+    let connect = || Client::connect(server.server_address());
+    let _served = [is_served(connect()), is_served(connect())];
     is_rejected(connect());
 }
 
@@ -195,6 +207,20 @@ fn a_client_that_takes_nothing_is_ended_after_the_idle_timeout<C: Concurrency>()
     eventually("it is counted", || server.stats().timed_out == 1);
 }
 
+fn a_client_that_takes_a_long_answer_piece_by_piece_is_not_idle<C: Concurrency>() {
+    const LENGTH: usize = 32 << 20;
+    // One call, which ends when the last piece finds room.
+    let answer = |session: &mut Session<Tcp, C>| Ok(session.wfile.write_all(&vec![b'x'; LENGTH])?);
+    let (server, ends) = serve_telling::<C>(answer, |options| options.timeouts.idle = Some(10 * SHORT));
+    let mut client = Client::connect(server.server_address());
+    client.socket().set_recv_buffer_size(1 << 16).expect("an open socket");
+    for _ in 0..32 {
+        client.bytes(LENGTH / 32);
+        thread::sleep(SHORT / 2);
+    }
+    assert_eq!(ends.recv_timeout(PATIENCE), Ok((Ok(()), None)));
+}
+
 fn a_client_that_says_something_now_and_then_is_not_idle<C: Concurrency>() {
     let (server, _ends) = serve_telling::<C>(upper, |options| options.timeouts.idle = Some(10 * SHORT));
     let mut client = Client::connect(server.server_address());
@@ -237,6 +263,49 @@ fn a_client_cannot_stay_longer_than_the_lifetime<C: Concurrency>() {
     assert_eq!(ends.recv_timeout(PATIENCE), Ok((Err(ErrorKind::TimedOut), Some(Closing::Lifetime))));
     eventually("it is counted", || server.stats().timed_out == 1);
     assert_eq!(server.stats().active, 0);
+}
+
+fn a_connection_reaches_its_lifetime_while_the_server_drains<C: Concurrency>() {
+    let (server, ends) = serve_telling::<C>(upper, lifetime);
+    let mut client = Client::connect(server.server_address());
+    client.send("half");
+    eventually("the half has come", || server.connections().iter().any(|info| info.bytes_in == 4));
+    // There are thirty seconds for the rest.
+    server.shutdown();
+    client.wait_for_end();
+    assert!(ends.recv_timeout(PATIENCE).is_ok_and(|(end, _)| end.is_err()));
+    assert_eq!(server.stop().forced, 0);
+}
+
+#[test]
+fn a_newcomer_is_ended_in_time_while_another_says_goodbye() {
+    let dawdle = |session: &mut Session<Tcp, Threading>| {
+        let begin = Instant::now();
+        while session.rfile.next_line()?.is_some() {}
+        let waited = begin.elapsed();
+        // The supervisor has nothing to do for this one but to cut it in a second.
+        thread::sleep(Duration::from_millis(900));
+        Ok(writeln!(session.wfile, "{}", waited.as_millis())?)
+    };
+    let server =
+        Script::<Tcp, Threading>::serve_with(dawdle, options(|options| options.timeouts.idle = Some(4 * SHORT)));
+    let mut first = Client::connect(server.server_address());
+    eventually("its time is over", || server.connections().iter().any(|info| info.closing.is_some()));
+    let mut second = Client::connect(server.server_address());
+    let [first, second] = [&mut first, &mut second].map(|client| client.rest().trim().parse::<u64>().expect("a time"));
+    assert!(second < first + 500, "{first} ms, then {second} ms");
+}
+
+#[test]
+fn a_datagram_has_no_lifetime() {
+    let slow = |session: &mut Session<Udp, Sync>| {
+        thread::sleep(2 * SHORT);
+        upper(session)
+    };
+    let server = Script::<Udp, Sync>::serve_with(slow, options(lifetime));
+    assert_eq!(DatagramClient::connect(server.server_address()).ask("hello"), "HELLO");
+    eventually("it has ended", || server.stats().active == 0);
+    assert_eq!(server.stats().finished, 1);
 }
 
 fn a_busy_handler_finds_its_connection_cut_at_the_end_of_its_life<C: Concurrency>() {
@@ -333,7 +402,9 @@ in_each_concurrency! { [sync threading pool]:
     the_handler_of_a_silent_client_can_say_goodbye
     a_handler_that_says_no_goodbye_is_cut_off
     a_client_that_takes_nothing_is_ended_after_the_idle_timeout
+    a_client_that_takes_a_long_answer_piece_by_piece_is_not_idle
     a_client_that_says_something_now_and_then_is_not_idle
+    a_connection_reaches_its_lifetime_while_the_server_drains
     a_client_that_waits_for_its_answer_is_not_idle
     a_client_cannot_stay_longer_than_the_lifetime
     a_busy_handler_finds_its_connection_cut_at_the_end_of_its_life

@@ -242,11 +242,15 @@ fn nothing_follows_a_write_that_has_failed_half_way() {
         session.request.set_write_timeout(Some(Duration::from_millis(10)))?;
         while session.wfile.write_all(&[b'x'; 1 << 16]).is_ok() {}
         session.request.set_write_timeout(None)?;
-        Ok(found.send(session.wfile.write_all(b"what follows").and_then(|()| session.wfile.flush()))?)
+        found.send(session.wfile.write_all(b"what follows"))?;
+        found.send(session.request.write_all(b"what follows directly"))?;
+        Ok(session.request.shutdown(Shutdown::Both)?)
     });
     let mut client = Client::connect(server.server_address());
-    let result = findings.recv_timeout(PATIENCE).expect("the handler goes on");
-    assert_eq!(kind(result), io::ErrorKind::BrokenPipe);
+    for _ in 0..2 {
+        let result = findings.recv_timeout(PATIENCE).expect("the handler goes on");
+        assert_eq!(kind(result), io::ErrorKind::BrokenPipe);
+    }
     assert!(client.rest().bytes().all(|byte| byte == b'x'));
 }
 
@@ -506,6 +510,27 @@ fn a_timeout_can_be_set_and_taken_back() {
     assert_eq!(client.rest(), "");
     eventually("the handler ends", || server.stats().active == 0);
     assert_eq!(server.reported(), None);
+}
+
+#[test]
+fn a_line_that_takes_longer_than_the_timeout_is_not_lost() {
+    let (timed_out, timeouts) = mpsc::channel();
+    let server = Script::<Tcp, Sync>::serve(move |session| {
+        session.request.set_read_timeout(Some(Duration::from_millis(10)))?;
+        loop {
+            match session.rfile.next_line() {
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => timed_out.send(())?,
+                line => return Ok(writeln!(session.wfile, "{:?}", line?)?),
+            }
+        }
+    });
+    let mut client = Client::connect(server.server_address());
+    for piece in ["a line ", "in three "] {
+        client.send(piece);
+        timeouts.recv_timeout(PATIENCE).expect("it takes longer than that");
+    }
+    client.send("pieces\n");
+    assert_eq!(client.line(), "Some(\"a line in three pieces\")");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::{
     limits::{self, Clients, Room},
     options::Options,
     primitives::{Condvar, Mutex, MutexGuard},
-    record::{Closing, ConnectionId, ConnectionInfo, Tracked},
+    record::{Activity, Closing, ConnectionId, ConnectionInfo, Tracked},
     stats::{Outcome, Stats},
 };
 
@@ -67,8 +67,8 @@ struct Entry {
     /// Weak, so that the one who ends the request decides when its socket is closed: before it is unregistered.
     request: Weak<dyn Tracked>,
     client: Option<IpAddr>,
-    /// What the peer had done, and when that was seen to have changed.
-    seen: (u64, Instant),
+    /// What the peer had done, and when that was seen to have changed. `None`: the handler did not wait for it.
+    seen: (Option<Activity>, Instant),
     /// A deadline has ended what the handler reads, for this reason; it will cut the connection.
     ending: Option<(Closing, Instant)>,
 }
@@ -135,7 +135,12 @@ impl Connections {
         }
         registry.room.enter();
         registry.stats.active += 1;
-        let entry = Entry { request: Arc::downgrade(request), client, seen: (0, record.accepted_at), ending: None };
+        let entry = Entry {
+            request: Arc::downgrade(request),
+            client,
+            seen: (Some((0, 0, 0)), record.accepted_at),
+            ending: None,
+        };
         registry.entries.insert(record.id, entry);
         if registry.idle.is_none() && registry.lifetime.is_none() {
             return Ok(false);
@@ -213,6 +218,13 @@ impl Connections {
         self.registry.lock().open = false;
         self.ended.notify_all();
         self.deadlines.notify_all();
+    }
+
+    pub(crate) fn wait_until_stopping(&self) {
+        let mut registry = self.registry.lock();
+        while registry.stopping.is_none() {
+            self.ended.wait(&mut registry);
+        }
     }
 
     /// Waits until all requests have ended or been given up; only after [`stop`](Self::stop).
@@ -295,11 +307,18 @@ impl Registry {
 
     /// Ends what is overdue, and says when to look again.
     fn sweep(&mut self, now: Instant) -> Option<Instant> {
-        if self.stopping.is_some() {
-            return self.sweep_drain(now);
+        self.sweep_entries(now).into_iter().chain(self.sweep_drain(now)).min()
+    }
+
+    fn sweep_entries(&mut self, now: Instant) -> Option<Instant> {
+        let Registry { entries, idle, lifetime, stopping, .. } = self;
+        if stopping.as_ref().is_some_and(|stopping| stopping.force > Force::None) {
+            return None;
         }
-        let Registry { entries, idle, lifetime, .. } = self;
-        entries.values_mut().filter_map(|entry| entry.sweep(*idle, *lifetime, now)).min()
+        let next = entries.values_mut().filter_map(|entry| entry.sweep(*idle, *lifetime, now)).min()?;
+        // Whoever comes meanwhile is overdue no earlier than this, and wakes nobody.
+        let newcomer = idle.map(|idle| idle / IDLE_LOOKS).into_iter().chain(*lifetime).min();
+        newcomer.map_or(Some(next), |newcomer| Some(next.min(after(now, newcomer))))
     }
 
     fn sweep_drain(&mut self, now: Instant) -> Option<Instant> {
@@ -336,9 +355,9 @@ impl Entry {
             return self.begin_to_end(&*request, Closing::Lifetime, now);
         }
         let next_look = idle.and_then(|idle| {
-            let activity = record.activity();
-            if activity != Some(self.seen.0) {
-                self.seen = (activity.unwrap_or(u64::MAX), now);
+            let activity = request.activity();
+            if activity.is_none() || activity != self.seen.0 {
+                self.seen = (activity, now);
             }
             let idle_at = after(self.seen.1, idle);
             match now >= idle_at {
@@ -381,6 +400,10 @@ mod tests {
 
         fn has_input(&self) -> bool {
             false
+        }
+
+        fn unsent(&self) -> u64 {
+            0
         }
     }
 

@@ -65,11 +65,19 @@ impl Reader {
     /// [`io::ErrorKind::InvalidData`] for a line that is not UTF-8: it is consumed, and the next one can be read.
     /// [`io::ErrorKind::FileTooLarge`] for one that is longer than `max_line`: what is read next is the rest of it, so that
     /// a handler should give up. Otherwise what receiving fails with, for example [`io::ErrorKind::TimedOut`] after the
-    /// handler's `timeout`.
+    /// handler's `timeout`: what has come of the line by then is read again.
     pub fn next_line(&mut self) -> io::Result<Option<String>> {
         let mut line = Vec::new();
-        if self.read_until(b'\n', &mut line)? == 0 {
-            return Ok(None);
+        match self.read_until(b'\n', &mut line) {
+            Ok(0) => return Ok(None),
+            Ok(_) => {}
+            Err(error) => {
+                let is_lost = error.kind() == io::ErrorKind::FileTooLarge;
+                if let (false, Source::Stream { incoming, .. }) = (is_lost, &mut self.source) {
+                    incoming.put_back(&line);
+                }
+                return Err(error);
+            }
         }
         if line.pop_if(|&mut last| last == b'\n').is_some() {
             line.pop_if(|&mut last| last == b'\r');

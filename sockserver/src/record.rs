@@ -205,16 +205,6 @@ impl Record {
         let shut = |state| (state & Waiting::BetweenRequests as u32 != 0).then_some(state | SHUT);
         self.progress().state.fetch_update(SeqCst, SeqCst, shut).is_ok()
     }
-
-    /// What changes when the peer does something, or the handler does not wait for it.
-    pub(crate) fn activity(&self) -> Option<u64> {
-        let received = self.bytes_in();
-        match self.progress().state.load(SeqCst) {
-            state if state & Waiting::ToSend as u32 != 0 => Some(received + self.progress().bytes_out.load(Relaxed)),
-            state if state & (Waiting::BetweenRequests as u32 | Waiting::InRequest as u32) != 0 => Some(received),
-            _ => None,
-        }
-    }
 }
 
 /// A request that the server can end.
@@ -226,9 +216,30 @@ pub trait Tracked: Send + Sync {
 
     /// Something has come that the handler has not read, or has taken and does not know of yet.
     fn has_input(&self) -> bool;
+
+    /// How many bytes the peer has been sent and has not taken.
+    fn unsent(&self) -> u64;
 }
 
+/// What changes when the peer does something: how much was received, was sent, and was not taken of that.
+pub(crate) type Activity = (u64, u64, u64);
+
 impl dyn Tracked + '_ {
+    /// `None`: the handler does not wait for the peer.
+    pub(crate) fn activity(&self) -> Option<Activity> {
+        let Progress { state, bytes_in, bytes_out } = self.record().progress();
+        match state.load(SeqCst) {
+            // A call that sends much counts what it has sent only at its end.
+            state if state & Waiting::ToSend as u32 != 0 => {
+                Some((bytes_in.load(Relaxed), bytes_out.load(Relaxed), self.unsent()))
+            }
+            state if state & (Waiting::BetweenRequests as u32 | Waiting::InRequest as u32) != 0 => {
+                Some((bytes_in.load(Relaxed), 0, 0))
+            }
+            _ => None,
+        }
+    }
+
     /// Ends a connection that was between two requests, unless the next one has come.
     pub(crate) fn end_of_file(&self) {
         if !self.has_input() && self.record().shut_between_requests() {

@@ -30,7 +30,7 @@ use crate::{
 /// for others to write to. The connection is closed when its request has ended and the last handle is dropped; once the
 /// request has ended, writing fails.
 ///
-/// Reading and writing work on `Stream` and `&Stream`. What a [`Writer`](crate::Writer) holds back is sent before
+/// Reading and writing work on `Stream` and `&Stream`. Any number of threads can write, and one at a time can read. What a [`Writer`](crate::Writer) holds back is sent before
 /// anything that is written here, and before any wait for the peer. What a [`Reader`](crate::Reader) has received and
 /// not yet given out is not seen here.
 #[derive(Clone)]
@@ -41,6 +41,8 @@ pub struct Stream {
 struct Connection {
     record: Record,
     socket: Socket,
+    /// How much of what [`sys::bytes_received`] counts is not in the record. `None`: it does not count here.
+    received_before: Option<u64>,
     /// What was received and not consumed, while no `Reader` holds it.
     incoming: Mutex<Option<Incoming>>,
     /// Locked while it is sent: what two threads write is never mixed.
@@ -64,6 +66,18 @@ struct Outgoing {
     failed: bool,
 }
 
+impl Outgoing {
+    fn check(&self) -> io::Result<()> {
+        match self.failed {
+            false => Ok(()),
+            true => Err(io::Error::new(
+                io::ErrorKind::BrokenPipe,
+                "an earlier write has failed half-way, and what follows it would be taken for the rest",
+            )),
+        }
+    }
+}
+
 impl Stream {
     /// A connected stream socket, for those who write a [`Transport`](crate::transport::Transport). It must be in
     /// blocking mode.
@@ -72,10 +86,23 @@ impl Stream {
         // Instead of a flag of send(2), which is unknown there. It fails for what can be no stream either.
         #[cfg(target_vendor = "apple")]
         let _ = socket.set_nosigpipe(true);
+        // Somebody may have read from it already.
+        let received_before = sys::bytes_received(&socket);
+        Stream::counting(socket, client_address, received_before)
+    }
+
+    /// One that was accepted here just now.
+    pub(crate) fn accepted(socket: Socket, client_address: Address) -> Stream {
+        let is_tcp = matches!(client_address, Address::Inet(_));
+        Stream::counting(socket, client_address, (is_tcp && sys::TELLS_BYTES_RECEIVED).then_some(0))
+    }
+
+    fn counting(socket: Socket, client_address: Address, received_before: Option<u64>) -> Stream {
         Stream {
             connection: Arc::new(Connection {
                 record: Record::new(client_address),
                 socket,
+                received_before,
                 incoming: Mutex::new(Some(Incoming::default())),
                 outgoing: Mutex::default(),
                 between_requests: AtomicBool::new(true),
@@ -158,6 +185,7 @@ impl Stream {
     pub(crate) fn write_later(&self, bytes: &[u8], capacity: usize) -> io::Result<()> {
         self.note_reply();
         let mut outgoing = self.connection.outgoing.lock();
+        outgoing.check()?;
         if outgoing.buffer.len() + bytes.len() > capacity {
             self.send_pending(&mut outgoing)?;
         }
@@ -191,7 +219,9 @@ impl Stream {
 
     fn flush_without_waiting(&self) {
         // Whoever has the lock is sending, and will fail.
-        if let Some(mut outgoing) = self.connection.outgoing.try_lock() {
+        if let Some(mut outgoing) = self.connection.outgoing.try_lock()
+            && !outgoing.failed
+        {
             // What is not taken is lost with the connection.
             let _ = send(&self.connection.socket, &outgoing.buffer, MayWait::No);
             outgoing.buffer.clear();
@@ -210,10 +240,7 @@ impl Stream {
     }
 
     fn send_all(&self, outgoing: &mut Outgoing, mut bytes: &[u8]) -> io::Result<()> {
-        if outgoing.failed {
-            let reason = "an earlier write has failed half-way, and what follows it would be taken for the rest";
-            return Err(io::Error::new(io::ErrorKind::BrokenPipe, reason));
-        }
+        outgoing.check()?;
         while !bytes.is_empty() {
             match self.send(bytes) {
                 Ok(sent) => bytes = &bytes[sent..],
@@ -239,7 +266,7 @@ impl Stream {
         // A server that stops ends the connections that wait between two requests. One that has just taken the beginning of
         // a request is none of them any more: the server can see that, or nothing is taken before the wait is over.
         let waiting = match between_requests.load(Relaxed) {
-            true if self.connection.tells_what_was_taken() => Waiting::BetweenRequests,
+            true if self.connection.received_before.is_some() => Waiting::BetweenRequests,
             true if self.wait_for_peer(Waiting::BetweenRequests, |socket, _| peek(socket))? == 0 => return Ok(0),
             _ => Waiting::InRequest,
         };
@@ -301,13 +328,6 @@ fn positive(timeout: Option<Duration>) -> io::Result<Option<Duration>> {
     }
 }
 
-impl Connection {
-    /// What the handler has taken is known even before it has counted it.
-    fn tells_what_was_taken(&self) -> bool {
-        sys::TELLS_BYTES_RECEIVED && matches!(self.record.client_address, Address::Inet(_))
-    }
-}
-
 impl Tracked for Connection {
     fn record(&self) -> &Record {
         &self.record
@@ -319,11 +339,15 @@ impl Tracked for Connection {
     }
 
     fn has_input(&self) -> bool {
-        let is_taken = || {
-            let received = if self.tells_what_was_taken() { sys::bytes_received(&self.socket) } else { None };
-            received.is_some_and(|received| received > self.record.bytes_in())
+        let is_taken = |before| {
+            let received = sys::bytes_received(&self.socket);
+            received.is_some_and(|received| received > before + self.record.bytes_in())
         };
-        sys::is_readable(&self.socket).unwrap_or(true) || is_taken()
+        sys::is_readable(&self.socket).unwrap_or(true) || self.received_before.is_some_and(is_taken)
+    }
+
+    fn unsent(&self) -> u64 {
+        sys::bytes_unsent(&self.socket)
     }
 }
 
@@ -341,6 +365,13 @@ impl Incoming {
 
     pub(crate) fn consume(&mut self, amount: usize) {
         self.start = (self.start + amount).min(self.buffer.len());
+    }
+
+    /// Once everything is consumed.
+    pub(crate) fn put_back(&mut self, bytes: &[u8]) {
+        self.buffer.clear();
+        self.buffer.extend_from_slice(bytes);
+        self.start = 0;
     }
 
     /// Receives anew, once everything is consumed.
@@ -392,6 +423,7 @@ impl Write for &Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.note_reply();
         let mut outgoing = self.connection.outgoing.lock();
+        outgoing.check()?;
         self.send_pending(&mut outgoing)?;
         self.send(bytes)
     }

@@ -165,6 +165,9 @@ mod sealed {
     use super::*;
 
     pub trait Internals {
+        /// The client can do something while the request is under way, and fail to.
+        const HAS_PEER: bool;
+
         fn tracked(&self) -> Arc<dyn Tracked>;
         fn record(&self) -> &Record;
         fn reader(&self, files: &Files) -> io::Result<Reader>;
@@ -191,6 +194,8 @@ impl AnyRequest for Stream {
 }
 
 impl Internals for Stream {
+    const HAS_PEER: bool = true;
+
     fn socket(&self) -> Option<BorrowedFd<'_>> {
         Some(self.as_fd())
     }
@@ -236,6 +241,8 @@ impl AnyRequest for Datagram {
 }
 
 impl Internals for Datagram {
+    const HAS_PEER: bool = false;
+
     fn socket(&self) -> Option<BorrowedFd<'_>> {
         None
     }

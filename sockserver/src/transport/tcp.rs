@@ -78,7 +78,7 @@ pub(super) fn accept(socket: &Socket) -> io::Result<Stream> {
     let (connection, address) = socket.accept()?;
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     connection.set_nonblocking(false)?;
-    Ok(Stream::new(connection, Address::from_system(&address)?))
+    Ok(Stream::accepted(connection, Address::from_system(&address)?))
 }
 
 super::inet_addresses!(Tcp);
