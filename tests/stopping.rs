@@ -406,6 +406,28 @@ fn what_still_does_not_return_is_reported_as_leaked<C: Concurrency>() {
     stubborn.end();
 }
 
+fn serving_ends_although_a_handler_does_not<C: Concurrency>() {
+    let (start, started) = mpsc::channel();
+    let (end, ended) = mpsc::channel::<()>();
+    let ended = Mutex::new(ended);
+    let wait = move |_: &mut Session<Tcp, C>| {
+        start.send(())?;
+        // The test drops the other end.
+        let _ = ended.lock().unwrap().recv();
+        Ok(())
+    };
+    let (server, _reports, _place) = Script::<Tcp, C>::bind(wait, shutdown_after(Duration::from_millis(50)));
+    let _watchdog = Watchdog::new();
+    let handle = server.handle();
+    let serving = thread::spawn(|| server.serve_forever());
+    let _client = Client::connect(handle.server_address());
+    started.recv_timeout(PATIENCE).expect("the handler runs");
+    handle.shutdown();
+    serving.join().expect("no panic").expect("it is shut down");
+    assert_eq!(handle.wait().expect("no handler"), drained(0, 0, 1));
+    drop(end);
+}
+
 fn there_is_one_deadline_for_all<C: Concurrency>() {
     let server = Script::<Tcp, C>::serve_with(upper, shutdown_after(Duration::from_millis(500)));
     let _clients: Vec<_> = (0..8).map(|_| client_in_mid_line(&server)).collect();
@@ -600,6 +622,7 @@ in_each_concurrency! { [sync threading pool]:
     dropping_a_running_server_stops_it
 }
 in_each_concurrency! { [threading pool]:
+    serving_ends_although_a_handler_does_not
     there_is_one_deadline_for_all
     all_ends_are_counted
 }

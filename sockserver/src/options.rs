@@ -33,7 +33,7 @@ pub struct Options {
     pub limits: Limits,
     /// `timeouts(…)`: how long things may take.
     pub timeouts: Timeouts,
-    /// `workers`: the threads of `"pool"`, the one that serves included. `None`: four for each core.
+    /// `workers`: how many threads of `"pool"` serve. `None`: four for each core.
     pub workers: Option<usize>,
     /// `stack_size`: bytes of stack for each thread that `"threading"` and `"pool"` start. `None`: the default of
     /// [`std::thread`].
@@ -60,7 +60,7 @@ pub struct SocketOptions {
     /// Sets `TCP_NODELAY`. It is set on the listening socket, from which connections inherit it. Default: `true`
     /// (Python's `disable_nagle_algorithm`: `False`). tcp only.
     pub nodelay: bool,
-    /// Probes a silent peer after this time, in whole seconds (`SO_KEEPALIVE` and, where the system has it,
+    /// Probes a silent peer after this time, in whole seconds, 32 767 at most (`SO_KEEPALIVE` and, where the system has it,
     /// `TCP_KEEPIDLE`). Default: off. tcp only.
     pub keepalive: Option<Duration>,
     /// Restricts an IPv6 socket to IPv6. Default: `false`, on every system: `[::]` serves IPv4 clients too.
@@ -120,6 +120,9 @@ pub struct Timeouts {
     pub poll: Option<Duration>,
 }
 
+/// What tcp(7) takes for `TCP_KEEPIDLE`.
+const KEEPALIVE: Duration = Duration::from_secs(32_767);
+
 impl Options {
     /// The defaults, which the documentation of each field names.
     pub const fn new() -> Options {
@@ -167,6 +170,13 @@ impl Options {
         let number = zero_numbers.iter().find(|(_, value)| *value == Some(0)).map(|(name, _)| name);
         let time = zero_times.iter().find(|(_, value)| *value == Some(Duration::ZERO)).map(|(name, _)| name);
         match number.or(time) {
+            None if self.socket.keepalive.is_some_and(|keepalive| keepalive > KEEPALIVE) => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!(
+                    "the option `socket.keepalive` is longer than {} s, the most that the system takes",
+                    KEEPALIVE.as_secs()
+                ),
+            )),
             None => Ok(()),
             Some(name) => Err(io::Error::new(
                 io::ErrorKind::InvalidInput,

@@ -13,6 +13,7 @@ use crate::{
     address::Address,
     concurrency::Concurrency,
     handle::{Running, ServerHandle},
+    handler::Stage,
     options::Options,
     primitives::thread,
     server::Server,
@@ -81,7 +82,7 @@ impl<S: Server> SocketServer<S> {
                     }
                     return Ok(true);
                 }
-                Turn::Trouble(error) => self.acceptor.0.report_trouble(error),
+                Turn::Trouble(error) => self.acceptor.0.report(Stage::GetRequest, error),
                 Turn::TimedOut => {
                     self.acceptor.0.handle_timeout();
                     return Ok(false);

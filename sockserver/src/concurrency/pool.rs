@@ -6,15 +6,15 @@ use crate::{
     accepted::Accepted,
     acceptor::Acceptor,
     concurrency::Concurrency,
-    handler::{HandlerError, Stage},
-    options::Options,
+    handler::Stage,
+    options::{OnLimit, Options},
     server::Server,
 };
 
 /// `"pool"`: a fixed number of threads (`workers`), each of which serves one request at a time.
 ///
-/// The thread that serves is one of them. Under [`handle_request`](crate::SocketServer::handle_request) there are no
-/// others, and the request is processed in place.
+/// The thread that serves only waits for the end, unless no other can be started. Under
+/// [`handle_request`](crate::SocketServer::handle_request) it is the only one, and the request is processed in place.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pool;
 
@@ -24,16 +24,21 @@ impl Concurrency for Pool {
     }
 
     fn serve<S: Server<Concurrency = Self>>(&self, acceptor: &Arc<Acceptor<S>>) {
-        for number in 1..workers(acceptor.options()) {
+        let Options { limits, .. } = acceptor.options();
+        // While all workers are busy, one more turns away those who come.
+        let threads = workers(acceptor.options()) + usize::from(limits.on_limit == OnLimit::Reject);
+        for number in 1..=threads {
             let worker = acceptor.clone();
             let name = format!("sockserver-pool-{number}");
             if let Err(error) = super::thread(name, acceptor.options()).spawn(move || work(&worker)) {
-                let error = HandlerError::new(Stage::ProcessRequest, error);
-                acceptor.handle_error(error, acceptor.handle().server_address());
+                acceptor.report(Stage::ProcessRequest, error);
+                if number == 1 {
+                    work(acceptor);
+                }
                 break;
             }
         }
-        work(acceptor);
+        acceptor.wait_for_stop();
     }
 
     fn connections(options: &Options) -> usize {

@@ -1,11 +1,12 @@
 //! As many threads as there are requests: leader and followers.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use crate::{
     accepted::Accepted,
     acceptor::Acceptor,
     concurrency::Concurrency,
+    handler::Stage,
     primitives::{
         Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -20,7 +21,7 @@ use crate::{
 /// costs a new thread only when no thread is idle.
 ///
 /// If no thread can be started, the request is processed all the same, and no further one is accepted until a thread is
-/// free.
+/// free. The thread that serves only waits for the end, unless it is the only one there is.
 #[derive(Debug, Default)]
 pub struct Threading {
     /// Shared with the threads, which can outlive the serving.
@@ -57,15 +58,11 @@ impl Concurrency for Threading {
     }
 
     fn serve<S: Server<Concurrency = Self>>(&self, acceptor: &Arc<Acceptor<S>>) {
-        self.threads.idle.fetch_add(1, SeqCst);
-        loop {
-            self.threads.lead_and_follow(acceptor);
-            // This thread is not to end before the server does.
-            if acceptor.handle().control().is_stopping() {
-                return;
-            }
-            self.threads.idle.fetch_add(1, SeqCst);
+        if let Err(error) = self.threads.start_another(acceptor) {
+            acceptor.report(Stage::ProcessRequest, error);
+            self.threads.serve_alone(acceptor);
         }
+        acceptor.wait_for_stop();
     }
 }
 
@@ -74,11 +71,20 @@ impl Threads {
         format!("sockserver-{}", self.started.fetch_add(1, SeqCst) + 1)
     }
 
+    /// As the one thread there is, unless others can be started later.
+    fn serve_alone<S: Server<Concurrency = Threading>>(self: &Arc<Self>, acceptor: &Arc<Acceptor<S>>) {
+        while !acceptor.handle().control().is_stopping() {
+            self.idle.fetch_add(1, SeqCst);
+            self.lead_and_follow(acceptor);
+        }
+    }
+
     /// Serves as an idle thread, until there are enough others.
     fn lead_and_follow<S: Server<Concurrency = Threading>>(self: &Arc<Self>, acceptor: &Arc<Acceptor<S>>) {
         while let Some(accepted) = acceptor.next() {
             if self.idle.fetch_sub(1, SeqCst) == 1 {
-                self.start_another(acceptor);
+                // If there is none, this request is served first.
+                let _ = self.start_another(acceptor);
             }
             accepted.process();
             // In one step: the others may accept at any moment, and none of them is to count on a thread that is leaving.
@@ -90,12 +96,19 @@ impl Threads {
         self.idle.fetch_sub(1, SeqCst);
     }
 
-    fn start_another<S: Server<Concurrency = Threading>>(self: &Arc<Self>, acceptor: &Arc<Acceptor<S>>) {
+    fn start_another<S: Server<Concurrency = Threading>>(
+        self: &Arc<Self>,
+        acceptor: &Arc<Acceptor<S>>,
+    ) -> io::Result<()> {
         self.idle.fetch_add(1, SeqCst);
         let (threads, acceptor_of_thread) = (self.clone(), acceptor.clone());
         let serve = move || threads.lead_and_follow(&acceptor_of_thread);
-        if super::thread(self.name(), acceptor.options()).spawn(serve).is_err() {
-            self.idle.fetch_sub(1, SeqCst);
+        match super::thread(self.name(), acceptor.options()).spawn(serve) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                self.idle.fetch_sub(1, SeqCst);
+                Err(error)
+            }
         }
     }
 }
