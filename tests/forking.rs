@@ -408,6 +408,23 @@ fn what_a_handler_prints_is_not_lost_and_what_was_printed_before_not_doubled() {
 // Threads.
 
 #[test]
+fn a_server_that_was_bound_before_a_fork_is_served_and_ends_after_it() {
+    for what in ["another", "nothing"] {
+        let place = Place::unix();
+        let path = place.path().to_str().expect("text");
+        let server = Obedient::start("tcp", &[&format!("another={path}")]);
+        let mut client = server.connect();
+        client.send(format!("serve {what}\n"));
+        if what == "another" {
+            client.line();
+            Client::connect(place.address()).send("end\n");
+        }
+        assert_eq!(client.line(), "served");
+        assert!(!place.path().exists(), "the file is removed by whoever has served");
+    }
+}
+
+#[test]
 fn a_process_that_has_several_threads_is_not_forked() {
     let server = Obedient::start("tcp", &["threads=2"]);
     let message = server.0.line_after("failed Unsupported: ");

@@ -2,10 +2,15 @@
 
 use std::{
     fs,
+    io::{self, Read},
+    net::SocketAddr,
     os::unix::process::{CommandExt, ExitStatusExt},
     process::{Command, ExitStatus},
+    thread,
 };
 
+use socket2::{Domain, Socket, Type};
+use sockserver::Address;
 use sockserver_tests::{
     client::{Client, eventually},
     concurrencies::Word,
@@ -115,7 +120,34 @@ fn a_server_that_has_ended_leaves_the_signals_to_the_next<C: Word>() {
     ends_gently(start_after::<C>(1), |server| server.signal("TERM"));
 }
 
+fn clients_without_end_do_not_keep_it_from_the_signal<C: Word>() {
+    let mut server = start::<C>();
+    let address = &server.address().clone();
+    thread::scope(|scope| {
+        // While one is turned away the next is there already.
+        for number in 1..=3 {
+            let come = move || come_unwelcome([127, 0, 1, number], address);
+            come().expect("the server is there");
+            scope.spawn(move || while come().is_ok() {});
+        }
+        server.signal("TERM");
+        assert!(server.ended().success());
+    });
+}
+
+/// From where the server, after a while, turns everybody away. It fails when the port is closed.
+fn come_unwelcome(ip: [u8; 4], server: &Address) -> io::Result<()> {
+    let Address::Inet(server) = *server else { panic!("an internet server") };
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from((ip, 0)).into())?;
+    socket.connect(&server.into())?;
+    // The port may have been closed with this client in the queue.
+    let _ = (&socket).read(&mut [0]);
+    Ok(())
+}
+
 in_each_concurrency! { [sync threading pool forking]:
+    clients_without_end_do_not_keep_it_from_the_signal
     the_first_signal_ends_an_idle_server_with_success
     a_client_between_requests_sees_the_end
     a_client_in_the_middle_of_a_request_is_answered
@@ -132,6 +164,17 @@ fn servers_that_have_ended_keep_no_descriptors() {
 #[test]
 fn an_interrupt_from_the_terminal_spares_the_children() {
     ends_gently(start::<sockserver::concurrency::Forking>(), |server| kill_group(server, "INT"));
+}
+
+#[test]
+fn the_second_interrupt_from_the_terminal_ends_the_children_as_well() {
+    let mut server = start::<sockserver::concurrency::Forking>();
+    let mut client = in_mid_request(&server);
+    kill_group(&server, "INT");
+    eventually("the port is closed", || !is_listening(&server));
+    kill_group(&server, "INT");
+    assert!(ended_by(server.ended(), SIGINT));
+    client.wait_for_end();
 }
 
 #[test]

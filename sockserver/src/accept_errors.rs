@@ -46,6 +46,8 @@ impl Class {
                 | libc::ENOPROTOOPT
                 | libc::EOPNOTSUPP,
             ) => Class::Retry,
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            Some(libc::ENONET | libc::ENOSR) => Class::Retry,
             Some(libc::EBADF | libc::ENOTSOCK | libc::EINVAL | libc::EFAULT) => Class::Fatal,
             // EMFILE, ENFILE, ENOBUFS and ENOMEM among them; also EPERM and EACCES, with which seccomp(2) and the like
             // forbid the call, and the connection stays in the queue.

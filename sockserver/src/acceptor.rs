@@ -1,7 +1,7 @@
 //! Waiting for requests and accepting them.
 
 use std::{
-    fmt, io,
+    fmt, io, mem,
     os::fd::{AsFd, BorrowedFd},
     sync::Arc,
     time::{Duration, Instant},
@@ -46,7 +46,12 @@ struct Leader<S: Server> {
     /// Taken when the server stops; shared only with a `SocketServer` that does not serve yet.
     listener: Option<Arc<Listener<S>>>,
     trouble: Trouble,
+    /// How often accepting was tried since it has waited, or looked whether it was woken.
+    in_a_row: u32,
 }
+
+/// So often accepting is tried before a look at who wakes the server, which clients without end would keep it from.
+const IN_A_ROW: u32 = 16;
 
 pub(crate) type Listener<S> = <<S as Server>::Transport as Transport>::Listener;
 
@@ -64,7 +69,10 @@ pub(crate) enum Turn<S: Server> {
 }
 
 impl<S: Server> Acceptor<S> {
-    pub(crate) fn bound(server: S, listener: Arc<Listener<S>>, options: Options) -> io::Result<Arc<Acceptor<S>>> {
+    pub(crate) fn bound(server: S, listener: Arc<Listener<S>>, mut options: Options) -> io::Result<Arc<Acceptor<S>>> {
+        if !Request::<S>::HAS_PEER {
+            (options.timeouts.idle, options.timeouts.lifetime) = (None, None);
+        }
         let server_address = S::Transport::server_address(&listener)?;
         let handle = ServerHandle::new::<S::Concurrency>(server_address, &options, S::Concurrency::FORKS)?;
         let acceptor = Acceptor::new(server, Some(listener), handle, options);
@@ -86,7 +94,7 @@ impl<S: Server> Acceptor<S> {
             handle,
             options,
             baton: Baton::new(),
-            leader: Mutex::new(Leader { listener, trouble: Trouble::default() }),
+            leader: Mutex::new(Leader { listener, trouble: Trouble::default(), in_a_row: 0 }),
             children: Children::default(),
         })
     }
@@ -112,7 +120,9 @@ impl<S: Server> Acceptor<S> {
     /// Any number of threads can call it at once.
     pub fn next(self: &Arc<Self>) -> Option<Accepted<S>> {
         loop {
-            self.service_actions();
+            if !self.handle.control().is_stopping() {
+                self.service_actions();
+            }
             let baton = self.baton.take(None);
             // Only the leader's time runs: its followers have nothing to do.
             let deadline = self.options.timeouts.poll.and_then(|poll| Instant::now().checked_add(poll));
@@ -124,7 +134,7 @@ impl<S: Server> Acceptor<S> {
                         return Some(accepted);
                     }
                 }
-                Turn::Trouble(error) => self.report_trouble(error),
+                Turn::Trouble(error) => self.report(Stage::GetRequest, error),
                 Turn::ChildEnded => self.children.reap(),
                 Turn::TimedOut => {}
                 Turn::Stopped => return None,
@@ -152,47 +162,32 @@ impl<S: Server> Acceptor<S> {
             if control.is_stopping() {
                 leader.listener = None;
             }
-            let Leader { listener: Some(listener), trouble } = leader else { return Turn::Stopped };
+            let Leader { listener: Some(listener), trouble, in_a_row } = leader else { return Turn::Stopped };
+            let is_over = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
             let rests_until = trouble.rests_until();
-            let accepts = !control.is_suspended() && self.may_accept() && rests_until.is_none();
+            let is_busy = *in_a_row == IN_A_ROW;
+            let accepts = !is_busy && !control.is_suspended() && self.may_accept() && rests_until.is_none();
             if accepts {
-                match self.get_request(listener) {
-                    Ok(request) => {
-                        trouble.is_over();
-                        match self.register(&request) {
-                            Ok(()) => return Turn::Request(request),
-                            Err(Rejected) => request.shutdown(),
-                        }
-                        if S::Concurrency::FORKS {
-                            // Clients to be turned away may come without end, and children leave room meanwhile.
-                            control.connections.sweep();
-                            return Turn::ChildEnded;
-                        }
-                        continue;
-                    }
-                    Err(error) => match trouble.after(&error) {
-                        Then::Wait => {}
-                        Then::Retry => continue,
-                        Then::Rest => {
-                            control.connections.count_accept_error();
-                            continue;
-                        }
-                        Then::Report => {
-                            control.connections.count_accept_error();
-                            return Turn::Trouble(error);
-                        }
-                        Then::GiveUp => return self.give_up(error),
-                    },
+                *in_a_row += 1;
+                match self.try_next(listener, trouble) {
+                    Ok(turn) => return turn,
+                    Err(Then::Wait) => {}
+                    Err(_) if is_over() => return Turn::TimedOut,
+                    Err(_) => continue,
                 }
             }
             let due = match S::Concurrency::FORKS {
                 true => control.connections.sweep().into_iter().chain(self.children.next_look()).min(),
                 false => None,
             };
-            let until = deadline.into_iter().chain(rests_until).chain(due).min();
+            *in_a_row = 0;
+            let until = match is_busy {
+                true => Some(Instant::now()),
+                false => deadline.into_iter().chain(rests_until).chain(due).min(),
+            };
             match self.wait(accepts.then(|| listener.as_fd()), until) {
                 Ok(true) => return Turn::ChildEnded,
-                Ok(false) if deadline.is_some_and(|deadline| Instant::now() >= deadline) => return Turn::TimedOut,
+                Ok(false) if is_over() => return Turn::TimedOut,
                 Ok(false) => {}
                 Err(error) => {
                     let then = trouble.after(&error);
@@ -208,6 +203,36 @@ impl<S: Server> Acceptor<S> {
                 }
             }
         }
+    }
+
+    /// Accepts without waiting. `Err`: there is nothing to be done but this.
+    fn try_next(&self, listener: &Listener<S>, trouble: &mut Trouble) -> Result<Turn<S>, Then> {
+        let control = self.handle.control();
+        let request = match self.get_request(listener) {
+            Ok(request) => request,
+            Err(error) => {
+                let then = trouble.after(&error);
+                if matches!(then, Then::Rest | Then::Report) {
+                    control.connections.count_accept_error();
+                }
+                return match then {
+                    Then::Report => Ok(Turn::Trouble(error)),
+                    Then::GiveUp => Ok(self.give_up(error)),
+                    then => Err(then),
+                };
+            }
+        };
+        trouble.is_over();
+        match self.register(&request) {
+            Ok(()) => return Ok(Turn::Request(request)),
+            Err(Rejected) => request.shutdown(),
+        }
+        if S::Concurrency::FORKS {
+            // Clients to be turned away may come without end, and children leave room meanwhile.
+            control.connections.sweep();
+            return Ok(Turn::ChildEnded);
+        }
+        Err(Then::Retry)
     }
 
     fn give_up(&self, error: io::Error) -> Turn<S> {
@@ -270,6 +295,11 @@ impl<S: Server> Acceptor<S> {
         Accepted::new(self, request).verify()
     }
 
+    /// For a thread that serves by others.
+    pub(crate) fn wait_for_stop(&self) {
+        self.handle.control().connections.wait_until_stopping();
+    }
+
     /// Stops, and waits until all requests have ended or been given up.
     pub(crate) fn drain(&self) {
         let control = self.handle.control();
@@ -302,12 +332,15 @@ impl<S: Server> Acceptor<S> {
     pub(crate) fn enter_child(&self, has_socket: bool) {
         #[cfg(feature = "signals")]
         crate::signals::enter_child();
+        self.handle.control().enter_child();
         self.children.abandon();
         // Whether the lock is free depends on threads that are not here any more. A datagram is answered by the socket
         // that it came to.
         if has_socket && let Some(listener) = self.leader.try_lock().and_then(|mut leader| leader.listener.take()) {
             // A `SocketServer` that processes single requests holds it too.
             sys::let_go(listener.as_fd());
+            // The file of a Unix socket is its parent's to remove.
+            mem::forget(listener);
         }
     }
 
@@ -351,8 +384,9 @@ impl<S: Server> Acceptor<S> {
         let _ = unwind::run(self.handle.control(), || self.server.service_actions());
     }
 
-    pub(crate) fn report_trouble(&self, error: io::Error) {
-        self.handle_error(HandlerError::new(Stage::GetRequest, error), self.handle.server_address());
+    /// Tells `handle_error` of what concerns no client.
+    pub(crate) fn report(&self, stage: Stage, error: io::Error) {
+        self.handle_error(HandlerError::new(stage, error), self.handle.server_address());
     }
 }
 

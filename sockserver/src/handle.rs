@@ -3,7 +3,6 @@
 use std::{
     fmt, io,
     ops::Deref,
-    process,
     sync::{Arc, OnceLock, Weak},
 };
 
@@ -39,8 +38,8 @@ pub(crate) struct Control {
     pub(crate) waker: Waker,
     stopping: AtomicBool,
     suspended: AtomicBool,
-    /// The one that serves.
-    process: u32,
+    /// This process is a child that serves one request, and this its copy.
+    is_copy: AtomicBool,
     /// A thread may be started to keep deadlines; a server that forks keeps them itself.
     threads: bool,
     /// The listening socket, for `shutdown` to close when no thread waits on it.
@@ -63,7 +62,7 @@ impl ServerHandle {
             waker: Waker::new()?,
             stopping: AtomicBool::new(false),
             suspended: AtomicBool::new(false),
-            process: process::id(),
+            is_copy: AtomicBool::new(false),
             threads: !forks,
             port: OnceLock::new(),
             failure: Mutex::new(None),
@@ -158,10 +157,14 @@ impl Control {
         self.suspended.load(SeqCst)
     }
 
+    pub(crate) fn enter_child(&self) {
+        self.is_copy.store(true, SeqCst);
+    }
+
     pub(crate) fn stop(self: &Arc<Control>) {
-        if process::id() != self.process {
-            // This is a child that serves a request; what it stopped would be its copy of the server. The pipe has room
-            // for one byte of each child, but not for any number of them.
+        if self.is_copy.load(SeqCst) {
+            // The parent is the one to be stopped. The pipe has room for one byte of each child, but not for any number of
+            // them.
             if !self.stopping.swap(true, SeqCst) {
                 self.waker.ask_to_stop();
             }

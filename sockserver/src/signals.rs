@@ -139,8 +139,8 @@ pub(crate) fn forget(control: &Control) {
     signals.watch();
 }
 
-/// In a child that serves one request: SIGTERM ends it, and SIGINT, which a terminal sends to all processes of a program,
-/// is the parent's to act on.
+/// In a child that serves one request: SIGTERM ends it. SIGINT, which a terminal sends to all processes of a program, is the
+/// parent's to act on; the second one ends both.
 pub(crate) fn enter_child() {
     // Whether the lock is free depends on threads that are not here any more.
     let servers = SIGNALS.try_lock().map(|mut signals| mem::take(&mut signals.servers)).unwrap_or_default();
@@ -149,6 +149,9 @@ pub(crate) fn enter_child() {
         return;
     }
     drop(servers);
-    // It fails for signals that cannot be caught only.
+    // They fail for signals that cannot be caught only.
     let _ = flag::register_conditional_default(SIGTERM, Arc::new(AtomicBool::new(true)));
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let _ = flag::register_conditional_default(SIGINT, interrupted.clone());
+    let _ = flag::register(SIGINT, interrupted);
 }

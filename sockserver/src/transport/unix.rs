@@ -9,7 +9,7 @@ use std::{
         unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     },
     path::{Path, PathBuf},
-    process, thread,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -114,23 +114,19 @@ pub(super) struct SocketFile {
     path: PathBuf,
     /// Device and inode: another file of this name is not ours.
     identity: (u64, u64),
-    /// A forked child drops its copy of the server, whose file is not the child's to remove.
-    process: u32,
 }
 
 impl SocketFile {
     fn of(path: &Path) -> io::Result<SocketFile> {
         let file = fs::symlink_metadata(path)?;
         let identity = (file.dev(), file.ino());
-        Ok(SocketFile { path: std::path::absolute(path)?, identity, process: process::id() })
+        Ok(SocketFile { path: std::path::absolute(path)?, identity })
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if process::id() == self.process
-            && fs::symlink_metadata(&self.path).is_ok_and(|file| (file.dev(), file.ino()) == self.identity)
-        {
+        if fs::symlink_metadata(&self.path).is_ok_and(|file| (file.dev(), file.ino()) == self.identity) {
             let _ = fs::remove_file(&self.path);
         }
     }

@@ -11,7 +11,7 @@ use std::{
     os::unix::process::parent_id,
     process::{self, Command, Stdio},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     thread,
@@ -73,6 +73,7 @@ impl Settings {
                 "foreign" => settings.foreign = Some(value.parse()?),
                 "print" => settings.print = value.to_owned(),
                 "first" => settings.first = value.to_owned(),
+                "another" => *ANOTHER.lock().unwrap() = Some(AnotherServer.bind(value)?),
                 unknown => return Err(format!("there is no key {unknown}").into()),
             }
         }
@@ -211,6 +212,7 @@ fn obey(order: &str, value: &str, wfile: &mut Writer) -> HandlerResult {
         }
         "fail_unspeakably" => return Err(Box::new(Unspeakable)),
         "exit" => process::exit(value.parse()?),
+        "serve" => serve_another(value, wfile)?,
         "print" => print!("{value} "),
         "hang" => {
             announce(wfile)?;
@@ -260,6 +262,36 @@ fn leave_the_pipes(seconds: &str) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The server that is bound before the first child is forked.
+static ANOTHER: Mutex<Option<SocketServer<AnotherServer>>> = Mutex::new(None);
+
+#[request_handler]
+#[server(transport = "unix", concurrency = "threading")]
+struct Another {
+    rfile: Reader,
+    handle: ServerHandle,
+}
+
+impl RequestHandler for Another {
+    fn handle(&mut self) -> HandlerResult {
+        self.rfile.next_line()?;
+        self.handle.shutdown();
+        Ok(())
+    }
+}
+
+/// Serves, in this process, what was bound in another one; or drops it.
+fn serve_another(what: &str, wfile: &mut Writer) -> HandlerResult {
+    let another = ANOTHER.lock().unwrap().take().ok_or("nothing was bound")?;
+    if what == "nothing" {
+        drop(another);
+    } else {
+        announce(wfile)?;
+        another.serve_forever()?;
+    }
+    Ok(writeln!(wfile, "served")?)
 }
 
 /// Says who the handler is, before it does something that takes its time.
