@@ -372,6 +372,20 @@ fn replies_leave_from_the_ipv6_address_that_the_request_came_to() {
 }
 
 #[test]
+fn a_broadcast_is_answered_from_an_address_of_this_machine() {
+    for address in ["0.0.0.0:0", "[::]:0"] {
+        let Some(server) = serve_on_all(address) else { continue };
+        let client = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        client.set_read_timeout(Some(PATIENCE)).expect("an open socket");
+        client.set_broadcast(true).expect("an open socket");
+        let port = server.server_address().port().expect("a port");
+        client.send_to(b"hello", ("127.255.255.255", port)).expect("the loopback network has a broadcast address");
+        let (_, from) = client.recv_from(&mut [0; 64]).expect("an answer");
+        assert_eq!(from, SocketAddr::from(([127, 0, 0, 1], port)), "of the server on {address}");
+    }
+}
+
+#[test]
 fn a_socket_that_is_bound_to_one_address_answers_from_it() {
     let server = serve_on_all("127.0.0.3:0").expect("there is IPv4");
     assert_answers_from(server.server_address(), "127.0.0.3");

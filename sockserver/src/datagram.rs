@@ -103,10 +103,13 @@ pub struct DatagramListener {
 impl DatagramListener {
     pub(crate) fn new(socket: Socket, max_packet_size: usize) -> io::Result<DatagramListener> {
         let server_address = Address::from_system(&socket.local_addr()?)?;
-        let tells_destinations = server_address.ip().is_some_and(|ip| ip.is_unspecified());
-        if tells_destinations {
-            sys::receive_destinations(&socket, server_address.ip().is_some_and(|ip| ip.is_ipv6()))?;
-        }
+        let tells_destinations = match server_address {
+            Address::Inet(address) if address.ip().is_unspecified() => {
+                sys::receive_destinations(&socket, address.is_ipv6())?;
+                true
+            }
+            _ => false,
+        };
         socket.set_nonblocking(false)?;
         socket.set_write_timeout(Some(SLICE))?;
         let max_packet_size = max_packet_size.min(LONGEST);
@@ -288,6 +291,10 @@ impl Tracked for Packet {
 
     fn has_input(&self) -> bool {
         true
+    }
+
+    fn unsent(&self) -> u64 {
+        0
     }
 }
 

@@ -107,6 +107,21 @@ pub(crate) fn bytes_received(_socket: &Socket) -> Option<u64> {
     None
 }
 
+/// ioctl(2): how many bytes were sent that the peer has not taken yet, as tcp(7) and unix(7) say.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn bytes_unsent(socket: &Socket) -> u64 {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: TIOCOUTQ, which is SIOCOUTQ, writes an `int`, and that is what the pointer points at.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if result == 0 { bytes.try_into().unwrap_or(0) } else { 0 }
+}
+
+/// The system does not tell.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) fn bytes_unsent(_socket: &Socket) -> u64 {
+    0
+}
+
 /// Who is at the other end of a Unix socket: user, group and, where the system tells it, process.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<(u32, u32, Option<i32>)> {
@@ -174,6 +189,25 @@ pub(crate) fn receive_destinations(socket: &Socket, is_ipv6: bool) -> io::Result
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
+
+/// setsockopt(2): makes a socket that was bound elsewhere keep no queue of errors (ip(7), `IP_RECVERR`). One that nobody
+/// reads would end each wait at once.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn keep_no_errors(socket: &Socket) {
+    let off: libc::c_int = 0;
+    for (level, name) in [(libc::IPPROTO_IP, libc::IP_RECVERR), (libc::IPPROTO_IPV6, libc::IPV6_RECVERR)] {
+        // SAFETY: the option value is an `int`, and that is what the pointer and the length describe. It fails for a socket
+        // of another family, which has no such queue.
+        unsafe {
+            let length = size_of::<libc::c_int>() as libc::socklen_t;
+            libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const off).cast(), length);
+        }
+    }
+}
+
+/// There is no such queue.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) fn keep_no_errors(_socket: &Socket) {}
 
 /// recvfrom(2) without waiting, into all the room of the buffer, in place of what is in it.
 ///
@@ -276,12 +310,19 @@ pub(crate) fn send_packet(
     write_destination(&mut message, &mut control, from);
     // SAFETY: the message points at the address, the bytes and the control bytes, all alive; sendmsg(2) only reads.
     match unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, FLAGS) } {
-        -1 => Err(io::Error::last_os_error()),
+        -1 => match io::Error::last_os_error() {
+            // The broadcast address of a network, which cannot be told from others.
+            error if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENETUNREACH | libc::EADDRNOTAVAIL)) => {
+                socket.send_to_with_flags(bytes, to, FLAGS)
+            }
+            error => Err(error),
+        },
         sent => Ok(sent as usize),
     }
 }
 
 fn is_source(ip: IpAddr) -> bool {
+    let ip = ip.to_canonical();
     !ip.is_multicast() && ip != IpAddr::V4(Ipv4Addr::BROADCAST)
 }
 

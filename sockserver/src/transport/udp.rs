@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, os::fd::OwnedFd};
 use socket2::{Socket, Type};
 
 use super::{BindTo, DatagramListener, DatagramTransport, InetTransport, Transport};
-use crate::{address::Address, datagram::Datagram, options::Options};
+use crate::{address::Address, datagram::Datagram, options::Options, sys};
 
 /// `"udp"`: Python's `UDPServer`. A reply leaves from the address that the request came to.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +18,7 @@ impl Transport for Udp {
     fn adopt(socket: OwnedFd, options: &Options) -> io::Result<DatagramListener> {
         let socket = Socket::from(socket);
         super::check_adopted(&socket, Type::DGRAM, false)?;
+        sys::keep_no_errors(&socket);
         DatagramListener::new(socket, options.socket.max_packet_size)
     }
 
