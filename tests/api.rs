@@ -1,6 +1,13 @@
 //! What the public types promise beside their methods.
 
-use std::{error::Error, fmt::Debug, marker, net::SocketAddr, os::fd::AsFd};
+use std::{
+    error::Error,
+    fmt::Debug,
+    marker,
+    net::{IpAddr, SocketAddr},
+    os::fd::AsFd,
+    panic::{RefUnwindSafe, UnwindSafe},
+};
 
 use sockserver::{
     Accepted, Acceptor, Address, Closing, ConnectionId, ConnectionInfo, Context, Datagram, Drained, HandlerError,
@@ -57,6 +64,23 @@ fn what_is_looked_at_while_debugging_can_be_shown() {
     is_shown::<(Tcp, Udp, Unix, UnixDatagram)>();
     is_shown::<(TcpListener, DatagramListener, UnixListener, UnixDatagramListener)>();
     is_shown::<(Sync, Threading, Pool, Forking)>();
+}
+
+#[test]
+fn what_a_handler_has_can_be_used_where_panics_are_caught() {
+    fn is_unwind_safe<T: UnwindSafe + RefUnwindSafe>() {}
+    is_unwind_safe::<Stream>();
+    is_unwind_safe::<Datagram>();
+    is_unwind_safe::<Reader>();
+    is_unwind_safe::<Writer>();
+    is_unwind_safe::<ServerHandle>();
+    is_unwind_safe::<Running>();
+}
+
+#[test]
+fn an_ipv4_client_has_an_ipv4_address_whatever_the_server_is_bound_to() {
+    let mapped: SocketAddr = "[::ffff:127.0.0.1]:80".parse().expect("an address");
+    assert_eq!(Address::from(mapped).ip(), Some(IpAddr::from([127, 0, 0, 1])));
 }
 
 #[test]

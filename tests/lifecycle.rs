@@ -1,8 +1,12 @@
 //! A server's hooks, from `server_activate` to `server_close`, and what goes wrong in them.
 
 use std::{
-    io::{self, Write},
-    os::unix::net::UnixStream,
+    error::Error,
+    fmt,
+    io::{self, Read, Write},
+    net::{TcpListener, TcpStream},
+    os::unix::net::{UnixDatagram, UnixStream},
+    panic,
     sync::{
         Arc, OnceLock,
         mpsc::{self, Receiver, Sender},
@@ -477,6 +481,89 @@ fn serve_connection_refuses_a_socket_that_is_not_connected() {
     assert_eq!(error.kind(), io::ErrorKind::NotConnected);
     assert!(error.to_string().starts_with("cannot serve the connection: "), "{error}");
     assert_eq!(calls.made(), <[&str; 0]>::default());
+}
+
+#[test]
+fn serve_connection_refuses_datagrams() {
+    let (server, _calls) = Stepwise::<Sync>::new(&[]);
+    let (_client, socket) = UnixDatagram::pair().expect("a socket pair");
+    let error = server.serve_connection(socket).expect_err("there would be no end of file");
+    assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    assert!(error.to_string().ends_with("it is a datagram socket"), "{error}");
+}
+
+#[test]
+fn a_connection_that_was_read_from_elsewhere_is_drained_like_any_other() {
+    let _watchdog = Watchdog::new();
+    let (handles, handle) = mpsc::channel();
+    let (script, _reports) = Script::<Tcp, Sync>::new(move |session: &mut Session<Tcp, Sync>| {
+        handles.send(session.server.clone())?;
+        echo(session)
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let mut client = Client::new(TcpStream::connect(listener.local_addr().expect("it is bound")).expect("it listens"));
+    client.send("header\nhello\n");
+    let (mut connection, _) = listener.accept().expect("a client");
+    connection.read_exact(&mut [0; 7]).expect("the header");
+    thread::scope(|scope| {
+        scope.spawn(|| script.serve_connection(connection).expect("it is connected"));
+        assert_eq!(client.line(), "hello");
+        handle.recv_timeout(PATIENCE).expect("it is handled").shutdown();
+        // Else it would have thirty seconds.
+        assert_eq!(client.rest(), "");
+    });
+}
+
+/// Something that panics when it is dropped.
+#[derive(Debug)]
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            panic!("dropped");
+        }
+    }
+}
+
+impl fmt::Display for Bomb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a bomb")
+    }
+}
+
+impl Error for Bomb {}
+
+/// Whose failures are bombs.
+#[request_handler]
+#[server(transport = "tcp", concurrency = "sync")]
+struct Bomber {
+    rfile: Reader,
+}
+
+impl RequestHandler for Bomber {
+    fn handle(&mut self) -> HandlerResult {
+        match self.rfile.next_line()?.as_deref() {
+            Some("panic") => panic::panic_any(Bomb),
+            _ => Err("the first".into()),
+        }
+    }
+
+    fn finish(&mut self) -> HandlerResult {
+        Err(Box::new(Bomb))
+    }
+}
+
+#[test]
+fn what_panics_when_it_is_dropped_goes_no_further() {
+    let server = Served::new(BomberServer.bind("127.0.0.1:0").expect("a free port"));
+    for line in ["panic\n", "fail\n", "panic\n"] {
+        let mut client = Client::connect(server.server_address());
+        client.send(line);
+        client.wait_for_end();
+    }
+    eventually("all have ended", || server.stats().active == 0);
+    assert_eq!((server.stats().panicked, server.stats().failed), (2, 1));
 }
 
 // The end.

@@ -3,7 +3,7 @@
 use std::{
     ffi::OsStr,
     fmt, io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6},
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
@@ -51,10 +51,11 @@ impl Address {
         })
     }
 
-    /// The IP address; none for a Unix socket.
+    /// The IP address; none for a Unix socket. That of an IPv4 client is an IPv4 address, also where the server listens on
+    /// `[::]` and the system calls it `::ffff:127.0.0.1`.
     pub fn ip(&self) -> Option<IpAddr> {
         match self {
-            Address::Inet(address) => Some(address.ip()),
+            Address::Inet(address) => Some(address.ip().to_canonical()),
             Address::Unix(_) => None,
         }
     }
@@ -130,6 +131,18 @@ impl fmt::Display for UnixAddress {
 impl From<SocketAddr> for Address {
     fn from(address: SocketAddr) -> Address {
         Address::Inet(address)
+    }
+}
+
+impl From<SocketAddrV4> for Address {
+    fn from(address: SocketAddrV4) -> Address {
+        Address::Inet(address.into())
+    }
+}
+
+impl From<SocketAddrV6> for Address {
+    fn from(address: SocketAddrV6) -> Address {
+        Address::Inet(address.into())
     }
 }
 

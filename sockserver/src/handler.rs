@@ -117,6 +117,9 @@ pub struct Context<'a, S: Server> {
     files: Files,
 }
 
+/// No receive buffer of a socket is larger: whoever asks for more gets no more at once.
+const LARGEST: usize = 16 << 20;
+
 impl<S: Server> fmt::Debug for Context<'_, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Context").field("client_address", self.client_address()).finish_non_exhaustive()
@@ -154,14 +157,15 @@ impl<'a, S: Server> Context<'a, S> {
         self.request.set_timeout(timeout)
     }
 
-    /// How many bytes a [`Reader`] that is taken from here on receives at once, as `rbufsize` does. Default: 8 KiB.
+    /// How many bytes a [`Reader`] that is taken from here on receives at once, as `rbufsize` does: 16 MiB at most. Default:
+    /// 8 KiB.
     ///
     /// # Panics
     ///
     /// On zero, with which nothing could be received.
     pub fn set_rbufsize(&mut self, bytes: usize) {
         assert!(bytes > 0, "an rbufsize of zero could receive nothing");
-        self.files.rbufsize = bytes;
+        self.files.rbufsize = bytes.min(LARGEST);
     }
 
     /// How many bytes a [`Writer`] that is taken from here on holds back, as `wbufsize` does; with zero every write is
@@ -241,7 +245,7 @@ impl<S: Server<Transport: UnixTransport>> FromRequest<S> for PeerCred {
 }
 
 /// Who is at the other end of a Unix stream socket, as the kernel knows it from the time of the connect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct PeerCred {
     /// The effective user.
@@ -275,7 +279,7 @@ pub struct HandlerError {
     cause: Cause,
 }
 
-/// How far a request had come when it failed.
+/// How far a request had come when it failed. It is shown as in [`HandlerError`]: `making the handler`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Stage {
@@ -362,7 +366,14 @@ impl HandlerError {
 
 impl fmt::Display for HandlerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let stage = match self.stage {
+        let verb = if self.is_panic() { "panicked" } else { "failed" };
+        write!(f, "{} {verb}: {}", self.stage, self.cause())
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
             Stage::GetRequest => "accepting",
             Stage::VerifyRequest => "verify_request",
             Stage::ProcessRequest => "starting the request",
@@ -370,9 +381,7 @@ impl fmt::Display for HandlerError {
             Stage::Setup => "setup",
             Stage::Handle => "handle",
             Stage::Finish => "finish",
-        };
-        let verb = if self.is_panic() { "panicked" } else { "failed" };
-        write!(f, "{stage} {verb}: {}", self.cause())
+        })
     }
 }
 
@@ -406,16 +415,35 @@ pub(crate) fn finish_request<S: Server>(acceptor: &Acceptor<S>, request: &Reques
             .and_then(|mut handler| {
                 let handled = run(control, Stage::Setup, || handler.setup()).and_then(|()| {
                     let handled = run(control, Stage::Handle, || handler.handle());
-                    handled.and(run(control, Stage::Finish, || handler.finish()))
+                    first(control, handled, run(control, Stage::Finish, || handler.finish()))
                 });
                 // Its fields may be the user's, and panic when they are dropped.
-                handled.and(run(control, Stage::Finish, || {
-                    drop(handler);
-                    Ok(())
-                }))
+                first(
+                    control,
+                    handled,
+                    run(control, Stage::Finish, || {
+                        drop(handler);
+                        Ok(())
+                    }),
+                )
             });
     // After an error as well: what the handler has written may be the error reply.
     handled.and(request.flush().map_err(|error| HandlerError::new(Stage::Finish, error)))
+}
+
+/// Of two errors the first. The other one is the user's, and may panic when it is dropped.
+fn first(
+    control: &Control,
+    earlier: Result<(), HandlerError>,
+    later: Result<(), HandlerError>,
+) -> Result<(), HandlerError> {
+    match (earlier, later) {
+        (Err(earlier), Err(later)) => {
+            let _ = unwind::run(control, || drop(later));
+            Err(earlier)
+        }
+        (earlier, later) => earlier.and(later),
+    }
 }
 
 fn run<T>(control: &Control, stage: Stage, user_code: impl FnOnce() -> Result<T, BoxError>) -> Result<T, HandlerError> {

@@ -69,7 +69,7 @@ impl Clients {
 
 /// Whom an address counts for: an IPv6 site has a /64 at least, of which it can use any address.
 pub(crate) fn client_of(address: &Address) -> Option<IpAddr> {
-    Some(match address.ip()?.to_canonical() {
+    Some(match address.ip()? {
         IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX))),
         ip => ip,
     })

@@ -53,7 +53,9 @@ pub trait Server: Send + Sync + Sized + 'static {
     /// hung up.
     fn handle_error(&self, error: &HandlerError, client_address: &Address) {
         if !error.is_disconnect() {
-            eprintln!("sockserver: request from {client_address}: {error}");
+            // What a client has sent may be part of it, and is not to make lines of its own.
+            let line = format!("sockserver: request from {client_address}: {error}").replace(char::is_control, " ");
+            eprintln!("{line}");
         }
     }
 
@@ -133,7 +135,7 @@ pub trait Server: Send + Sync + Sized + 'static {
     ///
     /// # Errors
     ///
-    /// Only what cannot be told to `handle_error`: the descriptor is no connected socket.
+    /// Only what cannot be told to `handle_error`: the descriptor is no connected socket, or one of datagrams.
     fn serve_connection(self, stream: impl Into<OwnedFd>) -> io::Result<()>
     where
         Self::Transport: StreamTransport,
@@ -154,6 +156,10 @@ pub trait Server: Send + Sync + Sized + 'static {
 fn connected(socket: &socket2::Socket) -> io::Result<(Address, Address)> {
     let client_address = Address::from_system(&socket.peer_addr()?)?;
     let server_address = Address::from_system(&socket.local_addr()?)?;
+    // A packet is no end of a file, and a datagram socket never has one.
+    if socket.r#type()? == socket2::Type::DGRAM {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a datagram socket"));
+    }
     socket.set_nonblocking(false)?;
     Ok((client_address, server_address))
 }

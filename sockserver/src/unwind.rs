@@ -6,10 +6,27 @@
 use std::{
     any::Any,
     cell::RefCell,
-    panic::{AssertUnwindSafe, catch_unwind},
+    mem,
+    panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind},
 };
 
-use crate::{handle::Control, primitives::thread_local};
+use crate::{
+    datagram::Datagram,
+    file::{Reader, Writer},
+    handle::{Control, Running, ServerHandle},
+    primitives::thread_local,
+    stream::Stream,
+};
+
+/// What a handler has can be used in a [`catch_unwind`] of its own: no lock of this crate is held while user code runs.
+macro_rules! unwind_safe {
+    ($($type:ty)*) => { $(
+        impl UnwindSafe for $type {}
+        impl RefUnwindSafe for $type {}
+    )* };
+}
+
+unwind_safe! { Stream Datagram Reader Writer ServerHandle Running }
 
 thread_local! {
     /// The servers whose user code this thread is in, innermost last.
@@ -34,10 +51,11 @@ fn identity(control: &Control) -> usize {
 }
 
 fn message(panic: Box<dyn Any + Send>) -> String {
-    match panic.downcast::<String>() {
-        Ok(message) => *message,
-        Err(panic) => {
-            panic.downcast_ref::<&str>().map_or("a value that is no text".into(), |message| (*message).into())
-        }
+    let text = panic.downcast_ref::<String>().cloned();
+    let text = text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.into()));
+    // Dropping it runs user code as well. What panics once more than that is never dropped.
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        mem::forget(again);
     }
+    text.unwrap_or_else(|| "a value that is no text".into())
 }
