@@ -52,7 +52,11 @@ impl Takes {
             if input.peek(Token![|]) {
                 return Err(closure(input, &wrong("; a closure has no path: write a method")));
             }
-            let path: TypePath = input.parse().map_err(|error: syn::Error| syn::Error::new(error.span(), wrong("")))?;
+            let start = input.span();
+            let path: TypePath = input.parse().map_err(|error: syn::Error| {
+                // The end of the input has no place: it would be reported on the macro.
+                syn::Error::new(if input.is_empty() { start } else { error.span() }, wrong(""))
+            })?;
             return match self.unquoted(&path.path) {
                 Some(word) => Err(syn::Error::new_spanned(path, wrong(&did_you_mean(&quoted(word))))),
                 None => Ok(Value::Path(path)),
