@@ -146,6 +146,9 @@ impl Settings<'_> {
     }
 
     fn entry(&mut self, group: &'static Group, input: ParseStream<'_>) -> syn::Result<()> {
+        if input.peek(Token![,]) {
+            return Err(input.error("a key is missing before this comma"));
+        }
         let Ok(word) = input.call(Ident::parse_any) else {
             return Err(input.error(format!("expected one of {}", self.grammar.allowed(group))));
         };
@@ -236,6 +239,9 @@ impl Settings<'_> {
 }
 
 fn parse_value(key: &Key, word: &Ident, input: ParseStream<'_>) -> syn::Result<Value> {
+    if input.peek(Token![:]) {
+        return Err(input.error(format!("write `=` in place of `:`, like `{}`", key.usage())));
+    }
     let assigned = input.parse::<Option<Token![=]>>()?.is_some();
     if !assigned || input.is_empty() || input.peek(Token![,]) {
         return Err(error(word, format!("`{word}` takes a value: `{}`", key.usage())));

@@ -19,4 +19,8 @@ struct OpenPath;
 #[server(transport = "tcp", concurrency = "sync", handler = Vec<Session)]
 struct OpenGeneric;
 
+#[derive(Server)]
+#[server(transport: "tcp", concurrency = "pool", handler = Session, workers = 2,, limits(connections: 10))]
+struct Punctuation;
+
 fn main() {}
