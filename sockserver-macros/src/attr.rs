@@ -170,14 +170,17 @@ impl Settings<'_> {
         input: ParseStream<'_>,
     ) -> syn::Result<()> {
         // A misspelt or misplaced one has had its error.
-        if self.given.iter().any(|setting| setting.word == word) {
+        let is_second = self.given.iter().any(|setting| setting.word == word);
+        if is_second {
             self.errors.at(&word, format!("`{word}` is given twice"));
         }
         let (value, result) = match parse_value(key, &word, input) {
             Ok(value) => (Some(value), Ok(())),
             Err(error) => (None, Err(error)),
         };
-        self.given.push(Setting { group, key, word, value });
+        if !is_second {
+            self.given.push(Setting { group, key, word, value });
+        }
         result
     }
 

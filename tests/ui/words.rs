@@ -65,6 +65,10 @@ struct Misplaced;
 )]
 struct Pythonic;
 
+#[derive(Server)]
+#[server(transport = "tcp", concurrency = "sync", handler = Session, workers = 3, workers = 4)]
+struct Meaningless;
+
 #[request_handler(timeuot = "1s", transport = "tcp", idle = "1s", rbufsize)]
 struct Handler;
 
