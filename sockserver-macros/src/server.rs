@@ -88,15 +88,24 @@ pub(crate) static GRAMMAR: Grammar = Grammar {
         ("address_family", "it follows from the address that `bind` is given"),
         ("server_address", "it is what `bind` is given"),
         ("RequestHandlerClass", "it is `handler = …`"),
-        ("setup", "it is a method of the handler, of the trait `RequestHandler`"),
-        ("finish", "it is a method of the handler, of the trait `RequestHandler`"),
+        ("setup", OF_HANDLER),
+        ("handle", OF_HANDLER),
+        ("finish", OF_HANDLER),
+        ("server_bind", "it is a method of the address that `bind` is given, of the trait `BindTo`"),
         ("get_request", "it is a method of the type that is given for `transport`"),
         ("process_request", "it is a method of the type that is given for `concurrency`"),
+        ("finish_request", "it is `Accepted::process`, which the type that is given for `concurrency` calls"),
+        ("shutdown_request", ON_DROP),
+        ("close_request", ON_DROP),
     ],
     other: &handler::GRAMMAR,
 };
 
 const SHUTDOWN: &str = "`timeouts(shutdown = …)` says how long requests have to end";
+
+const OF_HANDLER: &str = "it is a method of the type that `handler = …` names, of the trait `RequestHandler`";
+
+const ON_DROP: &str = "it is what happens when the type that is given for `concurrency` drops an `Accepted`";
 
 static ON_LIMIT: Choices = Choices {
     home: "OnLimit",
