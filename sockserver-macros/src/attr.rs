@@ -7,6 +7,7 @@ use crate::{
 };
 use proc_macro2::{Ident, TokenStream, TokenTree};
 use quote::ToTokens;
+use std::time::Duration;
 use syn::{
     Path, Token,
     ext::IdentExt,
@@ -39,11 +40,13 @@ pub(crate) struct Key {
     pub(crate) optional: bool,
     /// Why zero is nonsense, where it is.
     pub(crate) not_zero: Option<&'static str>,
+    /// The longest duration that the system takes, where it is one that somebody may want.
+    pub(crate) most_seconds: Option<u64>,
 }
 
 impl Key {
     pub(crate) const fn new(name: &'static str, takes: Takes) -> Key {
-        Key { name, takes, optional: false, not_zero: None }
+        Key { name, takes, optional: false, not_zero: None, most_seconds: None }
     }
 
     pub(crate) const fn optional(self) -> Key {
@@ -52,6 +55,21 @@ impl Key {
 
     pub(crate) const fn not_zero(self, reason: &'static str) -> Key {
         Key { not_zero: Some(reason), ..self }
+    }
+
+    pub(crate) const fn most_seconds(self, seconds: u64) -> Key {
+        Key { most_seconds: Some(seconds), ..self }
+    }
+
+    /// Why it does not take a value of the right kind.
+    fn refusal(&self, value: &Value) -> Option<String> {
+        match (self.not_zero, self.most_seconds) {
+            (Some(reason), _) if value.is_zero() => Some(format!("cannot be zero: {reason}")),
+            (_, Some(seconds)) if value.is_longer(Duration::from_secs(seconds)) => {
+                Some(format!("can be at most `\"{seconds}s\"`, the longest that the system takes"))
+            }
+            _ => None,
+        }
     }
 
     fn usage(&self) -> String {
@@ -251,9 +269,9 @@ fn parse_value(key: &Key, word: &Ident, input: ParseStream<'_>) -> syn::Result<V
     }
     let start = input.fork();
     let value = key.takes.parse(input)?;
-    match key.not_zero {
-        Some(reason) if value.is_zero() => Err(start.error(format!("`{word}` cannot be zero: {reason}"))),
-        _ => Ok(value),
+    match key.refusal(&value) {
+        Some(refusal) => Err(start.error(format!("`{word}` {refusal}"))),
+        None => Ok(value),
     }
 }
 

@@ -35,7 +35,11 @@ pub(crate) static GRAMMAR: Grammar = Grammar {
                 Key::new("allow_reuse_address", Takes::Flag),
                 Key::new("allow_reuse_port", Takes::Flag),
                 Key::new("nodelay", Takes::Flag),
-                Key::new("keepalive", Takes::Duration).optional().not_zero("leave the key out for no probes"),
+                // `MAX_TCP_KEEPIDLE` of Linux, above which binding would fail.
+                Key::new("keepalive", Takes::Duration)
+                    .optional()
+                    .not_zero("leave the key out for no probes")
+                    .most_seconds(32_767),
                 Key::new("only_v6", Takes::Flag),
                 Key::new("max_packet_size", Takes::Size).not_zero("no packet would fit"),
                 Key::new("mode", Takes::Mode).optional(),

@@ -177,6 +177,10 @@ impl Value {
     pub(crate) fn is_zero(&self) -> bool {
         matches!(self, Value::Number(0) | Value::Duration(Duration::ZERO))
     }
+
+    pub(crate) fn is_longer(&self, than: Duration) -> bool {
+        matches!(self, Value::Duration(duration) if *duration > than)
+    }
 }
 
 /// The units of a quantity with how many of the smallest each is.

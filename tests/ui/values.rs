@@ -46,6 +46,10 @@ struct Sticky;
 )]
 struct Sums;
 
+#[derive(Server)]
+#[server(transport = "tcp", concurrency = "sync", handler = Session, socket(keepalive = "10h"))]
+struct Long;
+
 #[request_handler(timeout = 30, rbufsize = "8KB", wbufsize = -1, max_line = "8192")]
 struct Python;
 
