@@ -95,7 +95,7 @@ pub(crate) struct OwnServer {
 impl Handler {
     /// Takes out of the item what is not to be emitted again.
     fn take(arguments: TokenStream, item: &mut DeriveInput, errors: &mut Errors) -> Handler {
-        let settings = attr::parse(arguments, &GRAMMAR, errors);
+        let settings = attr::parse(arguments, &GRAMMAR, errors).settings;
         let fields = take_fields(item, errors);
         let mut krate = attr::krate(&settings).cloned();
         let server = take_server(item, &mut krate, errors);

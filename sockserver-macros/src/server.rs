@@ -1,7 +1,7 @@
 //! `#[derive(Server)]`: the grammar of `#[server(…)]` and the model of a server.
 
 use crate::{
-    attr::{self, Grammar, Group, Key, Setting},
+    attr::{self, Grammar, Group, Key, Said, Setting},
     composition,
     errors::Errors,
     expand, handler,
@@ -165,10 +165,10 @@ pub(crate) fn parse(attribute: &Attribute, errors: &mut Errors) -> Vec<Setting> 
             return Vec::new();
         }
     };
-    let settings = attr::parse(tokens, &GRAMMAR, errors);
+    let Said { settings, has_unknown } = attr::parse(tokens, &GRAMMAR, errors);
     composition::check(&settings, errors);
     let mut require = |key: &str, message: String| {
-        if settings.iter().all(|setting| setting.key.name != key) {
+        if !has_unknown && settings.iter().all(|setting| setting.key.name != key) {
             errors.at(attribute.path(), format!("`{key}` is missing: {message}"));
         }
     };

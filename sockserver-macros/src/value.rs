@@ -101,6 +101,10 @@ impl Takes {
         }
     }
 
+    pub(crate) fn is_choice(&self, word: &str) -> bool {
+        matches!(self, Takes::Choice(choices) if choices.available().any(|choice| choice == word))
+    }
+
     /// The word for which the quotes were forgotten.
     fn unquoted(&self, path: &Path) -> Option<&'static str> {
         let Takes::Choice(choices) = self else { return None };
