@@ -308,7 +308,9 @@ fn drop_derive(attributes: &mut [Attribute], server: &Ident, errors: &mut Errors
         for path in servers {
             errors.at(
                 path,
-                format!("`#[request_handler]` with `#[server(…)]` writes the server, `{server}`: derive no second one"),
+                format!(
+                    "`#[request_handler]` above `#[server(…)]` writes the server, `{server}`: derive no second one"
+                ),
             );
         }
         *attribute = parse_quote!(#[derive(#(#others),*)]);
