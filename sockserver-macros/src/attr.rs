@@ -7,8 +7,9 @@ use crate::{
 };
 use proc_macro2::{Ident, TokenStream, TokenTree};
 use quote::ToTokens;
+use std::time::Duration;
 use syn::{
-    Path, Token,
+    LitStr, Path, Token,
     ext::IdentExt,
     parenthesized,
     parse::{ParseStream, Parser},
@@ -39,11 +40,13 @@ pub(crate) struct Key {
     pub(crate) optional: bool,
     /// Why zero is nonsense, where it is.
     pub(crate) not_zero: Option<&'static str>,
+    /// The longest duration that the system takes, where it is one that somebody may want.
+    pub(crate) most_seconds: Option<u64>,
 }
 
 impl Key {
     pub(crate) const fn new(name: &'static str, takes: Takes) -> Key {
-        Key { name, takes, optional: false, not_zero: None }
+        Key { name, takes, optional: false, not_zero: None, most_seconds: None }
     }
 
     pub(crate) const fn optional(self) -> Key {
@@ -52,6 +55,21 @@ impl Key {
 
     pub(crate) const fn not_zero(self, reason: &'static str) -> Key {
         Key { not_zero: Some(reason), ..self }
+    }
+
+    pub(crate) const fn most_seconds(self, seconds: u64) -> Key {
+        Key { most_seconds: Some(seconds), ..self }
+    }
+
+    /// Why it does not take a value of the right kind.
+    fn refusal(&self, value: &Value) -> Option<String> {
+        match (self.not_zero, self.most_seconds) {
+            (Some(reason), _) if value.is_zero() => Some(format!("cannot be zero: {reason}")),
+            (_, Some(seconds)) if value.is_longer(Duration::from_secs(seconds)) => {
+                Some(format!("can be at most `\"{seconds}s\"`, the longest that the system takes"))
+            }
+            _ => None,
+        }
     }
 
     fn usage(&self) -> String {
@@ -94,6 +112,13 @@ pub(crate) struct Setting {
     pub(crate) value: Option<Value>,
 }
 
+/// What an attribute says.
+pub(crate) struct Said {
+    pub(crate) settings: Vec<Setting>,
+    /// Whether something in no group was not understood, which may have been meant for one that is missing.
+    pub(crate) has_unknown: bool,
+}
+
 /// The value of a key, if it was given and is right.
 pub(crate) fn value<'a>(settings: &'a [Setting], key: &str) -> Option<&'a Value> {
     settings.iter().find(|setting| setting.key.name == key)?.value.as_ref()
@@ -108,8 +133,8 @@ pub(crate) fn krate(settings: &[Setting]) -> Option<&Path> {
 }
 
 /// Parses an attribute to the end, whatever is wrong in it.
-pub(crate) fn parse(tokens: TokenStream, grammar: &'static Grammar, errors: &mut Errors) -> Vec<Setting> {
-    let mut settings = Settings { grammar, given: Vec::new(), groups: Vec::new(), errors };
+pub(crate) fn parse(tokens: TokenStream, grammar: &'static Grammar, errors: &mut Errors) -> Said {
+    let mut settings = Settings { grammar, given: Vec::new(), has_unknown: false, groups: Vec::new(), errors };
     let parse = |input: ParseStream<'_>| {
         settings.group(&grammar.groups[0], input);
         Ok(())
@@ -117,12 +142,13 @@ pub(crate) fn parse(tokens: TokenStream, grammar: &'static Grammar, errors: &mut
     if let Err(error) = parse.parse2(tokens) {
         settings.errors.push(error);
     }
-    settings.given
+    Said { settings: settings.given, has_unknown: settings.has_unknown }
 }
 
 struct Settings<'a> {
     grammar: &'static Grammar,
     given: Vec<Setting>,
+    has_unknown: bool,
     groups: Vec<&'static str>,
     errors: &'a mut Errors,
 }
@@ -146,8 +172,16 @@ impl Settings<'_> {
     }
 
     fn entry(&mut self, group: &'static Group, input: ParseStream<'_>) -> syn::Result<()> {
+        if input.peek(Token![,]) {
+            return Err(input.error("a key is missing before this comma"));
+        }
+        if let Some((key, choice)) = choice_without_key(group, input) {
+            let message = format!("this value has no key: write `{} = \"{choice}\"`", key.name);
+            return Err(self.meant(group, key, Ident::new(key.name, input.span()), message));
+        }
         let Ok(word) = input.call(Ident::parse_any) else {
-            return Err(input.error(format!("expected one of {}", self.grammar.allowed(group))));
+            let message = format!("expected one of {}", self.grammar.allowed(group));
+            return Err(self.not_understood(group, input.error(message)));
         };
         let name = word.unraw().to_string();
         if let Some(key) = group.keys.iter().find(|key| key.name == name) {
@@ -167,14 +201,17 @@ impl Settings<'_> {
         input: ParseStream<'_>,
     ) -> syn::Result<()> {
         // A misspelt or misplaced one has had its error.
-        if self.given.iter().any(|setting| setting.word == word) {
+        let is_second = self.given.iter().any(|setting| setting.word == word);
+        if is_second {
             self.errors.at(&word, format!("`{word}` is given twice"));
         }
         let (value, result) = match parse_value(key, &word, input) {
             Ok(value) => (Some(value), Ok(())),
             Err(error) => (None, Err(error)),
         };
-        self.given.push(Setting { group, key, word, value });
+        if !is_second {
+            self.given.push(Setting { group, key, word, value });
+        }
         result
     }
 
@@ -206,7 +243,7 @@ impl Settings<'_> {
             return error(&word, format!("`{name}(…)` belongs in `#[{}(…)]`, not in {here}", grammar.name));
         }
         if let Some((_, instead)) = grammar.python.iter().find(|(python, _)| *python == name) {
-            return error(&word, format!("`{name}` is Python's: here {instead}"));
+            return self.not_understood(group, error(&word, format!("`{name}` is Python's: here {instead}")));
         }
         if let Some((home, _)) = grammar.other.find(&name) {
             let Grammar { name: other, .. } = grammar.other;
@@ -222,7 +259,12 @@ impl Settings<'_> {
         }
         let groups = grammar.groups[1..].iter().map(|group| group.name);
         let hint = closest(&name, groups).map(|similar| format!("; did you mean `{similar}(…)`?"));
-        error(&word, unknown(hint.unwrap_or_default()))
+        self.not_understood(group, error(&word, unknown(hint.unwrap_or_default())))
+    }
+
+    fn not_understood(&mut self, group: &Group, error: syn::Error) -> syn::Error {
+        self.has_unknown |= group.name.is_empty();
+        error
     }
 
     /// Takes a word for a key, so that the key is not missed as well.
@@ -235,16 +277,30 @@ impl Settings<'_> {
     }
 }
 
+/// One of the words that a key takes, with or without its quotes, where a key should be.
+fn choice_without_key(group: &Group, input: ParseStream<'_>) -> Option<(&'static Key, String)> {
+    let ahead = input.fork();
+    let word = match ahead.parse::<LitStr>() {
+        Ok(text) => text.value(),
+        Err(_) => ahead.call(Ident::parse_any).ok()?.to_string(),
+    };
+    let key = group.keys.iter().find(|key| key.takes.is_choice(&word))?;
+    (ahead.is_empty() || ahead.peek(Token![,])).then_some((key, word))
+}
+
 fn parse_value(key: &Key, word: &Ident, input: ParseStream<'_>) -> syn::Result<Value> {
+    if input.peek(Token![:]) {
+        return Err(input.error(format!("write `=` in place of `:`, like `{}`", key.usage())));
+    }
     let assigned = input.parse::<Option<Token![=]>>()?.is_some();
     if !assigned || input.is_empty() || input.peek(Token![,]) {
         return Err(error(word, format!("`{word}` takes a value: `{}`", key.usage())));
     }
     let start = input.fork();
     let value = key.takes.parse(input)?;
-    match key.not_zero {
-        Some(reason) if value.is_zero() => Err(start.error(format!("`{word}` cannot be zero: {reason}"))),
-        _ => Ok(value),
+    match key.refusal(&value) {
+        Some(refusal) => Err(start.error(format!("`{word}` {refusal}"))),
+        None => Ok(value),
     }
 }
 

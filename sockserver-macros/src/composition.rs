@@ -52,6 +52,12 @@ const RULES: &[Rule] = &[
         fits: &["threading", "pool"],
         because: "the others start no threads",
     },
+    Rule {
+        keys: &["on_limit"],
+        of: "concurrency",
+        fits: &["threading", "pool", "forking"],
+        because: "the one thread of `\"sync\"` is serving when the limit is reached, and can turn nobody away meanwhile",
+    },
     Rule { keys: &["allow_threads"], of: "concurrency", fits: &["forking"], because: "the others do not fork" },
     Rule {
         keys: &["request_queue_size"],

@@ -8,6 +8,7 @@ use crate::{
 };
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote};
+use std::collections::BTreeSet;
 use syn::{
     Attribute, Data, DeriveInput, GenericArgument, GenericParam, Generics, Lifetime, Meta, Path, PathArguments, Token,
     Type, Visibility,
@@ -94,7 +95,7 @@ pub(crate) struct OwnServer {
 impl Handler {
     /// Takes out of the item what is not to be emitted again.
     fn take(arguments: TokenStream, item: &mut DeriveInput, errors: &mut Errors) -> Handler {
-        let settings = attr::parse(arguments, &GRAMMAR, errors);
+        let settings = attr::parse(arguments, &GRAMMAR, errors).settings;
         let fields = take_fields(item, errors);
         let mut krate = attr::krate(&settings).cloned();
         let server = take_server(item, &mut krate, errors);
@@ -118,7 +119,8 @@ fn take_fields(item: &mut DeriveInput, errors: &mut Errors) -> Option<Vec<Field>
     let (keyword, kind) = match &mut item.data {
         Data::Struct(data) => {
             let fields: Vec<Option<Field>> = data.fields.iter_mut().map(|field| take_field(field, errors)).collect();
-            return fields.into_iter().collect::<Option<Vec<Field>>>().filter(|_| !borrows);
+            let fields: Vec<Field> = fields.into_iter().collect::<Option<_>>()?;
+            return (!borrows && are_conditions_few(&fields, errors)).then_some(fields);
         }
         Data::Enum(data) => (data.enum_token.span, "enum"),
         Data::Union(data) => (data.union_token.span, "union"),
@@ -127,7 +129,27 @@ fn take_fields(item: &mut DeriveInput, errors: &mut Errors) -> Option<Vec<Field>
     None
 }
 
+/// Each condition doubles the number of impls.
+const MOST_CONDITIONS: usize = 8;
+
+fn are_conditions_few(fields: &[Field], errors: &mut Errors) -> bool {
+    let mut seen = BTreeSet::new();
+    let mut conditions = fields.iter().filter_map(|field| field.cfg.as_ref());
+    let excess = conditions.find(|cfg| seen.insert(cfg.to_string()) && seen.len() > MOST_CONDITIONS);
+    if let Some(excess) = excess {
+        errors.at(
+            excess,
+            format!(
+                "the fields of a request handler have at most {MOST_CONDITIONS} different conditions: move some of \
+                 them into a struct with a `#[request_handler]` of its own, which can be a field of this one"
+            ),
+        );
+    }
+    excess.is_none()
+}
+
 fn take_field(field: &mut syn::Field, errors: &mut Errors) -> Option<Field> {
+    let is_readable = refuse_conditional(field, errors);
     let mut defaults = field.attrs.extract_if(.., |attribute| attribute.path().is_ident("default"));
     let source = match defaults.next() {
         Some(attribute) => default(&attribute, errors),
@@ -143,8 +165,32 @@ fn take_field(field: &mut syn::Field, errors: &mut Errors) -> Option<Field> {
         (Some(first), Some(second)) => Some(quote!(all(#first, #second #(, #conditions)*))),
         (only, _) => only.cloned(),
     };
-    let source = source.filter(|_| !borrows)?;
+    let source = source.filter(|_| is_readable && !borrows)?;
     Some(Field { ident: field.ident.clone(), ty: field.ty.clone(), cfg, source })
+}
+
+/// Takes out the attributes that say under a condition what the macro has to know, and reports them.
+fn refuse_conditional(field: &mut syn::Field, errors: &mut Errors) -> bool {
+    let refused = field.attrs.extract_if(.., |attribute| hides(attribute, "default") || hides(attribute, "cfg"));
+    let mut is_readable = true;
+    for attribute in refused {
+        let instead = if hides(&attribute, "default") {
+            "write the field twice, under `#[cfg(…)]` with the default and under `#[cfg(not(…))]` without"
+        } else {
+            "write both conditions in one `#[cfg(any(not(…), …))]`"
+        };
+        errors.at(attribute, format!("a macro does not know the outcome of a condition: {instead}"));
+        is_readable = false;
+    }
+    is_readable
+}
+
+/// Whether a `#[cfg_attr(…)]` has such an attribute.
+fn hides(attribute: &Attribute, name: &str) -> bool {
+    attribute.path().is_ident("cfg_attr")
+        && attribute
+            .parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated)
+            .is_ok_and(|metas| metas.iter().skip(1).any(|meta| meta.path().is_ident(name)))
 }
 
 fn default(attribute: &Attribute, errors: &mut Errors) -> Option<Source> {
@@ -262,7 +308,9 @@ fn drop_derive(attributes: &mut [Attribute], server: &Ident, errors: &mut Errors
         for path in servers {
             errors.at(
                 path,
-                format!("`#[request_handler]` with `#[server(…)]` writes the server, `{server}`: derive no second one"),
+                format!(
+                    "`#[request_handler]` above `#[server(…)]` writes the server, `{server}`: derive no second one"
+                ),
             );
         }
         *attribute = parse_quote!(#[derive(#(#others),*)]);

@@ -1,7 +1,7 @@
 //! `#[derive(Server)]`: the grammar of `#[server(…)]` and the model of a server.
 
 use crate::{
-    attr::{self, Grammar, Group, Key, Setting},
+    attr::{self, Grammar, Group, Key, Said, Setting},
     composition,
     errors::Errors,
     expand, handler,
@@ -35,7 +35,11 @@ pub(crate) static GRAMMAR: Grammar = Grammar {
                 Key::new("allow_reuse_address", Takes::Flag),
                 Key::new("allow_reuse_port", Takes::Flag),
                 Key::new("nodelay", Takes::Flag),
-                Key::new("keepalive", Takes::Duration).optional().not_zero("leave the key out for no probes"),
+                // `MAX_TCP_KEEPIDLE` of Linux, above which binding would fail.
+                Key::new("keepalive", Takes::Duration)
+                    .optional()
+                    .not_zero("leave the key out for no probes")
+                    .most_seconds(32_767),
                 Key::new("only_v6", Takes::Flag),
                 Key::new("max_packet_size", Takes::Size).not_zero("no packet would fit"),
                 Key::new("mode", Takes::Mode).optional(),
@@ -88,15 +92,24 @@ pub(crate) static GRAMMAR: Grammar = Grammar {
         ("address_family", "it follows from the address that `bind` is given"),
         ("server_address", "it is what `bind` is given"),
         ("RequestHandlerClass", "it is `handler = …`"),
-        ("setup", "it is a method of the handler, of the trait `RequestHandler`"),
-        ("finish", "it is a method of the handler, of the trait `RequestHandler`"),
+        ("setup", OF_HANDLER),
+        ("handle", OF_HANDLER),
+        ("finish", OF_HANDLER),
+        ("server_bind", "it is a method of the address that `bind` is given, of the trait `BindTo`"),
         ("get_request", "it is a method of the type that is given for `transport`"),
         ("process_request", "it is a method of the type that is given for `concurrency`"),
+        ("finish_request", "it is `Accepted::process`, which the type that is given for `concurrency` calls"),
+        ("shutdown_request", ON_DROP),
+        ("close_request", ON_DROP),
     ],
     other: &handler::GRAMMAR,
 };
 
 const SHUTDOWN: &str = "`timeouts(shutdown = …)` says how long requests have to end";
+
+const OF_HANDLER: &str = "it is a method of the type that `handler = …` names, of the trait `RequestHandler`";
+
+const ON_DROP: &str = "it is what happens when the type that is given for `concurrency` drops an `Accepted`";
 
 static ON_LIMIT: Choices = Choices {
     home: "OnLimit",
@@ -152,10 +165,10 @@ pub(crate) fn parse(attribute: &Attribute, errors: &mut Errors) -> Vec<Setting> 
             return Vec::new();
         }
     };
-    let settings = attr::parse(tokens, &GRAMMAR, errors);
+    let Said { settings, has_unknown } = attr::parse(tokens, &GRAMMAR, errors);
     composition::check(&settings, errors);
     let mut require = |key: &str, message: String| {
-        if settings.iter().all(|setting| setting.key.name != key) {
+        if !has_unknown && settings.iter().all(|setting| setting.key.name != key) {
             errors.at(attribute.path(), format!("`{key}` is missing: {message}"));
         }
     };

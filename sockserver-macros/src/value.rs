@@ -52,7 +52,11 @@ impl Takes {
             if input.peek(Token![|]) {
                 return Err(closure(input, &wrong("; a closure has no path: write a method")));
             }
-            let path: TypePath = input.parse().map_err(|error: syn::Error| syn::Error::new(error.span(), wrong("")))?;
+            let start = input.span();
+            let path: TypePath = input.parse().map_err(|error: syn::Error| {
+                // The end of the input has no place: it would be reported on the macro.
+                syn::Error::new(if input.is_empty() { start } else { error.span() }, wrong(""))
+            })?;
             return match self.unquoted(&path.path) {
                 Some(word) => Err(syn::Error::new_spanned(path, wrong(&did_you_mean(&quoted(word))))),
                 None => Ok(Value::Path(path)),
@@ -97,6 +101,10 @@ impl Takes {
         }
     }
 
+    pub(crate) fn is_choice(&self, word: &str) -> bool {
+        matches!(self, Takes::Choice(choices) if choices.available().any(|choice| choice == word))
+    }
+
     /// The word for which the quotes were forgotten.
     fn unquoted(&self, path: &Path) -> Option<&'static str> {
         let Takes::Choice(choices) = self else { return None };
@@ -128,7 +136,10 @@ impl Takes {
                 number.base10_parse().map(Value::Number).map_err(|_| String::new())
             }
             (Takes::Size, _) => measure(literal, SIZES).map(Value::Number),
-            (Takes::Duration, _) => measure(literal, TIMES).map(Duration::from_millis).map(Value::Duration),
+            (Takes::Duration, _) => {
+                let in_one_unit = |hint| in_one_unit(literal).map_or(hint, |text| did_you_mean(&quoted(&text)));
+                measure(literal, TIMES).map(Duration::from_millis).map(Value::Duration).map_err(in_one_unit)
+            }
             (Takes::Mode, Lit::Int(number)) => mode(number),
             _ => Err(String::new()),
         }
@@ -170,6 +181,10 @@ impl Value {
     pub(crate) fn is_zero(&self) -> bool {
         matches!(self, Value::Number(0) | Value::Duration(Duration::ZERO))
     }
+
+    pub(crate) fn is_longer(&self, than: Duration) -> bool {
+        matches!(self, Value::Duration(duration) if *duration > than)
+    }
 }
 
 /// The units of a quantity with how many of the smallest each is.
@@ -180,11 +195,7 @@ const TIMES: &Units = &[("s", 1000), ("ms", 1), ("m", 60_000), ("h", 3_600_000)]
 
 /// Reads a number and its unit. The error is a hint to append.
 fn measure(literal: &Lit, units: &Units) -> Result<u64, String> {
-    let text = match literal {
-        Lit::Str(text) => text.value(),
-        Lit::Int(number) => number.to_string(),
-        _ => return Err(String::new()),
-    };
+    let text = written(literal).ok_or_else(String::new)?;
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
     let Ok(number) = number.parse::<u64>() else { return Err(String::new()) };
     let mut names = units.iter().map(|(name, _)| *name);
@@ -196,6 +207,34 @@ fn measure(literal: &Lit, units: &Units) -> Result<u64, String> {
             let unit = if unit.is_empty() { names.next() } else { closest(unit.trim(), names) };
             Err(unit.map(|unit| did_you_mean(&quoted(&format!("{number}{unit}")))).unwrap_or_default())
         }
+    }
+}
+
+/// What a sum of times, like `1h30m`, is in the smallest of its units. A day, which is no unit here, is 24 hours.
+fn in_one_unit(literal: &Lit) -> Option<String> {
+    let text = written(literal)?;
+    let mut rest = text.as_str();
+    let mut milliseconds = 0_u64;
+    let mut units = Vec::new();
+    while !rest.is_empty() {
+        let (number, tail) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?);
+        let (unit, tail) = tail.split_at(tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len()));
+        let (times, name) = if unit.trim() == "d" { (24, "h") } else { (1, unit.trim()) };
+        let unit = TIMES.iter().find(|unit| unit.0 == name)?;
+        milliseconds = number.parse::<u64>().ok()?.checked_mul(times * unit.1)?.checked_add(milliseconds)?;
+        units.push(unit);
+        rest = tail;
+    }
+    let (name, factor) = units.into_iter().min_by_key(|unit| unit.1)?;
+    Some(format!("{}{name}", milliseconds / factor))
+}
+
+/// The text of a literal that may stand for a quantity.
+fn written(literal: &Lit) -> Option<String> {
+    match literal {
+        Lit::Str(text) => Some(text.value()),
+        Lit::Int(number) => Some(number.to_string()),
+        _ => None,
     }
 }
 
@@ -246,6 +285,11 @@ mod tests {
         }
         for (text, meant) in [("30", "30s"), ("30s", "30s"), (r#""30""#, "30s"), (r#""5 M""#, "5m")] {
             assert_eq!(suggestion(&Takes::Duration, text), Some(format!("\"{meant}\"")), "{text}");
+        }
+        for (text, meant) in
+            [("1h30m", "90m"), ("1m 500ms", "60500ms"), ("1d", "24h"), ("1d12h", "36h"), ("60 s", "60s")]
+        {
+            assert_eq!(suggestion(&Takes::Duration, &quoted(text)), Some(quoted(meant)), "{text}");
         }
         for text in
             [r#""1.5s""#, "1.5", r#""s""#, r#""""#, r#""-1s""#, "-1", r#""1us""#, "true", r#""18446744073709551616ms""#]

@@ -25,7 +25,7 @@ impl ::sockserver::Server for Chat {
         options.socket.request_queue_size = 128;
         options.socket.nodelay = false;
         options.socket.keepalive = ::core::option::Option::Some(
-            ::core::time::Duration::from_secs(3600),
+            ::core::time::Duration::from_secs(32767),
         );
         options.limits.connections = ::core::option::Option::Some(1000);
         options.limits.per_client = ::core::option::Option::Some(20);

@@ -27,6 +27,7 @@ struct TcpThreading;
     handler = Session,
     stack_size = "1MiB",
     socket(request_queue_size = 5, nodelay = true, keepalive = "1m"),
+    limits(connections = 1, on_limit = "reject"),
     timeouts(idle = "5m", lifetime = "1h"),
 )]
 struct UdpSync;

@@ -26,6 +26,22 @@ impl RequestHandler for WithoutHandler {
 #[server(workers = 5)]
 struct Two;
 
+#[derive(Server)]
+#[server("tcp", pool, Session, limits("reject"))]
+struct WithoutKeys;
+
+#[derive(Server)]
+#[server(transport = "tcp", concurrency = "sync", RequestHandlerClass = Session)]
+struct OtherwiseNamed;
+
+#[derive(Server)]
+#[server(protocol = "tcp", timeouts(colour = "red"))]
+struct Unknown;
+
+#[derive(Server)]
+#[server(transprt = "tcp", timeouts(colour = "red"), concurrency = "sync")]
+struct Misspelt;
+
 #[request_handler]
 #[server(concurrency = "sync")]
 struct Session;

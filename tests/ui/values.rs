@@ -37,6 +37,19 @@ struct Decimal;
 #[server(transport = "unix_datagram", concurrency = "sync", handler = Session, socket(mode = 0o1777), limits(connections = 10usize))]
 struct Sticky;
 
+#[derive(Server)]
+#[server(
+    transport = "tcp",
+    concurrency = "sync",
+    handler = Session,
+    timeouts(idle = "1h30m", lifetime = "1d", shutdown = 1m30s),
+)]
+struct Sums;
+
+#[derive(Server)]
+#[server(transport = "tcp", concurrency = "sync", handler = Session, socket(keepalive = "10h"))]
+struct Long;
+
 #[request_handler(timeout = 30, rbufsize = "8KB", wbufsize = -1, max_line = "8192")]
 struct Python;
 

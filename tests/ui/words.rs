@@ -65,6 +65,27 @@ struct Misplaced;
 )]
 struct Pythonic;
 
+#[derive(Server)]
+#[server(
+    transport = "tcp",
+    concurrency = "threading",
+    handler = Session,
+    hooks(
+        server_bind = Self::bind,
+        get_request = Self::get,
+        finish_request = Self::finish,
+        shutdown_request = Self::shut,
+        close_request = Self::close,
+        handle = Self::handle,
+        finish = Self::finish,
+    ),
+)]
+struct Overriding;
+
+#[derive(Server)]
+#[server(transport = "tcp", concurrency = "sync", handler = Session, workers = 3, workers = 4)]
+struct Meaningless;
+
 #[request_handler(timeuot = "1s", transport = "tcp", idle = "1s", rbufsize)]
 struct Handler;
 

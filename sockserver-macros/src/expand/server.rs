@@ -1,6 +1,6 @@
 use super::value;
 use crate::{attr, attr::Setting, server::Server, value::Value};
-use proc_macro2::{Ident, TokenStream};
+use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::{Path, TypePath, parse_quote, spanned::Spanned};
 
@@ -103,7 +103,9 @@ fn hook(name: &str, path: &TypePath, krate: &Path) -> TokenStream {
     };
     let name = Ident::new(name, span);
     let (parameters, types): (Vec<_>, Vec<_>) = parameters.into_iter().unzip();
-    let parameters: Vec<Ident> = parameters.into_iter().map(|name| Ident::new(name, span)).collect();
+    // The user's path may be that of a function `request`, which a parameter of the same hygiene would hide.
+    let hidden = Span::mixed_site().located_at(span);
+    let parameters: Vec<Ident> = parameters.into_iter().map(|name| Ident::new(name, hidden)).collect();
     let result = result.map(|ty| quote_spanned!(span=> -> #ty));
     quote_spanned! {span=>
         fn #name(&self #(, #parameters: &#types)*) #result {

@@ -1,0 +1,60 @@
+//! A condition on a field can be told, but not known.
+
+#![allow(unexpected_cfgs)]
+
+use sockserver::{HandlerResult, Reader, RequestHandler, Server, request_handler};
+
+#[request_handler]
+#[server(transport = "tcp", concurrency = "sync")]
+struct Conditional {
+    #[cfg_attr(unix, default, allow(unused))]
+    number: u8,
+    #[cfg_attr(unix, cfg(target_os = "linux"))]
+    linux: u8,
+    #[cfg_attr(unix, allow(unused))]
+    rfile: Reader,
+}
+
+#[request_handler]
+#[server(transport = "tcp", concurrency = "sync")]
+struct Many {
+    #[cfg(one)]
+    one: Reader,
+    #[cfg(two)]
+    two: Reader,
+    #[cfg(three)]
+    three: Reader,
+    #[cfg(four)]
+    four: Reader,
+    #[cfg(five)]
+    five: Reader,
+    #[cfg(six)]
+    six: Reader,
+    #[cfg(seven)]
+    seven: Reader,
+    #[cfg(eight)]
+    eight: Reader,
+    #[cfg(one)]
+    again: Reader,
+    #[cfg(nine)]
+    nine: Reader,
+    #[cfg(ten)]
+    ten: Reader,
+}
+
+impl RequestHandler for Conditional {
+    fn handle(&mut self) -> HandlerResult {
+        Ok(())
+    }
+}
+
+impl RequestHandler for Many {
+    fn handle(&mut self) -> HandlerResult {
+        Ok(())
+    }
+}
+
+fn main() -> std::io::Result<()> {
+    ConditionalServer.bind("127.0.0.1:0")?.serve_forever()?;
+    ManyServer.bind("127.0.0.1:0")?.serve_forever()
+}
