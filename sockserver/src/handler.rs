@@ -51,7 +51,7 @@ pub type HandlerResult = Result<(), BoxError>;
 ///
 /// A value is made for each request, by [`FromRequest`], which `#[request_handler]` implements. Its methods are called
 /// in the order `setup`, `handle`, `finish`. An error or a panic ends this request only: it is given to
-/// [`Server::handle_error`].
+/// [`Server::handle_error`]; of two, the first.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not handle requests",
     label = "the handler of a server must implement `RequestHandler`",
@@ -338,7 +338,8 @@ impl HandlerError {
     }
 
     /// The peer has hung up, or was cut off by the server: a reset, a broken pipe or an unexpected end of file is
-    /// somewhere in the chain of sources.
+    /// somewhere in the chain of sources. Of which connection or file is not known: a handler that passes on such an error
+    /// of another one gives it another kind, if it is to be reported.
     pub fn is_disconnect(&self) -> bool {
         use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
         self.io_error_kinds()

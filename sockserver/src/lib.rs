@@ -137,7 +137,7 @@
 //! | `allow_reuse_port` | `socket(allow_reuse_port)` | |
 //! | `max_packet_size` | `socket(max_packet_size)` | 65 535 (Python: 8192); what is longer is [flagged](Datagram::is_truncated) |
 //! | `timeout` of a server | `timeouts(request)` | |
-//! | `server_bind()` | [`BindTo::server_bind`] | implemented by the transport |
+//! | `server_bind()` | [`BindTo::server_bind`] | a method of the address |
 //! | `server_activate()` | [`Server::server_activate`] | a hook, called when the socket listens |
 //! | `serve_forever(poll_interval)` | [`SocketServer::serve_forever`], `timeouts(poll)` | no polling: an idle server does not wake up |
 //! | `shutdown()` | [`ServerHandle::shutdown`], [`ServerHandle::wait`] | does not block, drains, works in a handler |

@@ -94,7 +94,8 @@ impl<S: Server> SocketServer<S> {
     }
 
     /// Serves until [`ServerHandle::shutdown`] is called, and returns when all requests have ended or been given up:
-    /// Python's `serve_forever`, and its `server_close`.
+    /// Python's `serve_forever`, and its `server_close`. With `"sync"` the handler runs in it, and one that is given up has
+    /// to return all the same.
     ///
     /// # Errors
     ///
