@@ -254,9 +254,11 @@ impl Connections {
     pub(crate) fn wait_until_ended(&self) -> Drained {
         let mut registry = self.registry.lock();
         loop {
+            // Where no thread keeps the deadlines, whoever waits for their end does.
+            let next = if registry.supervised { None } else { registry.sweep(Instant::now()) };
             match registry.drained() {
                 Some(drained) if !registry.open || !registry.entries.is_empty() => return drained,
-                _ => self.ended.wait(&mut registry),
+                _ => self.wait(&self.ended, &mut registry, next),
             }
         }
     }
@@ -264,6 +266,7 @@ impl Connections {
     /// No thread could be started: the next one who needs a supervisor tries again.
     pub(crate) fn supervisor_is_missing(&self) {
         self.registry.lock().supervised = false;
+        self.ended.notify_all();
     }
 
     /// Keeps the deadlines until the server has ended.
@@ -407,21 +410,31 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_drain_ends_without_a_supervisor() {
+    fn end_without_a_supervisor(wait: fn(&Connections)) {
         let mut options = Options::new();
         options.timeouts.shutdown = Duration::ZERO;
         let connections = Arc::new(Connections::new::<Sync>(&options, false));
         let request: Arc<dyn Tracked> = Arc::new(Stubborn(Record::new(Address::unix(""))));
         assert!(connections.register(&request).is_ok());
         assert!(connections.stop(), "a supervisor is asked for");
-        let (drained, is_drained) = mpsc::channel();
-        let draining = connections.clone();
+        connections.supervisor_is_missing();
+        let (ended, has_ended) = mpsc::channel();
+        let waiting = connections.clone();
         thread::spawn(move || {
-            draining.drain();
-            drained.send(())
+            wait(&waiting);
+            ended.send(())
         });
-        is_drained.recv_timeout(Duration::from_secs(20)).expect("what does not return is given up");
+        has_ended.recv_timeout(Duration::from_secs(20)).expect("what does not return is given up");
         assert_eq!(connections.wait_until_ended().leaked, 1);
+    }
+
+    #[test]
+    fn a_drain_ends_without_a_supervisor() {
+        end_without_a_supervisor(Connections::drain);
+    }
+
+    #[test]
+    fn whoever_waits_sees_the_end_without_a_supervisor() {
+        end_without_a_supervisor(|connections| assert_eq!(connections.wait_until_ended().leaked, 1));
     }
 }

@@ -223,7 +223,8 @@ impl Stream {
             && !outgoing.failed
         {
             // What is not taken is lost with the connection.
-            let _ = send(&self.connection.socket, &outgoing.buffer, MayWait::No);
+            let sent = send(&self.connection.socket, &outgoing.buffer, MayWait::No);
+            self.connection.record.count_out(sent.unwrap_or(0));
             outgoing.buffer.clear();
         }
     }
