@@ -7,6 +7,7 @@ use std::{
     os::unix::process::{CommandExt, ExitStatusExt},
     process::{Command, ExitStatus},
     thread,
+    time::Duration,
 };
 
 use socket2::{Domain, Socket, Type};
@@ -141,7 +142,8 @@ fn come_unwelcome(ip: [u8; 4], server: &Address) -> io::Result<()> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.bind(&SocketAddr::from((ip, 0)).into())?;
     socket.connect(&server.into())?;
-    // The port may have been closed with this client in the queue.
+    // A client of a port that is being closed may be connected to nobody, and never learn of it.
+    socket.set_read_timeout(Some(Duration::from_secs(1)))?;
     let _ = (&socket).read(&mut [0]);
     Ok(())
 }
