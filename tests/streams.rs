@@ -413,6 +413,31 @@ fn a_line_longer_than_max_line_is_an_error() {
     }
 }
 
+/// Goes on after a line that is too long.
+#[request_handler(max_line = 5)]
+#[server(transport = "unix", concurrency = "sync")]
+struct Lenient {
+    rfile: Reader,
+    wfile: Writer,
+}
+
+impl RequestHandler for Lenient {
+    fn handle(&mut self) -> HandlerResult {
+        loop {
+            match self.rfile.next_line() {
+                Ok(Some(line)) => write!(self.wfile, "[{line}]")?,
+                Ok(None) => return Ok(()),
+                Err(error) => write!(self.wfile, "{:?}", error.kind())?,
+            }
+        }
+    }
+}
+
+#[test]
+fn the_rest_of_a_line_that_is_too_long_is_read_next() {
+    assert_eq!(talk(LenientServer, Type::STREAM, "123456789\nnext\n"), ["FileTooLarge[789][next]"]);
+}
+
 #[test]
 fn a_reader_is_a_buf_read() {
     let read = reads("a line\nto;the rest", |rfile| {

@@ -121,11 +121,11 @@ impl BufRead for Reader {
             // std looks at many bytes at a time.
             let taken = { line_so_far }.skip_until(delimiter)?;
             let ended = line_so_far[..taken].last() == Some(&delimiter);
+            line.extend_from_slice(&line_so_far[..taken]);
+            self.consume(taken);
             if taken == room && !ended {
                 return Err(line_too_long(max_line));
             }
-            line.extend_from_slice(&line_so_far[..taken]);
-            self.consume(taken);
             read += taken;
             if taken == 0 || ended {
                 return Ok(read);

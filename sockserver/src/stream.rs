@@ -51,6 +51,9 @@ struct Connection {
     between_requests: AtomicBool,
 }
 
+/// The most that is sent at once where the system does not tell how far that is.
+const PIECE: usize = 64 << 10;
+
 /// Received bytes: those from `start` on are not consumed yet.
 #[derive(Default)]
 pub(crate) struct Incoming {
@@ -86,8 +89,9 @@ impl Stream {
         // Instead of a flag of send(2), which is unknown there. It fails for what can be no stream either.
         #[cfg(target_vendor = "apple")]
         let _ = socket.set_nosigpipe(true);
-        // Somebody may have read from it already.
-        let received_before = sys::bytes_received(&socket);
+        // Somebody may have read from it already. What comes between the two looks counts as read.
+        let unread = sys::bytes_unread(&socket);
+        let received_before = sys::bytes_received(&socket).map(|received| received.saturating_sub(unread));
         Stream::counting(socket, client_address, received_before)
     }
 
@@ -255,6 +259,11 @@ impl Stream {
     }
 
     fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        let bytes = match self.connection.received_before {
+            Some(_) => bytes,
+            // What the peer takes of a longer piece may not be seen before its end.
+            None => &bytes[..bytes.len().min(PIECE)],
+        };
         let sent = self.wait_for_peer(Waiting::ToSend, |socket, may_wait| send(socket, bytes, may_wait))?;
         self.connection.record.count_out(sent);
         Ok(sent)

@@ -107,19 +107,22 @@ pub(crate) fn bytes_received(_socket: &Socket) -> Option<u64> {
     None
 }
 
-/// ioctl(2): how many bytes were sent that the peer has not taken yet, as tcp(7) and unix(7) say.
-#[cfg(any(target_os = "linux", target_os = "android"))]
+/// How many bytes were sent that the peer has not taken yet, as tcp(7) and unix(7) say (`SIOCOUTQ`).
 pub(crate) fn bytes_unsent(socket: &Socket) -> u64 {
-    let mut bytes: libc::c_int = 0;
-    // SAFETY: TIOCOUTQ, which is SIOCOUTQ, writes an `int`, and that is what the pointer points at.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
-    if result == 0 { bytes.try_into().unwrap_or(0) } else { 0 }
+    count(socket, libc::TIOCOUTQ)
 }
 
-/// The system does not tell.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub(crate) fn bytes_unsent(_socket: &Socket) -> u64 {
-    0
+/// How many bytes were received and not read, as tcp(7) and unix(7) say (`SIOCINQ`).
+pub(crate) fn bytes_unread(socket: &Socket) -> u64 {
+    count(socket, libc::FIONREAD)
+}
+
+/// ioctl(2) of a request that counts bytes. None, where the system cannot.
+fn count(socket: &Socket, request: libc::Ioctl) -> u64 {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: both requests write an `int`, and that is what the pointer points at.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), request, &raw mut bytes) };
+    if result == 0 { bytes.try_into().unwrap_or(0) } else { 0 }
 }
 
 /// Who is at the other end of a Unix socket: user, group and, where the system tells it, process.
