@@ -271,6 +271,15 @@ fn options_with_which_nothing_could_be_served_are_refused() {
 }
 
 #[test]
+fn a_path_with_a_zero_byte_is_refused() {
+    let mut options = Options::new();
+    options.socket.unlink = false;
+    let (script, _reports) = Script::<Unix, Sync>::new(echo);
+    let error = script.bind_with("/tmp/sockserver\0tail", options).expect_err("it would be cut off there");
+    assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+}
+
+#[test]
 fn a_keepalive_that_the_system_would_refuse_is_named() {
     let mut options = Options::new();
     options.socket.keepalive = Some(Duration::from_secs(36_000));

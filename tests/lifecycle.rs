@@ -620,6 +620,58 @@ fn server_close_is_called_after_the_last_request() {
     assert_eq!(calls.try_iter().collect::<Vec<_>>(), ["server_close"]);
 }
 
+/// A server that says when it is dropped, and whose hook takes its time.
+#[derive(Server)]
+#[server(
+    transport = "tcp",
+    concurrency = C,
+    workers = 3,
+    handler = Unheard,
+    hooks(service_actions = Self::act, server_close = Self::close),
+)]
+struct Late<C: Concurrency> {
+    called: Sender<&'static str>,
+    concurrency: std::marker::PhantomData<fn() -> C>,
+}
+
+#[request_handler]
+struct Unheard;
+
+impl RequestHandler for Unheard {
+    fn handle(&mut self) -> HandlerResult {
+        Ok(())
+    }
+}
+
+impl<C: Concurrency> Late<C> {
+    fn act(&self) {
+        thread::sleep(Duration::from_millis(20));
+        self.called.send("service_actions").expect("the test waits");
+    }
+
+    fn close(&self) {
+        self.called.send("server_close").expect("the test waits");
+    }
+}
+
+impl<C: Concurrency> Drop for Late<C> {
+    fn drop(&mut self) {
+        self.called.send("drop").expect("the test waits");
+    }
+}
+
+in_each_concurrency!([sync threading pool]: nothing_of_a_server_is_left_when_it_has_stopped);
+
+fn nothing_of_a_server_is_left_when_it_has_stopped<C: Concurrency>() {
+    let (called, calls) = mpsc::channel();
+    let server = Late::<C> { called, concurrency: std::marker::PhantomData };
+    let server = Served::new(server.bind("127.0.0.1:0").expect("a free port"));
+    Client::connect(server.server_address()).wait_for_end();
+    server.stop();
+    let calls: Vec<_> = calls.try_iter().collect();
+    assert!(calls.ends_with(&["server_close", "drop"]), "{calls:?}");
+}
+
 #[test]
 fn server_close_is_called_after_the_requests_that_handle_request_has_started() {
     let _watchdog = Watchdog::new();

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, BufRead, ErrorKind, Write},
+    mem::MaybeUninit,
     net::SocketAddr,
     sync::mpsc::{self, Receiver},
     thread,
@@ -12,12 +13,13 @@ use socket2::{Domain, Socket, Type};
 use sockserver::{
     Address, Closing, Concurrency, HandlerResult, OnLimit, Options, Server, Stats,
     concurrency::{Pool, Sync, Threading},
-    transport::{Tcp, Udp},
+    transport::{StreamTransport, Tcp, Udp, Unix},
 };
 use sockserver_tests::{
     client::{Client, DatagramClient, PATIENCE, eventually},
     in_each_concurrency,
     line_server::LineServer,
+    place::Local,
     script::{Script, Scripted, Session, upper},
     served::Served,
 };
@@ -94,13 +96,16 @@ fn above_the_limit_clients_are_rejected<C: Concurrency>() {
 
 #[test]
 fn a_pool_whose_workers_are_all_busy_rejects() {
-    let server = serve::<Pool>(|options| {
-        options.workers = Some(2);
-        options.limits.on_limit = OnLimit::Reject;
-    });
-    let connect = || Client::connect(server.server_address());
-    let _served = [is_served(connect()), is_served(connect())];
-    is_rejected(connect());
+    for connections in [None, Some(10)] {
+        let server = serve::<Pool>(|options| {
+            options.workers = Some(2);
+            options.limits.connections = connections;
+            options.limits.on_limit = OnLimit::Reject;
+        });
+        let connect = || Client::connect(server.server_address());
+        let _served = [is_served(connect()), is_served(connect())];
+        is_rejected(connect());
+    }
 }
 
 fn a_client_has_its_own_limit<C: Concurrency>() {
@@ -208,17 +213,35 @@ fn a_client_that_takes_nothing_is_ended_after_the_idle_timeout<C: Concurrency>()
 }
 
 fn a_client_that_takes_a_long_answer_piece_by_piece_is_not_idle<C: Concurrency>() {
-    const LENGTH: usize = 32 << 20;
+    takes_a_long_answer::<Tcp, C>(|client| {
+        for _ in 0..16 {
+            client.bytes(1 << 21);
+            thread::sleep(SHORT);
+        }
+    });
+}
+
+#[test]
+fn a_unix_client_that_takes_all_there_is_each_time_is_not_idle() {
+    takes_a_long_answer::<Unix, Threading>(|client| {
+        // The queue is full again whenever the server looks.
+        for _ in 0..16 {
+            client.socket().recv(&mut vec![MaybeUninit::uninit(); 1 << 20]).expect("more comes");
+            thread::sleep(SHORT);
+        }
+    });
+}
+
+fn takes_a_long_answer<T: Local + StreamTransport, C: Concurrency>(take: impl FnOnce(&mut Client)) {
     // One call, which ends when the last piece finds room.
-    let answer = |session: &mut Session<Tcp, C>| Ok(session.wfile.write_all(&vec![b'x'; LENGTH])?);
-    let (server, ends) = serve_telling::<C>(answer, |options| options.timeouts.idle = Some(10 * SHORT));
+    let answer = |session: &mut Session<T, C>| Ok(session.wfile.write_all(&vec![b'x'; 1 << 25])?);
+    let idle = options(|options| options.timeouts.idle = Some(8 * SHORT));
+    let server = Script::<T, C>::serve_with(answer, idle);
     let mut client = Client::connect(server.server_address());
-    client.socket().set_recv_buffer_size(1 << 16).expect("an open socket");
-    for _ in 0..32 {
-        client.bytes(LENGTH / 32);
-        thread::sleep(SHORT / 2);
-    }
-    assert_eq!(ends.recv_timeout(PATIENCE), Ok((Ok(()), None)));
+    take(&mut client);
+    client.rest();
+    eventually("the request has ended", || server.stats().active == 0);
+    assert_eq!(server.stats().finished, 1);
 }
 
 fn a_client_that_says_something_now_and_then_is_not_idle<C: Concurrency>() {

@@ -308,6 +308,7 @@ impl<S: Server> Acceptor<S> {
         if !control.runs_here() {
             self.drain_children();
             control.connections.drain();
+            control.connections.wait_for_crew();
         }
     }
 

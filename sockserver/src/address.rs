@@ -98,6 +98,9 @@ impl Address {
     pub(crate) fn to_system(&self) -> io::Result<SockAddr> {
         match self {
             Address::Inet(address) => Ok(SockAddr::from(*address)),
+            Address::Unix(UnixAddress::Path(path)) if path.as_os_str().as_bytes().contains(&0) => {
+                Err(io::Error::new(io::ErrorKind::InvalidInput, "a path has no zero byte in it"))
+            }
             Address::Unix(UnixAddress::Path(path)) => SockAddr::unix(path),
             Address::Unix(UnixAddress::Abstract(name)) => {
                 SockAddr::unix(OsStr::from_bytes(&[b"\0".as_slice(), name].concat()))

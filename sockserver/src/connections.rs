@@ -35,6 +35,9 @@ const GRACE: Duration = Duration::from_secs(1);
 /// The times within `timeouts(idle)` at which the supervisor looks: a connection is ended at most an eighth late.
 const IDLE_LOOKS: u32 = 8;
 
+/// The least time between two looks, however short the deadlines are.
+const LEAST_LOOK: Duration = Duration::from_millis(1);
+
 /// All requests of one server that are under way.
 pub(crate) struct Connections {
     registry: Mutex<Registry>,
@@ -54,6 +57,8 @@ struct Registry {
     lifetime: Option<Duration>,
     shutdown: Duration,
     stopping: Option<Stopping>,
+    /// The threads that accept and serve, beside the one that waits for the end.
+    crew: usize,
     /// Requests are served by child processes.
     forks: bool,
     /// A socket is bound or a request is served: the server has not ended.
@@ -101,12 +106,13 @@ impl Connections {
             registry: Mutex::new(Registry {
                 entries: BTreeMap::new(),
                 clients: Clients::new(limits.per_client),
-                room: Room::new(limits.connections.unwrap_or_else(|| C::connections(options))),
+                room: Room::new(C::connections(options)),
                 stats: Stats::default(),
                 idle: timeouts.idle,
                 lifetime: timeouts.lifetime,
                 shutdown: timeouts.shutdown,
                 stopping: None,
+                crew: 0,
                 forks,
                 open: true,
                 supervised: false,
@@ -240,6 +246,27 @@ impl Connections {
         }
     }
 
+    /// A thread is about to be started that serves.
+    pub(crate) fn enlist(&self) {
+        self.registry.lock().crew += 1;
+    }
+
+    /// It has let go of everything, or could not be started.
+    pub(crate) fn dismiss(&self) {
+        self.registry.lock().crew -= 1;
+        self.ended.notify_all();
+    }
+
+    /// Waits, after a drain, until no thread is there any more but those whose handlers do not return. A hook that does not
+    /// return is not waited for either.
+    pub(crate) fn wait_for_crew(&self) {
+        let deadline = Instant::now() + GRACE;
+        let mut registry = self.registry.lock();
+        while registry.crew > registry.entries.len() && Instant::now() < deadline {
+            self.wait(&self.ended, &mut registry, Some(deadline));
+        }
+    }
+
     /// Ends what is overdue, and says when to look again: for a server that can have no supervisor.
     pub(crate) fn sweep(&self) -> Option<Instant> {
         self.registry.lock().sweep(Instant::now())
@@ -321,7 +348,8 @@ impl Registry {
         let next = entries.values_mut().filter_map(|entry| entry.sweep(*idle, *lifetime, now)).min()?;
         // Whoever comes meanwhile is overdue no earlier than this, and wakes nobody.
         let newcomer = idle.map(|idle| idle / IDLE_LOOKS).into_iter().chain(*lifetime).min();
-        newcomer.map_or(Some(next), |newcomer| Some(next.min(after(now, newcomer))))
+        let next = newcomer.map_or(next, |newcomer| next.min(after(now, newcomer)));
+        Some(next.max(after(now, LEAST_LOOK)))
     }
 
     fn sweep_drain(&mut self, now: Instant) -> Option<Instant> {

@@ -19,7 +19,7 @@ use crate::{
 
 /// A handle on one received packet: Python's `request` of a datagram server, which is a pair of packet and socket.
 ///
-/// Clones are handles on the same packet.
+/// Clones are handles on the same packet. One that is kept keeps the server's socket open, and so its port.
 ///
 /// ```
 /// use sockserver::{Datagram, HandlerResult, RequestHandler, Server, request_handler};

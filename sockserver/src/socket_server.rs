@@ -25,7 +25,8 @@ use crate::{
 /// what steers it meanwhile, from other threads, is its [`handle`](Self::handle).
 ///
 /// Dropping it closes the port, waits for requests that `handle_request` has left under way, for `timeouts(shutdown)` at
-/// most, and calls `server_close`: Python's `server_close`. As a file descriptor (Python's `fileno`) it is the listening
+/// most, and calls `server_close`: Python's `server_close`. Of several processes that have it after a fork, one serves it,
+/// and the others leave it alone ([`mem::forget`](std::mem::forget)). As a file descriptor (Python's `fileno`) it is the listening
 /// socket.
 #[must_use = "dropping it closes the port: call `serve_forever` or `spawn`"]
 pub struct SocketServer<S: Server> {
@@ -66,7 +67,7 @@ impl<S: Server> SocketServer<S> {
     /// Waits for one request and processes it, in the way of its `concurrency`: Python's `handle_request`.
     ///
     /// `Ok(false)`: nothing came within `timeouts(request)`, and `handle_timeout` was called; or the server was shut
-    /// down. `Ok(true)`: a request was processed, or turned away.
+    /// down. `Ok(true)`: a request was processed, or `verify_request` did not want it. Those above a limit do not count.
     ///
     /// # Errors
     ///
@@ -112,7 +113,7 @@ impl<S: Server> SocketServer<S> {
     /// Lets the first SIGINT or SIGTERM shut the server down, which drains it as [`ServerHandle::shutdown`] does, so that
     /// the program can end with success; the second one ends the process at once, with the status 128 + signal. To be
     /// called before serving. It works with every concurrency and starts no thread. Several servers of a process can each
-    /// ask for it: one signal stops them all.
+    /// ask for it: one signal stops them all. When the last of them has ended, either signal ends the process.
     ///
     /// From here on each read and write of a connection begins with a poll(2), where it sees the signal. A handler that
     /// waits for something else sees it at its next read or write; with `"sync"`, and with `"pool"` when all workers

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, PipeWriter},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
 };
@@ -65,8 +65,8 @@ impl Concurrency for Forking {
     }
 
     /// Python's `max_children`.
-    fn connections(_options: &Options) -> usize {
-        40
+    fn connections(options: &Options) -> usize {
+        options.limits.connections.unwrap_or(40)
     }
 }
 
@@ -83,12 +83,21 @@ fn fork<S: Server>(accepted: &Accepted<S>) -> io::Result<Forked> {
     if accepted.acceptor().handle().control().is_stopping() {
         record.drain();
     }
+    // No child has the end of a pipe that is its sibling's.
+    let _one_at_a_time = FORKING.lock().unwrap_or_else(PoisonError::into_inner);
     let (reader, writer) = io::pipe()?;
     Ok(match sys::fork()? {
-        sys::Fork::Parent(pid) => Forked::Parent(pid, reader),
+        sys::Fork::Parent(pid) => {
+            drop(writer);
+            Forked::Parent(pid, reader)
+        }
         sys::Fork::Child => Forked::Child(writer),
     })
 }
+
+/// For the servers of a process that fork on several threads. It is `std`'s, as the child gives it back too: where threads
+/// wait for one of `parking_lot`, that takes a lock of all threads.
+static FORKING: Mutex<()> = Mutex::new(());
 
 /// Everything that the parent will go on with is left as it is: this does not return, and nothing is dropped.
 fn serve_in_child<S: Server>(accepted: Accepted<S>, mut pipe: PipeWriter) -> ! {

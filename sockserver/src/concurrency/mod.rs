@@ -1,6 +1,6 @@
 //! How requests are served side by side: Python's `ThreadingMixIn` and `ForkingMixIn`.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use crate::{accepted::Accepted, acceptor::Acceptor, options::Options, primitives::thread, server::Server};
 
@@ -87,10 +87,31 @@ pub trait Concurrency: Default + Send + std::marker::Sync + Sized + 'static {
         }
     }
 
-    /// How many requests are served at once where `limits(connections)` does not say. Default: 1024.
-    fn connections(_options: &Options) -> usize {
-        1024
+    /// How many requests are served at once. Default: `limits(connections)`, or 1024.
+    fn connections(options: &Options) -> usize {
+        options.limits.connections.unwrap_or(1024)
     }
+}
+
+/// Starts a thread of the server, whose end is waited for.
+fn enlist<S: Server>(
+    acceptor: &Arc<Acceptor<S>>,
+    name: String,
+    serve: impl FnOnce(&Arc<Acceptor<S>>) + Send + 'static,
+) -> io::Result<()> {
+    let handle = acceptor.handle().clone();
+    handle.control().connections.enlist();
+    let acceptor_of_thread = acceptor.clone();
+    let dismissed = handle.clone();
+    let serve_and_leave = move || {
+        serve(&acceptor_of_thread);
+        drop(acceptor_of_thread);
+        dismissed.control().connections.dismiss();
+    };
+    thread(name, acceptor.options())
+        .spawn(serve_and_leave)
+        .map(drop)
+        .inspect_err(|_| handle.control().connections.dismiss())
 }
 
 /// A thread with the stack that the options ask for.

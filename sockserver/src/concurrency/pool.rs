@@ -26,11 +26,10 @@ impl Concurrency for Pool {
     fn serve<S: Server<Concurrency = Self>>(&self, acceptor: &Arc<Acceptor<S>>) {
         let Options { limits, .. } = acceptor.options();
         // While all workers are busy, one more turns away those who come.
-        let threads = workers(acceptor.options()) + usize::from(limits.on_limit == OnLimit::Reject);
+        let bouncers = usize::from(limits.on_limit == OnLimit::Reject);
+        let threads = workers(acceptor.options()).saturating_add(bouncers);
         for number in 1..=threads {
-            let worker = acceptor.clone();
-            let name = format!("sockserver-pool-{number}");
-            if let Err(error) = super::thread(name, acceptor.options()).spawn(move || work(&worker)) {
+            if let Err(error) = super::enlist(acceptor, format!("sockserver-pool-{number}"), work) {
                 acceptor.report(Stage::ProcessRequest, error);
                 if number == 1 {
                     work(acceptor);
@@ -42,7 +41,7 @@ impl Concurrency for Pool {
     }
 
     fn connections(options: &Options) -> usize {
-        workers(options)
+        workers(options).min(options.limits.connections.unwrap_or(usize::MAX))
     }
 }
 

@@ -101,14 +101,9 @@ impl Threads {
         acceptor: &Arc<Acceptor<S>>,
     ) -> io::Result<()> {
         self.idle.fetch_add(1, SeqCst);
-        let (threads, acceptor_of_thread) = (self.clone(), acceptor.clone());
-        let serve = move || threads.lead_and_follow(&acceptor_of_thread);
-        match super::thread(self.name(), acceptor.options()).spawn(serve) {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                self.idle.fetch_sub(1, SeqCst);
-                Err(error)
-            }
-        }
+        let threads = self.clone();
+        super::enlist(acceptor, self.name(), move |acceptor| threads.lead_and_follow(acceptor)).inspect_err(|_| {
+            self.idle.fetch_sub(1, SeqCst);
+        })
     }
 }
