@@ -169,14 +169,16 @@ fn an_interrupt_from_the_terminal_spares_the_children() {
 }
 
 #[test]
-fn the_second_interrupt_from_the_terminal_ends_the_children_as_well() {
-    let mut server = start::<sockserver::concurrency::Forking>();
-    let mut client = in_mid_request(&server);
-    kill_group(&server, "INT");
-    eventually("the port is closed", || !is_listening(&server));
-    kill_group(&server, "INT");
-    assert!(ended_by(server.ended(), SIGINT));
-    client.wait_for_end();
+fn the_second_signal_ends_the_children_as_well() {
+    for (name, number) in [("INT", SIGINT), ("TERM", SIGTERM)] {
+        let mut server = start::<sockserver::concurrency::Forking>();
+        let mut client = in_mid_request(&server);
+        server.signal(name);
+        eventually("the port is closed", || !is_listening(&server));
+        server.signal(name);
+        assert!(ended_by(server.ended(), number));
+        client.wait_for_end();
+    }
 }
 
 #[test]

@@ -382,6 +382,17 @@ pub(crate) enum Fork {
     Child,
 }
 
+/// prctl(2): when the process that forked this one ends, however it does, this one is sent SIGTERM.
+#[cfg(all(feature = "signals", any(target_os = "linux", target_os = "android")))]
+pub(crate) fn end_with_parent() {
+    // SAFETY: PR_SET_PDEATHSIG takes the number of a signal, and touches no memory.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM as libc::c_ulong) };
+}
+
+/// The system cannot.
+#[cfg(all(feature = "signals", not(any(target_os = "linux", target_os = "android"))))]
+pub(crate) fn end_with_parent() {}
+
 /// A child process that was not waited for yet, so that its number is nobody else's.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pid(libc::pid_t);
