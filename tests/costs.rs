@@ -252,6 +252,8 @@ fn a_connection_takes_six_system_calls() {
         client.finish();
         assert_eq!(client.rest(), "HELLO\n");
     };
+    // Until it serves, it can have others.
+    eventually("the server waits", || server.observed().is_asleep());
     let descriptors = Observed::of(server.id()).descriptors();
     // More threads than will be needed, each of which has its buffers then.
     let mut together: Vec<_> = (0..8).map(|_| Client::connect(server.address())).collect();
@@ -275,8 +277,9 @@ fn a_connection_takes_six_system_calls() {
 
     let of_connections = ["accept4", "recvfrom", "sendto", "shutdown", "close"];
     assert_eq!(of_connections.map(count), [TIMES, 2 * TIMES, TIMES, TIMES, TIMES]);
-    // The leader waits where there is no connection, and nobody else does.
-    assert!(count("poll") <= count("accept4: EAGAIN") + 1);
+    // The leader waits where there is no connection, and nobody else does. Of those that come in a row each sixteenth has it
+    // look who wakes it.
+    assert!(count("poll") <= count("accept4: EAGAIN") + 1 + TIMES / 16);
     let others: BTreeSet<String> = calls(&trace).into_iter().collect();
     let others: Vec<String> = others.into_iter().filter(|call| !of_connections.contains(&&**call)).collect();
     assert!(others.iter().all(|call| OF_WAITING.contains(&&**call)), "{others:?}");

@@ -333,8 +333,8 @@ fn a_child_that_has_left_its_files_to_a_process_of_its_own_does_not_hold_up_the_
 
 #[test]
 fn the_child_of_a_single_request_does_not_keep_the_port() {
-    let server = Obedient::start("tcp", &["requests=1"]);
-    let pid = server.connect().ask("hang");
+    let server = Obedient::start("tcp", &["requests=1", "first=hang"]);
+    let pid = server.connect().line();
     assert_port_is_free(server.0.address());
     kill(&pid);
     server.output();
