@@ -433,7 +433,7 @@ mod tests {
             false
         }
 
-        fn unsent(&self) -> u64 {
+        fn taken(&self) -> u64 {
             0
         }
     }

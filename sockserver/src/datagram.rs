@@ -293,7 +293,7 @@ impl Tracked for Packet {
         true
     }
 
-    fn unsent(&self) -> u64 {
+    fn taken(&self) -> u64 {
         0
     }
 }

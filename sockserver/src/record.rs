@@ -217,11 +217,12 @@ pub trait Tracked: Send + Sync {
     /// Something has come that the handler has not read, or has taken and does not know of yet.
     fn has_input(&self) -> bool;
 
-    /// How many bytes the peer has been sent and has not taken.
-    fn unsent(&self) -> u64;
+    /// What changes when the peer takes something of what it was sent.
+    fn taken(&self) -> u64;
 }
 
-/// What changes when the peer does something: how much was received, was sent, and was not taken of that.
+/// What changes when the peer does something: how much was received, was sent, and what
+/// [`Tracked::taken`] says.
 pub(crate) type Activity = (u64, u64, u64);
 
 impl dyn Tracked + '_ {
@@ -231,7 +232,7 @@ impl dyn Tracked + '_ {
         match state.load(SeqCst) {
             // A call that sends much counts what it has sent only at its end.
             state if state & Waiting::ToSend as u32 != 0 => {
-                Some((bytes_in.load(Relaxed), bytes_out.load(Relaxed), self.unsent()))
+                Some((bytes_in.load(Relaxed), bytes_out.load(Relaxed), self.taken()))
             }
             state if state & (Waiting::BetweenRequests as u32 | Waiting::InRequest as u32) != 0 => {
                 Some((bytes_in.load(Relaxed), 0, 0))

@@ -41,7 +41,7 @@ pub struct Stream {
 struct Connection {
     record: Record,
     socket: Socket,
-    /// How much of what [`sys::bytes_received`] counts is not in the record. `None`: it does not count here.
+    /// How much of what [`sys::tcp_bytes`] counts as received is not in the record. `None`: it does not count here.
     received_before: Option<u64>,
     /// What was received and not consumed, while no `Reader` holds it.
     incoming: Mutex<Option<Incoming>>,
@@ -91,14 +91,14 @@ impl Stream {
         let _ = socket.set_nosigpipe(true);
         // Somebody may have read from it already. What comes between the two looks counts as read.
         let unread = sys::bytes_unread(&socket);
-        let received_before = sys::bytes_received(&socket).map(|received| received.saturating_sub(unread));
+        let received_before = sys::tcp_bytes(&socket).map(|bytes| bytes.received.saturating_sub(unread));
         Stream::counting(socket, client_address, received_before)
     }
 
     /// One that was accepted here just now.
     pub(crate) fn accepted(socket: Socket, client_address: Address) -> Stream {
         let is_tcp = matches!(client_address, Address::Inet(_));
-        Stream::counting(socket, client_address, (is_tcp && sys::TELLS_BYTES_RECEIVED).then_some(0))
+        Stream::counting(socket, client_address, (is_tcp && sys::TELLS_TCP_BYTES).then_some(0))
     }
 
     fn counting(socket: Socket, client_address: Address, received_before: Option<u64>) -> Stream {
@@ -350,14 +350,17 @@ impl Tracked for Connection {
 
     fn has_input(&self) -> bool {
         let is_taken = |before| {
-            let received = sys::bytes_received(&self.socket);
-            received.is_some_and(|received| received > before + self.record.bytes_in())
+            let bytes = sys::tcp_bytes(&self.socket);
+            bytes.is_some_and(|bytes| bytes.received > before + self.record.bytes_in())
         };
         sys::is_readable(&self.socket).unwrap_or(true) || self.received_before.is_some_and(is_taken)
     }
 
-    fn unsent(&self) -> u64 {
-        sys::bytes_unsent(&self.socket)
+    fn taken(&self) -> u64 {
+        match self.received_before.and_then(|_| sys::tcp_bytes(&self.socket)) {
+            Some(bytes) => bytes.acknowledged,
+            None => sys::bytes_unsent(&self.socket),
+        }
     }
 }
 

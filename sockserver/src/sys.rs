@@ -82,46 +82,53 @@ pub(crate) fn receive(socket: &Socket, buffer: &mut Vec<u8>) -> io::Result<usize
     Ok(received)
 }
 
-/// [`bytes_received`] knows it of every TCP connection.
-pub(crate) const TELLS_BYTES_RECEIVED: bool =
-    cfg!(all(target_os = "linux", any(target_env = "gnu", target_env = "musl")));
+/// [`tcp_bytes`] knows them of every TCP connection.
+pub(crate) const TELLS_TCP_BYTES: bool = cfg!(all(target_os = "linux", any(target_env = "gnu", target_env = "musl")));
 
-/// getsockopt(2) of TCP_INFO: how many bytes a TCP connection has received, read or not. Its end counts as one more.
+/// How many bytes of a TCP connection the system has seen, since it was made.
+pub(crate) struct TcpBytes {
+    /// Received, read or not. Its end counts as one more.
+    pub(crate) received: u64,
+    /// Sent, and taken by the peer.
+    pub(crate) acknowledged: u64,
+}
+
+/// getsockopt(2) of TCP_INFO (tcp(7)). `None`: it is no TCP connection.
 #[cfg(all(target_os = "linux", any(target_env = "gnu", target_env = "musl")))]
-pub(crate) fn bytes_received(socket: &Socket) -> Option<u64> {
+pub(crate) fn tcp_bytes(socket: &Socket) -> Option<TcpBytes> {
     let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
     // SAFETY: `tcp_info` is plain data, of which all zeros is a valid value, and stays where the kernel knows less of it.
-    // TCP_INFO (tcp(7)) writes at most `length` bytes of one, which is what the pointer points at.
+    // TCP_INFO writes at most `length` bytes of one, which is what the pointer points at.
     let (result, info) = unsafe {
         let mut info: libc::tcp_info = std::mem::zeroed();
         let (level, name) = (libc::IPPROTO_TCP, libc::TCP_INFO);
         let value = (&raw mut info).cast();
         (libc::getsockopt(socket.as_raw_fd(), level, name, value, &raw mut length), info)
     };
-    (result == 0).then_some(info.tcpi_bytes_received)
+    (result == 0).then_some(TcpBytes { received: info.tcpi_bytes_received, acknowledged: info.tcpi_bytes_acked })
 }
 
 /// The system does not tell.
 #[cfg(not(all(target_os = "linux", any(target_env = "gnu", target_env = "musl"))))]
-pub(crate) fn bytes_received(_socket: &Socket) -> Option<u64> {
+pub(crate) fn tcp_bytes(_socket: &Socket) -> Option<TcpBytes> {
     None
 }
 
 /// How many bytes were sent that the peer has not taken yet, as tcp(7) and unix(7) say (`SIOCOUTQ`).
 pub(crate) fn bytes_unsent(socket: &Socket) -> u64 {
-    count(socket, libc::TIOCOUTQ)
+    count(socket, libc::TIOCOUTQ as u32)
 }
 
 /// How many bytes were received and not read, as tcp(7) and unix(7) say (`SIOCINQ`).
 pub(crate) fn bytes_unread(socket: &Socket) -> u64 {
-    count(socket, libc::FIONREAD)
+    count(socket, libc::FIONREAD as u32)
 }
 
 /// ioctl(2) of a request that counts bytes. None, where the system cannot.
-fn count(socket: &Socket, request: libc::Ioctl) -> u64 {
+fn count(socket: &Socket, request: u32) -> u64 {
     let mut bytes: libc::c_int = 0;
     // SAFETY: both requests write an `int`, and that is what the pointer points at.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), request, &raw mut bytes) };
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), request as _, &raw mut bytes) };
     if result == 0 { bytes.try_into().unwrap_or(0) } else { 0 }
 }
 
