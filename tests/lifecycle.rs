@@ -345,7 +345,8 @@ fn service_actions_are_called_before_each_request() {
     }
     server.stop();
     let actions = calls.called.try_iter().filter(|&call| call == "service_actions").count();
-    assert_eq!(actions, 4);
+    // The last time before the stop, if that has not come first.
+    assert!((3..=4).contains(&actions), "{actions}");
 }
 
 // One request at a time.
