@@ -302,21 +302,22 @@ fn a_connection_reaches_its_lifetime_while_the_server_drains<C: Concurrency>() {
 
 #[test]
 fn a_newcomer_is_ended_in_time_while_another_says_goodbye() {
-    let dawdle = |session: &mut Session<Tcp, Threading>| {
+    let (sender, waits) = mpsc::channel();
+    let dawdle = move |session: &mut Session<Tcp, Threading>| {
         let begin = Instant::now();
         while session.rfile.next_line()?.is_some() {}
-        let waited = begin.elapsed();
+        sender.send(begin.elapsed())?;
         // The supervisor has nothing to do for this one but to cut it in a second.
-        thread::sleep(Duration::from_millis(900));
-        Ok(writeln!(session.wfile, "{}", waited.as_millis())?)
+        thread::sleep(Duration::from_secs(2));
+        Ok(())
     };
-    let server =
-        Script::<Tcp, Threading>::serve_with(dawdle, options(|options| options.timeouts.idle = Some(4 * SHORT)));
-    let mut first = Client::connect(server.server_address());
-    eventually("its time is over", || server.connections().iter().any(|info| info.closing.is_some()));
-    let mut second = Client::connect(server.server_address());
-    let [first, second] = [&mut first, &mut second].map(|client| client.rest().trim().parse::<u64>().expect("a time"));
-    assert!(second < first + 500, "{first} ms, then {second} ms");
+    let idle = options(|options| options.timeouts.idle = Some(SHORT));
+    let server = Script::<Tcp, Threading>::serve_with(dawdle, idle);
+    let _first = Client::connect(server.server_address());
+    waits.recv_timeout(PATIENCE).expect("its time is over");
+    let _second = Client::connect(server.server_address());
+    let wait = waits.recv_timeout(PATIENCE).expect("its time is over too");
+    assert!(wait < 4 * SHORT, "{wait:?}, and it is the cut of the other one after a second");
 }
 
 #[test]
