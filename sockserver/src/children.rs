@@ -167,12 +167,11 @@ impl<S: Server> Children<S> {
 
 /// Sees which of them have something to be read from their pipes, if only the end: with one system call for all.
 fn notice<S: Server>(children: &mut [Child<S>]) {
-    let (pipes, looks): (Vec<_>, Vec<_>) = children
+    let (mut pipes, looks): (Vec<_>, Vec<_>) = children
         .iter_mut()
         .filter(|child| child.looks.is_none())
         .map(|child| (Watched::new(child.pipe.as_fd()), &mut child.looks))
         .unzip();
-    let mut pipes = pipes;
     let polled = sys::poll(&mut pipes, Some(Duration::ZERO));
     for (pipe, looks) in pipes.iter().zip(looks) {
         if polled.is_err() || pipe.is_ready() {

@@ -30,9 +30,9 @@ use crate::{
 /// for others to write to. The connection is closed when its request has ended and the last handle is dropped; once the
 /// request has ended, writing fails.
 ///
-/// Reading and writing work on `Stream` and `&Stream`. Any number of threads can write, and one at a time can read. What a [`Writer`](crate::Writer) holds back is sent before
-/// anything that is written here, and before any wait for the peer. What a [`Reader`](crate::Reader) has received and
-/// not yet given out is not seen here.
+/// Reading and writing work on `Stream` and `&Stream`. Any number of threads can write, and one at a time can read. What a
+/// [`Writer`](crate::Writer) holds back is sent before anything that is written here, and before any wait for the peer. What
+/// a [`Reader`](crate::Reader) has received and not yet given out is not seen here.
 #[derive(Clone)]
 pub struct Stream {
     connection: Arc<Connection>,
