@@ -115,8 +115,21 @@ pub(crate) fn tcp_bytes(_socket: &Socket) -> Option<TcpBytes> {
 }
 
 /// How many bytes were sent that the peer has not taken yet, as tcp(7) and unix(7) say (`SIOCOUTQ`).
+#[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn bytes_unsent(socket: &Socket) -> u64 {
     count(socket, libc::TIOCOUTQ as u32)
+}
+
+/// How many bytes were sent that the peer has not taken yet.
+#[cfg(any(target_os = "freebsd", target_os = "netbsd"))]
+pub(crate) fn bytes_unsent(socket: &Socket) -> u64 {
+    count(socket, libc::FIONWRITE as u32)
+}
+
+/// The system does not tell.
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "netbsd")))]
+pub(crate) fn bytes_unsent(_socket: &Socket) -> u64 {
+    0
 }
 
 /// How many bytes were received and not read, as tcp(7) and unix(7) say (`SIOCINQ`).
