@@ -172,7 +172,9 @@ impl Connections {
                 // A child process that was killed; a thread was counted as leaked.
                 Force::Last => stopping.drained.forced += usize::from(forks),
             }
-            self.ended.notify_all();
+            if registry.entries.is_empty() {
+                self.ended.notify_all();
+            }
         }
         registry.room.leave()
     }
@@ -253,8 +255,11 @@ impl Connections {
 
     /// It has let go of everything, or could not be started.
     pub(crate) fn dismiss(&self) {
-        self.registry.lock().crew -= 1;
-        self.ended.notify_all();
+        let mut registry = self.registry.lock();
+        registry.crew -= 1;
+        if registry.stopping.is_some() && !registry.has_crew() {
+            self.ended.notify_all();
+        }
     }
 
     /// Waits, after a drain, until no thread is there any more but those whose handlers do not return. A hook that does not
@@ -262,7 +267,7 @@ impl Connections {
     pub(crate) fn wait_for_crew(&self) {
         let deadline = Instant::now() + GRACE;
         let mut registry = self.registry.lock();
-        while registry.crew > registry.entries.len() && Instant::now() < deadline {
+        while registry.has_crew() && Instant::now() < deadline {
             self.wait(&self.ended, &mut registry, Some(deadline));
         }
     }
@@ -327,6 +332,11 @@ impl Registry {
         requests_of(&self.entries)
     }
 
+    /// There are threads that do not have a request, and have not ended.
+    fn has_crew(&self) -> bool {
+        self.crew > self.entries.len()
+    }
+
     /// How the drain has gone, once it is over.
     fn drained(&self) -> Option<Drained> {
         let stopping = self.stopping.as_ref()?;
@@ -342,7 +352,8 @@ impl Registry {
 
     fn sweep_entries(&mut self, now: Instant) -> Option<Instant> {
         let Registry { entries, idle, lifetime, stopping, .. } = self;
-        if stopping.as_ref().is_some_and(|stopping| stopping.force > Force::None) {
+        let has_deadlines = idle.is_some() || lifetime.is_some();
+        if !has_deadlines || stopping.as_ref().is_some_and(|stopping| stopping.force > Force::None) {
             return None;
         }
         let next = entries.values_mut().filter_map(|entry| entry.sweep(*idle, *lifetime, now)).min()?;
