@@ -48,12 +48,13 @@ impl Concurrency for Threading {
         // What a closure holds that cannot be run is lost, and the request must not be.
         let accepted = Arc::new(Mutex::new(Some(accepted)));
         let taken = accepted.clone();
-        let process = move || taken.lock().take().map(Accepted::process_started);
-        if super::thread(self.threads.name(), acceptor.options()).spawn(process).is_err() {
-            let unprocessed = accepted.lock().take();
-            if let Some(accepted) = unprocessed {
-                accepted.process_started();
-            }
+        let process = |accepted: &Mutex<Option<Accepted<S>>>| {
+            // The lock is free again when the user's code runs.
+            let accepted = accepted.lock().take();
+            accepted.map(Accepted::process_started)
+        };
+        if super::thread(self.threads.name(), acceptor.options()).spawn(move || process(&taken)).is_err() {
+            process(&accepted);
         }
     }
 
