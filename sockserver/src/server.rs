@@ -7,7 +7,7 @@ use crate::{
     address::Address,
     concurrency::Concurrency,
     handle::ServerHandle,
-    handler::{FromRequest, HandlerError, RequestHandler},
+    handler::{FromRequest, HandlerError, RequestHandler, Stage},
     options::Options,
     socket_server::SocketServer,
     stream::Stream,
@@ -53,8 +53,9 @@ pub trait Server: Send + Sync + Sized + 'static {
     /// hung up.
     fn handle_error(&self, error: &HandlerError, client_address: &Address) {
         if !error.is_disconnect() {
+            let of_whom = if error.stage() == Stage::GetRequest { "server at" } else { "request from" };
             // What a client has sent may be part of it, and is not to make lines of its own.
-            let line = format!("sockserver: request from {client_address}: {error}").replace(char::is_control, " ");
+            let line = format!("sockserver: {of_whom} {client_address}: {error}").replace(char::is_control, " ");
             eprintln!("{line}");
         }
     }
