@@ -166,6 +166,9 @@
 
 #![deny(missing_docs)]
 
+#[cfg(not(unix))]
+compile_error!("sockserver is for Unix systems: Linux, macOS and the BSDs");
+
 mod accept_errors;
 mod accepted;
 mod acceptor;
