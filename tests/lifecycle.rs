@@ -515,14 +515,14 @@ fn a_connection_that_was_read_from_elsewhere_is_drained_like_any_other() {
     });
 }
 
-/// Something that panics when it is dropped.
+/// Something that panics with another one when it is dropped.
 #[derive(Debug)]
 struct Bomb;
 
 impl Drop for Bomb {
     fn drop(&mut self) {
         if !thread::panicking() {
-            panic!("dropped");
+            panic::panic_any(Bomb);
         }
     }
 }

@@ -318,10 +318,7 @@ pub(crate) fn send_packet(
     const FLAGS: libc::c_int = 0;
     #[cfg(not(target_vendor = "apple"))]
     const FLAGS: libc::c_int = libc::MSG_NOSIGNAL;
-    // A broadcast or multicast address is no source address: the system picks one.
-    let Some(from) = from.filter(|from| is_source(from.ip)) else {
-        return socket.send_to_with_flags(bytes, to, FLAGS);
-    };
+    let Some(from) = from else { return socket.send_to_with_flags(bytes, to, FLAGS) };
     let mut control = Control([0; 256]);
     let mut slice = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     // SAFETY: `msghdr` is plain data, of which all zeros is a valid value.
@@ -334,7 +331,7 @@ pub(crate) fn send_packet(
     // SAFETY: the message points at the address, the bytes and the control bytes, all alive; sendmsg(2) only reads.
     match unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, FLAGS) } {
         -1 => match io::Error::last_os_error() {
-            // The broadcast address of a network, which cannot be told from others.
+            // A broadcast or multicast address is no source: the system picks one.
             error if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENETUNREACH | libc::EADDRNOTAVAIL)) => {
                 socket.send_to_with_flags(bytes, to, FLAGS)
             }
@@ -342,11 +339,6 @@ pub(crate) fn send_packet(
         },
         sent => Ok(sent as usize),
     }
-}
-
-fn is_source(ip: IpAddr) -> bool {
-    let ip = ip.to_canonical();
-    !ip.is_multicast() && ip != IpAddr::V4(Ipv4Addr::BROADCAST)
 }
 
 /// Puts the source address of a packet that is to be sent into its control bytes.
