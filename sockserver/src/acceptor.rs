@@ -224,15 +224,12 @@ impl<S: Server> Acceptor<S> {
         };
         trouble.is_over();
         match self.register(&request) {
-            Ok(()) => return Ok(Turn::Request(request)),
-            Err(Rejected) => request.shutdown(),
+            Ok(()) => Ok(Turn::Request(request)),
+            Err(Rejected) => {
+                request.shutdown();
+                Err(Then::Retry)
+            }
         }
-        if S::Concurrency::FORKS {
-            // Clients to be turned away may come without end, and children leave room meanwhile.
-            control.connections.sweep();
-            return Ok(Turn::ChildEnded);
-        }
-        Err(Then::Retry)
     }
 
     fn give_up(&self, error: io::Error) -> Turn<S> {

@@ -243,11 +243,15 @@ mod tests {
     }
 
     #[test]
-    fn a_hang_up_stays_one_across_the_processes() {
-        let mut pipe = Vec::new();
-        let error = HandlerError::new(Stage::Handle, io::Error::from(io::ErrorKind::BrokenPipe));
-        report(&mut pipe, Outcome::Disconnected, Some(error)).expect("a vector takes all");
-        assert!(Report::parse(&pipe).and_then(|report| report.error).is_some_and(|error| error.is_disconnect()));
+    fn a_hang_up_or_a_timeout_stays_one_across_the_processes() {
+        let told = |outcome, kind| {
+            let mut pipe = Vec::new();
+            let error = HandlerError::new(Stage::Handle, io::Error::from(kind));
+            report(&mut pipe, outcome, Some(error)).expect("a vector takes all");
+            Report::parse(&pipe).and_then(|report| report.error).expect("an error")
+        };
+        assert!(told(Outcome::Disconnected, io::ErrorKind::BrokenPipe).is_disconnect());
+        assert!(told(Outcome::TimedOut, io::ErrorKind::TimedOut).is_timeout());
     }
 
     #[test]
