@@ -181,6 +181,7 @@ fn a_silent_client_is_ended_after_the_idle_timeout<C: Concurrency>() {
 fn the_handler_of_a_silent_client_can_say_goodbye<C: Concurrency>() {
     let say_goodbye = |session: &mut Session<Tcp, C>| {
         while session.rfile.next_line()?.is_some() {}
+        thread::sleep(Duration::from_millis(50));
         Ok(write!(session.wfile, "goodbye")?)
     };
     let (server, ends) = serve_telling::<C>(say_goodbye, idle);

@@ -236,6 +236,15 @@ fn shutting_the_stream_down_sends_what_was_written_first() {
 }
 
 #[test]
+fn cutting_the_stream_sends_what_was_written_first() {
+    let server = Script::<Tcp, Sync>::serve(|session| {
+        write!(session.wfile, "goodbye")?;
+        Ok(session.request.shutdown(Shutdown::Both)?)
+    });
+    assert_eq!(Client::connect(server.server_address()).rest(), "goodbye");
+}
+
+#[test]
 fn nothing_follows_a_write_that_has_failed_half_way() {
     let (found, findings) = mpsc::channel();
     let server = Script::<Tcp, Sync>::serve(move |session| {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::IpAddr,
+    net::{IpAddr, Shutdown},
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
@@ -197,7 +197,7 @@ impl Connections {
     pub(crate) fn close(&self, id: ConnectionId) -> bool {
         let request = self.registry.lock().entries.get(&id).and_then(|entry| entry.request.upgrade());
         request.is_some_and(|request| {
-            request.end(Closing::Kicked);
+            request.end(Closing::Kicked, Shutdown::Both);
             true
         })
     }
@@ -376,7 +376,7 @@ impl Registry {
         stopping.force = Force::Cut;
         stopping.deadline = now + GRACE;
         let next = stopping.deadline;
-        self.requests().for_each(|request| request.end(Closing::Draining));
+        self.requests().for_each(|request| request.end(Closing::Draining, Shutdown::Both));
         Some(next)
     }
 }
@@ -388,7 +388,7 @@ impl Entry {
         let record = request.record();
         if let Some((closing, cut)) = self.ending {
             if now >= cut {
-                request.end(closing);
+                request.end(closing, Shutdown::Both);
             }
             return Some(cut).filter(|cut| now < *cut);
         }
@@ -412,7 +412,7 @@ impl Entry {
 
     /// Ends what the handler reads, so that it can say goodbye; the connection is cut after the time returned.
     fn begin_to_end(&mut self, request: &dyn Tracked, closing: Closing, now: Instant) -> Option<Instant> {
-        request.end_reading(closing);
+        request.end(closing, Shutdown::Read);
         let cut = after(now, GRACE);
         self.ending = Some((closing, cut));
         Some(cut)
@@ -426,7 +426,7 @@ fn after(time: Instant, duration: Duration) -> Instant {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::Shutdown, sync::mpsc, thread};
+    use std::{sync::mpsc, thread};
 
     use super::*;
     use crate::{address::Address, concurrency::Sync, record::Record};

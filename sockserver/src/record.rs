@@ -248,18 +248,11 @@ impl dyn Tracked + '_ {
         }
     }
 
-    /// Ends what the handler reads; a handler that waits for its peer to take something is cut off at once.
-    pub(crate) fn end_reading(&self, closing: Closing) {
-        let state = self.record().mark(closing);
-        self.record().progress().state.fetch_or(SHUT, SeqCst);
-        let sends = state & Waiting::ToSend as u32 != 0;
-        self.shut(if sends { Shutdown::Both } else { Shutdown::Read });
-    }
-
-    pub(crate) fn end(&self, closing: Closing) {
+    /// Ends what the handler reads, or the whole connection, for this reason unless there is one already.
+    pub(crate) fn end(&self, closing: Closing, how: Shutdown) {
         self.record().mark(closing);
         self.record().progress().state.fetch_or(SHUT, SeqCst);
-        self.shut(Shutdown::Both);
+        self.shut(how);
     }
 }
 

@@ -65,7 +65,7 @@ pub(crate) struct Incoming {
 #[derive(Default)]
 struct Outgoing {
     buffer: Vec<u8>,
-    /// Sending failed: what is written later must not be taken for a continuation.
+    /// Sending failed: what is written later must not be taken for a continuation. There is nothing in the buffer any more.
     failed: bool,
 }
 
@@ -209,12 +209,6 @@ impl Stream {
         self.send_pending(&mut self.connection.outgoing.lock())
     }
 
-    /// Sends what was held back, unless sending has failed already.
-    pub(crate) fn flush_at_end(&self) -> io::Result<()> {
-        let mut outgoing = self.connection.outgoing.lock();
-        if outgoing.failed { Ok(()) } else { self.send_pending(&mut outgoing) }
-    }
-
     /// Python's `shutdown_request`.
     pub(crate) fn send_end_of_file(&self) {
         // It fails on a connection that the peer has reset, which is an end as well.
@@ -224,7 +218,7 @@ impl Stream {
     fn flush_without_waiting(&self) {
         // Whoever has the lock is sending, and will fail.
         if let Some(mut outgoing) = self.connection.outgoing.try_lock()
-            && !outgoing.failed
+            && !outgoing.buffer.is_empty()
         {
             // What is not taken is lost with the connection.
             let sent = send(&self.connection.socket, &outgoing.buffer, MayWait::No);

@@ -222,7 +222,7 @@ impl Internals for Stream {
     }
 
     fn flush(&self) -> io::Result<()> {
-        self.flush_at_end()
+        self.flush_outgoing()
     }
 
     fn shutdown(&self) {
