@@ -83,7 +83,7 @@ impl RequestHandler for Echo {
     }
 }
 
-fn a_connection_costs_three_allocations_and_no_buffer<C: Concurrency>() {
+fn a_connection_costs_one_allocation_and_no_buffer<C: Concurrency>() {
     let _alone = alone();
     let server = Served::new(Echoes::<C>(PhantomData).bind("127.0.0.1:0").expect("a free port"));
     let address = inet(server.server_address());
@@ -101,12 +101,13 @@ fn a_connection_costs_three_allocations_and_no_buffer<C: Concurrency>() {
             }
         }
     });
-    assert!(allocated.times <= 3 * TIMES, "{allocated:?} by {TIMES} connections");
-    assert!(allocated.bytes < 4096 * TIMES, "{allocated:?} by {TIMES} connections");
+    // Now and then there is one more, as where a table grows.
+    assert!(allocated.times < 2 * TIMES, "{allocated:?} by {TIMES} connections");
+    assert!(allocated.bytes < 1024 * TIMES, "{allocated:?} by {TIMES} connections");
 }
 
 in_each_concurrency! {
-    [sync threading pool]: a_connection_costs_three_allocations_and_no_buffer
+    [sync threading pool]: a_connection_costs_one_allocation_and_no_buffer
 }
 
 #[request_handler]

@@ -391,7 +391,82 @@ fn a_socket_that_is_bound_to_one_address_answers_from_it() {
     assert_answers_from(server.server_address(), "127.0.0.3");
 }
 
+/// Takes a writer of its own, and leaves it with the server.
+struct Left;
+
+impl FromRequest<Keeper> for Left {
+    fn from_request(cx: &mut Context<'_, Keeper>) -> io::Result<Left> {
+        let writer = Writer::from_request(cx)?;
+        cx.server().left.lock().unwrap().push(writer);
+        Ok(Left)
+    }
+}
+
+#[derive(Default, Server)]
+#[server(transport = "udp", concurrency = "sync", handler = Leaving)]
+struct Keeper {
+    left: Mutex<Vec<Writer>>,
+}
+
+#[request_handler]
+struct Leaving {
+    _left: Left,
+    rfile: Reader,
+    wfile: Writer,
+}
+
+impl RequestHandler for Leaving {
+    fn handle(&mut self) -> HandlerResult {
+        Ok(io::copy(&mut self.rfile, &mut self.wfile).map(drop)?)
+    }
+}
+
+#[test]
+fn what_is_written_after_the_end_of_a_request_reaches_nobody() {
+    let server = Keeper::default().bind("127.0.0.1:0").expect("a free port");
+    let keeper = server.server().clone();
+    let server = Served::new(server);
+    let client = DatagramClient::connect(server.server_address());
+    for request in ["first", "second", "third"] {
+        client.send(request);
+        assert_eq!(client.receive(), request.as_bytes());
+        eventually("the request has ended", || server.stats().active == 0);
+        for mut writer in keeper.left.lock().unwrap().drain(..) {
+            write!(writer, "late").expect("it is held back");
+        }
+    }
+}
+
 // Replies that cannot be sent.
+
+/// Sends more than its client takes.
+#[request_handler(timeout = "1h")]
+#[server(transport = "unix_datagram", concurrency = "threading")]
+struct Flood {
+    request: Datagram,
+}
+
+impl RequestHandler for Flood {
+    fn handle(&mut self) -> HandlerResult {
+        loop {
+            self.request.reply(b"one more")?;
+        }
+    }
+}
+
+#[test]
+fn a_reply_that_waits_for_room_is_cut_by_the_drain() {
+    let place = UnixDatagram::place();
+    let mut options = FloodServer::OPTIONS;
+    options.timeouts.shutdown = Duration::from_millis(100);
+    let server = FloodServer.bind_with(place.address(), options).expect("a free place");
+    let server = Served::new(server);
+    let client = DatagramClient::connect(server.server_address());
+    client.send("hello");
+    eventually("it is handled", || server.stats().active == 1);
+    let drained = server.stop();
+    assert_eq!((drained.forced, drained.leaked), (1, 0));
+}
 
 #[test]
 fn an_unnamed_unix_client_cannot_be_answered() {

@@ -70,6 +70,12 @@ impl Obedient {
     }
 }
 
+/// The child that serves this client.
+#[track_caller]
+fn process_of(client: &mut Client) -> Observed {
+    Observed::of(client.ask("pid").parse().expect("the number of a process"))
+}
+
 #[track_caller]
 fn kill(pid: &str) {
     Observed::of(pid.parse().expect("the number of a process")).signal("KILL");
@@ -150,6 +156,42 @@ column!(unix, Client);
 column!(unix_datagram, DatagramClient);
 
 // How children end.
+
+#[test]
+fn a_child_holds_nothing_of_its_siblings() {
+    let server = Obedient::start("tcp", &[]);
+    let mut clients = [(); 3].map(|()| server.connect());
+    let descriptors = clients.each_mut().map(|client| process_of(client).descriptors());
+    assert_eq!(descriptors, [descriptors[0]; 3]);
+}
+
+#[test]
+fn a_client_sees_the_end_while_the_parent_does_nothing() {
+    let server = Obedient::start("tcp", &[]);
+    let mut client = server.connect();
+    assert_eq!(client.ask("echo hello"), "hello");
+    server.0.signal("STOP");
+    eventually("it does nothing", || server.0.observed().is_stopped());
+    client.finish();
+    assert_eq!(client.rest(), "");
+    server.0.signal("CONT");
+    server.has_no_children();
+}
+
+#[test]
+fn children_that_the_system_has_waited_for_make_room() {
+    // As it does where the signal is ignored: waitpid(2).
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' CHLD; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_obedient")]);
+    command.args(["tcp", "forking", "connections=1"]);
+    let server = Obedient(ServerProcess::start(command, Place::of("tcp")));
+    for _ in 0..3 {
+        let mut client = server.connect();
+        assert_eq!(client.ask("echo hello"), "hello");
+        client.finish();
+        assert_eq!(client.rest(), "");
+    }
+}
 
 #[test]
 fn a_child_that_exits_with_success_has_finished() {

@@ -273,6 +273,14 @@ fn a_flood_that_is_rejected<C: Word>() {
     attack::<C, _>(&["connections=4", "on_limit=reject"], flood).survived();
 }
 
+fn what_a_client_has_sent_makes_no_lines_of_its_own_in_the_log<C: Word>() {
+    let server = LineServer::start::<C>(env!("CARGO_BIN_EXE_line-server"), &[]);
+    let mut client = server.connect();
+    client.send("fail with\rtwo lines\x1b[2J\n");
+    client.wait_for_end();
+    server.reports(&format!("sockserver: request from {}: handle failed: with two lines [2J", client.address()));
+}
+
 /// Those who are turned away without end keep nobody from the room that others have left.
 fn a_flood_of_rejects_that_goes_on<C: Word>() {
     let server = LineServer::start::<C>(env!("CARGO_BIN_EXE_line-server"), &["connections=4", "on_limit=reject"]);
@@ -309,6 +317,7 @@ in_each_concurrency! { [sync threading pool forking]:
     connects_that_die_in_the_queue
     garbage
     one_byte_a_packet
+    what_a_client_has_sent_makes_no_lines_of_its_own_in_the_log
     thousands_of_idle_ones
 }
 in_each_concurrency! { [threading pool forking]:

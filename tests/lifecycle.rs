@@ -8,7 +8,7 @@ use std::{
     os::unix::net::{UnixDatagram, UnixStream},
     panic,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock,
         mpsc::{self, Receiver, Sender},
     },
     thread,
@@ -18,7 +18,7 @@ use std::{
 use socket2::{Domain, Socket, Type};
 use sockserver::{
     Address, Concurrency, Context, FromRequest, HandlerError, HandlerResult, Options, Reader, RequestHandler, Server,
-    ServerHandle, Stage, Stats, Stream, Writer,
+    ServerHandle, SocketServer, Stage, Stats, Stream, Writer,
     concurrency::{Sync, Threading},
     request_handler,
     transport::Tcp,
@@ -337,6 +337,15 @@ fn service_actions_are_called_while_no_client_comes() {
 }
 
 #[test]
+fn service_actions_are_not_called_any_more_when_the_server_stops() {
+    let (server, calls) = Stepwise::<Sync>::new(&[]);
+    let server = server.bind("127.0.0.1:0").expect("a free port");
+    server.handle().shutdown();
+    server.serve_forever().expect("it is shut down");
+    assert_eq!(calls.called.try_iter().collect::<Vec<_>>(), ["server_activate", "server_close"]);
+}
+
+#[test]
 fn service_actions_are_called_before_each_request() {
     let (server, calls) = Stepwise::<Sync>::new(&[]);
     let server = Served::new(server.bind("127.0.0.1:0").expect("a free port"));
@@ -611,7 +620,6 @@ fn server_close_is_called_after_the_last_request() {
     server.shutdown();
     // The port is closed while the handlers still run.
     eventually("the port is closed", || Client::try_connect(server.server_address()).is_err());
-    // The first was taken by the thread that serves.
     for client in &mut clients {
         client.finish();
         assert_eq!(client.rest(), "");
@@ -619,6 +627,23 @@ fn server_close_is_called_after_the_last_request() {
     }
     assert_eq!(server.stop().finished, 2);
     assert_eq!(calls.try_iter().collect::<Vec<_>>(), ["server_close"]);
+}
+
+#[test]
+fn a_server_that_its_own_handler_drops_does_not_wait_for_it() {
+    let _watchdog = Watchdog::new();
+    let (give, given) = mpsc::channel::<SocketServer<Script<Tcp, Threading>>>();
+    let given = Mutex::new(given);
+    let drop_server = move |session: &mut Session<Tcp, Threading>| {
+        drop(given.lock().unwrap().recv()?);
+        Ok(write!(session.wfile, "dropped")?)
+    };
+    let (server, _reports, _place) = Script::<Tcp, Threading>::bind(drop_server, Options::new());
+    let mut client = Client::connect(server.server_address());
+    assert!(server.handle_request().expect("a client is there"));
+    give.send(server).expect("the handler waits");
+    // Else it would be cut after thirty seconds.
+    assert_eq!(client.rest(), "dropped");
 }
 
 /// A server that says when it is dropped, and whose hook takes its time.
@@ -671,6 +696,17 @@ fn nothing_of_a_server_is_left_when_it_has_stopped<C: Concurrency>() {
     server.stop();
     let calls: Vec<_> = calls.try_iter().collect();
     assert!(calls.ends_with(&["server_close", "drop"]), "{calls:?}");
+}
+
+#[test]
+fn wait_returns_after_server_close() {
+    let (called, calls) = mpsc::channel();
+    let server = Holding { called }.bind("127.0.0.1:0").expect("a free port");
+    let handle = server.handle();
+    let _server = Served::new(server);
+    handle.shutdown();
+    handle.wait().expect("no handler waits");
+    assert_eq!(calls.try_iter().collect::<Vec<_>>(), ["server_close"]);
 }
 
 #[test]

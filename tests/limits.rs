@@ -178,6 +178,16 @@ fn a_silent_client_is_ended_after_the_idle_timeout<C: Concurrency>() {
     eventually("both are counted", || server.stats().timed_out == 2);
 }
 
+fn a_silent_client_that_comes_after_a_pause_is_ended_too<C: Concurrency>() {
+    let (server, ends) = serve_telling::<C>(upper, idle);
+    assert_eq!(Client::connect(server.server_address()).ask("hello"), "HELLO");
+    assert_eq!(ends.recv_timeout(PATIENCE), Ok((Ok(()), None)));
+    // Meanwhile there is no deadline to be kept.
+    thread::sleep(2 * SHORT);
+    Client::connect(server.server_address()).wait_for_end();
+    assert_eq!(ends.recv_timeout(PATIENCE), Ok((Ok(()), Some(Closing::Idle))));
+}
+
 fn the_handler_of_a_silent_client_can_say_goodbye<C: Concurrency>() {
     let say_goodbye = |session: &mut Session<Tcp, C>| {
         while session.rfile.next_line()?.is_some() {}
@@ -262,6 +272,7 @@ fn a_client_that_waits_for_its_answer_is_not_idle<C: Concurrency>() {
     let think = |session: &mut Session<Tcp, C>| {
         session.rfile.fill_buf()?;
         thread::sleep(4 * SHORT);
+        assert_eq!(session.request.closing(), None);
         upper(session)
     };
     let (server, ends) = serve_telling::<C>(think, idle);
@@ -424,6 +435,7 @@ in_each_concurrency! { [threading pool]:
 }
 in_each_concurrency! { [sync threading pool]:
     a_silent_client_is_ended_after_the_idle_timeout
+    a_silent_client_that_comes_after_a_pause_is_ended_too
     the_handler_of_a_silent_client_can_say_goodbye
     a_handler_that_says_no_goodbye_is_cut_off
     a_client_that_takes_nothing_is_ended_after_the_idle_timeout

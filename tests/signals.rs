@@ -17,7 +17,7 @@ use sockserver_tests::{
     concurrencies::Word,
     in_each_concurrency,
     place::Place,
-    process::ServerProcess,
+    process::{Process, ServerProcess},
     resources::Observed,
 };
 
@@ -155,6 +155,17 @@ in_each_concurrency! { [sync threading pool forking]:
     a_client_in_the_middle_of_a_request_is_answered
     the_second_signal_ends_the_process_at_once
     a_server_that_has_ended_leaves_the_signals_to_the_next
+}
+
+#[test]
+fn when_the_last_server_has_ended_a_signal_ends_the_process() {
+    for (name, number) in [("INT", SIGINT), ("TERM", SIGTERM)] {
+        let mut program = Process::start(Command::new(env!("CARGO_BIN_EXE_signalled-server")).arg("2"));
+        assert_eq!(program.line(), "ended");
+        program.signal(name);
+        let status = program.ended();
+        assert!(ended_by(status, number), "{status}");
+    }
 }
 
 #[test]

@@ -276,6 +276,23 @@ fn wait_in_a_handler_is_a_deadlock<C: Concurrency>() {
     assert_eq!(errors.recv_timeout(PATIENCE), Ok(ErrorKind::Deadlock));
 }
 
+#[test]
+fn wait_within_the_handler_of_another_server_is_a_deadlock_too() {
+    let (sender, errors) = mpsc::channel();
+    let outer = Script::<Tcp, Sync>::serve(move |session| {
+        let (outer, sender) = (session.server.clone(), sender.clone());
+        let wait = move |_: &mut Session<Tcp, Sync>| -> HandlerResult {
+            Ok(sender.send(outer.wait().expect_err("the outer handler waits for this one").kind())?)
+        };
+        let (inner, _reports, _place) = Script::<Tcp, Sync>::bind(wait, Options::new());
+        let _client = Client::connect(inner.server_address());
+        assert!(inner.handle_request()?);
+        Ok(())
+    });
+    let _client = Client::connect(outer.server_address());
+    assert_eq!(errors.recv_timeout(PATIENCE), Ok(ErrorKind::Deadlock));
+}
+
 fn a_handler_can_wait_for_another_server<C: Concurrency>() {
     let other = serve::<Sync>();
     let handle = ServerHandle::clone(&other);
@@ -327,6 +344,19 @@ fn connections_between_requests_see_end_of_file_at_once<C: Concurrency>() {
     assert_eq!(answered.rest(), "");
     assert_eq!(ends.recv_timeout(PATIENCE), Ok((Ok(()), Some(Closing::Draining))));
     assert_eq!(server.stop(), drained(1, 0, 0));
+}
+
+fn connections_that_were_answered_directly_are_between_requests<C: Concurrency>() {
+    let answer = |session: &mut Session<Tcp, C>| {
+        while let Some(line) = session.rfile.next_line()? {
+            writeln!(session.request, "{}", line.to_uppercase())?;
+        }
+        Ok(())
+    };
+    let server = Script::<Tcp, C>::serve(answer);
+    let mut answered = client_between_requests(&server);
+    assert_eq!(server.stop(), drained(1, 0, 0));
+    assert_eq!(answered.rest(), "");
 }
 
 fn a_connection_that_has_sent_nothing_sees_end_of_file_at_once<C: Concurrency>() {
@@ -492,6 +522,16 @@ fn a_server_that_is_suspended_before_it_serves_waits<C: Concurrency>() {
     assert_eq!(client.line(), "HELLO");
 }
 
+#[test]
+fn steering_a_server_that_does_not_serve_never_blocks() {
+    let _watchdog = Watchdog::new();
+    let (server, _reports, _place) = Script::<Tcp, Sync>::bind(upper, Options::new());
+    // More often than a pipe has room for wake-ups.
+    for _ in 0..100_000 {
+        server.handle().resume();
+    }
+}
+
 fn a_suspended_server_serves_those_it_has<C: Concurrency>() {
     let server = serve::<C>();
     let mut client = client_between_requests(&server);
@@ -608,6 +648,7 @@ in_each_concurrency! { [sync threading pool]:
     a_handler_can_wait_for_another_server
     the_port_closes_at_once
     connections_between_requests_see_end_of_file_at_once
+    connections_that_were_answered_directly_are_between_requests
     a_connection_that_has_sent_nothing_sees_end_of_file_at_once
     a_request_that_has_come_already_is_answered
     those_in_the_middle_of_a_request_have_time_to_end

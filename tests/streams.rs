@@ -235,6 +235,36 @@ fn shutting_the_stream_down_sends_what_was_written_first() {
     eventually("the request ends", || server.stats().finished == 1);
 }
 
+#[request_handler(rbufsize = 18_446_744_073_709_551_615)]
+#[server(transport = "tcp", concurrency = "sync")]
+struct Greedy {
+    rfile: Reader,
+    wfile: Writer,
+}
+
+impl RequestHandler for Greedy {
+    fn handle(&mut self) -> HandlerResult {
+        Ok(write!(self.wfile, "{:?}", self.rfile.next_line()?)?)
+    }
+}
+
+#[test]
+fn an_rbufsize_that_no_memory_has_is_bounded() {
+    let server = Served::new(GreedyServer.bind("127.0.0.1:0").expect("a free port"));
+    let mut client = Client::connect(server.server_address());
+    client.send("hello\n");
+    assert_eq!(client.rest(), "Some(\"hello\")");
+}
+
+#[test]
+fn reading_into_no_room_waits_for_nobody() {
+    let server = Script::<Tcp, Sync>::serve(|session| {
+        let read = session.request.read(&mut [])?;
+        Ok(write!(session.wfile, "{read}")?)
+    });
+    assert_eq!(Client::connect(server.server_address()).rest(), "0");
+}
+
 #[test]
 fn cutting_the_stream_sends_what_was_written_first() {
     let server = Script::<Tcp, Sync>::serve(|session| {

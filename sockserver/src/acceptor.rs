@@ -172,7 +172,6 @@ impl<S: Server> Acceptor<S> {
                 match self.try_next(listener, trouble) {
                     Ok(turn) => return turn,
                     Err(Then::Wait) => {}
-                    Err(_) if is_over() => return Turn::TimedOut,
                     Err(_) => continue,
                 }
             }

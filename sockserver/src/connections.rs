@@ -407,7 +407,7 @@ impl Entry {
                 false => Some(idle_at.min(after(now, idle / IDLE_LOOKS))),
             }
         });
-        end_of_life.filter(|_| self.ending.is_none()).into_iter().chain(next_look).min()
+        end_of_life.into_iter().chain(next_look).min()
     }
 
     /// Ends what the handler reads, so that it can say goodbye; the connection is cut after the time returned.

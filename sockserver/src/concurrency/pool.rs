@@ -13,7 +13,7 @@ use crate::{
 
 /// `"pool"`: a fixed number of threads (`workers`), each of which serves one request at a time.
 ///
-/// The thread that serves only waits for the end, unless no other can be started. Under
+/// The thread that serves only waits for the end, unless one of the others cannot be started. Under
 /// [`handle_request`](crate::SocketServer::handle_request) it is the only one, and the request is processed in place.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pool;
@@ -31,9 +31,7 @@ impl Concurrency for Pool {
         for number in 1..=threads {
             if let Err(error) = super::enlist(acceptor, format!("sockserver-pool-{number}"), work) {
                 acceptor.report(Stage::ProcessRequest, error);
-                if number == 1 {
-                    work(acceptor);
-                }
+                work(acceptor);
                 break;
             }
         }

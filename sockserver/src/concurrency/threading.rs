@@ -61,7 +61,8 @@ impl Concurrency for Threading {
     fn serve<S: Server<Concurrency = Self>>(&self, acceptor: &Arc<Acceptor<S>>) {
         if let Err(error) = self.threads.start_another(acceptor) {
             acceptor.report(Stage::ProcessRequest, error);
-            self.threads.serve_alone(acceptor);
+            self.threads.idle.fetch_add(1, SeqCst);
+            self.threads.lead_and_follow(acceptor);
         }
         acceptor.wait_for_stop();
     }
@@ -70,14 +71,6 @@ impl Concurrency for Threading {
 impl Threads {
     fn name(&self) -> String {
         format!("sockserver-{}", self.started.fetch_add(1, SeqCst) + 1)
-    }
-
-    /// As the one thread there is, unless others can be started later.
-    fn serve_alone<S: Server<Concurrency = Threading>>(self: &Arc<Self>, acceptor: &Arc<Acceptor<S>>) {
-        while !acceptor.handle().control().is_stopping() {
-            self.idle.fetch_add(1, SeqCst);
-            self.lead_and_follow(acceptor);
-        }
     }
 
     /// Serves as an idle thread, until there are enough others.

@@ -2,7 +2,7 @@
 //! stop, is killed, or has lost its parent.
 //!
 //! Each line is answered in upper case. Of some words a line does what they say: `stop` shuts the server down, `stats`
-//! tells what it has done, `pid` tells the process that answers, `send N` answers with that many bytes.
+//! tells what it has done, `pid` tells the process that answers, `send N` answers with that many bytes, `fail TEXT` fails.
 
 use std::{
     error::Error,
@@ -40,6 +40,7 @@ impl RequestHandler for Session {
                 ("stop", _) => self.handle.shutdown(),
                 ("stats", _) => writeln!(self.wfile, "{:?}", self.handle.stats())?,
                 ("pid", _) => writeln!(self.wfile, "{}", process::id())?,
+                ("fail", text) => return Err(text.into()),
                 ("send", bytes) => {
                     io::copy(&mut io::Read::take(io::repeat(b'x'), bytes.parse()?), &mut self.wfile).map(drop)?
                 }

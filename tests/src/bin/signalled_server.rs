@@ -1,5 +1,6 @@
 //! A server that stops on signals, in a process of its own: `signalled-server CONCURRENCY EARLIER ADDRESS`. It says where
-//! it listens, and answers each line in upper case. So many servers of the process have ended before it is bound.
+//! it listens, and answers each line in upper case. So many servers of the process have ended before it is bound. Without a
+//! concurrency and an address it says that they have ended, and waits for the end of its input.
 
 use std::{
     error::Error,
@@ -47,19 +48,25 @@ impl<C: Concurrency> Lines<C> {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut arguments = std::env::args().skip(1);
-    let (Some(concurrency), Some(earlier), Some(address)) = (arguments.next(), arguments.next(), arguments.next())
-    else {
-        return Err("which concurrency, after how many others, and where?".into());
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let (earlier, server) = match arguments[..] {
+        [earlier] => (earlier, None),
+        [concurrency, earlier, address] => (earlier, Some((concurrency, address))),
+        _ => return Err("which concurrency, after how many others, and where?".into()),
     };
     for _ in 0..earlier.parse()? {
         drop(bind::<Sync>("127.0.0.1:0")?);
     }
-    match concurrency.as_str() {
-        "sync" => serve::<Sync>(&address),
-        "threading" => serve::<Threading>(&address),
-        "pool" => serve::<Pool>(&address),
-        "forking" => serve::<Forking>(&address),
+    let Some((concurrency, address)) = server else {
+        println!("ended");
+        return Ok(io::copy(&mut io::stdin(), &mut io::sink()).map(drop)?);
+    };
+    match concurrency {
+        "sync" => serve::<Sync>(address),
+        "threading" => serve::<Threading>(address),
+        "pool" => serve::<Pool>(address),
+        "forking" => serve::<Forking>(address),
         _ => Err(format!("there is no concurrency {concurrency}").into()),
     }
 }
