@@ -197,6 +197,17 @@ fn shutdown_works_from_a_hook_where_wait_is_a_deadlock<C: Concurrency>() {
     drop(ShutBy::<C>::bind("server_close"));
 }
 
+fn no_handler_of_a_single_request_starts_after_a_hook_has_shut_the_server_down<C: Concurrency>() {
+    let _watchdog = Watchdog::new();
+    let server = ShutBy::<C>::bind("verify_request");
+    let mut client = Client::connect(server.server_address());
+    assert!(server.handle_request().expect("a client is there"));
+    client.wait_for_end();
+    let handle = server.handle();
+    drop(server);
+    assert_eq!((handle.stats().rejected, handle.stats().failed), (1, 0));
+}
+
 fn shutdown_before_serving_is_kept<C: Concurrency>() {
     let _watchdog = Watchdog::new();
     let (server, _reports, _place) = Script::<Tcp, C>::bind(upper, Options::new());
@@ -641,6 +652,7 @@ in_each_concurrency! { [sync threading pool]:
     shutdown_never_blocks
     shutdown_works_from_a_handler
     shutdown_works_from_a_hook_where_wait_is_a_deadlock
+    no_handler_of_a_single_request_starts_after_a_hook_has_shut_the_server_down
     shutdown_before_serving_is_kept
     shutdown_can_be_called_any_number_of_times
     an_idle_server_stops_at_once
