@@ -4,7 +4,7 @@
 
 use std::{
     io::{self, Write},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv6Addr},
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd},
         unix::process::ExitStatusExt,
@@ -290,7 +290,7 @@ fn destination_of(message: &libc::msghdr) -> Option<Destination> {
                 (libc::IPPROTO_IP, libc::IP_PKTINFO) if holds(size_of::<libc::in_pktinfo>()) => {
                     // `ipi_spec_dst`, not `ipi_addr`: of a broadcast packet that is the address that can answer it.
                     let info = libc::CMSG_DATA(control).cast::<libc::in_pktinfo>().read_unaligned();
-                    let ip = IpAddr::V4(Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes()));
+                    let ip = IpAddr::from(info.ipi_spec_dst.s_addr.to_ne_bytes());
                     return Some(Destination { ip, interface: 0 });
                 }
                 (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) if holds(size_of::<libc::in6_pktinfo>()) => {
