@@ -261,6 +261,8 @@ fn a_connection_takes_six_system_calls() {
     together.iter_mut().for_each(|client| assert_eq!(client.ask("hello"), "HELLO"));
     drop(together);
     eventually("they are closed", || Observed::of(server.id()).descriptors() == descriptors);
+    // One that is only starting opens a file for a moment.
+    eventually("all threads wait", || server.observed().is_asleep());
 
     let directory = Directory::new();
     let trace = directory.path().join("trace");

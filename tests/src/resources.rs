@@ -104,9 +104,10 @@ impl Observed {
         self.stat(3) == "T"
     }
 
-    /// Whether its first thread waits for something.
+    /// Whether all its threads wait for something.
     pub fn is_asleep(self) -> bool {
-        self.stat(3) == "S"
+        let statuses = self.threads().into_iter().map(|thread| fs::read_to_string(thread.join("status")));
+        statuses.flatten().all(|status| status.contains("\nState:\tS"))
     }
 
     /// The names of its threads.
