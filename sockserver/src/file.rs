@@ -163,6 +163,13 @@ fn line_too_long(max_line: usize) -> io::Error {
 
 impl Read for Reader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // As in std: through a buffer that is no larger, the bytes would only come in more pieces.
+        if let Source::Stream { stream, incoming, rbufsize } = &self.source
+            && incoming.unread().is_empty()
+            && buffer.len() >= *rbufsize
+        {
+            return { stream }.read(buffer);
+        }
         let mut available = self.fill_buf()?;
         let read = available.read(buffer)?;
         self.consume(read);

@@ -158,7 +158,7 @@ impl<'a, S: Server> Context<'a, S> {
     }
 
     /// How many bytes a [`Reader`] that is taken from here on receives at once, as `rbufsize` does: 16 MiB at most. Default:
-    /// 8 KiB.
+    /// 8 KiB. A read of as many bytes or more does without a buffer.
     ///
     /// # Panics
     ///
