@@ -10,6 +10,7 @@ use std::{
         Arc,
         mpsc::{self, Receiver},
     },
+    thread,
     time::Duration,
 };
 
@@ -279,7 +280,8 @@ fn nothing_follows_a_write_that_has_failed_half_way() {
     let (found, findings) = mpsc::channel();
     let server = Script::<Tcp, Sync>::serve(move |session| {
         session.request.set_write_timeout(Some(Duration::from_millis(10)))?;
-        while session.wfile.write_all(&[b'x'; 1 << 16]).is_ok() {}
+        // More than the socket takes, of which it takes some.
+        session.wfile.write_all(&vec![b'x'; 64 << 20]).expect_err("nobody reads");
         session.request.set_write_timeout(None)?;
         found.send(session.wfile.write_all(b"what follows"))?;
         found.send(session.request.write_all(b"what follows directly"))?;
@@ -291,6 +293,22 @@ fn nothing_follows_a_write_that_has_failed_half_way() {
         assert_eq!(kind(result), io::ErrorKind::BrokenPipe);
     }
     assert!(client.rest().bytes().all(|byte| byte == b'x'));
+}
+
+#[test]
+fn a_write_of_which_nothing_was_sent_can_be_made_again() {
+    let (found, findings) = mpsc::channel();
+    let server = Script::<Unix, Sync>::serve(move |session| {
+        session.request.set_write_timeout(Some(Duration::from_millis(10)))?;
+        while session.request.write(&[b'x'; 1 << 10]).is_ok() {}
+        found.send(session.request.write_all(b"!"))?;
+        session.request.set_write_timeout(None)?;
+        Ok(session.request.write_all(b"!")?)
+    });
+    let mut client = Client::connect(server.server_address());
+    let first = findings.recv_timeout(PATIENCE).expect("the handler goes on");
+    assert_eq!(kind(first), io::ErrorKind::TimedOut);
+    assert!(client.rest().ends_with("x!"));
 }
 
 #[test]
@@ -500,6 +518,19 @@ fn a_large_input_is_read_whole() {
         rfile.read_to_end(&mut bytes).map(|_| bytes)
     });
     assert!(read.expect("it can be read") == expected, "other bytes have come");
+}
+
+#[test]
+fn a_read_that_is_larger_than_the_buffer_does_without_it() {
+    let input = "x".repeat(20 << 10);
+    let sent = sends_of(
+        |session| {
+            let read = session.rfile.read(&mut [0; 32 << 10])?;
+            Ok(write!(session.wfile, "{read}")?)
+        },
+        &input,
+    );
+    assert_eq!(sent, ["20480"]);
 }
 
 // Timeouts.
@@ -896,23 +927,29 @@ fn a_clone_that_another_thread_has_writes_to_the_same_client() {
 
 #[test]
 fn what_two_threads_write_is_not_mixed() {
-    const LINES: usize = 200;
-    let server = Script::<Tcp, Sync>::serve(|session| {
-        std::thread::scope(|scope| {
+    const LINES: usize = 9;
+    // More than is sent at once.
+    const LENGTH: usize = 500_000;
+    let server = Script::<Unix, Sync>::serve(|session| {
+        thread::scope(|scope| {
             for letter in ["a", "b", "c"] {
                 let mut stream = &session.request;
-                // Longer than what a socket takes at once.
-                let line = letter.repeat(30_000) + "\n";
-                scope.spawn(move || (0..LINES).try_for_each(|_| stream.write_all(line.as_bytes())));
+                let line = letter.repeat(LENGTH - 1) + "\n";
+                scope.spawn(move || (0..LINES / 3).try_for_each(|_| stream.write_all(line.as_bytes())));
             }
         });
         Ok(())
     });
     let mut client = Client::connect(server.server_address());
-    let text = client.rest();
-    assert_eq!(text.lines().count(), 3 * LINES);
-    for line in text.lines() {
-        assert!(line.len() == 30_000 && line.bytes().all(|byte| byte == line.as_bytes()[0]), "lines are mixed");
+    for _ in 0..LINES {
+        let mut line = Vec::new();
+        while line.len() < LENGTH {
+            // So that whoever writes has to wait, and the others come by.
+            thread::sleep(Duration::from_millis(1));
+            line.extend(client.bytes(LENGTH / 10));
+        }
+        let (end, letters) = line.split_last().expect("it is not empty");
+        assert!(*end == b'\n' && letters.iter().all(|letter| *letter == letters[0]), "lines are mixed");
     }
 }
 

@@ -30,9 +30,13 @@ use crate::{
 /// for others to write to. The connection is closed when its request has ended and the last handle is dropped; once the
 /// request has ended, writing fails.
 ///
-/// Reading and writing work on `Stream` and `&Stream`. Any number of threads can write, and one at a time can read. What a
-/// [`Writer`](crate::Writer) holds back is sent before anything that is written here, and before any wait for the peer. What
-/// a [`Reader`](crate::Reader) has received and not yet given out is not seen here.
+/// Reading and writing work on `Stream` and `&Stream`. Any number of threads can write: what one `write_all` is given is sent
+/// in one piece, while a `write!` is several writes. One thread at a time can read. What a [`Writer`](crate::Writer) holds
+/// back is sent before anything that is written here, and before any wait for the peer. What a [`Reader`](crate::Reader) has
+/// received and not yet given out is not seen here.
+///
+/// When a `write_all` or a `Writer` has failed half-way, all later writes fail with [`io::ErrorKind::BrokenPipe`]: what they
+/// sent would be taken for the rest.
 #[derive(Clone)]
 pub struct Stream {
     connection: Arc<Connection>,
@@ -45,7 +49,7 @@ struct Connection {
     received_before: Option<u64>,
     /// What was received and not consumed, while no `Reader` holds it.
     incoming: Mutex<Option<Incoming>>,
-    /// Locked while it is sent: what two threads write is never mixed.
+    /// Locked while it is sent: what two threads write is not mixed.
     outgoing: Mutex<Outgoing>,
     /// Nothing was received since the last reply: a server that stops need not let the peer finish anything.
     between_requests: AtomicBool,
@@ -65,7 +69,7 @@ pub(crate) struct Incoming {
 #[derive(Default)]
 struct Outgoing {
     buffer: Vec<u8>,
-    /// Sending failed: what is written later must not be taken for a continuation. There is nothing in the buffer any more.
+    /// Sending failed half-way: what is written later must not be taken for the rest. There is nothing in the buffer any more.
     failed: bool,
 }
 
@@ -233,18 +237,21 @@ impl Stream {
         }
         let mut pending = std::mem::take(&mut outgoing.buffer);
         let sent = self.send_all(outgoing, &pending);
+        // What was not sent is lost.
+        outgoing.failed |= sent.is_err();
         pending.clear();
         outgoing.buffer = pending;
         sent
     }
 
-    fn send_all(&self, outgoing: &mut Outgoing, mut bytes: &[u8]) -> io::Result<()> {
+    fn send_all(&self, outgoing: &mut Outgoing, bytes: &[u8]) -> io::Result<()> {
         outgoing.check()?;
-        while !bytes.is_empty() {
-            match self.send(bytes) {
-                Ok(sent) => bytes = &bytes[sent..],
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            match self.send(rest) {
+                Ok(sent) => rest = &rest[sent..],
                 Err(error) => {
-                    outgoing.failed = true;
+                    outgoing.failed = rest.len() < bytes.len();
                     return Err(error);
                 }
             }
@@ -421,6 +428,10 @@ impl Write for Stream {
         (&*self).write(bytes)
     }
 
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        (&*self).write_all(bytes)
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         (&*self).flush()
     }
@@ -433,6 +444,14 @@ impl Write for &Stream {
         outgoing.check()?;
         self.send_pending(&mut outgoing)?;
         self.send(bytes)
+    }
+
+    /// Under one lock: nothing that another thread writes comes between.
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.note_reply();
+        let mut outgoing = self.connection.outgoing.lock();
+        self.send_pending(&mut outgoing)?;
+        self.send_all(&mut outgoing, bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
