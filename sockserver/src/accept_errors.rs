@@ -78,7 +78,8 @@ pub(crate) enum Then {
 }
 
 impl Trouble {
-    pub(crate) fn is_over(&mut self) {
+    /// Accepting has worked.
+    pub(crate) fn end(&mut self) {
         *self = Trouble::default();
     }
 
@@ -124,7 +125,7 @@ mod tests {
         assert_eq!(after(&mut trouble, libc::EMFILE), Then::Report);
         assert!(trouble.rests_until().is_some());
         assert_eq!(after(&mut trouble, libc::ENOMEM), Then::Rest);
-        trouble.is_over();
+        trouble.end();
         assert!(trouble.rests_until().is_none());
         assert_eq!(after(&mut trouble, libc::EMFILE), Then::Report);
     }

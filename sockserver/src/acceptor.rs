@@ -204,7 +204,7 @@ impl<S: Server> Acceptor<S> {
         }
     }
 
-    /// Accepts without waiting. `Err`: there is nothing to be done but this.
+    /// Accepts without waiting. `Err`: there is nothing to be told, and this is what to do next.
     fn try_next(&self, listener: &Listener<S>, trouble: &mut Trouble) -> Result<Turn<S>, Then> {
         let control = self.handle.control();
         let request = match self.get_request(listener) {
@@ -221,7 +221,7 @@ impl<S: Server> Acceptor<S> {
                 };
             }
         };
-        trouble.is_over();
+        trouble.end();
         match self.register(&request) {
             Ok(()) => Ok(Turn::Request(request)),
             Err(Rejected) => {
@@ -341,7 +341,7 @@ impl<S: Server> Acceptor<S> {
         }
     }
 
-    /// There is no socket any more and nobody who serves.
+    /// Closes the port, drains, calls `server_close`, and then lets those go on who wait for the end.
     pub(crate) fn close(&self) {
         self.leader.lock().listener = None;
         // `handle_request` may have left some under way.

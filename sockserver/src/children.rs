@@ -60,7 +60,7 @@ struct Report {
 }
 
 /// What a pipe takes in one piece at least on every system (`_POSIX_PIPE_BUF`).
-const REPORT: usize = 512;
+const REPORT_SIZE: usize = 512;
 
 impl<S: Server> Default for Children<S> {
     fn default() -> Children<S> {
@@ -88,7 +88,7 @@ impl<S: Server> Child<S> {
 
     /// What it has told; only after it has ended.
     fn report(&self) -> Option<Report> {
-        let mut bytes = [0; REPORT];
+        let mut bytes = [0; REPORT_SIZE];
         let has_told = sys::is_readable(&*self.pipe).unwrap_or(true);
         let read = if has_told { (&*self.pipe).read(&mut bytes).unwrap_or(0) } else { 0 };
         Report::parse(&bytes[..read])
@@ -191,7 +191,7 @@ impl Report {
         if let Some(error) = &self.error {
             bytes.extend([error.stage() as u8, error.is_panic().into()]);
             bytes.extend(error.cause().bytes());
-            bytes.truncate(REPORT);
+            bytes.truncate(REPORT_SIZE);
         }
         pipe.write_all(&bytes)
     }
@@ -236,9 +236,9 @@ mod tests {
     #[test]
     fn a_report_fits_into_one_write() {
         let mut pipe = Vec::new();
-        report(&mut pipe, Outcome::Failed, Some(HandlerError::new(Stage::Handle, "é".repeat(REPORT))))
+        report(&mut pipe, Outcome::Failed, Some(HandlerError::new(Stage::Handle, "é".repeat(REPORT_SIZE))))
             .expect("a vector takes all");
-        assert_eq!(pipe.len(), REPORT);
+        assert_eq!(pipe.len(), REPORT_SIZE);
         assert!(Report::parse(&pipe).is_some_and(|report| report.error.is_some()));
     }
 

@@ -125,7 +125,7 @@ impl Connections {
 
     /// Whether one more can be served; if not, the one that makes room is told to wake the acceptor.
     pub(crate) fn has_room(&self) -> bool {
-        self.registry.lock().room.is_left()
+        self.registry.lock().room.want()
     }
 
     /// `Ok(true)`: there is a deadline to be kept, and nobody yet who keeps it.
@@ -221,7 +221,7 @@ impl Connections {
         unsupervised
     }
 
-    /// There is no socket any more and nobody who serves.
+    /// The server has ended: lets those go on who wait for that.
     pub(crate) fn close_down(&self) {
         self.registry.lock().open = false;
         self.ended.notify_all();

@@ -70,13 +70,13 @@ struct Reply {
 
 /// How long a reply waits for room, where the handler has no `timeout`. Only a Unix receiver whose queue is full makes
 /// it wait at all.
-const PATIENCE: Duration = Duration::from_secs(1);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a reply waits at once before it looks whether the server has stopped.
 const SLICE: Duration = Duration::from_millis(20);
 
 /// No system sends a longer packet: whoever asks for room for longer ones gets them all.
-const LONGEST: usize = 16 << 20;
+const MAX_PACKET_SIZE: usize = 16 << 20;
 
 /// How many packets are kept to be used again.
 const SPARE: usize = 16;
@@ -112,7 +112,7 @@ impl DatagramListener {
         };
         socket.set_nonblocking(false)?;
         socket.set_write_timeout(Some(SLICE))?;
-        let max_packet_size = max_packet_size.min(LONGEST);
+        let max_packet_size = max_packet_size.min(MAX_PACKET_SIZE);
         let socket = Arc::new(DatagramSocket { socket, server_address, max_packet_size, tells_destinations });
         Ok(DatagramListener { socket, packets: Mutex::default() })
     }
@@ -154,7 +154,7 @@ impl Packet {
             bytes: Vec::with_capacity(socket.max_packet_size + 1),
             client: SockAddr::from(SocketAddr::from(([0; 4], 0))),
             destination: None,
-            reply: Mutex::new(Reply { bytes: Vec::new(), timeout: PATIENCE }),
+            reply: Mutex::new(Reply { bytes: Vec::new(), timeout: REPLY_TIMEOUT }),
         }
     }
 
@@ -171,7 +171,7 @@ impl Packet {
         self.destination = envelope.destination;
         let reply = self.reply.get_mut();
         reply.bytes.clear();
-        reply.timeout = PATIENCE;
+        reply.timeout = REPLY_TIMEOUT;
         self.record.count_in(self.bytes.len());
         Ok(())
     }
@@ -213,7 +213,8 @@ impl Datagram {
     /// # Errors
     ///
     /// [`io::ErrorKind::AddrNotAvailable`] with a [`ReplyError`] inside if the client is a Unix socket without a name, which
-    /// cannot be answered; [`io::ErrorKind::TimedOut`] if the client's queue stays full.
+    /// cannot be answered; [`io::ErrorKind::TimedOut`] if the client's queue stays full for the handler's `timeout`, or for a
+    /// second if it has none.
     pub fn reply(&self, bytes: &[u8]) -> io::Result<()> {
         if *self.client_address() == Address::Unix(UnixAddress::Unnamed) {
             return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, ReplyError));

@@ -19,9 +19,14 @@ impl Room {
         Room { left: connections, wanted: false }
     }
 
-    pub(crate) fn is_left(&mut self) -> bool {
-        self.wanted = self.left == 0;
+    pub(crate) fn is_left(&self) -> bool {
         self.left > 0
+    }
+
+    /// As [`is_left`](Self::is_left); if there is none, whoever makes some is to wake the acceptor.
+    pub(crate) fn want(&mut self) -> bool {
+        self.wanted = !self.is_left();
+        self.is_left()
     }
 
     pub(crate) fn enter(&mut self) {

@@ -42,7 +42,7 @@ pub struct Meter<'a> {
     latencies: Vec<Duration>,
 }
 
-/// How long the server warms up, as a part of the time it is measured.
+/// The server warms up for one part in so many of the time it is measured.
 const WARM_UP: u32 = 5;
 
 /// How often stopping is measured in one round.

@@ -383,3 +383,17 @@ fn check_adopted(socket: &Socket, kind: Type, unix: bool) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// listen(2), and from here on accepting does not wait. On a socket that listens already it changes the queue's length.
+fn listen(socket: &Socket, options: &Options) -> io::Result<()> {
+    socket.listen(options.socket.request_queue_size.try_into().unwrap_or(i32::MAX))?;
+    socket.set_nonblocking(true)
+}
+
+/// One system call on Linux, where a connection does not inherit that its listener does not wait.
+fn accept(socket: &Socket) -> io::Result<Stream> {
+    let (connection, address) = socket.accept()?;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    connection.set_nonblocking(false)?;
+    Ok(Stream::accepted(connection, Address::from_system(&address)?))
+}

@@ -37,7 +37,7 @@ impl Transport for Tcp {
     }
 
     fn get_request(listener: &TcpListener) -> io::Result<Stream> {
-        accept(&listener.socket)
+        super::accept(&listener.socket)
     }
 }
 
@@ -56,7 +56,7 @@ impl Tcp {
             let time = time.max(Duration::from_secs(1));
             socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(time))?;
         }
-        listen(&socket, options)?;
+        super::listen(&socket, options)?;
         Ok(TcpListener { socket })
     }
 }
@@ -65,20 +65,6 @@ impl AsFd for TcpListener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
-}
-
-/// listen(2), and from here on accepting does not wait. On a socket that listens already it changes the queue's length.
-pub(super) fn listen(socket: &Socket, options: &Options) -> io::Result<()> {
-    socket.listen(options.socket.request_queue_size.try_into().unwrap_or(i32::MAX))?;
-    socket.set_nonblocking(true)
-}
-
-/// One system call on Linux, where a connection does not inherit that its listener does not wait.
-pub(super) fn accept(socket: &Socket) -> io::Result<Stream> {
-    let (connection, address) = socket.accept()?;
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    connection.set_nonblocking(false)?;
-    Ok(Stream::accepted(connection, Address::from_system(&address)?))
 }
 
 super::inet_addresses!(Tcp);

@@ -15,7 +15,7 @@ use std::{
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::{BindTo, StreamTransport, Transport, UnixTransport, tcp};
+use super::{BindTo, StreamTransport, Transport, UnixTransport};
 use crate::{
     address::{Address, UnixAddress},
     options::{Options, SocketOptions},
@@ -46,7 +46,7 @@ impl Transport for Unix {
     fn adopt(socket: OwnedFd, options: &Options) -> io::Result<UnixListener> {
         let socket = Socket::from(socket);
         super::check_adopted(&socket, Type::STREAM, true)?;
-        tcp::listen(&socket, options)?;
+        super::listen(&socket, options)?;
         // Its file is whoever bound it's to remove.
         Ok(UnixListener { socket, _file: None })
     }
@@ -56,7 +56,7 @@ impl Transport for Unix {
     }
 
     fn get_request(listener: &UnixListener) -> io::Result<Stream> {
-        tcp::accept(&listener.socket)
+        super::accept(&listener.socket)
     }
 }
 
@@ -160,7 +160,7 @@ pub(super) fn bind_unix(address: &Address, kind: Type, options: &Options) -> io:
         }
     };
     if kind == Type::STREAM {
-        tcp::listen(&socket, options)?;
+        super::listen(&socket, options)?;
     }
     Ok((socket, file))
 }
@@ -190,14 +190,14 @@ fn bind_to_path(
 }
 
 /// How long a server waits for others that bind in the same directory.
-const PATIENCE: Duration = Duration::from_millis(500);
+const CLAIM_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Locks the directory of a socket file, so that of several servers which find it stale the second one finds the first.
 /// `None`: the system cannot do this there, or somebody holds the lock for reasons of their own.
 fn claim(path: &Path) -> Option<File> {
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let directory = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(directory).ok()?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + CLAIM_TIMEOUT;
     loop {
         match directory.try_lock() {
             Ok(()) => return Some(directory),
