@@ -248,15 +248,15 @@ fn a_host_name_that_does_not_exist_is_named() {
 }
 
 #[test]
-fn options_with_which_nothing_could_be_served_are_refused() {
+fn options_that_make_no_sense_are_refused() {
     #[track_caller]
     fn refuses(name: &str, change: impl Fn(&mut Options)) {
         let mut options = Options::new();
         change(&mut options);
         let (script, _reports) = Script::<Tcp, Pool>::new(echo);
-        let error = script.bind_with("127.0.0.1:0", options).expect_err("nothing could be served");
+        let error = script.bind_with("127.0.0.1:0", options).expect_err("it makes no sense");
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-        assert!(error.to_string().contains(&format!("`{name}` is zero")), "{error}");
+        assert!(error.to_string().starts_with(&format!("the option `{name}` is ")), "{error}");
     }
 
     refuses("workers", |options| options.workers = Some(0));
@@ -268,6 +268,8 @@ fn options_with_which_nothing_could_be_served_are_refused() {
     refuses("timeouts.idle", |options| options.timeouts.idle = Some(Duration::ZERO));
     refuses("timeouts.lifetime", |options| options.timeouts.lifetime = Some(Duration::ZERO));
     refuses("timeouts.poll", |options| options.timeouts.poll = Some(Duration::ZERO));
+    // The permissions 660, but in decimal.
+    refuses("socket.mode", |options| options.socket.mode = Some(660));
 }
 
 #[test]
@@ -291,14 +293,21 @@ fn a_keepalive_that_the_system_would_refuse_is_named() {
 
 #[test]
 fn options_of_the_socket_are_in_force() {
+    assert_eq!(connection_with(Options::new()), (true, false, None));
     let mut options = Options::new();
     options.socket.nodelay = false;
     options.socket.keepalive = Some(Duration::from_secs(60));
+    assert_eq!(connection_with(options), (false, true, Some(Duration::from_secs(60))));
+}
+
+/// Whether a connection has nodelay and keepalive, and the time of that.
+fn connection_with(options: Options) -> (bool, bool, Option<Duration>) {
     let (seen, connections) = mpsc::channel();
     let (server, _reports, _place) = Script::<Tcp, Sync>::bind(
         move |session| {
             let socket = SockRef::from(&session.request);
-            Ok(seen.send((socket.tcp_nodelay()?, socket.keepalive()?, socket.tcp_keepalive_time()?))?)
+            let time = socket.keepalive()?.then(|| socket.tcp_keepalive_time()).transpose()?;
+            Ok(seen.send((socket.tcp_nodelay()?, socket.keepalive()?, time))?)
         },
         options,
     );
@@ -306,8 +315,18 @@ fn options_of_the_socket_are_in_force() {
     assert!(listening.reuse_address().expect("an open socket"));
     let server = Served::new(server);
     assert_eq!(Client::connect(server.server_address()).rest(), "");
-    let connection = connections.recv_timeout(PATIENCE).expect("it is handled");
-    assert_eq!(connection, (false, true, Duration::from_secs(60)));
+    connections.recv_timeout(PATIENCE).expect("it is handled")
+}
+
+#[test]
+fn servers_that_both_allow_it_share_a_port() {
+    let mut shared = Options::new();
+    shared.socket.allow_reuse_port = true;
+    let bind = |address: &Address, options| Script::<Tcp, Sync>::new(echo).0.bind_with(address, options);
+    let first = bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into(), shared.clone()).expect("a free port");
+    drop(bind(first.server_address(), shared).expect("both allow it"));
+    let error = bind(first.server_address(), Options::new()).expect_err("this one does not");
+    assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
 }
 
 #[test]

@@ -81,7 +81,7 @@ pub struct SocketOptions {
 #[non_exhaustive]
 pub struct Limits {
     /// How many requests are served at once. `None`: 1024 for `"threading"`, the number of workers for `"pool"`, 40 for
-    /// `"forking"` (Python's `max_children`), 1 for `"sync"`.
+    /// `"forking"` (Python's `max_children`). `"pool"` serves no more than it has workers, and `"sync"` one, whatever this is.
     pub connections: Option<usize>,
     /// How many connections one client may have: counted by IP address, IPv6 by its /64 network. Default: no limit.
     pub per_client: Option<usize>,
@@ -113,7 +113,10 @@ pub struct Timeouts {
     pub idle: Option<Duration>,
     /// Ends a connection this long after it was accepted, however busy it is, in the same way. Default: off. Streams only.
     pub lifetime: Option<Duration>,
-    /// How long requests that are under way at [`shutdown`](crate::ServerHandle::shutdown) have to end. Default: 30 s.
+    /// How long requests that are under way at [`shutdown`](crate::ServerHandle::shutdown) have to end. Then their connections
+    /// are cut, and those that have not ended a second later are given up ([`Drained::leaked`](crate::Drained::leaked)); the
+    /// children of `"forking"` are sent SIGTERM and a second later SIGKILL. With `"sync"` a handler that does not return holds
+    /// up the end. Default: 30 s.
     pub shutdown: Duration,
     /// How often `service_actions` is called while no request comes: Python's `poll_interval`. Default: only between
     /// requests, since an idle server is not to wake up.
@@ -167,22 +170,22 @@ impl Options {
             ("timeouts.lifetime", self.timeouts.lifetime),
             ("timeouts.poll", self.timeouts.poll),
         ];
-        let number = zero_numbers.iter().find(|(_, value)| *value == Some(0)).map(|(name, _)| name);
-        let time = zero_times.iter().find(|(_, value)| *value == Some(Duration::ZERO)).map(|(name, _)| name);
-        match number.or(time) {
-            None if self.socket.keepalive.is_some_and(|keepalive| keepalive > KEEPALIVE) => Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!(
-                    "the option `socket.keepalive` is longer than {} s, the most that the system takes",
-                    KEEPALIVE.as_secs()
-                ),
-            )),
-            None => Ok(()),
-            Some(name) => Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("the option `{name}` is zero, with which nothing could be served"),
-            )),
-        }
+        let number = zero_numbers.into_iter().find(|(_, value)| *value == Some(0));
+        let time = zero_times.into_iter().find(|(_, value)| *value == Some(Duration::ZERO));
+        let mode = self.socket.mode.filter(|mode| *mode > 0o777);
+        let keepalive = self.socket.keepalive.filter(|keepalive| *keepalive > KEEPALIVE);
+        let refusal = match (number, time, mode, keepalive) {
+            (Some((name, _)), ..) => format!("`{name}` is zero, with which nothing could be served"),
+            (_, Some((name, _)), ..) => format!("`{name}` is zero; `None` turns it off"),
+            (_, _, Some(mode), _) => {
+                format!("`socket.mode` is {mode:#o}: permissions are octal, like 0o660, and at most 0o777")
+            }
+            (.., Some(_)) => {
+                format!("`socket.keepalive` is longer than {} s, the most that the system takes", KEEPALIVE.as_secs())
+            }
+            _ => return Ok(()),
+        };
+        Err(io::Error::new(io::ErrorKind::InvalidInput, format!("the option {refusal}")))
     }
 }
 
