@@ -20,8 +20,8 @@ use crate::{
 /// An error of any type, as `?` makes it.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// What the methods of a [`RequestHandler`] return. `?` makes its error of any other, a result of another error type
-/// becomes one by `Ok(write!(…)?)`, and a text is an error by itself:
+/// What the methods of a [`RequestHandler`] return. `?` makes its error of any other, `Ok(write!(…)?)` makes one of a result
+/// of another error type, and `ok_or("…")?` and `"…".into()` make an error of a text:
 ///
 /// ```
 /// use sockserver::{HandlerResult, Reader, RequestHandler, Writer, request_handler};
@@ -77,7 +77,10 @@ pub trait RequestHandler {
 ///
 /// It is implemented for [`Reader`], [`Writer`], [`Address`], `Arc<S>` (the server), [`ServerHandle`] and
 /// [`ConnectionId`] on all transports, for [`Stream`] on tcp and unix, [`Datagram`] on udp and unix_datagram,
-/// [`SocketAddr`] on tcp and udp, and [`PeerCred`] on unix. Implement it for a type of your own to do what each request
+/// [`SocketAddr`] on tcp and udp, and [`PeerCred`] on unix. A `SocketAddr` is as the system tells it: to a server on `[::]` an
+/// IPv4 client has an IPv4-mapped one, of which [`Address::ip`] makes an IPv4 address.
+///
+/// Implement it for a type of your own to do what each request
 /// needs before its handler runs. The fields of a handler are taken in the order of their declaration, so that a field of
 /// this type stands before the handler's own reader:
 ///
@@ -118,7 +121,7 @@ pub struct Context<'a, S: Server> {
 }
 
 /// No receive buffer of a socket is larger: whoever asks for more gets no more at once.
-const LARGEST: usize = 16 << 20;
+const MAX_RBUFSIZE: usize = 16 << 20;
 
 impl<S: Server> fmt::Debug for Context<'_, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -152,20 +155,25 @@ impl<'a, S: Server> Context<'a, S> {
     }
 
     /// Bounds each read and each write of the request, as `#[request_handler(timeout = …)]` does: the `timeout` of
-    /// Python's `StreamRequestHandler`. A datagram has been read already, so that nothing changes for it.
+    /// Python's `StreamRequestHandler`. Of a datagram it bounds how long each reply waits for room in the client's queue:
+    /// one second, unless this says otherwise.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::InvalidInput`] for a duration of zero, on a stream.
     pub fn set_timeout(&mut self, timeout: Duration) -> io::Result<()> {
         self.request.set_timeout(timeout)
     }
 
     /// How many bytes a [`Reader`] that is taken from here on receives at once, as `rbufsize` does: 16 MiB at most. Default:
-    /// 8 KiB. A read of as many bytes or more does without a buffer.
+    /// 8 KiB. A read into a buffer that is no smaller bypasses the reader's own.
     ///
     /// # Panics
     ///
     /// On zero, with which nothing could be received.
     pub fn set_rbufsize(&mut self, bytes: usize) {
         assert!(bytes > 0, "an rbufsize of zero could receive nothing");
-        self.files.rbufsize = bytes.min(LARGEST);
+        self.files.rbufsize = bytes.min(MAX_RBUFSIZE);
     }
 
     /// How many bytes a [`Writer`] that is taken from here on holds back, as `wbufsize` does; with zero every write is
@@ -290,6 +298,9 @@ pub enum Stage {
     VerifyRequest,
     /// No thread or process could be had for it.
     ProcessRequest,
+    /// Starting the threads that serve: there is no client, and the address that comes with the error is the server's own. The
+    /// server serves all the same, on fewer threads.
+    Serve,
     /// Making the handler, in [`FromRequest`].
     Construction,
     /// In [`RequestHandler::setup`].
@@ -301,10 +312,11 @@ pub enum Stage {
 }
 
 impl Stage {
-    pub(crate) const ALL: [Stage; 7] = [
+    pub(crate) const ALL: [Stage; 8] = [
         Stage::GetRequest,
         Stage::VerifyRequest,
         Stage::ProcessRequest,
+        Stage::Serve,
         Stage::Construction,
         Stage::Setup,
         Stage::Handle,
@@ -346,7 +358,8 @@ impl HandlerError {
             .any(|kind| matches!(kind, BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof))
     }
 
-    /// A read or a write took longer than it may.
+    /// A read or a write took longer than it may: such an error is somewhere in the chain of sources, be it of the request or
+    /// of whatever else the handler passes on.
     pub fn is_timeout(&self) -> bool {
         self.io_error_kinds().any(|kind| kind == io::ErrorKind::TimedOut)
     }
@@ -378,6 +391,7 @@ impl fmt::Display for Stage {
             Stage::GetRequest => "accepting",
             Stage::VerifyRequest => "verify_request",
             Stage::ProcessRequest => "starting the request",
+            Stage::Serve => "starting a thread",
             Stage::Construction => "making the handler",
             Stage::Setup => "setup",
             Stage::Handle => "handle",

@@ -42,18 +42,19 @@ pub trait Server: Send + Sync + Sized + 'static {
     fn server_activate(&self, _handle: &ServerHandle) {}
 
     /// Decides whether a request is handled: Python's `verify_request`. A stream server gets a [`Stream`], a datagram server
-    /// a [`Datagram`](crate::Datagram). It is called on the thread that accepts, which accepts nothing else meanwhile
-    /// unless others do.
+    /// a [`Datagram`](crate::Datagram). It is called on the thread that has accepted it: with `"sync"` and
+    /// `"forking"` nothing else is accepted meanwhile.
     fn verify_request(&self, _request: &Request<Self>, _client_address: &Address) -> bool {
         true
     }
 
-    /// Called when a request has failed, and when accepting begins to fail, which the [`stage`](HandlerError::stage) tells:
+    /// Called when a request has failed, and when the server has trouble itself, which the [`stage`](HandlerError::stage) tells:
     /// Python's `handle_error`. Unless it is overridden it prints one line to standard error, and none for a peer that has
     /// hung up.
     fn handle_error(&self, error: &HandlerError, client_address: &Address) {
         if !error.is_disconnect() {
-            let of_whom = if error.stage() == Stage::GetRequest { "server at" } else { "request from" };
+            let has_client = !matches!(error.stage(), Stage::GetRequest | Stage::Serve);
+            let of_whom = if has_client { "request from" } else { "server at" };
             // What a client has sent may be part of it, and is not to make lines of its own.
             let line = format!("sockserver: {of_whom} {client_address}: {error}").replace(char::is_control, " ");
             eprintln!("{line}");
@@ -64,8 +65,8 @@ pub trait Server: Send + Sync + Sized + 'static {
     /// `handle_timeout`.
     fn handle_timeout(&self) {}
 
-    /// Called each time before the server waits for a request, and every `timeouts(poll)` while it waits: Python's
-    /// `service_actions`.
+    /// Called each time before a thread of [`serve_forever`](SocketServer::serve_forever) waits for a request, and every
+    /// `timeouts(poll)` while the server waits: Python's `service_actions`.
     fn service_actions(&self) {}
 
     /// Called when the port is closed and all requests have ended or been given up: Python's `server_close`.
@@ -132,7 +133,8 @@ pub trait Server: Send + Sync + Sized + 'static {
 
     /// Handles one connection that was accepted elsewhere, by inetd or a socket pair, on this thread.
     ///
-    /// The hooks are called as for a connection that the server has accepted itself.
+    /// Of the hooks `verify_request`, `handle_error` and at the end `server_close` are called; `server_activate` is not, as
+    /// nothing is bound.
     ///
     /// # Errors
     ///

@@ -30,7 +30,7 @@ impl Concurrency for Pool {
         let threads = workers(acceptor.options()).saturating_add(bouncers);
         for number in 1..=threads {
             if let Err(error) = super::enlist(acceptor, format!("sockserver-pool-{number}"), work) {
-                acceptor.report(Stage::ProcessRequest, error);
+                acceptor.report(Stage::Serve, error);
                 work(acceptor);
                 break;
             }

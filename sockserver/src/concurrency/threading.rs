@@ -60,7 +60,7 @@ impl Concurrency for Threading {
 
     fn serve<S: Server<Concurrency = Self>>(&self, acceptor: &Arc<Acceptor<S>>) {
         if let Err(error) = self.threads.start_another(acceptor) {
-            acceptor.report(Stage::ProcessRequest, error);
+            acceptor.report(Stage::Serve, error);
             self.threads.idle.fetch_add(1, SeqCst);
             self.threads.lead_and_follow(acceptor);
         }
