@@ -5,7 +5,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     os::{fd::AsRawFd, unix::net::UnixStream},
     sync::{Arc, Barrier, Mutex, mpsc},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use socket2::{Domain, MsgHdr, SockAddr, Socket, Type};
@@ -466,6 +466,33 @@ fn a_reply_that_waits_for_room_is_cut_by_the_drain() {
     eventually("it is handled", || server.stats().active == 1);
     let drained = server.stop();
     assert_eq!((drained.forced, drained.leaked), (1, 0));
+}
+
+/// As [`Flood`], but it gives up.
+#[request_handler(timeout = "1200ms")]
+#[server(transport = "unix_datagram", concurrency = "sync")]
+struct Trickle {
+    request: Datagram,
+}
+
+impl RequestHandler for Trickle {
+    fn handle(&mut self) -> HandlerResult {
+        loop {
+            self.request.reply(b"one more")?;
+        }
+    }
+}
+
+#[test]
+fn a_reply_waits_for_room_as_long_as_the_timeout() {
+    let place = UnixDatagram::place();
+    let server = Served::new(TrickleServer.bind(place.address()).expect("a free place"));
+    let client = DatagramClient::connect(server.server_address());
+    let begin = Instant::now();
+    client.send("hello");
+    eventually("it is given up", || server.stats().timed_out == 1);
+    // Without a timeout it would be a second.
+    assert!(begin.elapsed() >= Duration::from_millis(1200));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::{
         Arc, Mutex, OnceLock,
         mpsc::{self, Receiver, Sender},
     },
-    thread,
+    thread::{self, ThreadId},
     time::Duration,
 };
 
@@ -19,7 +19,7 @@ use socket2::{Domain, Socket, Type};
 use sockserver::{
     Address, Concurrency, Context, FromRequest, HandlerError, HandlerResult, Options, Reader, RequestHandler, Server,
     ServerHandle, SocketServer, Stage, Stats, Stream, Writer,
-    concurrency::{Sync, Threading},
+    concurrency::{Pool, Sync, Threading},
     request_handler,
     transport::Tcp,
 };
@@ -423,16 +423,22 @@ fn shutdown_wakes_a_handle_request_that_waits() {
     });
 }
 
-in_each_concurrency!([threading pool]: handle_request_serves_in_the_servers_own_way);
+#[test]
+fn handle_request_serves_in_the_servers_own_way() {
+    fn thread_of_handler<C: Concurrency>() -> ThreadId {
+        let (found, findings) = mpsc::channel();
+        let ran = move |_: &mut Session<Tcp, C>| Ok(found.send(thread::current().id())?);
+        let (server, _reports, _place) = Script::<Tcp, C>::bind(ran, Options::new());
+        let _client = Client::connect(server.server_address());
+        assert!(server.handle_request().expect("it works"));
+        findings.recv_timeout(PATIENCE).expect("it is handled")
+    }
 
-fn handle_request_serves_in_the_servers_own_way<C: Concurrency>() {
-    let (server, _reports, _place) = Script::<Tcp, C>::bind(echo, Options::new());
     let _watchdog = Watchdog::new();
-    let mut client = Client::connect(server.server_address());
-    client.send("hello\n");
-    client.finish();
-    assert!(server.handle_request().expect("it works"));
-    assert_eq!(client.rest(), "hello\n");
+    let here = thread::current().id();
+    assert_eq!(thread_of_handler::<Sync>(), here);
+    assert_eq!(thread_of_handler::<Pool>(), here);
+    assert_ne!(thread_of_handler::<Threading>(), here);
 }
 
 fn echo<T: Local, C: Concurrency>(session: &mut Session<T, C>) -> HandlerResult {

@@ -47,20 +47,20 @@ fn client_from(ip: &str, server: &Address) -> Client {
 }
 
 #[track_caller]
-fn is_served(mut client: Client) -> Client {
+fn assert_served(mut client: Client) -> Client {
     assert_eq!(client.ask("hello"), "HELLO");
     client
 }
 
 #[track_caller]
-fn is_rejected(mut client: Client) {
+fn assert_rejected(mut client: Client) {
     assert_eq!(client.rest(), "");
 }
 
 fn above_the_limit_clients_wait<C: Concurrency>() {
     let server = serve::<C>(|options| options.limits.connections = Some(3));
     let connect = || Client::connect(server.server_address());
-    let mut served: Vec<_> = (0..3).map(|_| is_served(connect())).collect();
+    let mut served: Vec<_> = (0..3).map(|_| assert_served(connect())).collect();
     let mut waiting: Vec<_> = (0..3).map(|_| connect()).collect();
     waiting.iter_mut().for_each(|client| client.send("at last\n"));
     for _ in 0..20 {
@@ -83,15 +83,15 @@ fn above_the_limit_clients_are_rejected<C: Concurrency>() {
         options.limits.on_limit = OnLimit::Reject;
     });
     let connect = || Client::connect(server.server_address());
-    let mut served: Vec<_> = (0..3).map(|_| is_served(connect())).collect();
+    let mut served: Vec<_> = (0..3).map(|_| assert_served(connect())).collect();
     for rejected in 1..=20 {
-        is_rejected(connect());
+        assert_rejected(connect());
         assert_eq!(server.stats().rejected, rejected);
     }
     drop(served.pop());
     eventually("one has ended", || server.stats().finished == 1);
-    served.push(is_served(connect()));
-    is_rejected(connect());
+    served.push(assert_served(connect()));
+    assert_rejected(connect());
 }
 
 #[test]
@@ -103,23 +103,23 @@ fn a_pool_whose_workers_are_all_busy_rejects() {
             options.limits.on_limit = OnLimit::Reject;
         });
         let connect = || Client::connect(server.server_address());
-        let _served = [is_served(connect()), is_served(connect())];
-        is_rejected(connect());
+        let _served = [assert_served(connect()), assert_served(connect())];
+        assert_rejected(connect());
     }
 }
 
 fn a_client_has_its_own_limit<C: Concurrency>() {
     let server = serve::<C>(|options| options.limits.per_client = Some(2));
     let connect = |ip| client_from(ip, server.server_address());
-    let first = is_served(connect("127.0.0.1"));
-    let _second = is_served(connect("127.0.0.1"));
-    is_rejected(connect("127.0.0.1"));
-    let _other = [is_served(connect("127.0.0.2")), is_served(connect("127.0.0.2"))];
-    is_rejected(connect("127.0.0.2"));
+    let first = assert_served(connect("127.0.0.1"));
+    let _second = assert_served(connect("127.0.0.1"));
+    assert_rejected(connect("127.0.0.1"));
+    let _other = [assert_served(connect("127.0.0.2")), assert_served(connect("127.0.0.2"))];
+    assert_rejected(connect("127.0.0.2"));
     drop(first);
     eventually("one has ended", || server.stats().finished == 1);
-    let _third = is_served(connect("127.0.0.1"));
-    is_rejected(connect("127.0.0.1"));
+    let _third = assert_served(connect("127.0.0.1"));
+    assert_rejected(connect("127.0.0.1"));
     assert_eq!(server.stats().rejected, 3);
 }
 
@@ -131,9 +131,10 @@ fn ipv4_clients_of_an_ipv6_server_have_a_limit_each<C: Concurrency>() {
         Err(error) => return println!("skipped: there is no IPv6 here: {error}"),
     };
     let connect = |ip| client_from(ip, server.server_address());
-    let _clients = [is_served(connect("127.0.0.1")), is_served(connect("127.0.0.2")), is_served(connect("::1"))];
+    let _clients =
+        [assert_served(connect("127.0.0.1")), assert_served(connect("127.0.0.2")), assert_served(connect("::1"))];
     for ip in ["127.0.0.1", "127.0.0.2", "::1"] {
-        is_rejected(connect(ip));
+        assert_rejected(connect(ip));
     }
 }
 
@@ -181,7 +182,7 @@ fn a_silent_client_is_ended_after_the_idle_timeout<C: Concurrency>() {
 fn a_silent_client_that_comes_after_a_pause_is_ended_too<C: Concurrency>() {
     let (server, ends) = serve_telling::<C>(upper, idle);
     assert_eq!(Client::connect(server.server_address()).ask("hello"), "HELLO");
-    ends.recv_timeout(PATIENCE).expect("it has ended");
+    let _how = ends.recv_timeout(PATIENCE).expect("it has ended");
     // Meanwhile there is no deadline to be kept.
     thread::sleep(2 * SHORT);
     Client::connect(server.server_address()).wait_for_end();
@@ -378,7 +379,7 @@ fn deadlines_are_kept_by_a_thread_that_is_there_only_where_one_is_set() {
 
 fn connections_are_listed_oldest_first<C: Concurrency>() {
     let (server, _ends) = serve_telling::<C>(upper, |_| {});
-    let mut clients: Vec<_> = (0..3).map(|_| is_served(Client::connect(server.server_address()))).collect();
+    let mut clients: Vec<_> = (0..3).map(|_| assert_served(Client::connect(server.server_address()))).collect();
     assert_eq!(clients[2].ask("more"), "MORE");
     // A client may have its answer before its bytes are counted.
     eventually("all is counted", || server.connections().iter().map(|info| info.bytes_out).sum::<u64>() == 23);
@@ -398,7 +399,7 @@ fn connections_are_listed_oldest_first<C: Concurrency>() {
 fn a_connection_can_be_closed_by_its_number<C: Concurrency>() {
     let (server, ends) = serve_telling::<C>(upper, |_| {});
     for (said, end) in [("", Ok(())), ("half", Err(ErrorKind::ConnectionAborted))] {
-        let mut client = is_served(Client::connect(server.server_address()));
+        let mut client = assert_served(Client::connect(server.server_address()));
         client.send(said);
         let [info] = &server.connections()[..] else { panic!("there is one client") };
         let received = 6 + said.len() as u64;
