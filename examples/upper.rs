@@ -10,7 +10,7 @@
 //! HELLO
 //! ```
 //!
-//! `nc` stays for more answers until Ctrl-C, some with `-N` only until the input ends. Another address is an argument,
+//! `nc` waits for more until Ctrl-C; with `-N` some versions end with their input. Another address is an argument,
 //! as for all examples: `cargo run --example upper -- '[::1]:8000'`.
 //!
 //! One word makes it another server: with `transport = "unix"` the argument is a path, and `nc -U` the client; with

@@ -99,8 +99,8 @@ fn each_group_of_options_has_the_defaults_of_the_whole() {
 
 #[test]
 fn a_reason_to_close_is_shown_in_words() {
-    assert_eq!(Closing::Draining.to_string(), "the server has stopped");
-    assert_eq!(Closing::Idle.to_string(), "the peer was silent for the idle timeout");
+    assert_eq!(Closing::Draining.to_string(), "the server is stopping");
+    assert_eq!(Closing::Idle.to_string(), "the peer was silent for longer than the idle timeout");
 }
 
 #[test]

@@ -44,7 +44,7 @@ const RULES: &[Rule] = &[
         keys: &["workers"],
         of: "concurrency",
         fits: &["pool"],
-        because: "the others have no fixed number of threads; `limits(connections = …)` bounds what is served at once",
+        because: "the others have no fixed number of threads (see `limits(connections = …)`)",
     },
     Rule {
         keys: &["stack_size"],
@@ -96,7 +96,7 @@ const RULES: &[Rule] = &[
         keys: &["per_client"],
         of: "transport",
         fits: &["tcp", "udp"],
-        because: "a client is told by its IP address, and Unix sockets have none",
+        because: "clients are told apart by their IP addresses, and Unix sockets have none",
     },
     Rule {
         keys: &["idle", "lifetime"],

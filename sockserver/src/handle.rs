@@ -82,10 +82,12 @@ impl ServerHandle {
     /// Stops the server, without waiting: [`wait`](Self::wait) is what you want to call next, unless this is one of the
     /// server's own handlers.
     ///
-    /// On return no further request is accepted and no further handler starts; one whose thread is already on the way to its
-    /// first line has started. Connections that are between two requests see end of file at once; the others have
-    /// `timeouts(shutdown)` to end, and then are cut. It can be called at any time, also before serving has begun (it then
-    /// ends at once), from anywhere, any number of times.
+    /// On return no further request is accepted and no further handler starts; one whose thread was sent on its way before
+    /// has started. Connections that are between two requests see end of file at once; the others have
+    /// [`timeouts(shutdown)`](crate::Timeouts::shutdown) to end, and then are cut. The port closes at once where the server
+    /// serves, else when the [`SocketServer`](crate::SocketServer) is dropped; that of a datagram server when the last
+    /// [`Datagram`](crate::Datagram) is. It can be called at any time, also before serving has begun (it then ends at once),
+    /// from anywhere, any number of times.
     ///
     /// Python's `shutdown` waits until the loop has ended and deadlocks in a handler; this one returns at once.
     pub fn shutdown(&self) {
@@ -131,7 +133,9 @@ impl ServerHandle {
         self.control.connections.list()
     }
 
-    /// Cuts one connection; its handler sees the end. `false`: it has ended already.
+    /// Cuts one connection: its handler sees end of file between two requests, and in the middle of one
+    /// [`io::ErrorKind::ConnectionAborted`]. A datagram has no connection; of its handler only a reply that waits for room is
+    /// given up. `false`: the request has ended already.
     pub fn close(&self, id: ConnectionId) -> bool {
         self.control.connections.close(id)
     }
@@ -267,6 +271,10 @@ impl Running {
     ///
     /// What [`serve_forever`](crate::SocketServer::serve_forever) failed with; [`io::ErrorKind::Deadlock`] in one of
     /// the server's own handlers, where it is stopped but not waited for.
+    ///
+    /// # Panics
+    ///
+    /// With what a [`Concurrency`] of your own has panicked with.
     pub fn stop(mut self) -> io::Result<Drained> {
         self.shutdown();
         let drained = self.wait()?;

@@ -105,9 +105,10 @@
 //!
 //! # Stopping
 //!
-//! [`ServerHandle::shutdown`] works from anywhere and never blocks. The port is free at once, connections between two
-//! requests see the end of file, those in the middle of one have `timeouts(shutdown)` to end, and then are cut.
-//! [`Running::stop`] and [`ServerHandle::wait`] say how they [`Drained`].
+//! [`ServerHandle::shutdown`] works from anywhere and never blocks. The port is free at once (that of datagrams when the last
+//! of them is dropped), connections between two requests see the end of file, those in the middle of one have
+//! [`timeouts(shutdown)`](Timeouts::shutdown) to end, and then are cut. [`Running::stop`] and [`ServerHandle::wait`] return
+//! how that went: [`Drained`].
 #![cfg_attr(
     feature = "signals",
     doc = "\nWith the feature `signals`, [`SocketServer::shutdown_on_signals`] does the same on SIGINT and SIGTERM."

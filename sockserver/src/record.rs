@@ -26,7 +26,7 @@ impl fmt::Display for ConnectionId {
     }
 }
 
-/// Why the server is ending a connection. It is shown as a reason: `the server has stopped`.
+/// Why the server is ending a connection. It is shown as a reason: `the server is stopping`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Closing {
@@ -57,8 +57,8 @@ impl Closing {
 impl fmt::Display for Closing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            Closing::Draining => "the server has stopped",
-            Closing::Idle => "the peer was silent for the idle timeout",
+            Closing::Draining => "the server is stopping",
+            Closing::Idle => "the peer was silent for longer than the idle timeout",
             Closing::Lifetime => "the connection has reached its lifetime",
             Closing::Kicked => "the server has closed this connection",
         })
@@ -79,8 +79,8 @@ pub(crate) enum Waiting {
 impl Waiting {
     pub(crate) fn timed_out(self) -> &'static str {
         match self {
-            Waiting::BetweenRequests | Waiting::InRequest => "the peer sent nothing for the timeout of a read",
-            Waiting::ToSend => "the peer took nothing for the timeout of a write",
+            Waiting::BetweenRequests | Waiting::InRequest => "the peer sent nothing within the read timeout",
+            Waiting::ToSend => "the peer took nothing within the write timeout",
         }
     }
 }

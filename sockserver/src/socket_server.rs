@@ -24,8 +24,8 @@ use crate::{
 /// [`serve_forever`](Self::serve_forever), [`spawn`](Self::spawn) or [`handle_request`](Self::handle_request) serve;
 /// what steers it meanwhile, from other threads, is its [`handle`](Self::handle).
 ///
-/// Dropping it closes the port, waits for requests that `handle_request` has left under way, for `timeouts(shutdown)` at
-/// most, and calls `server_close`: Python's `server_close`. Of several processes that have it after a fork, one serves it,
+/// Dropping it closes the port, drains the requests that `handle_request` has left under way (see
+/// [`timeouts(shutdown)`](crate::Timeouts::shutdown)), and calls `server_close`: Python's `server_close`. Of several processes that have it after a fork, one serves it,
 /// and the others leave it alone ([`mem::forget`](std::mem::forget)). As a file descriptor (Python's `fileno`) it is the listening
 /// socket.
 #[must_use = "dropping it closes the port: call `serve_forever` or `spawn`"]
@@ -67,11 +67,13 @@ impl<S: Server> SocketServer<S> {
     /// Waits for one request and processes it, in the way of its `concurrency`: Python's `handle_request`.
     ///
     /// `Ok(false)`: nothing came within `timeouts(request)`, and `handle_timeout` was called; or the server was shut
-    /// down. `Ok(true)`: a request was processed, or `verify_request` did not want it. Those above a limit do not count.
+    /// down. `Ok(true)`: a request was processed, or `verify_request` did not want it. With `"threading"` and `"forking"` it
+    /// may still be under way. Requests above a limit do not count.
     ///
     /// # Errors
     ///
-    /// The listening socket is broken. For want of descriptors and the like it waits, as `serve_forever` does.
+    /// The listening socket is broken. For want of descriptors and the like it waits, as `serve_forever` does; where no
+    /// process can be started for the request, `handle_error` is told.
     pub fn handle_request(&self) -> io::Result<bool> {
         let timeout = self.acceptor.0.options().timeouts.request;
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
@@ -100,7 +102,8 @@ impl<S: Server> SocketServer<S> {
     ///
     /// # Errors
     ///
-    /// The listening socket is broken.
+    /// The listening socket is broken. [`io::ErrorKind::Unsupported`] with `"forking"` in a process that has several threads,
+    /// unless `allow_threads` is set.
     pub fn serve_forever(self) -> io::Result<()> {
         let SocketServer { listener, concurrency, acceptor: Open(ref acceptor) } = self;
         // From here on the port is closed as soon as the server stops.

@@ -17,9 +17,11 @@ pub struct Stats {
     pub failed: u64,
     /// Ended by a panic.
     pub panicked: u64,
-    /// Ended because the peer hung up in the middle.
+    /// Ended with an error, as the peer had hung up or the server had cut the connection:
+    /// [`HandlerError::is_disconnect`](crate::HandlerError::is_disconnect).
     pub disconnected: u64,
-    /// Ended by `timeouts(idle)`, `timeouts(lifetime)` or the handler's own `timeout`.
+    /// Ended by `timeouts(idle)` or `timeouts(lifetime)`, or with the error of a timeout:
+    /// [`HandlerError::is_timeout`](crate::HandlerError::is_timeout).
     pub timed_out: u64,
     /// Turned away by `verify_request`.
     pub refused: u64,

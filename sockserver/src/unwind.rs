@@ -1,4 +1,5 @@
-//! The rule for panics: user code runs here and nowhere else, and its panics go no further.
+//! The rule for panics: handlers, hooks and [`get_request`](crate::Transport::get_request) run here, and their panics go no
+//! further. What else a user can write, such as a [`Concurrency`](crate::Concurrency), panics on whoever calls it.
 //!
 //! A panic ends the request that it happened in. What other requests share with that one is the server struct, whose
 //! own locks tell of a panic (`std::sync::Mutex`) or do not (`parking_lot`), as their users have chosen.
@@ -18,7 +19,7 @@ use crate::{
     stream::Stream,
 };
 
-/// What a handler has can be used in a [`catch_unwind`] of its own: no lock of this crate is held while user code runs.
+/// What a handler has can be used in a [`catch_unwind`] of its own: no lock of this crate is held while it runs.
 macro_rules! unwind_safe {
     ($($type:ty)*) => { $(
         impl UnwindSafe for $type {}

@@ -32,7 +32,8 @@ use crate::{
 /// A child has only the thread that forked it, and locks that other threads held then stay locked in it for ever. So a
 /// process that has several threads is not forked, unless `allow_threads` is set:
 /// [`serve_forever`](crate::SocketServer::serve_forever) fails then, and so does
-/// [`spawn`](crate::SocketServer::spawn), which serves on a second thread.
+/// [`spawn`](crate::SocketServer::spawn), which serves on a second thread;
+/// [`handle_request`](crate::SocketServer::handle_request) turns the client away and tells `handle_error`.
 ///
 /// A server that stops gives its children `timeouts(shutdown)`, and then sends SIGTERM, and a second later SIGKILL.
 #[derive(Clone, Copy, Debug, Default)]
