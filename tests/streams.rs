@@ -17,7 +17,7 @@ use std::{
 use socket2::{Domain, Socket, Type};
 use sockserver::{
     Address, ConnectionId, Context, FromRequest, HandlerResult, PeerCred, Reader, RequestHandler, Server, ServerHandle,
-    Stage, Stream, Writer,
+    SocketServer, Stage, Stream, Writer,
     concurrency::{Sync, Threading},
     request_handler,
     transport::{StreamTransport, Tcp, Unix},
@@ -566,14 +566,15 @@ impl RequestHandler for Impatient {
     }
 }
 
-fn serve_impatiently() -> (Served, Receiver<io::ErrorKind>) {
+fn bind_impatiently() -> (SocketServer<ImpatientServer>, Receiver<io::ErrorKind>) {
     let (kinds, receiver) = mpsc::channel();
-    (Served::new(ImpatientServer { kinds }.bind("127.0.0.1:0").expect("a free port")), receiver)
+    (ImpatientServer { kinds }.bind("127.0.0.1:0").expect("a free port"), receiver)
 }
 
 #[test]
 fn a_client_that_sends_nothing_is_timed_out() {
-    let (server, _kinds) = serve_impatiently();
+    let (server, _kinds) = bind_impatiently();
+    let server = Served::new(server);
     let mut client = Client::connect(server.server_address());
     assert_eq!(client.rest(), "");
     eventually("it is counted", || server.stats().timed_out == 1);
@@ -582,9 +583,11 @@ fn a_client_that_sends_nothing_is_timed_out() {
 
 #[test]
 fn a_client_that_takes_nothing_is_timed_out() {
-    let (server, kinds) = serve_impatiently();
+    let (server, kinds) = bind_impatiently();
     let mut client = Client::connect(server.server_address());
+    // The handler would not wait for it for long.
     client.send("go on\n");
+    let server = Served::new(server);
     assert_eq!(kinds.recv_timeout(PATIENCE).expect("the write ends"), io::ErrorKind::TimedOut);
     eventually("it is counted", || server.stats().timed_out == 1);
 }
@@ -923,6 +926,24 @@ fn a_clone_that_another_thread_has_writes_to_the_same_client() {
     assert_eq!(client.rest(), "");
     eventually("the request has ended", || server.stats().finished == 1);
     assert_eq!(kind(clone.write(b"too late")), io::ErrorKind::BrokenPipe);
+}
+
+#[test]
+fn a_handler_reads_while_another_of_its_threads_writes() {
+    // More than the queues of both sockets take, in either direction.
+    const LENGTH: usize = 4 << 20;
+    let server = Script::<Unix, Sync>::serve(|session| {
+        thread::scope(|scope| {
+            let mut stream = &session.request;
+            scope.spawn(move || stream.write_all(&vec![b'x'; LENGTH]));
+            session.rfile.read_exact(&mut vec![0; LENGTH])
+        })?;
+        Ok(())
+    });
+    let mut client = Client::connect(server.server_address());
+    // It reads when it has sent all.
+    client.send(vec![b'y'; LENGTH]);
+    assert_eq!(client.rest().len(), LENGTH);
 }
 
 #[test]

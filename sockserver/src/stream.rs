@@ -35,6 +35,9 @@ use crate::{
 /// back is sent before anything that is written here, and before any wait for the peer. What a [`Reader`](crate::Reader) has
 /// received and not yet given out is not seen here.
 ///
+/// What is read by its descriptor is not counted: a server that stops takes such a connection for one in the middle of a
+/// request.
+///
 /// When a `write_all` or a `Writer` has failed half-way, all later writes fail with [`io::ErrorKind::BrokenPipe`]: what they
 /// sent would be taken for the rest.
 #[derive(Clone)]
@@ -51,6 +54,9 @@ struct Connection {
     incoming: Mutex<Option<Incoming>>,
     /// Locked while it is sent: what two threads write is not mixed.
     outgoing: Mutex<Outgoing>,
+    /// Something is held back in `outgoing` and nobody is sending it: changed under that lock. Else, whoever is about to wait
+    /// for the peer has nothing to send, and does not wait for those who do.
+    held_back: AtomicBool,
     /// Nothing was received since the last reply: a server that stops need not let the peer finish anything.
     between_requests: AtomicBool,
 }
@@ -113,6 +119,7 @@ impl Stream {
                 received_before,
                 incoming: Mutex::new(Some(Incoming::default())),
                 outgoing: Mutex::default(),
+                held_back: AtomicBool::new(false),
                 between_requests: AtomicBool::new(true),
             }),
         }
@@ -205,6 +212,7 @@ impl Stream {
             outgoing.buffer = buffers::take(&OUTGOING);
         }
         outgoing.buffer.extend_from_slice(bytes);
+        self.connection.held_back.store(!outgoing.buffer.is_empty(), Relaxed);
         Ok(())
     }
 
@@ -228,6 +236,7 @@ impl Stream {
             let sent = send(&self.connection.socket, &outgoing.buffer, MayWait::No);
             self.connection.record.count_out(sent.unwrap_or(0));
             outgoing.buffer.clear();
+            self.connection.held_back.store(false, Relaxed);
         }
     }
 
@@ -236,6 +245,7 @@ impl Stream {
             return Ok(());
         }
         let mut pending = std::mem::take(&mut outgoing.buffer);
+        self.connection.held_back.store(false, Relaxed);
         let sent = self.send_all(outgoing, &pending);
         // What was not sent is lost.
         outgoing.failed |= sent.is_err();
@@ -272,8 +282,10 @@ impl Stream {
 
     /// Receives, after sending what was held back: a peer that waits for its answer would send nothing.
     fn receive(&self, mut call: impl FnMut(&Socket) -> io::Result<usize>) -> io::Result<usize> {
-        self.flush_outgoing()?;
-        let Connection { record, between_requests, .. } = &*self.connection;
+        let Connection { record, between_requests, held_back, .. } = &*self.connection;
+        if held_back.load(Relaxed) {
+            self.flush_outgoing()?;
+        }
         // A server that stops ends the connections that wait between two requests. One that has just taken the beginning of
         // a request is none of them any more: the server can see that, or nothing is taken before the wait is over.
         let waiting = match between_requests.load(Relaxed) {
