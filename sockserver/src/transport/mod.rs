@@ -394,6 +394,7 @@ fn listen(socket: &Socket, options: &Options) -> io::Result<()> {
 fn accept(socket: &Socket) -> io::Result<Stream> {
     let (connection, address) = socket.accept()?;
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    connection.set_nonblocking(false)?;
+    // A connection that has ended already may refuse it, which says nothing about the listening socket.
+    connection.set_nonblocking(false).map_err(|_| io::Error::from(io::ErrorKind::ConnectionAborted))?;
     Ok(Stream::accepted(connection, Address::from_system(&address)?))
 }

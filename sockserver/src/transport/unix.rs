@@ -224,7 +224,11 @@ fn remove_stale(path: &Path, name: &SockAddr, kind: Type) -> io::Result<()> {
     // Somebody whose queue is full is somebody.
     probe.set_nonblocking(true)?;
     match probe.connect(name) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => match fs::remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        },
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
         _ => Err(io::Error::new(io::ErrorKind::AddrInUse, "another server answers there")),
     }
