@@ -264,7 +264,7 @@ fn children_are_waited_for_when_they_end_and_not_when_the_next_client_comes() {
         ended.elapsed()
     });
     let least = waits.min();
-    assert!(least.is_some_and(|least| least < Duration::from_millis(100)), "{least:?}");
+    assert!(least.is_some_and(|least| least < Duration::from_secs(1)), "{least:?}");
 }
 
 #[test]
@@ -337,6 +337,14 @@ fn assert_port_is_free(address: &Address) {
     eventually("the port is free", || TcpListener::bind(("127.0.0.1", port)).is_ok());
 }
 
+/// Whether the drain has cut somebody, and waited for the end of all. The child that has told the server to stop may not
+/// have ended in time either.
+#[track_caller]
+fn assert_forced(output: &str) {
+    let forced = ["forced: 1, leaked: 0", "forced: 2, leaked: 0"];
+    assert!(forced.iter().any(|forced| output.contains(forced)), "{output}");
+}
+
 #[test]
 fn a_child_that_is_between_two_requests_sees_the_end_at_once() {
     let server = Obedient::start("tcp", &[]);
@@ -355,7 +363,8 @@ fn a_child_that_does_not_end_in_time_is_terminated() {
     let pid = client.ask("until_terminated");
     let output = server.stop();
     assert!(output.contains(&format!("terminated {pid}")), "{output}");
-    assert!(output.contains("forced: 1, leaked: 0"), "{output}");
+    assert_forced(&output);
+    assert!(!output.contains("ended by itself"), "{output}");
 }
 
 #[test]
@@ -365,9 +374,9 @@ fn a_child_that_ignores_its_termination_is_killed() {
     client.ask("ignore_termination");
     server.connect().send("shutdown\n");
     assert_port_is_free(server.0.address());
-    assert!(server.error().contains("signal: 9 (SIGKILL)"));
     let output = server.output();
-    assert!(output.contains("forced: 1, leaked: 0"), "{output}");
+    assert!(output.contains("signal: 9 (SIGKILL)"), "{output}");
+    assert_forced(&output);
 }
 
 #[test]
@@ -377,7 +386,7 @@ fn a_child_that_has_left_its_files_to_a_process_of_its_own_does_not_hold_up_the_
     eventually("it has ended", || server.has_a_zombie());
     let output = server.stop();
     assert!(output.contains("signal: 6 (SIGABRT)"), "{output}");
-    assert!(output.contains("forced: 1, leaked: 0"), "{output}");
+    assert_forced(&output);
 }
 
 #[test]
@@ -396,7 +405,8 @@ fn the_port_is_free_from_the_start_of_the_drain() {
     let pid = client.ask("hang");
     server.connect().send("shutdown\n");
     assert_port_is_free(server.0.address());
-    assert!(Client::try_connect(server.0.address()).is_err());
+    // A process that another test starts has a copy of what was bound here until it becomes its program.
+    eventually("nobody listens", || Client::try_connect(server.0.address()).is_err());
     // The child has not been told to end: there is plenty of time left.
     eventually("it alone is left", || server.children() == 1);
     kill(&pid);

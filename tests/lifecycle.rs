@@ -1,14 +1,16 @@
 //! A server's hooks, from `server_activate` to `server_close`, and what goes wrong in them.
 
 use std::{
+    cell::RefCell,
     error::Error,
     fmt,
     io::{self, Read, Write},
+    marker::PhantomData,
     net::{TcpListener, TcpStream},
     os::unix::net::{UnixDatagram, UnixStream},
     panic,
     sync::{
-        Arc, Mutex, OnceLock,
+        Arc, Barrier, Mutex, OnceLock,
         mpsc::{self, Receiver, Sender},
     },
     thread::{self, ThreadId},
@@ -17,8 +19,8 @@ use std::{
 
 use socket2::{Domain, Socket, Type};
 use sockserver::{
-    Address, Concurrency, Context, FromRequest, HandlerError, HandlerResult, Options, Reader, RequestHandler, Server,
-    ServerHandle, SocketServer, Stage, Stats, Stream, Writer,
+    Accepted, Address, Concurrency, Context, Drained, FromRequest, HandlerError, HandlerResult, Options, Reader,
+    RequestHandler, Running, Server, ServerHandle, SocketServer, Stage, Stats, Stream, Writer,
     concurrency::{Pool, Sync, Threading},
     request_handler,
     transport::Tcp,
@@ -363,7 +365,9 @@ fn service_actions_are_called_before_each_request() {
 #[test]
 fn handle_request_handles_one_request() {
     let (server, calls) = Stepwise::<Sync>::new(&[]);
-    let server = server.bind("127.0.0.1:0").expect("a free port");
+    let mut options = Stepwise::<Sync>::OPTIONS;
+    options.timeouts.request = Some(PATIENCE);
+    let server = server.bind_with("127.0.0.1:0", options).expect("a free port");
     let mut clients = [(); 2].map(|()| Client::connect(server.server_address()));
     assert!(server.handle_request().expect("it works"));
     assert_eq!(clients[0].rest(), "handled");
@@ -401,6 +405,55 @@ fn handle_request_counts_a_client_that_was_turned_away() {
     let mut client = Client::connect(server.server_address());
     eventually("the connection is there", || server.handle_request().expect("it works"));
     assert_eq!(client.rest(), "");
+}
+
+#[test]
+fn handle_request_without_time_takes_all_that_wait() {
+    let mut options = Options::new();
+    options.timeouts.request = Some(Duration::ZERO);
+    let (server, _reports, _place) = Script::<Tcp, Sync>::bind(|_| Ok(()), options);
+    let _clients: Vec<_> = (0..40).map(|_| Client::connect(server.server_address())).collect();
+    // The last one's handshake may be under way.
+    eventually("one is there", || server.handle_request().expect("it works"));
+    let taken = (1..40).take_while(|_| server.handle_request().expect("it works")).count();
+    assert_eq!(taken, 39);
+}
+
+in_each_concurrency!([threading pool]: a_slow_verify_request_holds_up_no_other_client);
+
+fn a_slow_verify_request_holds_up_no_other_client<C: Concurrency>() {
+    #[derive(Server)]
+    #[server(transport = "tcp", concurrency = C, handler = Prompt, hooks(verify_request = Self::wait_for_all))]
+    struct Meeting<C: Concurrency> {
+        all: Barrier,
+        concurrency: PhantomData<C>,
+    }
+
+    impl<C: Concurrency> Meeting<C> {
+        fn wait_for_all(&self, _: &Stream, _: &Address) -> bool {
+            self.all.wait();
+            true
+        }
+    }
+
+    #[request_handler]
+    struct Prompt {
+        wfile: Writer,
+    }
+
+    impl RequestHandler for Prompt {
+        fn handle(&mut self) -> HandlerResult {
+            Ok(self.wfile.write_all(b"hello")?)
+        }
+    }
+
+    let _watchdog = Watchdog::new();
+    let meeting = Meeting::<C> { all: Barrier::new(3), concurrency: PhantomData };
+    let server = Served::new(meeting.bind("127.0.0.1:0").expect("a free port"));
+    let clients = [(); 3].map(|()| Client::connect(server.server_address()));
+    for mut client in clients {
+        assert_eq!(client.rest(), "hello");
+    }
 }
 
 #[test]
@@ -633,6 +686,97 @@ fn server_close_is_called_after_the_last_request() {
     }
     assert_eq!(server.stop().finished, 2);
     assert_eq!(calls.try_iter().collect::<Vec<_>>(), ["server_close"]);
+}
+
+#[test]
+fn server_close_is_called_before_a_stop_returns_that_gives_a_request_up() {
+    #[derive(Server)]
+    #[server(
+        transport = "tcp",
+        concurrency = "threading",
+        handler = Endless,
+        timeouts(shutdown = "0s"),
+        hooks(server_close = Self::close),
+    )]
+    struct Closing {
+        started: Sender<()>,
+        end: Mutex<Receiver<()>>,
+        closed: OnceLock<()>,
+    }
+
+    impl Closing {
+        fn close(&self) {
+            thread::sleep(Duration::from_millis(50));
+            self.closed.get_or_init(|| ());
+        }
+    }
+
+    #[request_handler]
+    struct Endless {
+        server: Arc<Closing>,
+    }
+
+    impl RequestHandler for Endless {
+        fn handle(&mut self) -> HandlerResult {
+            self.server.started.send(())?;
+            // The test drops the other end.
+            let _ = self.server.end.lock().unwrap().recv();
+            Ok(())
+        }
+    }
+
+    let (started, starts) = mpsc::channel();
+    let (end, ended) = mpsc::channel();
+    let closing = Closing { started, end: Mutex::new(ended), closed: OnceLock::new() };
+    let server = closing.bind("127.0.0.1:0").expect("a free port");
+    let closed = server.server().clone();
+    let server = Served::new(server);
+    let _client = Client::connect(server.server_address());
+    starts.recv_timeout(PATIENCE).expect("the handler runs");
+    assert_eq!(server.stop().leaked, 1);
+    assert!(closed.closed.get().is_some(), "server_close has not been called");
+    drop(end);
+}
+
+#[test]
+fn a_server_in_a_thread_local_ends_with_its_thread() {
+    thread_local! {
+        static SERVER: RefCell<Option<Running>> = const { RefCell::new(None) };
+    }
+    let serve_and_end = || {
+        // Before the server is bound, so that what that has put there is gone first.
+        SERVER.with_borrow_mut(|server| assert!(server.is_none()));
+        let (server, _reports, _place) = Script::<Tcp, Threading>::bind(echo, Options::new());
+        let running = server.spawn().expect("a thread");
+        let handle = running.handle();
+        SERVER.set(Some(running));
+        handle
+    };
+    let handle = thread::spawn(serve_and_end).join().expect("no panic");
+    assert_eq!(handle.wait().expect("not in a handler"), Drained::default());
+}
+
+/// A thread for each request, which then waits for another one.
+#[derive(Default)]
+struct Greedy;
+
+impl Concurrency for Greedy {
+    fn process_request<S: Server<Concurrency = Self>>(&self, accepted: Accepted<S>) {
+        let acceptor = accepted.acceptor().clone();
+        accepted.process();
+        thread::spawn(move || while acceptor.next().is_some() {});
+    }
+}
+
+#[test]
+fn dropping_a_server_ends_whoever_waits_for_its_requests() {
+    let _watchdog = Watchdog::new();
+    let (server, _reports, _place) = Script::<Tcp, Greedy>::bind(|_| Ok(()), Options::new());
+    let _client = Client::connect(server.server_address());
+    assert!(server.handle_request().expect("it works"));
+    // The thread either waits already or finds the server stopped.
+    thread::sleep(Duration::from_millis(50));
+    drop(server);
 }
 
 #[test]

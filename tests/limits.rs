@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, BufRead, ErrorKind, Write},
+    marker::PhantomData,
     mem::MaybeUninit,
     net::SocketAddr,
     sync::mpsc::{self, Receiver},
@@ -11,8 +12,10 @@ use std::{
 
 use socket2::{Domain, Socket, Type};
 use sockserver::{
-    Address, Closing, Concurrency, HandlerResult, OnLimit, Options, Server, Stats,
+    Address, Closing, Concurrency, HandlerResult, OnLimit, Options, RequestHandler, Server, ServerHandle, Stats,
+    Stream,
     concurrency::{Pool, Sync, Threading},
+    request_handler,
     transport::{StreamTransport, Tcp, Udp, Unix},
 };
 use sockserver_tests::{
@@ -166,13 +169,20 @@ fn lifetime(options: &mut Options) {
     options.timeouts.lifetime = Some(SHORT);
 }
 
+/// A client that has said this already when it is accepted, from when on its time runs.
+fn client_that_says(said: &str, server: &ServerHandle) -> Client {
+    server.suspend();
+    let mut client = Client::connect(server.server_address());
+    client.send(said);
+    server.resume();
+    client
+}
+
 fn a_silent_client_is_ended_after_the_idle_timeout<C: Concurrency>() {
     let (server, ends) = serve_telling::<C>(upper, idle);
     for (said, end) in [("", Ok(())), ("half", Err(ErrorKind::TimedOut))] {
         let begin = Instant::now();
-        let mut client = Client::connect(server.server_address());
-        client.send(said);
-        client.wait_for_end();
+        client_that_says(said, &server).wait_for_end();
         assert!(begin.elapsed() >= SHORT);
         assert_eq!(ends.recv_timeout(PATIENCE), Ok((end, Some(Closing::Idle))));
     }
@@ -181,7 +191,7 @@ fn a_silent_client_is_ended_after_the_idle_timeout<C: Concurrency>() {
 
 fn a_silent_client_that_comes_after_a_pause_is_ended_too<C: Concurrency>() {
     let (server, ends) = serve_telling::<C>(upper, idle);
-    assert_eq!(Client::connect(server.server_address()).ask("hello"), "HELLO");
+    assert_eq!(client_that_says("hello\n", &server).line(), "HELLO");
     let _how = ends.recv_timeout(PATIENCE).expect("it has ended");
     // Meanwhile there is no deadline to be kept.
     thread::sleep(2 * SHORT);
@@ -272,13 +282,13 @@ fn a_client_that_says_something_now_and_then_is_not_idle<C: Concurrency>() {
 fn a_client_that_waits_for_its_answer_is_not_idle<C: Concurrency>() {
     let think = |session: &mut Session<Tcp, C>| {
         session.rfile.fill_buf()?;
-        thread::sleep(4 * SHORT);
+        thread::sleep(8 * SHORT);
         assert_eq!(session.request.closing(), None);
         upper(session)
     };
-    let (server, ends) = serve_telling::<C>(think, idle);
-    let mut client = Client::connect(server.server_address());
-    assert_eq!(client.ask("hello"), "HELLO");
+    let (server, ends) = serve_telling::<C>(think, |options| options.timeouts.idle = Some(4 * SHORT));
+    let mut client = client_that_says("hello\n", &server);
+    assert_eq!(client.line(), "HELLO");
     drop(client);
     assert_eq!(ends.recv_timeout(PATIENCE).map(|(end, _)| end), Ok(Ok(())));
 }
@@ -289,7 +299,7 @@ fn a_client_cannot_stay_longer_than_the_lifetime<C: Concurrency>() {
         options.timeouts.idle = Some(PATIENCE);
     });
     let begin = Instant::now();
-    let client = Client::connect(server.server_address());
+    let client = client_that_says("x", &server);
     let mut socket = client.socket();
     while socket.write_all(b"x").is_ok() {
         assert!(begin.elapsed() < PATIENCE);
@@ -302,10 +312,15 @@ fn a_client_cannot_stay_longer_than_the_lifetime<C: Concurrency>() {
 }
 
 fn a_connection_reaches_its_lifetime_while_the_server_drains<C: Concurrency>() {
-    let (server, ends) = serve_telling::<C>(upper, lifetime);
-    let mut client = Client::connect(server.server_address());
-    client.send("half");
-    eventually("the half has come", || server.connections().iter().any(|info| info.bytes_in == 4));
+    let (start, started) = mpsc::channel();
+    let begin = move |session: &mut Session<Tcp, C>| {
+        session.rfile.fill_buf()?;
+        start.send(())?;
+        upper(session)
+    };
+    let (server, ends) = serve_telling::<C>(begin, lifetime);
+    let mut client = client_that_says("half", &server);
+    started.recv_timeout(PATIENCE).expect("the half has come");
     // There are thirty seconds for the rest.
     server.shutdown();
     client.wait_for_end();
@@ -315,6 +330,12 @@ fn a_connection_reaches_its_lifetime_while_the_server_drains<C: Concurrency>() {
 
 #[test]
 fn a_newcomer_is_ended_in_time_while_another_says_goodbye() {
+    // A machine that is busy with others may take its time now and then.
+    let is_in_time = |_| wait_of_a_newcomer() < 4 * SHORT;
+    assert!((0..3).any(is_in_time), "each time it was the cut of the other one after a second");
+}
+
+fn wait_of_a_newcomer() -> Duration {
     let (sender, waits) = mpsc::channel();
     let dawdle = move |session: &mut Session<Tcp, Threading>| {
         let begin = Instant::now();
@@ -329,8 +350,35 @@ fn a_newcomer_is_ended_in_time_while_another_says_goodbye() {
     let _first = Client::connect(server.server_address());
     waits.recv_timeout(PATIENCE).expect("its time is over");
     let _second = Client::connect(server.server_address());
-    let wait = waits.recv_timeout(PATIENCE).expect("its time is over too");
-    assert!(wait < 4 * SHORT, "{wait:?}, and it is the cut of the other one after a second");
+    waits.recv_timeout(PATIENCE).expect("its time is over too")
+}
+
+fn a_request_whose_time_is_over_before_its_handler_starts_is_timed_out<C: Concurrency>() {
+    #[derive(Server)]
+    #[server(transport = "tcp", concurrency = C, handler = Never, hooks(verify_request = Self::dawdle))]
+    struct Dawdling<C: Concurrency>(PhantomData<C>);
+
+    impl<C: Concurrency> Dawdling<C> {
+        fn dawdle(&self, request: &Stream, _: &Address) -> bool {
+            eventually("its time is over", || request.closing().is_some());
+            true
+        }
+    }
+
+    #[request_handler]
+    struct Never;
+
+    impl RequestHandler for Never {
+        fn handle(&mut self) -> HandlerResult {
+            unreachable!("its time is over")
+        }
+    }
+
+    let server = Dawdling::<C>(PhantomData).bind_with("127.0.0.1:0", options(lifetime)).expect("a free port");
+    let server = Served::new(server);
+    assert_rejected(Client::connect(server.server_address()));
+    eventually("it is counted", || server.stats().timed_out == 1);
+    assert_eq!(server.stats().rejected, 0);
 }
 
 #[test]
@@ -443,6 +491,7 @@ in_each_concurrency! { [sync threading pool]:
     a_client_that_takes_a_long_answer_piece_by_piece_is_not_idle
     a_client_that_says_something_now_and_then_is_not_idle
     a_connection_reaches_its_lifetime_while_the_server_drains
+    a_request_whose_time_is_over_before_its_handler_starts_is_timed_out
     a_client_that_waits_for_its_answer_is_not_idle
     a_client_cannot_stay_longer_than_the_lifetime
     a_busy_handler_finds_its_connection_cut_at_the_end_of_its_life

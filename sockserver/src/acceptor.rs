@@ -120,6 +120,15 @@ impl<S: Server> Acceptor<S> {
     /// Any number of threads can call it at once.
     pub fn next(self: &Arc<Self>) -> Option<Accepted<S>> {
         loop {
+            if let Some(accepted) = self.next_unverified()?.verify() {
+                return Some(accepted);
+            }
+        }
+    }
+
+    /// As [`next`](Self::next), before `verify_request`.
+    pub(crate) fn next_unverified(self: &Arc<Self>) -> Option<Accepted<S>> {
+        loop {
             if !self.handle.control().is_stopping() {
                 self.service_actions();
             }
@@ -129,11 +138,7 @@ impl<S: Server> Acceptor<S> {
             let turn = self.lead(deadline);
             drop(baton);
             match turn {
-                Turn::Request(request) => {
-                    if let Some(accepted) = Accepted::new(self, request).verify() {
-                        return Some(accepted);
-                    }
-                }
+                Turn::Request(request) => return Some(Accepted::new(self, request)),
                 Turn::Trouble(error) => self.report(Stage::GetRequest, error),
                 Turn::ChildEnded => self.children.reap(),
                 Turn::TimedOut => {}
@@ -186,7 +191,7 @@ impl<S: Server> Acceptor<S> {
             };
             match self.wait(accepts.then(|| listener.as_fd()), until) {
                 Ok(true) => return Turn::ChildEnded,
-                Ok(false) if is_over() => return Turn::TimedOut,
+                Ok(false) if !is_busy && is_over() => return Turn::TimedOut,
                 Ok(false) => {}
                 Err(error) => {
                     let then = trouble.after(&error);
@@ -343,6 +348,8 @@ impl<S: Server> Acceptor<S> {
 
     /// Closes the port, drains, calls `server_close`, and then lets those go on who wait for the end.
     pub(crate) fn close(&self) {
+        // Whoever still waits in `next` has the lock.
+        self.handle.control().stop();
         self.leader.lock().listener = None;
         // `handle_request` may have left some under way.
         self.drain();

@@ -14,6 +14,7 @@ use crate::{
     connections::Force,
     handler::{HandlerError, Stage},
     primitives::Mutex,
+    record::Closing,
     server::Server,
     stats::Outcome,
     sys::{self, Pid, Signal, Watched},
@@ -99,6 +100,10 @@ impl<S: Server> Child<S> {
         let report = self.report().unwrap_or_else(|| match status {
             // The handler has called exit(3), or has become another program.
             Some(status) if status.success() => Report { outcome: Outcome::Finished, error: None },
+            Some(status) if self.force > Force::None && Signal::Terminate.has_ended(status) => {
+                let error = HandlerError::new(Stage::Handle, Closing::Draining.into_error());
+                Report { outcome: Outcome::Disconnected, error: Some(error) }
+            }
             status => {
                 let how = status.map_or("it is not known how".into(), |status| status.to_string());
                 let error = HandlerError::new(Stage::Handle, format!("the child process ended by itself: {how}"));

@@ -285,13 +285,19 @@ impl Connections {
     /// Waits until the server has ended.
     pub(crate) fn wait_until_ended(&self) -> Drained {
         let mut registry = self.registry.lock();
+        let mut given_up = None;
         loop {
             // Where no thread keeps the deadlines, whoever waits for their end does.
-            let next = if registry.supervised { None } else { registry.sweep(Instant::now()) };
-            match registry.drained() {
-                Some(drained) if !registry.open || !registry.entries.is_empty() => return drained,
-                _ => self.wait(&self.ended, &mut registry, next),
+            let mut next = if registry.supervised { None } else { registry.sweep(Instant::now()) };
+            if let Some(drained) = registry.drained() {
+                // A handler that does not return may be what the thread runs that would call `server_close`.
+                let deadline = *given_up.get_or_insert_with(|| Instant::now() + GRACE);
+                if !registry.open || (!registry.entries.is_empty() && Instant::now() >= deadline) {
+                    return drained;
+                }
+                next = (!registry.entries.is_empty()).then_some(deadline);
             }
+            self.wait(&self.ended, &mut registry, next);
         }
     }
 

@@ -269,7 +269,7 @@ impl Running {
     ///
     /// # Errors
     ///
-    /// What [`serve_forever`](crate::SocketServer::serve_forever) failed with; [`io::ErrorKind::Deadlock`] in one of
+    /// What [`serve_forever`](crate::SocketServer::serve_forever) failed with, unless a handler was given up; [`io::ErrorKind::Deadlock`] in one of
     /// the server's own handlers, where it is stopped but not waited for.
     ///
     /// # Panics

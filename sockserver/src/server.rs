@@ -43,7 +43,7 @@ pub trait Server: Send + Sync + Sized + 'static {
 
     /// Decides whether a request is handled: Python's `verify_request`. A stream server gets a [`Stream`], a datagram server
     /// a [`Datagram`](crate::Datagram). It is called on the thread that has accepted it: with `"sync"` and
-    /// `"forking"` nothing else is accepted meanwhile.
+    /// `"forking"` nothing else is accepted meanwhile, with the others by other threads.
     fn verify_request(&self, _request: &Request<Self>, _client_address: &Address) -> bool {
         true
     }

@@ -288,10 +288,10 @@ fn destination_of(message: &libc::msghdr) -> Option<Destination> {
             match (header.cmsg_level, header.cmsg_type) {
                 #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
                 (libc::IPPROTO_IP, libc::IP_PKTINFO) if holds(size_of::<libc::in_pktinfo>()) => {
-                    // `ipi_spec_dst`, not `ipi_addr`: of a broadcast packet that is the address that can answer it.
+                    // `ipi_spec_dst`: of a broadcast packet that is the address that can answer it. XNU leaves it empty.
                     let info = libc::CMSG_DATA(control).cast::<libc::in_pktinfo>().read_unaligned();
-                    let ip = IpAddr::from(info.ipi_spec_dst.s_addr.to_ne_bytes());
-                    return Some(Destination { ip, interface: 0 });
+                    let ip = if cfg!(target_vendor = "apple") { info.ipi_addr } else { info.ipi_spec_dst };
+                    return Some(Destination { ip: IpAddr::from(ip.s_addr.to_ne_bytes()), interface: 0 });
                 }
                 (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) if holds(size_of::<libc::in6_pktinfo>()) => {
                     let info = libc::CMSG_DATA(control).cast::<libc::in6_pktinfo>().read_unaligned();
@@ -470,12 +470,8 @@ impl Pid {
 
     /// kill(2).
     pub(crate) fn kill(self, signal: Signal) {
-        let signal = match signal {
-            Signal::Terminate => libc::SIGTERM,
-            Signal::Kill => libc::SIGKILL,
-        };
         // SAFETY: the child was not waited for, so that the number is its own. A failure means that it has ended.
-        unsafe { libc::kill(self.0, signal) };
+        unsafe { libc::kill(self.0, signal.number()) };
     }
 }
 
@@ -483,6 +479,20 @@ impl Pid {
 pub(crate) enum Signal {
     Terminate,
     Kill,
+}
+
+impl Signal {
+    fn number(self) -> libc::c_int {
+        match self {
+            Signal::Terminate => libc::SIGTERM,
+            Signal::Kill => libc::SIGKILL,
+        }
+    }
+
+    /// Whether it is what has ended a process.
+    pub(crate) fn has_ended(self, status: ExitStatus) -> bool {
+        status.signal() == Some(self.number())
+    }
 }
 
 /// Memory that this process shares with the children it forks from now on.

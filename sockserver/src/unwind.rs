@@ -36,15 +36,16 @@ thread_local! {
 
 /// Runs user code for a server. `Err`: what it panicked with.
 pub(crate) fn run<T>(control: &Control, user_code: impl FnOnce() -> T) -> Result<T, String> {
-    RUNNING.with(|running| running.borrow_mut().push(identity(control)));
+    // A thread that is ending has no place for it any more: a server that it drops then is not in its own user code.
+    let _ = RUNNING.try_with(|running| running.borrow_mut().push(identity(control)));
     let result = catch_unwind(AssertUnwindSafe(user_code));
-    RUNNING.with(|running| running.borrow_mut().pop());
+    let _ = RUNNING.try_with(|running| running.borrow_mut().pop());
     result.map_err(message)
 }
 
 /// Whether this thread is in user code of that server.
 pub(crate) fn is_running(control: &Control) -> bool {
-    RUNNING.with(|running| running.borrow().contains(&identity(control)))
+    RUNNING.try_with(|running| running.borrow().contains(&identity(control))).unwrap_or(false)
 }
 
 fn identity(control: &Control) -> usize {

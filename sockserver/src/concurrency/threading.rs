@@ -41,9 +41,7 @@ const IDLE: usize = 16;
 impl Concurrency for Threading {
     /// Outside of the loop of `serve_forever` a new thread is started for the request.
     fn process_request<S: Server<Concurrency = Self>>(&self, accepted: Accepted<S>) {
-        if accepted.is_too_late() {
-            return;
-        }
+        let Some(accepted) = accepted.start() else { return };
         let acceptor = accepted.acceptor().clone();
         // What a closure holds that cannot be run is lost, and the request must not be.
         let accepted = Arc::new(Mutex::new(Some(accepted)));
@@ -75,12 +73,14 @@ impl Threads {
 
     /// Serves as an idle thread, until there are enough others.
     fn lead_and_follow<S: Server<Concurrency = Threading>>(self: &Arc<Self>, acceptor: &Arc<Acceptor<S>>) {
-        while let Some(accepted) = acceptor.next() {
+        while let Some(accepted) = acceptor.next_unverified() {
             if self.idle.fetch_sub(1, SeqCst) == 1 {
                 // If there is none, this request is served first.
                 let _ = self.start_another(acceptor);
             }
-            accepted.process();
+            if let Some(accepted) = accepted.verify() {
+                accepted.process();
+            }
             // In one step: the others may accept at any moment, and none of them is to count on a thread that is leaving.
             let stay = |idle| (idle < IDLE).then_some(idle + 1);
             if self.idle.fetch_update(SeqCst, SeqCst, stay).is_err() {
