@@ -66,6 +66,13 @@ struct FaultScript {
     tries: u32,
 }
 
+impl FaultScript {
+    fn next(&mut self) -> Option<Fault> {
+        self.tries += 1;
+        self.next.pop_front().or(self.forever)
+    }
+}
+
 impl Faults {
     fn new(errors: &[i32]) -> Faults {
         let faults = Faults::default();
@@ -96,12 +103,6 @@ impl Faults {
     fn assert_used_up(&self) {
         assert_eq!(self.0.lock().unwrap().next, [], "faults that were not reached");
     }
-
-    fn next(&self) -> Option<Fault> {
-        let mut script = self.0.lock().unwrap();
-        script.tries += 1;
-        script.next.pop_front().or(script.forever)
-    }
 }
 
 impl Transport for Faulty {
@@ -117,12 +118,18 @@ impl Transport for Faulty {
     }
 
     fn get_request(listener: &FaultyListener) -> io::Result<Stream> {
-        match listener.faults.next() {
-            None => Tcp::get_request(&listener.inner),
-            Some(Fault::Error(error)) => Err(io::Error::from_raw_os_error(error)),
-            Some(Fault::Refusal(kind)) => Err(io::Error::new(kind, "not with that one")),
-            Some(Fault::Panic) => panic!("as it is told"),
-            Some(Fault::NoSocket) => Ok(Stream::new(File::open("/dev/null")?, Faulty::server_address(listener)?)),
+        let mut script = listener.faults.0.lock().unwrap();
+        let Some(fault) = script.next() else {
+            // Still locked: a fault that is added meets whoever connects after that.
+            return Tcp::get_request(&listener.inner);
+        };
+        // A panic would poison it.
+        drop(script);
+        match fault {
+            Fault::Error(error) => Err(io::Error::from_raw_os_error(error)),
+            Fault::Refusal(kind) => Err(io::Error::new(kind, "not with that one")),
+            Fault::Panic => panic!("as it is told"),
+            Fault::NoSocket => Ok(Stream::new(File::open("/dev/null")?, Faulty::server_address(listener)?)),
         }
     }
 }

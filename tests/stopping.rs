@@ -239,7 +239,7 @@ fn shutdown_can_be_called_any_number_of_times<C: Concurrency>() {
 
 fn an_idle_server_makes_no_wakeups<C: Word>() {
     // The second has a thread that keeps deadlines.
-    for options in [&[][..], &["idle=60000", "lifetime=60000"]] {
+    for options in [&[][..], &["idle=600000", "lifetime=600000"]] {
         let server = LineServer::start::<C>(env!("CARGO_BIN_EXE_line-server"), options);
         let mut clients: Vec<_> = (0..5).map(|_| server.connect()).collect();
         clients.iter_mut().for_each(|client| client.send("hello\n"));
@@ -250,8 +250,10 @@ fn an_idle_server_makes_no_wakeups<C: Word>() {
         let mut sleeps = 0;
         let is_settled = || {
             thread::sleep(Duration::from_millis(50));
+            // A child has answered before it ends.
+            let children = server.observed().resources().children;
             let before = std::mem::replace(&mut sleeps, server.observed().sleeps());
-            server.observed().is_asleep() && before == sleeps
+            children == 0 && server.observed().is_asleep() && before == sleeps
         };
         eventually("it is idle", is_settled);
         // What does not happen can only be waited for.
@@ -471,15 +473,16 @@ fn serving_ends_although_a_handler_does_not<C: Concurrency>() {
 }
 
 fn there_is_one_deadline_for_all<C: Concurrency>() {
-    let server = Script::<Tcp, C>::serve_with(upper, shutdown_after(Duration::from_millis(500)));
+    let server = Script::<Tcp, C>::serve_with(upper, shutdown_after(Duration::from_secs(1)));
     let _clients: Vec<_> = (0..8).map(|_| client_in_mid_line(&server)).collect();
     let begin = Instant::now();
     assert_eq!(server.stop(), drained(0, 8, 0));
-    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}, one after the other takes 4 s", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(6), "{:?}, one after the other takes 8 s", begin.elapsed());
 }
 
 fn all_ends_are_counted<C: Concurrency>() {
-    let (server, stubborn) = Stubborn::serve::<C>(shutdown_after(Duration::from_millis(500)));
+    // Time enough for those between two requests.
+    let (server, stubborn) = Stubborn::serve::<C>(shutdown_after(Duration::from_secs(2)));
     let _between_requests = [client_between_requests(&server), client_between_requests(&server)];
     let _in_mid_line = [client_in_mid_line(&server), client_in_mid_line(&server), client_in_mid_line(&server)];
     let _stubborn = stubborn.start(&server);
@@ -555,7 +558,9 @@ fn a_suspended_server_can_be_shut_down<C: Concurrency>() {
     let server = serve::<C>();
     server.suspend();
     let mut waiting = Client::connect(server.server_address());
-    assert_eq!(server.stop(), Drained::default());
+    let Drained { forced, leaked, .. } = server.stop();
+    // One thread may have been about to accept.
+    assert_eq!((forced, leaked), (0, 0));
     waiting.wait_for_end();
 }
 

@@ -106,8 +106,10 @@ impl Observed {
 
     /// Whether all its threads wait for something.
     pub fn is_asleep(self) -> bool {
-        let statuses = self.threads().into_iter().map(|thread| fs::read_to_string(thread.join("status")));
-        statuses.flatten().all(|status| status.contains("\nState:\tS"))
+        let threads = self.threads();
+        let statuses = threads.iter().map(|thread| fs::read_to_string(thread.join("status")));
+        // One that was started meanwhile was not looked at.
+        statuses.flatten().all(|status| status.contains("\nState:\tS")) && self.threads() == threads
     }
 
     /// The names of its threads.
