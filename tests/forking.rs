@@ -364,7 +364,17 @@ fn a_child_that_does_not_end_in_time_is_terminated() {
     let output = server.stop();
     assert!(output.contains(&format!("terminated {pid}")), "{output}");
     assert_forced(&output);
-    assert!(!output.contains("ended by itself"), "{output}");
+}
+
+#[test]
+fn a_child_that_the_drain_has_ended_did_not_end_by_itself() {
+    let server = Obedient::start("tcp", &["shutdown=50"]);
+    let mut client = server.connect();
+    client.ask("hang");
+    let output = server.stop();
+    assert_forced(&output);
+    assert!(!output.contains("by itself"), "{output}");
+    assert!(output.contains("failed: 0"), "{output}");
 }
 
 #[test]

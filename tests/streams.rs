@@ -936,6 +936,7 @@ fn a_handler_reads_while_another_of_its_threads_writes() {
         thread::scope(|scope| {
             let mut stream = &session.request;
             scope.spawn(move || stream.write_all(&vec![b'x'; LENGTH]));
+            eventually("it writes", || session.server.connections()[0].bytes_out > 0);
             session.rfile.read_exact(&mut vec![0; LENGTH])
         })?;
         Ok(())
