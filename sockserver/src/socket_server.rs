@@ -117,7 +117,8 @@ impl<S: Server> SocketServer<S> {
     /// the program can end with success; the second one ends the process at once, with the status 128 + signal. To be
     /// called before serving. It works with every concurrency and starts no thread. Several servers of a process can each
     /// ask for it: one signal stops them all. When the last of them has ended, either signal ends the process. With
-    /// `"forking"` the children end with their parent, however that ends (on Linux; elsewhere on the second SIGINT).
+    /// `"forking"` the children end with their parent, however that ends (on Linux, where they also end with the thread that
+    /// has forked them; elsewhere on the second SIGINT).
     ///
     /// From here on each read and write of a connection begins with a poll(2), where it sees the signal. A handler that
     /// waits for something else sees it at its next read or write; with `"sync"`, and with `"pool"` when all workers

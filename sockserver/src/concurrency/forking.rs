@@ -33,7 +33,8 @@ use crate::{
 /// process that has several threads is not forked, unless `allow_threads` is set:
 /// [`serve_forever`](crate::SocketServer::serve_forever) fails then, and so does
 /// [`spawn`](crate::SocketServer::spawn), which serves on a second thread;
-/// [`handle_request`](crate::SocketServer::handle_request) turns the client away and tells `handle_error`.
+/// [`handle_request`](crate::SocketServer::handle_request) turns the client away and tells `handle_error`. Where several
+/// threads of such a process serve one server, a child may keep its port until it ends.
 ///
 /// A server that stops gives its children `timeouts(shutdown)`, and then sends SIGTERM, and a second later SIGKILL.
 #[derive(Clone, Copy, Debug, Default)]
