@@ -353,7 +353,7 @@ fn wait_of_a_newcomer() -> Duration {
     waits.recv_timeout(PATIENCE).expect("its time is over too")
 }
 
-fn a_request_whose_time_is_over_before_its_handler_starts_is_timed_out<C: Concurrency>() {
+fn a_request_whose_time_is_over_before_its_handler_starts_is_rejected<C: Concurrency>() {
     #[derive(Server)]
     #[server(transport = "tcp", concurrency = C, handler = Never, hooks(verify_request = Self::dawdle))]
     struct Dawdling<C: Concurrency>(PhantomData<C>);
@@ -377,8 +377,8 @@ fn a_request_whose_time_is_over_before_its_handler_starts_is_timed_out<C: Concur
     let server = Dawdling::<C>(PhantomData).bind_with("127.0.0.1:0", options(lifetime)).expect("a free port");
     let server = Served::new(server);
     assert_rejected(Client::connect(server.server_address()));
-    eventually("it is counted", || server.stats().timed_out == 1);
-    assert_eq!(server.stats().rejected, 0);
+    eventually("it is counted", || server.stats().rejected == 1);
+    assert_eq!(server.stats().timed_out, 0);
 }
 
 #[test]
@@ -491,7 +491,7 @@ in_each_concurrency! { [sync threading pool]:
     a_client_that_takes_a_long_answer_piece_by_piece_is_not_idle
     a_client_that_says_something_now_and_then_is_not_idle
     a_connection_reaches_its_lifetime_while_the_server_drains
-    a_request_whose_time_is_over_before_its_handler_starts_is_timed_out
+    a_request_whose_time_is_over_before_its_handler_starts_is_rejected
     a_client_that_waits_for_its_answer_is_not_idle
     a_client_cannot_stay_longer_than_the_lifetime
     a_busy_handler_finds_its_connection_cut_at_the_end_of_its_life

@@ -6,7 +6,7 @@ use crate::{
     acceptor::Acceptor,
     address::Address,
     handler::{HandlerError, Stage, finish_request},
-    record::{Closing, ConnectionId},
+    record::ConnectionId,
     server::{Request, Server},
     stats::Outcome,
     transport::{AnyRequest, Internals},
@@ -59,8 +59,8 @@ impl<S: Server> Accepted<S> {
     /// Makes the handler, runs it, reports its error and ends the request, on this thread: Python's `finish_request`,
     /// `handle_error`, `shutdown_request` and `close_request`. It does not unwind.
     pub fn process(self) {
-        if let Some(accepted) = self.start() {
-            accepted.process_started();
+        if !self.is_too_late() {
+            self.process_started();
         }
     }
 
@@ -70,17 +70,10 @@ impl<S: Server> Accepted<S> {
         self.settle(outcome, error);
     }
 
-    /// `None`: the server has ended the request before its handler could start. From the moment that the server stops, none
-    /// does.
-    pub(crate) fn start(self) -> Option<Accepted<S>> {
-        let outcome = match self.request.record().closing() {
-            None => return Some(self),
-            Some(Closing::Draining) => Outcome::Rejected,
-            Some(Closing::Kicked) => Outcome::Disconnected,
-            Some(Closing::Idle | Closing::Lifetime) => Outcome::TimedOut,
-        };
-        self.settle(outcome, None);
-        None
+    /// The server has ended the request already. From the moment that it stops no handler starts: the request can only be
+    /// dropped.
+    pub(crate) fn is_too_late(&self) -> bool {
+        self.request.record().closing().is_some()
     }
 
     /// In a child process: as [`process`](Self::process), but its parent reports the error and then ends the request.

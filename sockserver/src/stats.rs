@@ -25,7 +25,7 @@ pub struct Stats {
     pub timed_out: u64,
     /// Turned away by `verify_request`.
     pub refused: u64,
-    /// Turned away by a limit, or because the server was stopping.
+    /// Turned away by a limit, or ended by the server before the handler could start, as where it was stopping.
     pub rejected: u64,
     /// How often accepting failed for want of something, such as descriptors. These are no requests.
     pub accept_errors: u64,

@@ -44,7 +44,9 @@ impl Concurrency for Forking {
     const FORKS: bool = true;
 
     fn process_request<S: Server<Concurrency = Self>>(&self, accepted: Accepted<S>) {
-        let Some(accepted) = accepted.start() else { return };
+        if accepted.is_too_late() {
+            return;
+        }
         match fork(&accepted) {
             Ok(Forked::Child(pipe)) => serve_in_child(accepted, pipe),
             Ok(Forked::Parent(pid, pipe)) => {

@@ -41,7 +41,9 @@ const IDLE: usize = 16;
 impl Concurrency for Threading {
     /// Outside of the loop of `serve_forever` a new thread is started for the request.
     fn process_request<S: Server<Concurrency = Self>>(&self, accepted: Accepted<S>) {
-        let Some(accepted) = accepted.start() else { return };
+        if accepted.is_too_late() {
+            return;
+        }
         let acceptor = accepted.acceptor().clone();
         // What a closure holds that cannot be run is lost, and the request must not be.
         let accepted = Arc::new(Mutex::new(Some(accepted)));
