@@ -10,7 +10,8 @@
 //! 2038-01-19 03:14:08 UTC
 //! ```
 //!
-//! With `transport = "udp"` any packet is answered with the time, as that RFC wants it too: `echo | nc -u 127.0.0.1 9999`.
+//! With `transport = "udp"` any packet is answered with the time, as that RFC wants it too: `echo | nc -u 127.0.0.1
+//! 9999`.
 
 use std::{
     env,

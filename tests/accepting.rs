@@ -227,8 +227,8 @@ fn the_server_never_spins<C: Concurrency>() {
         eventually("the server rests", || server.stats().accept_errors > 0);
         let (begin, before) = (Instant::now(), faults.tries());
         eventually("it tries again", || faults.tries() > before + 5);
-        // Counted before the time is taken, which can be too long but not too short. One try may have been made between the
-        // first two lines.
+        // Counted before the time is taken, which can be too long but not too short. One try may have been made between
+        // the first two lines.
         let tries = faults.tries() - before;
         let most = begin.elapsed().as_millis() / 50 + 2;
         assert!(u128::from(tries) <= most, "{tries} tries, and at most {most} are allowed");
@@ -427,8 +427,8 @@ fn a_wait_that_the_system_refuses_is_tried_again<C: Word>() {
     server.stop();
 }
 
-/// A process that is stopped and goes on finds its system calls interrupted where they have a timeout, though it handles
-/// no signal: signal(7).
+/// A process that is stopped and goes on finds its system calls interrupted where they have a timeout, though it
+/// handles no signal: signal(7).
 fn interrupt(process: Observed) {
     for (signal, stopped) in [("STOP", true), ("CONT", false)] {
         process.signal(signal);

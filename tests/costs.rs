@@ -280,16 +280,16 @@ fn a_connection_takes_six_system_calls() {
 
     let of_connections = ["accept4", "recvfrom", "sendto", "shutdown", "close"];
     assert_eq!(of_connections.map(count), [TIMES, 2 * TIMES, TIMES, TIMES, TIMES]);
-    // The leader waits where there is no connection, and nobody else does. Of those that come in a row each sixteenth has it
-    // look who wakes it.
+    // The leader waits where there is no connection, and nobody else does. Of those that come in a row each sixteenth
+    // has it look who wakes it.
     assert!(count("poll") <= count("accept4: EAGAIN") + 1 + TIMES / 16);
     let others: BTreeSet<String> = calls(&trace).into_iter().collect();
     let others: Vec<String> = others.into_iter().filter(|call| !of_connections.contains(&&**call)).collect();
     assert!(others.iter().all(|call| OF_WAITING.contains(&&**call)), "{others:?}");
 }
 
-/// The system calls of threads that wait: for a lock, to be woken as the next leader, or as the leader for a connection.
-/// A debug build calls fcntl(2) before each close(2).
+/// The system calls of threads that wait: for a lock, to be woken as the next leader, or as the leader for a
+/// connection. A debug build calls fcntl(2) before each close(2).
 const OF_WAITING: [&str; 7] =
     ["accept4: EAGAIN", "poll", "futex", "futex: EAGAIN", "sched_yield", "restart_syscall", "fcntl"];
 

@@ -337,8 +337,8 @@ fn assert_port_is_free(address: &Address) {
     eventually("the port is free", || TcpListener::bind(("127.0.0.1", port)).is_ok());
 }
 
-/// Whether the drain has cut somebody, and waited for the end of all. The child that has told the server to stop may not
-/// have ended in time either.
+/// Whether the drain has cut somebody, and waited for the end of all. The child that has told the server to stop may
+/// not have ended in time either.
 #[track_caller]
 fn assert_forced(output: &str) {
     let forced = ["forced: 1, leaked: 0", "forced: 2, leaked: 0"];

@@ -134,8 +134,8 @@ fn held() -> (usize, usize) {
     (names.iter().filter(|name| name.starts_with("sockserver")).count(), Observed::this().descriptors())
 }
 
-/// Rounds of a storm, each of which tells how many clients were answered. There is one storm at a time, as this process is
-/// counted in.
+/// Rounds of a storm, each of which tells how many clients were answered. There is one storm at a time, as this process
+/// is counted in.
 fn storm(round: impl Fn(&mut Random) -> u64) {
     static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());

@@ -64,14 +64,15 @@ impl<S: Server> Accepted<S> {
         }
     }
 
-    /// As [`process`](Self::process), of a request that has started already: a server that stops meanwhile waits for it.
+    /// As [`process`](Self::process), of a request that has started already: a server that stops meanwhile waits for
+    /// it.
     pub(crate) fn process_started(self) {
         let (outcome, error) = self.run();
         self.settle(outcome, error);
     }
 
-    /// The server has ended the request already. From the moment that it stops no handler starts: the request can only be
-    /// dropped.
+    /// The server has ended the request already. From the moment that it stops no handler starts: the request can only
+    /// be dropped.
     pub(crate) fn is_too_late(&self) -> bool {
         self.request.record().closing().is_some()
     }

@@ -375,8 +375,8 @@ impl<S: Server> Acceptor<S> {
     }
 
     pub(crate) fn handle_error(&self, error: HandlerError, client_address: &Address) {
-        // The panic hook has reported a panic already, and there is nobody else to tell. The error is the user's, and is
-        // dropped here too.
+        // The panic hook has reported a panic already, and there is nobody else to tell. The error is the user's, and
+        // is dropped here too.
         let _ = unwind::run(self.handle.control(), move || self.server.handle_error(&error, client_address));
     }
 

@@ -51,8 +51,8 @@ impl Address {
         })
     }
 
-    /// The IP address; none for a Unix socket. That of an IPv4 client is an IPv4 address, also where the server listens on
-    /// `[::]` and the system calls it `::ffff:127.0.0.1`.
+    /// The IP address; none for a Unix socket. That of an IPv4 client is an IPv4 address, also where the server listens
+    /// on `[::]` and the system calls it `::ffff:127.0.0.1`.
     pub fn ip(&self) -> Option<IpAddr> {
         match self {
             Address::Inet(address) => Some(address.ip().to_canonical()),

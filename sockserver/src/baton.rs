@@ -6,9 +6,9 @@ use crate::primitives::{Condvar, Mutex};
 
 /// What one thread at a time holds, and hands on with every request.
 ///
-/// Laying it down wakes a thread that waits for it, but no second one while the first is on its way: a thread that comes
-/// by in the meantime takes the baton and wakes nobody. A mutex would wake a thread for each request of a busy server,
-/// mostly to find itself taken again.
+/// Laying it down wakes a thread that waits for it, but no second one while the first is on its way: a thread that
+/// comes by in the meantime takes the baton and wakes nobody. A mutex would wake a thread for each request of a busy
+/// server, mostly to find itself taken again.
 ///
 /// No wake-up is lost: while threads wait and nobody holds the baton, a thread is on its way to it.
 pub(crate) struct Baton {

@@ -29,8 +29,8 @@ pub(crate) struct Child<S: Server> {
     pid: Pid,
     /// The child has the other end: what ends the child closes it, after a [`Report`] if it was the end of the request.
     pipe: Arc<PipeReader>,
-    /// The pipe is at its end, the report is there, or the child was sent a signal: from now on it is waited for at these
-    /// times.
+    /// The pipe is at its end, the report is there, or the child was sent a signal: from now on it is waited for at
+    /// these times.
     looks: Option<Looks>,
     force: Force,
     accepted: Accepted<S>,

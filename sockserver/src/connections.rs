@@ -262,8 +262,8 @@ impl Connections {
         }
     }
 
-    /// Waits, after a drain, until no thread is there any more but those whose handlers do not return. A hook that does not
-    /// return is not waited for either.
+    /// Waits, after a drain, until no thread is there any more but those whose handlers do not return. A hook that does
+    /// not return is not waited for either.
     pub(crate) fn wait_for_crew(&self) {
         let deadline = Instant::now() + GRACE;
         let mut registry = self.registry.lock();

@@ -212,9 +212,9 @@ impl Datagram {
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::AddrNotAvailable`] with a [`ReplyError`] inside if the client is a Unix socket without a name, which
-    /// cannot be answered; [`io::ErrorKind::TimedOut`] if the client's queue stays full for the handler's `timeout`, or for a
-    /// second if it has none.
+    /// [`io::ErrorKind::AddrNotAvailable`] with a [`ReplyError`] inside if the client is a Unix socket without a name,
+    /// which cannot be answered; [`io::ErrorKind::TimedOut`] if the client's queue stays full for the handler's
+    /// `timeout`, or for a second if it has none.
     pub fn reply(&self, bytes: &[u8]) -> io::Result<()> {
         if *self.client_address() == Address::Unix(UnixAddress::Unnamed) {
             return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, ReplyError));

@@ -63,9 +63,9 @@ impl Reader {
     /// # Errors
     ///
     /// [`io::ErrorKind::InvalidData`] for a line that is not UTF-8: it is consumed, and the next one can be read.
-    /// [`io::ErrorKind::FileTooLarge`] for one that is longer than `max_line`: what is read next is the rest of it, so that
-    /// a handler should give up. Otherwise what receiving fails with, for example [`io::ErrorKind::TimedOut`] after the
-    /// handler's `timeout`: what has come of the line by then is read again.
+    /// [`io::ErrorKind::FileTooLarge`] for one that is longer than `max_line`: what is read next is the rest of it, so
+    /// that a handler should give up. Otherwise what receiving fails with, for example [`io::ErrorKind::TimedOut`]
+    /// after the handler's `timeout`: what has come of the line by then is read again.
     pub fn next_line(&mut self) -> io::Result<Option<String>> {
         let mut line = Vec::new();
         match self.read_until(b'\n', &mut line) {
@@ -197,8 +197,8 @@ impl fmt::Debug for Reader {
 /// peer, before anything that is written to the `Stream` directly, on `flush`, and at the end of the request. With a
 /// `wbufsize` of zero every write is sent at once.
 ///
-/// When sending has failed half-way, all later writes fail with [`io::ErrorKind::BrokenPipe`]: what they sent would be taken
-/// for the rest.
+/// When sending has failed half-way, all later writes fail with [`io::ErrorKind::BrokenPipe`]: what they sent would be
+/// taken for the rest.
 ///
 /// For a datagram it collects the reply, which is sent to the client at the end of the request; on `flush` before that.
 /// If nothing was written, nothing is sent.

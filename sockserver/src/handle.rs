@@ -82,12 +82,12 @@ impl ServerHandle {
     /// Stops the server, without waiting: [`wait`](Self::wait) is what you want to call next, unless this is one of the
     /// server's own handlers.
     ///
-    /// On return no further request is accepted and no further handler starts; one whose thread was sent on its way before
-    /// has started. Connections that are between two requests see end of file at once; the others have
-    /// [`timeouts(shutdown)`](crate::Timeouts::shutdown) to end, and then are cut. The port closes at once where the server
-    /// serves, else when the [`SocketServer`](crate::SocketServer) is dropped; that of a datagram server when the last
-    /// [`Datagram`](crate::Datagram) is. It can be called at any time, also before serving has begun (it then ends at once),
-    /// from anywhere, any number of times.
+    /// On return no further request is accepted and no further handler starts; one whose thread was sent on its way
+    /// before has started. Connections that are between two requests see end of file at once; the others have
+    /// [`timeouts(shutdown)`](crate::Timeouts::shutdown) to end, and then are cut. The port closes at once where the
+    /// server serves, else when the [`SocketServer`](crate::SocketServer) is dropped; that of a datagram server when
+    /// the last [`Datagram`](crate::Datagram) is. It can be called at any time, also before serving has begun (it then
+    /// ends at once), from anywhere, any number of times.
     ///
     /// Python's `shutdown` waits until the loop has ended and deadlocks in a handler; this one returns at once.
     pub fn shutdown(&self) {
@@ -134,8 +134,8 @@ impl ServerHandle {
     }
 
     /// Cuts one connection: its handler sees end of file between two requests, and in the middle of one
-    /// [`io::ErrorKind::ConnectionAborted`]. A datagram has no connection; of its handler only a reply that waits for room is
-    /// given up. `false`: the request has ended already.
+    /// [`io::ErrorKind::ConnectionAborted`]. A datagram has no connection; of its handler only a reply that waits for
+    /// room is given up. `false`: the request has ended already.
     pub fn close(&self, id: ConnectionId) -> bool {
         self.control.connections.close(id)
     }
@@ -167,8 +167,8 @@ impl Control {
 
     pub(crate) fn stop(self: &Arc<Control>) {
         if self.is_copy.load(SeqCst) {
-            // The parent is the one to be stopped. The pipe has room for one byte of each child, but not for any number of
-            // them.
+            // The parent is the one to be stopped. The pipe has room for one byte of each child, but not for any number
+            // of them.
             if !self.stopping.swap(true, SeqCst) {
                 self.waker.ask_to_stop();
             }
@@ -269,8 +269,8 @@ impl Running {
     ///
     /// # Errors
     ///
-    /// What [`serve_forever`](crate::SocketServer::serve_forever) failed with, unless a handler was given up; [`io::ErrorKind::Deadlock`] in one of
-    /// the server's own handlers, where it is stopped but not waited for.
+    /// What [`serve_forever`](crate::SocketServer::serve_forever) failed with, unless a handler was given up;
+    /// [`io::ErrorKind::Deadlock`] in one of the server's own handlers, where it is stopped but not waited for.
     ///
     /// # Panics
     ///

@@ -20,8 +20,8 @@ use crate::{
 /// An error of any type, as `?` makes it.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// What the methods of a [`RequestHandler`] return. `?` makes its error of any other, `Ok(write!(…)?)` makes one of a result
-/// of another error type, and `ok_or("…")?` and `"…".into()` make an error of a text:
+/// What the methods of a [`RequestHandler`] return. `?` makes its error of any other, `Ok(write!(…)?)` makes one of a
+/// result of another error type, and `ok_or("…")?` and `"…".into()` make an error of a text:
 ///
 /// ```
 /// use sockserver::{HandlerResult, Reader, RequestHandler, Writer, request_handler};
@@ -77,12 +77,11 @@ pub trait RequestHandler {
 ///
 /// It is implemented for [`Reader`], [`Writer`], [`Address`], `Arc<S>` (the server), [`ServerHandle`] and
 /// [`ConnectionId`] on all transports, for [`Stream`] on tcp and unix, [`Datagram`] on udp and unix_datagram,
-/// [`SocketAddr`] on tcp and udp, and [`PeerCred`] on unix. A `SocketAddr` is as the system tells it: to a server on `[::]` an
-/// IPv4 client has an IPv4-mapped one, of which [`Address::ip`] makes an IPv4 address.
+/// [`SocketAddr`] on tcp and udp, and [`PeerCred`] on unix. A `SocketAddr` is as the system tells it: to a server on
+/// `[::]` an IPv4 client has an IPv4-mapped one, of which [`Address::ip`] makes an IPv4 address.
 ///
-/// Implement it for a type of your own to do what each request
-/// needs before its handler runs. The fields of a handler are taken in the order of their declaration, so that a field of
-/// this type stands before the handler's own reader:
+/// Implement it for a type of your own to do what each request needs before its handler runs. The fields of a handler
+/// are taken in the order of their declaration, so that a field of this type stands before the handler's own reader:
 ///
 /// ```
 /// use sockserver::{Context, FromRequest, Reader, Server};
@@ -155,8 +154,8 @@ impl<'a, S: Server> Context<'a, S> {
     }
 
     /// Bounds each read and each write of the request, as `#[request_handler(timeout = …)]` does: the `timeout` of
-    /// Python's `StreamRequestHandler`. Of a datagram it bounds how long each reply waits for room in the client's queue:
-    /// one second, unless this says otherwise.
+    /// Python's `StreamRequestHandler`. Of a datagram it bounds how long each reply waits for room in the client's
+    /// queue: one second, unless this says otherwise.
     ///
     /// # Errors
     ///
@@ -165,8 +164,8 @@ impl<'a, S: Server> Context<'a, S> {
         self.request.set_timeout(timeout)
     }
 
-    /// How many bytes a [`Reader`] that is taken from here on receives at once, as `rbufsize` does: 16 MiB at most. Default:
-    /// 8 KiB. A read into a buffer that is no smaller bypasses the reader's own.
+    /// How many bytes a [`Reader`] that is taken from here on receives at once, as `rbufsize` does: 16 MiB at most.
+    /// Default: 8 KiB. A read into a buffer that is no smaller bypasses the reader's own.
     ///
     /// # Panics
     ///
@@ -298,8 +297,8 @@ pub enum Stage {
     VerifyRequest,
     /// No thread or process could be had for it.
     ProcessRequest,
-    /// Starting the threads that serve: there is no client, and the address that comes with the error is the server's own. The
-    /// server serves all the same, on fewer threads.
+    /// Starting the threads that serve: there is no client, and the address that comes with the error is the server's
+    /// own. The server serves all the same, on fewer threads.
     Serve,
     /// Making the handler, in [`FromRequest`].
     Construction,
@@ -350,16 +349,16 @@ impl HandlerError {
     }
 
     /// The peer has hung up, or was cut off by the server: a reset, a broken pipe or an unexpected end of file is
-    /// somewhere in the chain of sources. Of which connection or file is not known: a handler that passes on such an error
-    /// of another one gives it another kind, if it is to be reported.
+    /// somewhere in the chain of sources. Of which connection or file is not known: a handler that passes on such an
+    /// error of another one gives it another kind, if it is to be reported.
     pub fn is_disconnect(&self) -> bool {
         use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
         self.io_error_kinds()
             .any(|kind| matches!(kind, BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof))
     }
 
-    /// A read or a write took longer than it may: such an error is somewhere in the chain of sources, be it of the request or
-    /// of whatever else the handler passes on.
+    /// A read or a write took longer than it may: such an error is somewhere in the chain of sources, be it of the
+    /// request or of whatever else the handler passes on.
     pub fn is_timeout(&self) -> bool {
         self.io_error_kinds().any(|kind| kind == io::ErrorKind::TimedOut)
     }

@@ -93,9 +93,9 @@
 //! # Ok(()) }
 //! ```
 //!
-//! One word changes the server: `transport` is `"tcp"`, `"udp"`, `"unix"` or `"unix_datagram"`, `concurrency` is `"sync"`,
-//! `"threading"`, `"pool"` or `"forking"`. A handler of a [`Reader`] and a [`Writer`] serves all of them unchanged.
-//! All keys are documented at [`derive@Server`] and [`macro@request_handler`], all options at [`Options`].
+//! One word changes the server: `transport` is `"tcp"`, `"udp"`, `"unix"` or `"unix_datagram"`, `concurrency` is
+//! `"sync"`, `"threading"`, `"pool"` or `"forking"`. A handler of a [`Reader`] and a [`Writer`] serves all of them
+//! unchanged. All keys are documented at [`derive@Server`] and [`macro@request_handler`], all options at [`Options`].
 //!
 //! # What happens to a request
 //!
@@ -105,10 +105,10 @@
 //!
 //! # Stopping
 //!
-//! [`ServerHandle::shutdown`] works from anywhere and never blocks. The port is free at once (that of datagrams when the last
-//! of them is dropped), connections between two requests see the end of file, those in the middle of one have
-//! [`timeouts(shutdown)`](Timeouts::shutdown) to end, and then are cut. [`Running::stop`] and [`ServerHandle::wait`] return
-//! how that went: [`Drained`].
+//! [`ServerHandle::shutdown`] works from anywhere and never blocks. The port is free at once (that of datagrams when
+//! the last of them is dropped), connections between two requests see the end of file, those in the middle of one have
+//! [`timeouts(shutdown)`](Timeouts::shutdown) to end, and then are cut. [`Running::stop`] and [`ServerHandle::wait`]
+//! return how that went: [`Drained`].
 #![cfg_attr(
     feature = "signals",
     doc = "\nWith the feature `signals`, [`SocketServer::shutdown_on_signals`] does the same on SIGINT and SIGTERM."

@@ -60,8 +60,8 @@ pub struct SocketOptions {
     /// Sets `TCP_NODELAY`. It is set on the listening socket, from which connections inherit it. Default: `true`
     /// (Python's `disable_nagle_algorithm`: `False`). tcp only.
     pub nodelay: bool,
-    /// Probes a silent peer after this time, in whole seconds, 32 767 at most (`SO_KEEPALIVE` and, where the system has it,
-    /// `TCP_KEEPIDLE`). Default: off. tcp only.
+    /// Probes a silent peer after this time, in whole seconds, 32 767 at most (`SO_KEEPALIVE` and, where the system has
+    /// it, `TCP_KEEPIDLE`). Default: off. tcp only.
     pub keepalive: Option<Duration>,
     /// Restricts an IPv6 socket to IPv6. Default: `false`, on every system: `[::]` serves IPv4 clients too.
     pub only_v6: bool,
@@ -81,7 +81,8 @@ pub struct SocketOptions {
 #[non_exhaustive]
 pub struct Limits {
     /// How many requests are served at once. `None`: 1024 for `"threading"`, the number of workers for `"pool"`, 40 for
-    /// `"forking"` (Python's `max_children`). `"pool"` serves no more than it has workers, and `"sync"` one, whatever this is.
+    /// `"forking"` (Python's `max_children`). `"pool"` serves no more than it has workers, and `"sync"` one, whatever
+    /// this is.
     pub connections: Option<usize>,
     /// How many connections one client may have: counted by IP address, IPv6 by its /64 network. Default: no limit.
     pub per_client: Option<usize>,
@@ -108,15 +109,16 @@ pub struct Timeouts {
     /// `handle_timeout`: the `timeout` of Python's servers. Default: for ever.
     pub request: Option<Duration>,
     /// Ends a connection whose peer has sent nothing for this long while the handler waited for it (or, while the
-    /// handler waited to send, has taken nothing), or up to an eighth longer. The handler sees the end of file, or an error
-    /// in the middle of a request, and has a second to say goodbye. Default: off. Streams only.
+    /// handler waited to send, has taken nothing), or up to an eighth longer. The handler sees the end of file, or an
+    /// error in the middle of a request, and has a second to say goodbye. Default: off. Streams only.
     pub idle: Option<Duration>,
-    /// Ends a connection this long after it was accepted, however busy it is, in the same way. Default: off. Streams only.
+    /// Ends a connection this long after it was accepted, however busy it is, in the same way. Default: off. Streams
+    /// only.
     pub lifetime: Option<Duration>,
-    /// How long requests that are under way at [`shutdown`](crate::ServerHandle::shutdown) have to end. Then their connections
-    /// are cut, and those that have not ended a second later are given up ([`Drained::leaked`](crate::Drained::leaked)); the
-    /// children of `"forking"` are sent SIGTERM and a second later SIGKILL. With `"sync"` a handler that does not return holds
-    /// up the end. Default: 30 s.
+    /// How long requests that are under way at [`shutdown`](crate::ServerHandle::shutdown) have to end. Then their
+    /// connections are cut, and those that have not ended a second later are given up
+    /// ([`Drained::leaked`](crate::Drained::leaked)); the children of `"forking"` are sent SIGTERM and a second later
+    /// SIGKILL. With `"sync"` a handler that does not return holds up the end. Default: 30 s.
     pub shutdown: Duration,
     /// How often `service_actions` is called while no request comes: Python's `poll_interval`. Default: only between
     /// requests, since an idle server is not to wake up.

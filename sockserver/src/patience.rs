@@ -1,4 +1,5 @@
-//! How a handler waits for its peer: in the system call itself, or by poll(2) where a signal could make that miss its end.
+//! How a handler waits for its peer: in the system call itself, or by poll(2) where a signal could make that miss its
+//! end.
 
 use std::{io, os::fd::AsFd, time::Instant};
 

@@ -1,5 +1,6 @@
 //! The locks, atomics and threads that the protocol between threads is made of: those of `parking_lot` and `std`, or
-//! those of `shuttle` in `tests/model`, a package that compiles this crate to run the protocol through its interleavings.
+//! those of `shuttle` in `tests/model`, a package that compiles this crate to run the protocol through its
+//! interleavings.
 
 #[cfg(not(sockserver_model))]
 pub(crate) use {

@@ -199,8 +199,8 @@ impl Record {
         self.mark(Closing::Draining) & Waiting::BetweenRequests as u32 != 0
     }
 
-    /// Marks the socket as shut, if the handler still waits for the next request: one that has received it meanwhile is not
-    /// to be cut in the middle of it.
+    /// Marks the socket as shut, if the handler still waits for the next request: one that has received it meanwhile is
+    /// not to be cut in the middle of it.
     fn shut_between_requests(&self) -> bool {
         let shut = |state| (state & Waiting::BetweenRequests as u32 != 0).then_some(state | SHUT);
         self.progress().state.fetch_update(SeqCst, SeqCst, shut).is_ok()

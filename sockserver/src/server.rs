@@ -41,16 +41,16 @@ pub trait Server: Send + Sync + Sized + 'static {
     /// Here a server can keep its handle, to be used by its other hooks.
     fn server_activate(&self, _handle: &ServerHandle) {}
 
-    /// Decides whether a request is handled: Python's `verify_request`. A stream server gets a [`Stream`], a datagram server
-    /// a [`Datagram`](crate::Datagram). It is called on the thread that has accepted it: with `"sync"` and
-    /// `"forking"` nothing else is accepted meanwhile, with the others by other threads.
+    /// Decides whether a request is handled: Python's `verify_request`. A stream server gets a [`Stream`], a datagram
+    /// server a [`Datagram`](crate::Datagram). It is called on the thread that has accepted it: with `"sync"` and
+    /// `"forking"` nothing else is accepted meanwhile; with the others, other threads accept.
     fn verify_request(&self, _request: &Request<Self>, _client_address: &Address) -> bool {
         true
     }
 
-    /// Called when a request has failed, and when the server has trouble itself, which the [`stage`](HandlerError::stage) tells:
-    /// Python's `handle_error`. Unless it is overridden it prints one line to standard error, and none for a peer that has
-    /// hung up.
+    /// Called when a request has failed, and when the server has trouble itself, which the
+    /// [`stage`](HandlerError::stage) tells: Python's `handle_error`. Unless it is overridden it prints one line to
+    /// standard error, and none for a peer that has hung up.
     fn handle_error(&self, error: &HandlerError, client_address: &Address) {
         if !error.is_disconnect() {
             let has_client = !matches!(error.stage(), Stage::GetRequest | Stage::Serve);
@@ -65,8 +65,8 @@ pub trait Server: Send + Sync + Sized + 'static {
     /// `handle_timeout`.
     fn handle_timeout(&self) {}
 
-    /// Called each time before a thread of [`serve_forever`](SocketServer::serve_forever) waits for a request, and every
-    /// `timeouts(poll)` while the server waits: Python's `service_actions`.
+    /// Called each time before a thread of [`serve_forever`](SocketServer::serve_forever) waits for a request, and
+    /// every `timeouts(poll)` while the server waits: Python's `service_actions`.
     fn service_actions(&self) {}
 
     /// Called when the port is closed and all requests have ended or been given up: Python's `server_close`.
@@ -98,8 +98,8 @@ pub trait Server: Send + Sync + Sized + 'static {
 
     /// Serves on a socket that was bound elsewhere: inherited from systemd, or from a process that is being replaced.
     ///
-    /// A stream socket need not listen yet. Python's `bind_and_activate=False` serves the same end. Sockets that have only a
-    /// number, as systemd counts them from 3 on, are owned first: [`FromRawFd`](std::os::fd::FromRawFd).
+    /// A stream socket need not listen yet. Python's `bind_and_activate=False` serves the same end. Sockets that have
+    /// only a number, as systemd counts them from 3 on, are owned first: [`FromRawFd`](std::os::fd::FromRawFd).
     ///
     /// ```no_run
     /// # use sockserver::{HandlerResult, RequestHandler, Writer, request_handler};
@@ -133,8 +133,8 @@ pub trait Server: Send + Sync + Sized + 'static {
 
     /// Handles one connection that was accepted elsewhere, by inetd or a socket pair, on this thread.
     ///
-    /// Of the hooks `verify_request`, `handle_error` and at the end `server_close` are called; `server_activate` is not, as
-    /// nothing is bound.
+    /// Of the hooks `verify_request`, `handle_error` and at the end `server_close` are called; `server_activate` is
+    /// not, as nothing is bound.
     ///
     /// # Errors
     ///

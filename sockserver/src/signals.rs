@@ -1,9 +1,9 @@
 //! Stopping a server by signal: the feature `signals`.
 //!
-//! A signal handler can do no more than set a flag and write to pipes. One is the waker's, for the thread that waits for
-//! requests. Where that thread is in a handler (`"sync"`, and `"pool"` when all are busy), the handler's own wait has to
-//! see it: that is a poll(2) with the other pipe then, as a signal that comes just before a blocking call would not
-//! interrupt it.
+//! A signal handler can do no more than set a flag and write to pipes. One is the waker's, for the thread that waits
+//! for requests. Where that thread is in a handler (`"sync"`, and `"pool"` when all are busy), the handler's own wait
+//! has to see it: that is a poll(2) with the other pipe then, as a signal that comes just before a blocking call would
+//! not interrupt it.
 
 use std::{
     ffi::c_int,
@@ -139,8 +139,8 @@ pub(crate) fn forget(control: &Control) {
     signals.watch();
 }
 
-/// In a child that serves one request: SIGTERM ends it. SIGINT, which a terminal sends to all processes of a program, is the
-/// parent's to act on; the second signal ends the parent, and with it the child.
+/// In a child that serves one request: SIGTERM ends it. SIGINT, which a terminal sends to all processes of a program,
+/// is the parent's to act on; the second signal ends the parent, and with it the child.
 pub(crate) fn enter_child() {
     // Whether the lock is free depends on threads that are not here any more.
     let servers = SIGNALS.try_lock().map(|mut signals| mem::take(&mut signals.servers)).unwrap_or_default();

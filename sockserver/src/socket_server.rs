@@ -25,9 +25,9 @@ use crate::{
 /// what steers it meanwhile, from other threads, is its [`handle`](Self::handle).
 ///
 /// Dropping it closes the port, drains the requests that `handle_request` has left under way (see
-/// [`timeouts(shutdown)`](crate::Timeouts::shutdown)), and calls `server_close`: Python's `server_close`. Of several processes that have it after a fork, one serves it,
-/// and the others leave it alone ([`mem::forget`](std::mem::forget)). As a file descriptor (Python's `fileno`) it is the listening
-/// socket.
+/// [`timeouts(shutdown)`](crate::Timeouts::shutdown)), and calls `server_close`: Python's `server_close`. Of several
+/// processes that have it after a fork, one serves it, and the others leave it alone
+/// ([`mem::forget`](std::mem::forget)). As a file descriptor (Python's `fileno`) it is the listening socket.
 #[must_use = "dropping it closes the port: call `serve_forever` or `spawn`"]
 pub struct SocketServer<S: Server> {
     /// Kept for `AsFd` until serving begins: a shutdown before that closes the port only when this is dropped.
@@ -67,8 +67,8 @@ impl<S: Server> SocketServer<S> {
     /// Waits for one request and processes it, in the way of its `concurrency`: Python's `handle_request`.
     ///
     /// `Ok(false)`: nothing came within `timeouts(request)`, and `handle_timeout` was called; or the server was shut
-    /// down. `Ok(true)`: a request was processed, or `verify_request` did not want it. With `"threading"` and `"forking"` it
-    /// may still be under way. Requests above a limit do not count.
+    /// down. `Ok(true)`: a request was processed, or `verify_request` did not want it. With `"threading"` and
+    /// `"forking"` it may still be under way. Requests above a limit do not count.
     ///
     /// # Errors
     ///
@@ -97,13 +97,13 @@ impl<S: Server> SocketServer<S> {
     }
 
     /// Serves until [`ServerHandle::shutdown`] is called, and returns when all requests have ended or been given up:
-    /// Python's `serve_forever`, and its `server_close`. With `"sync"` the handler runs in it, and one that is given up has
-    /// to return all the same.
+    /// Python's `serve_forever`, and its `server_close`. With `"sync"` the handler runs in it, and one that is given up
+    /// has to return all the same.
     ///
     /// # Errors
     ///
-    /// The listening socket is broken. [`io::ErrorKind::Unsupported`] with `"forking"` in a process that has several threads,
-    /// unless `allow_threads` is set.
+    /// The listening socket is broken. [`io::ErrorKind::Unsupported`] with `"forking"` in a process that has several
+    /// threads, unless `allow_threads` is set.
     pub fn serve_forever(self) -> io::Result<()> {
         let SocketServer { listener, concurrency, acceptor: Open(ref acceptor) } = self;
         // From here on the port is closed as soon as the server stops.
@@ -113,12 +113,12 @@ impl<S: Server> SocketServer<S> {
         acceptor.handle().control().take_failure().map_or(Ok(()), Err)
     }
 
-    /// Lets the first SIGINT or SIGTERM shut the server down, which drains it as [`ServerHandle::shutdown`] does, so that
-    /// the program can end with success; the second one ends the process at once, with the status 128 + signal. To be
-    /// called before serving. It works with every concurrency and starts no thread. Several servers of a process can each
-    /// ask for it: one signal stops them all. When the last of them has ended, either signal ends the process. With
-    /// `"forking"` the children end with their parent, however that ends (on Linux, where they also end with the thread that
-    /// has forked them; elsewhere on the second SIGINT).
+    /// Lets the first SIGINT or SIGTERM shut the server down, which drains it as [`ServerHandle::shutdown`] does, so
+    /// that the program can end with success; the second one ends the process at once, with the status 128 + signal. To
+    /// be called before serving. It works with every concurrency and starts no thread. Several servers of a process can
+    /// each ask for it: one signal stops them all. When the last of them has ended, either signal ends the process.
+    /// With `"forking"` the children end with their parent, however that ends (on Linux, where they also end with the
+    /// thread that has forked them; elsewhere on the second SIGINT).
     ///
     /// From here on each read and write of a connection begins with a poll(2), where it sees the signal. A handler that
     /// waits for something else sees it at its next read or write; with `"sync"`, and with `"pool"` when all workers
@@ -136,8 +136,8 @@ impl<S: Server> SocketServer<S> {
     ///
     /// # Errors
     ///
-    /// No thread can be started. [`io::ErrorKind::Unsupported`] with `"forking"`, which must not fork beside other threads,
-    /// unless `allow_threads` is set.
+    /// No thread can be started. [`io::ErrorKind::Unsupported`] with `"forking"`, which must not fork beside other
+    /// threads, unless `allow_threads` is set.
     pub fn spawn(self) -> io::Result<Running> {
         if S::Concurrency::FORKS && !self.acceptor.0.options().allow_threads {
             return Err(io::Error::new(

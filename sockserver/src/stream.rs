@@ -30,16 +30,16 @@ use crate::{
 /// for others to write to. The connection is closed when its request has ended and the last handle is dropped; once the
 /// request has ended, writing fails.
 ///
-/// Reading and writing work on `Stream` and `&Stream`. Any number of threads can write: what one `write_all` is given is sent
-/// in one piece, while a `write!` is several writes. One thread at a time can read. What a [`Writer`](crate::Writer) holds
-/// back is sent before anything that is written here, and before any wait for the peer. What a [`Reader`](crate::Reader) has
-/// received and not yet given out is not seen here.
+/// Reading and writing work on `Stream` and `&Stream`. Any number of threads can write: what one `write_all` is given
+/// is sent in one piece, while a `write!` is several writes. One thread at a time can read. What a
+/// [`Writer`](crate::Writer) holds back is sent before anything that is written here, and before any wait for the peer.
+/// What a [`Reader`](crate::Reader) has received and not yet given out is not seen here.
 ///
-/// What is read by its descriptor is not counted: a server that stops takes such a connection for one in the middle of a
-/// request.
+/// What is read by its descriptor is not counted: a server that stops takes such a connection for one in the middle of
+/// a request.
 ///
-/// When a `write_all` or a `Writer` has failed half-way, all later writes fail with [`io::ErrorKind::BrokenPipe`]: what they
-/// sent would be taken for the rest.
+/// When a `write_all` or a `Writer` has failed half-way, all later writes fail with [`io::ErrorKind::BrokenPipe`]: what
+/// they sent would be taken for the rest.
 #[derive(Clone)]
 pub struct Stream {
     connection: Arc<Connection>,
@@ -54,8 +54,8 @@ struct Connection {
     incoming: Mutex<Option<Incoming>>,
     /// Locked while it is sent: what two threads write is not mixed.
     outgoing: Mutex<Outgoing>,
-    /// Something is held back in `outgoing` and nobody is sending it: changed under that lock. Else, whoever is about to wait
-    /// for the peer has nothing to send, and does not wait for those who do.
+    /// Something is held back in `outgoing` and nobody is sending it: changed under that lock. Else, whoever is about
+    /// to wait for the peer has nothing to send, and does not wait for those who do.
     held_back: AtomicBool,
     /// Nothing was received since the last reply: a server that stops need not let the peer finish anything.
     between_requests: AtomicBool,
@@ -75,7 +75,8 @@ pub(crate) struct Incoming {
 #[derive(Default)]
 struct Outgoing {
     buffer: Vec<u8>,
-    /// Sending failed half-way: what is written later must not be taken for the rest. There is nothing in the buffer any more.
+    /// Sending failed half-way: what is written later must not be taken for the rest. There is nothing in the buffer
+    /// any more.
     failed: bool,
 }
 
@@ -152,8 +153,8 @@ impl Stream {
         self.connection.socket.set_write_timeout(positive(timeout)?)
     }
 
-    /// Ends one direction or both. [`Shutdown::Write`] first sends what a `Writer` holds back. [`Shutdown::Both`] cuts the
-    /// connection without waiting for anybody: of what is held back it sends what the system takes at once.
+    /// Ends one direction or both. [`Shutdown::Write`] first sends what a `Writer` holds back. [`Shutdown::Both`] cuts
+    /// the connection without waiting for anybody: of what is held back it sends what the system takes at once.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         match how {
             Shutdown::Read => {}
@@ -286,8 +287,9 @@ impl Stream {
         if held_back.load(Relaxed) {
             self.flush_outgoing()?;
         }
-        // A server that stops ends the connections that wait between two requests. One that has just taken the beginning of
-        // a request is none of them any more: the server can see that, or nothing is taken before the wait is over.
+        // A server that stops ends the connections that wait between two requests. One that has just taken the
+        // beginning of a request is none of them any more: the server can see that, or nothing is taken before the wait
+        // is over.
         let waiting = match between_requests.load(Relaxed) {
             true if self.connection.received_before.is_some() => Waiting::BetweenRequests,
             true if self.wait_for_peer(Waiting::BetweenRequests, |socket, _| peek(socket))? == 0 => return Ok(0),

@@ -72,8 +72,8 @@ pub(crate) fn is_readable(fd: &impl AsFd) -> io::Result<bool> {
     poll(&mut [Watched::new(fd.as_fd())], Some(Duration::ZERO))
 }
 
-/// recv(2) into the room of the buffer, which is empty. Memory that was never written to is not written to first, so that
-/// only the pages that something was received in are held.
+/// recv(2) into the room of the buffer, which is empty. Memory that was never written to is not written to first, so
+/// that only the pages that something was received in are held.
 pub(crate) fn receive(socket: &Socket, buffer: &mut Vec<u8>) -> io::Result<usize> {
     debug_assert!(buffer.is_empty());
     let received = socket.recv(buffer.spare_capacity_mut())?;
@@ -97,8 +97,8 @@ pub(crate) struct TcpBytes {
 #[cfg(all(target_os = "linux", any(target_env = "gnu", target_env = "musl")))]
 pub(crate) fn tcp_bytes(socket: &Socket) -> Option<TcpBytes> {
     let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
-    // SAFETY: `tcp_info` is plain data, of which all zeros is a valid value, and stays where the kernel knows less of it.
-    // TCP_INFO writes at most `length` bytes of one, which is what the pointer points at.
+    // SAFETY: `tcp_info` is plain data, of which all zeros is a valid value, and stays where the kernel knows less of
+    // it. TCP_INFO writes at most `length` bytes of one, which is what the pointer points at.
     let (result, info) = unsafe {
         let mut info: libc::tcp_info = std::mem::zeroed();
         let (level, name) = (libc::IPPROTO_TCP, libc::TCP_INFO);
@@ -213,14 +213,14 @@ pub(crate) fn receive_destinations(socket: &Socket, is_ipv6: bool) -> io::Result
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// setsockopt(2): makes a socket that was bound elsewhere keep no queue of errors (ip(7), `IP_RECVERR`). One that nobody
-/// reads would end each wait at once.
+/// setsockopt(2): makes a socket that was bound elsewhere keep no queue of errors (ip(7), `IP_RECVERR`). One that
+/// nobody reads would end each wait at once.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn keep_no_errors(socket: &Socket) {
     let off: libc::c_int = 0;
     for (level, name) in [(libc::IPPROTO_IP, libc::IP_RECVERR), (libc::IPPROTO_IPV6, libc::IPV6_RECVERR)] {
-        // SAFETY: the option value is an `int`, and that is what the pointer and the length describe. It fails for a socket
-        // of another family, which has no such queue.
+        // SAFETY: the option value is an `int`, and that is what the pointer and the length describe. It fails for a
+        // socket of another family, which has no such queue.
         unsafe {
             let length = size_of::<libc::c_int>() as libc::socklen_t;
             libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const off).cast(), length);
@@ -288,7 +288,8 @@ fn destination_of(message: &libc::msghdr) -> Option<Destination> {
             match (header.cmsg_level, header.cmsg_type) {
                 #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
                 (libc::IPPROTO_IP, libc::IP_PKTINFO) if holds(size_of::<libc::in_pktinfo>()) => {
-                    // `ipi_spec_dst`: of a broadcast packet that is the address that can answer it. XNU leaves it empty.
+                    // `ipi_spec_dst`: of a broadcast packet that is the address that can answer it. XNU leaves it
+                    // empty.
                     let info = libc::CMSG_DATA(control).cast::<libc::in_pktinfo>().read_unaligned();
                     let ip = if cfg!(target_vendor = "apple") { info.ipi_addr } else { info.ipi_spec_dst };
                     return Some(Destination { ip: IpAddr::from(ip.s_addr.to_ne_bytes()), interface: 0 });
@@ -376,8 +377,8 @@ fn write_destination(message: &mut libc::msghdr, control: &mut Control, from: &D
     }
 }
 
-/// dup2(2): closes in this process what a descriptor stands for, although others hold the descriptor too. From here on it
-/// is the end of a pipe that nobody has the other end of.
+/// dup2(2): closes in this process what a descriptor stands for, although others hold the descriptor too. From here on
+/// it is the end of a pipe that nobody has the other end of.
 pub(crate) fn let_go(fd: BorrowedFd<'_>) {
     // Without a descriptor to spare it stays open until its holders close it.
     let Ok((end, _)) = io::pipe() else { return };
@@ -506,10 +507,11 @@ unsafe impl<T: Send + Sync> Send for Shared<T> {}
 unsafe impl<T: Send + Sync> Sync for Shared<T> {}
 
 impl<T: Sync> Shared<T> {
-    /// mmap(2). The value must be plain atomics: it is not dropped, and a pointer in it would mean nothing to the others.
+    /// mmap(2). The value must be plain atomics: it is not dropped, and a pointer in it would mean nothing to the
+    /// others.
     pub(crate) fn new(value: T) -> io::Result<Shared<T>> {
-        // SAFETY: a new anonymous mapping, at an address of the kernel's choice, aliases nothing. It is aligned to a page
-        // and as large as a `T`, which is written before anybody sees it.
+        // SAFETY: a new anonymous mapping, at an address of the kernel's choice, aliases nothing. It is aligned to a
+        // page and as large as a `T`, which is written before anybody sees it.
         unsafe {
             let protection = libc::PROT_READ | libc::PROT_WRITE;
             let flags = libc::MAP_SHARED | libc::MAP_ANON;

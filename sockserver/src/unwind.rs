@@ -1,5 +1,6 @@
-//! The rule for panics: handlers, hooks and [`get_request`](crate::Transport::get_request) run here, and their panics go no
-//! further. What else a user can write, such as a [`Concurrency`](crate::Concurrency), panics on whoever calls it.
+//! The rule for panics: handlers, hooks and [`get_request`](crate::Transport::get_request) run here, and their panics
+//! go no further. What else a user can write, such as a [`Concurrency`](crate::Concurrency), panics on whoever calls
+//! it.
 //!
 //! A panic ends the request that it happened in. What other requests share with that one is the server struct, whose
 //! own locks tell of a panic (`std::sync::Mutex`) or do not (`parking_lot`), as their users have chosen.

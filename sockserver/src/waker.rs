@@ -7,12 +7,12 @@ use std::{
 
 use crate::primitives::atomic::{AtomicBool, Ordering::SeqCst};
 
-/// A pipe that ends a `poll(2)`. A forked child and a signal handler have its writing end too, by which they can ask the
-/// server to stop.
+/// A pipe that ends a `poll(2)`. A forked child and a signal handler have its writing end too, by which they can ask
+/// the server to stop.
 ///
 /// No wake-up is lost: whoever wakes changes the condition first and then the flag, and whoever was woken empties the
-/// pipe, clears the flag, and only then looks at the condition. A wake-up that finds the flag set is one whose condition
-/// will still be looked at.
+/// pipe, clears the flag, and only then looks at the condition. A wake-up that finds the flag set is one whose
+/// condition will still be looked at.
 pub(crate) struct Waker {
     reader: PipeReader,
     writer: PipeWriter,

@@ -22,19 +22,19 @@ use crate::{
 /// `"forking"`: a child process for each request. Python's `ForkingMixIn`.
 ///
 /// What a handler changes in the server struct stays in its child, and so does what it does with its
-/// [`ServerHandle`](crate::ServerHandle): only `shutdown` reaches the parent, and takes effect there when it returns or a
-/// little later. Errors are reported to
-/// [`handle_error`](Server::handle_error) in the parent, also those of a child that was killed.
+/// [`ServerHandle`](crate::ServerHandle): only `shutdown` reaches the parent, and takes effect there when it returns or
+/// a little later. Errors are reported to [`handle_error`](Server::handle_error) in the parent, also those of a child
+/// that was killed.
 ///
 /// A child that ends before its handler does has finished if it ended with success, as after `exit(0)` in Python, and
 /// failed otherwise. What it had written and not flushed is lost.
 ///
 /// A child has only the thread that forked it, and locks that other threads held then stay locked in it for ever. So a
 /// process that has several threads is not forked, unless `allow_threads` is set:
-/// [`serve_forever`](crate::SocketServer::serve_forever) fails then, and so does
-/// [`spawn`](crate::SocketServer::spawn), which serves on a second thread;
-/// [`handle_request`](crate::SocketServer::handle_request) turns the client away and tells `handle_error`. Where several
-/// threads of such a process serve one server, a child may keep its port until it ends.
+/// [`serve_forever`](crate::SocketServer::serve_forever) fails then, and so does [`spawn`](crate::SocketServer::spawn),
+/// which serves on a second thread; [`handle_request`](crate::SocketServer::handle_request) turns the client away and
+/// tells `handle_error`. Where several threads of such a process serve one server, a child may keep its port until it
+/// ends.
 ///
 /// A server that stops gives its children `timeouts(shutdown)`, and then sends SIGTERM, and a second later SIGKILL.
 #[derive(Clone, Copy, Debug, Default)]
@@ -97,8 +97,8 @@ fn fork<S: Server>(accepted: &Accepted<S>) -> io::Result<Forked> {
     })
 }
 
-/// For the servers of a process that fork on several threads. It is `std`'s, as the child gives it back too: where threads
-/// wait for one of `parking_lot`, that takes a lock of all threads.
+/// For the servers of a process that fork on several threads. It is `std`'s, as the child gives it back too: where
+/// threads wait for one of `parking_lot`, that takes a lock of all threads.
 static FORKING: Mutex<()> = Mutex::new(());
 
 /// Everything that the parent will go on with is left as it is: this does not return, and nothing is dropped.

@@ -15,7 +15,8 @@ pub use sync::Sync;
 pub use threading::Threading;
 
 /// A way of running one loop: accept a request, process it. In `concurrency = "…"` the words `"sync"`, `"threading"`,
-/// `"pool"` and `"forking"` stand for [`Sync`], [`Threading`], [`Pool`] and [`Forking`]; a path names a type of your own:
+/// `"pool"` and `"forking"` stand for [`Sync`], [`Threading`], [`Pool`] and [`Forking`]; a path names a type of your
+/// own:
 ///
 /// ```
 /// use sockserver::{Accepted, Concurrency, Server};

@@ -83,7 +83,8 @@ impl Threads {
             if let Some(accepted) = accepted.verify() {
                 accepted.process();
             }
-            // In one step: the others may accept at any moment, and none of them is to count on a thread that is leaving.
+            // In one step: the others may accept at any moment, and none of them is to count on a thread that is
+            // leaving.
             let stay = |idle| (idle < IDLE).then_some(idle + 1);
             if self.idle.fetch_update(SeqCst, SeqCst, stay).is_err() {
                 return;

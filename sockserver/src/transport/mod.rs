@@ -36,7 +36,8 @@ pub use unix_datagram::{UnixDatagram, UnixDatagramListener};
 ///
 /// A transport of your own usually wraps one of these, to do something with each connection before it is verified and
 /// counted. It must not wait there, as no other client is accepted meanwhile: what reads from the client first, like a
-/// PROXY protocol header or the handshake of an encryption, is a type that implements [`FromRequest`](crate::FromRequest).
+/// PROXY protocol header or the handshake of an encryption, is a type that implements
+/// [`FromRequest`](crate::FromRequest).
 ///
 /// ```
 /// use sockserver::{Address, BindTo, Options, Stream, Transport, transport::{StreamTransport, Tcp, TcpListener}};
@@ -83,14 +84,15 @@ pub trait Transport: Sized + Send + Sync + 'static {
     /// What a request is: a [`Stream`] or a [`Datagram`].
     type Request: AnyRequest;
 
-    /// Makes a listener of a socket that was bound elsewhere. It must not block: see [`get_request`](Self::get_request).
+    /// Makes a listener of a socket that was bound elsewhere. It must not block: see
+    /// [`get_request`](Self::get_request).
     fn adopt(socket: OwnedFd, options: &Options) -> io::Result<Self::Listener>;
 
     /// Where the socket is bound.
     fn server_address(listener: &Self::Listener) -> io::Result<Address>;
 
-    /// Accepts the next request, **without waiting**: if there is none, it fails with [`io::ErrorKind::WouldBlock`], and
-    /// is called again when the listener is readable. Python's `get_request`.
+    /// Accepts the next request, **without waiting**: if there is none, it fails with [`io::ErrorKind::WouldBlock`],
+    /// and is called again when the listener is readable. Python's `get_request`.
     ///
     /// It is called by one thread at a time, and until it returns the server accepts nothing else and cannot stop.
     ///
@@ -336,8 +338,8 @@ fn bind_to_first<L>(
     Err(cannot_bind(&name, last))
 }
 
-/// What is wrong with a name that stands for no address, where that can be seen: the system says as much of a typing error
-/// as of a host that is not there.
+/// What is wrong with a name that stands for no address, where that can be seen: the system says as much of a typing
+/// error as of a host that is not there.
 fn unknown(name: &str, error: io::Error) -> io::Error {
     let advice = match name.rsplit_once(':') {
         Some(("" | "*", _)) => "a host is needed; for all addresses of this machine, 0.0.0.0 or [::]",

@@ -26,8 +26,8 @@ use crate::{
 ///
 /// The socket file is removed when the port closes, if it is still the one that was bound. When binding, a file that
 /// nobody answers at is replaced; one that somebody answers at is [`io::ErrorKind::AddrInUse`], and anything that is no
-/// socket is left alone. Of several servers that find the same stale file at once, one replaces it, where their directory
-/// can be locked.
+/// socket is left alone. Of several servers that find the same stale file at once, one replaces it, where their
+/// directory can be locked.
 #[derive(Clone, Copy, Debug)]
 pub struct Unix;
 

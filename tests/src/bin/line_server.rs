@@ -2,7 +2,8 @@
 //! stop, is killed, or has lost its parent.
 //!
 //! Each line is answered in upper case. Of some words a line does what they say: `stop` shuts the server down, `stats`
-//! tells what it has done, `pid` tells the process that answers, `send N` answers with that many bytes, `fail TEXT` fails.
+//! tells what it has done, `pid` tells the process that answers, `send N` answers with that many bytes, `fail TEXT`
+//! fails.
 
 use std::{
     error::Error,
