@@ -270,9 +270,7 @@ impl Settings<'_> {
     /// Takes a word for a key, so that the key is not missed as well.
     fn meant(&mut self, group: &'static Group, key: &'static Key, word: Ident, message: String) -> syn::Error {
         let error = error(&word, message);
-        if self.given.iter().all(|setting| setting.key.name != key.name) {
-            self.given.push(Setting { group, key, word, value: None });
-        }
+        self.given.push(Setting { group, key, word, value: None });
         error
     }
 }

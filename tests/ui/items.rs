@@ -1,3 +1,5 @@
+#![allow(unused_parens)]
+
 use sockserver::{HandlerResult, Reader, RequestHandler, Server, request_handler};
 use std::borrow::Cow;
 
@@ -26,10 +28,22 @@ struct Borrowed {
     name: &str,
     names: Option<Vec<&'_ str>>,
     cow: Cow<'_, str>,
+    within: ([&str; 2], Box<[&str]>, (&str)),
     constant: &'static str,
     #[default(str::len)]
     function: fn(&str) -> usize,
 }
+
+macro_rules! passed {
+    ($ty:ty) => {
+        #[request_handler]
+        struct Passed {
+            name: $ty,
+        }
+    };
+}
+
+passed!(&str);
 
 #[request_handler]
 struct Defaults {

@@ -23,4 +23,8 @@ struct OpenGeneric;
 #[server(transport: "tcp", concurrency = "pool", handler = Session, workers = 2,, limits(connections: 10))]
 struct Punctuation;
 
+#[derive(Server)]
+#[server(threading = true, transport = "tcp", concurrency = "sync", handler =)]
+struct Assigned;
+
 fn main() {}
