@@ -9,12 +9,13 @@ use std::time::Duration;
 
 /// A module that has taken every name of the prelude for itself.
 pub mod hostile {
-    #![allow(dead_code, non_camel_case_types)]
+    #![allow(dead_code)]
 
     macro_rules! take {
         ($($name:ident)*) => {
             $(
                 #[doc = "Taken."]
+                #[allow(non_camel_case_types)]
                 #[derive(Clone, Copy, Debug)]
                 pub struct $name;
             )*
@@ -26,6 +27,7 @@ pub mod hostile {
 
     /// A transport that is not the one meant.
     #[derive(Debug, Clone, Copy)]
+    #[allow(non_camel_case_types)]
     pub struct transport;
 
     fn is_welcome(_: &Both, _: &::sockserver::Stream, _: &::sockserver::Address) -> ::core::primitive::bool {
@@ -45,10 +47,11 @@ pub mod hostile {
     )]
     pub struct Both;
 
-    /// A handler with what a field can have.
+    /// A handler with what a field can have. The name of its server is no fault of the user.
     #[::sockserver::request_handler(timeout = "1s", rbufsize = 1)]
     #[server(transport = "unix", concurrency = "threading", socket(mode = 0o600))]
     #[derive(Debug)]
+    #[allow(non_camel_case_types)]
     pub struct r#type {
         r#fn: ::sockserver::Address,
         #[default]
