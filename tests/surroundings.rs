@@ -34,6 +34,10 @@ pub mod hostile {
         true
     }
 
+    const fn cx() -> u8 {
+        1
+    }
+
     /// A server and, by its name, a keyword.
     #[derive(::core::clone::Clone, ::core::marker::Copy, Debug, ::sockserver::Server)]
     #[server(
@@ -54,7 +58,7 @@ pub mod hostile {
     #[allow(non_camel_case_types)]
     pub struct r#type {
         r#fn: ::sockserver::Address,
-        #[default]
+        #[default(cx())]
         cx: u8,
         #[default(::core::option::Option::Some(1))]
         some: ::core::option::Option<u8>,

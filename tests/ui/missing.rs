@@ -42,6 +42,12 @@ struct Unknown;
 #[server(transprt = "tcp", timeouts(colour = "red"), concurrency = "sync")]
 struct Misspelt;
 
+struct Handler;
+
+#[derive(Server)]
+#[server(transport = "tcp", concurrency = "sync", handler = Handler)]
+struct WithoutImpl;
+
 #[request_handler]
 #[server(concurrency = "sync")]
 struct Session;
