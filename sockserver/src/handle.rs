@@ -95,7 +95,8 @@ impl ServerHandle {
     }
 
     /// Waits until the server has ended: [`serve_forever`](crate::SocketServer::serve_forever) is about to return, or
-    /// the [`SocketServer`](crate::SocketServer) was dropped. It does not end the server.
+    /// the [`SocketServer`](crate::SocketServer) was dropped. Of a handler that was given up, and which the thread that
+    /// serves runs itself (`"sync"`), it does not wait for the end. It does not end the server.
     ///
     /// # Errors
     ///
