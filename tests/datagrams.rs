@@ -439,6 +439,12 @@ fn what_is_written_after_the_end_of_a_request_reaches_nobody() {
 
 // Replies that cannot be sent.
 
+fn reply_for_ever(request: &Datagram) -> HandlerResult {
+    loop {
+        request.reply(b"one more")?;
+    }
+}
+
 /// Sends more than its client takes.
 #[request_handler(timeout = "1h")]
 #[server(transport = "unix_datagram", concurrency = "threading")]
@@ -448,9 +454,7 @@ struct Flood {
 
 impl RequestHandler for Flood {
     fn handle(&mut self) -> HandlerResult {
-        loop {
-            self.request.reply(b"one more")?;
-        }
+        reply_for_ever(&self.request)
     }
 }
 
@@ -477,9 +481,7 @@ struct Trickle {
 
 impl RequestHandler for Trickle {
     fn handle(&mut self) -> HandlerResult {
-        loop {
-            self.request.reply(b"one more")?;
-        }
+        reply_for_ever(&self.request)
     }
 }
 
