@@ -326,7 +326,7 @@ fn a_pool_reports_that_it_has_fewer_threads() {
     assert_eq!(report.client_address, *server.server_address());
 }
 
-/// A server whose handler has a timeout, which is set when it is made, and whose `handle_error` panics.
+/// A server whose handler has a timeout, and whose `handle_error` panics.
 #[derive(Server)]
 #[server(transport = Faulty, concurrency = C, handler = Answer, hooks(handle_error = Self::report_and_panic))]
 struct Panicky<C: Concurrency> {
@@ -355,7 +355,7 @@ impl RequestHandler for Answer {
     }
 }
 
-fn a_failing_setsockopt_ends_that_request_only<C: Concurrency>() {
+fn a_connection_that_is_no_socket_ends_that_request_only<C: Concurrency>() {
     let (reports, reported) = mpsc::channel();
     let faults = Faults::new(&[libc::EMFILE]);
     let panicky = Panicky::<C> { reports, concurrency: PhantomData };
@@ -365,7 +365,7 @@ fn a_failing_setsockopt_ends_that_request_only<C: Concurrency>() {
         faults.add(Fault::NoSocket);
         assert_eq!(ask_once(&server, "hello"), "HELLO");
         faults.assert_used_up();
-        assert_eq!(reported.recv_timeout(PATIENCE), Ok((Stage::Construction, Some(libc::ENOTSOCK))));
+        assert_eq!(reported.recv_timeout(PATIENCE), Ok((Stage::Handle, Some(libc::ENOTSOCK))));
         eventually("the request has ended", || server.stats().failed == failed);
     }
     server.stop();
@@ -483,7 +483,7 @@ fn interruptions_do_not_prolong_a_timeout<C: Word>() {
         }
         matches!(client.socket().recv(&mut [MaybeUninit::uninit()]), Ok(0))
     });
-    server.reports("the peer sent nothing within the read timeout");
+    server.reports("the client sent nothing within the read timeout");
 }
 
 in_each_concurrency! { [sync threading pool]:
@@ -493,7 +493,7 @@ in_each_concurrency! { [sync threading pool]:
     the_server_never_spins
     a_broken_socket_ends_the_server_with_its_error
     a_socket_that_somebody_has_shut_ends_the_server
-    a_failing_setsockopt_ends_that_request_only
+    a_connection_that_is_no_socket_ends_that_request_only
 }
 in_each_concurrency! { [threading pool]:
     live_connections_are_unharmed_by_a_shortage

@@ -100,7 +100,7 @@ fn each_group_of_options_has_the_defaults_of_the_whole() {
 #[test]
 fn a_reason_to_close_is_shown_in_words() {
     assert_eq!(Closing::Draining.to_string(), "the server is stopping");
-    assert_eq!(Closing::Idle.to_string(), "the peer was silent for longer than the idle timeout");
+    assert_eq!(Closing::Idle.to_string(), "nothing was transferred for longer than the idle timeout");
 }
 
 #[test]

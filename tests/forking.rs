@@ -326,7 +326,7 @@ fn the_limit_of_children_does_not_hold_up_shutdown() {
     // The rest of its time is the child's own.
     assert_eq!(server.children(), 1);
     kill(&pid);
-    assert!(server.output().contains("ended Drained { finished: 1, forced: 0, leaked: 0 }"));
+    assert!(server.output().contains("ended Drained { in_time: 1, forced: 0, leaked: 0 }"));
 }
 
 // The drain.

@@ -684,7 +684,7 @@ fn server_close_is_called_after_the_last_request() {
         assert_eq!(client.rest(), "");
         assert_eq!(calls.try_recv(), Ok("handled"));
     }
-    assert_eq!(server.stop().finished, 2);
+    assert_eq!(server.stop().in_time, 2);
     assert_eq!(calls.try_iter().collect::<Vec<_>>(), ["server_close"]);
 }
 

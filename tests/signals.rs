@@ -204,9 +204,9 @@ fn a_busy_pool_sees_the_signal() {
 }
 
 #[test]
-fn no_thread_is_started_for_signals() {
+fn one_thread_is_started_for_signals() {
     let server = start::<sockserver::concurrency::Sync>();
     let _client = served(&server);
     let threads = fs::read_dir(format!("/proc/{}/task", server.id())).expect("the server runs").count();
-    assert_eq!(threads, 1);
+    assert_eq!(threads, 2);
 }

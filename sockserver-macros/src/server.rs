@@ -60,6 +60,7 @@ pub(crate) static GRAMMAR: Grammar = Grammar {
                 Key::new("request", Takes::Duration).optional(),
                 Key::new("idle", Takes::Duration).optional().not_zero("leave the key out for no timeout"),
                 Key::new("lifetime", Takes::Duration).optional().not_zero("leave the key out for no timeout"),
+                Key::new("linger", Takes::Duration),
                 Key::new("shutdown", Takes::Duration),
                 Key::new("poll", Takes::Duration)
                     .optional()

@@ -5,12 +5,12 @@ use std::{fmt, sync::Arc};
 use crate::{
     acceptor::Acceptor,
     address::Address,
-    handler::{HandlerError, Stage, finish_request},
-    record::ConnectionId,
+    handler::{Ended, HandlerError, Stage, finish_request},
+    io::{connection::End, record::ConnectionId},
+    lingering,
     server::{Request, Server},
     stats::Outcome,
     transport::{AnyRequest, Internals},
-    unwind,
 };
 
 /// A request that was accepted and verified, and waits to be processed.
@@ -28,7 +28,6 @@ pub struct Accepted<S: Server> {
 struct Registration<S: Server> {
     acceptor: Arc<Acceptor<S>>,
     id: ConnectionId,
-    outcome: Outcome,
     /// This process is a child, and the request its parent's.
     abandoned: bool,
 }
@@ -36,8 +35,7 @@ struct Registration<S: Server> {
 impl<S: Server> Accepted<S> {
     /// The request is registered already.
     pub(crate) fn new(acceptor: &Arc<Acceptor<S>>, request: Request<S>) -> Accepted<S> {
-        let registration =
-            Registration { acceptor: acceptor.clone(), id: request.id(), outcome: Outcome::Rejected, abandoned: false };
+        let registration = Registration { acceptor: acceptor.clone(), id: request.id(), abandoned: false };
         Accepted { request, registration }
     }
 
@@ -60,46 +58,52 @@ impl<S: Server> Accepted<S> {
     /// `handle_error`, `shutdown_request` and `close_request`. It does not unwind.
     pub fn process(self) {
         if !self.is_too_late() {
-            self.process_started();
+            let Ended { outcome, error } = self.run();
+            self.settle(outcome, error);
         }
     }
 
-    /// As [`process`](Self::process), of a request that has started already: a server that stops meanwhile waits for
-    /// it.
-    pub(crate) fn process_started(self) {
-        let (outcome, error) = self.run();
-        self.settle(outcome, error);
-    }
-
-    /// The server has ended the request already. From the moment that it stops no handler starts: the request can only
-    /// be dropped.
+    /// The server has cut the request already, so that it can only be dropped.
     pub(crate) fn is_too_late(&self) -> bool {
-        self.request.record().closing().is_some()
+        self.request.record().shut_for().is_some()
     }
 
-    /// In a child process: as [`process`](Self::process), but its parent reports the error and then ends the request.
-    /// It has started with the fork: a server that stops between that and this waits for it.
-    pub(crate) fn process_in_child(&self) -> (Outcome, Option<HandlerError>) {
-        let (outcome, error) = self.run();
-        if error.is_none() {
-            self.request.shutdown();
+    /// In a child process: runs the handler and ends the request for its client. The parent reports the error.
+    pub(crate) fn process_in_child(&self) -> Ended {
+        let ended = self.run();
+        self.count(ended.outcome);
+        if let Some(connection) = self.request.connection() {
+            // The parent has the socket as well.
+            connection.end(false);
         }
-        (outcome, error)
+        ended
     }
 
-    fn run(&self) -> (Outcome, Option<HandlerError>) {
-        let result = finish_request(self.acceptor(), &self.request);
-        // The error is the user's, and is asked for its sources.
-        let outcome =
-            unwind::run(self.acceptor().handle().control(), || Outcome::of(&result, self.request.record().closing()));
-        (outcome.unwrap_or(Outcome::Panicked), result.err())
+    /// In a child process, after its report: waits for the client where it may not have received everything.
+    pub(crate) fn linger_in_child(&self) {
+        if let Some(connection) = self.request.connection()
+            && connection.has_to_linger()
+        {
+            lingering::linger_here(connection);
+        }
     }
 
-    /// Reports how the request ended, and ends it.
-    pub(crate) fn settle(mut self, outcome: Outcome, error: Option<HandlerError>) {
-        self.registration.outcome = outcome;
+    fn run(&self) -> Ended {
+        finish_request(self.acceptor(), &self.request)
+    }
+
+    /// Counts how the request ended, and reports it; then the request ends.
+    pub(crate) fn settle(self, outcome: Outcome, error: Option<HandlerError>) {
+        self.count(outcome);
         if let Some(error) = error {
             self.acceptor().handle_error(error, self.client_address());
+        }
+    }
+
+    /// Before the client can see the end. Only the first outcome counts.
+    fn count(&self, outcome: Outcome) {
+        if self.request.record().is_to_be_counted() {
+            self.acceptor().handle().control().connections.count_ended(outcome);
         }
     }
 
@@ -132,8 +136,13 @@ impl<S: Server> Accepted<S> {
 
 impl<S: Server> Drop for Accepted<S> {
     fn drop(&mut self) {
-        if !self.registration.abandoned {
-            self.request.shutdown();
+        if self.registration.abandoned {
+            return;
+        }
+        // Before the client can see the end.
+        self.count(Outcome::Rejected);
+        if let (End::Lingering, Some(connection)) = (self.request.end(), self.request.connection()) {
+            self.registration.acceptor.linger(connection.clone());
         }
     }
 }
@@ -141,7 +150,7 @@ impl<S: Server> Drop for Accepted<S> {
 impl<S: Server> Drop for Registration<S> {
     fn drop(&mut self) {
         if !self.abandoned {
-            self.acceptor.unregister(self.id, self.outcome);
+            self.acceptor.unregister(self.id);
         }
     }
 }

@@ -14,14 +14,14 @@ use crate::{
     baton::Baton,
     children::Children,
     concurrency::Concurrency,
-    connections::Rejected,
+    connections::{GRACE, Rejected},
     handle::{Port, ServerHandle},
     handler::{HandlerError, Stage},
+    io::{connection::Connection, record::ConnectionId},
+    lingering,
     options::{OnLimit, Options},
     primitives::{Mutex, thread},
-    record::ConnectionId,
     server::{Request, Server},
-    stats::Outcome,
     sys,
     transport::{AnyRequest, Internals, Transport},
     unwind,
@@ -35,6 +35,8 @@ pub struct Acceptor<S: Server> {
     server: Arc<S>,
     handle: ServerHandle,
     options: Options,
+    /// It has a port, and not just one connection that was accepted elsewhere.
+    is_bound: bool,
     baton: Baton,
     /// Locked by the leader as long as it waits, and by others only to close the port.
     leader: Mutex<Leader<S>>,
@@ -74,7 +76,7 @@ impl<S: Server> Acceptor<S> {
             (options.timeouts.idle, options.timeouts.lifetime) = (None, None);
         }
         let server_address = S::Transport::server_address(&listener)?;
-        let handle = ServerHandle::new::<S::Concurrency>(server_address, &options, S::Concurrency::FORKS)?;
+        let handle = ServerHandle::new::<S::Concurrency>(server_address, &options, S::Concurrency::FORKS, true)?;
         let acceptor = Acceptor::new(server, Some(listener), handle, options);
         let port: Arc<dyn Port> = acceptor.clone();
         acceptor.handle.control().set_port(Arc::downgrade(&port));
@@ -84,7 +86,7 @@ impl<S: Server> Acceptor<S> {
     /// For connections that are accepted elsewhere.
     pub(crate) fn unbound(server: S, server_address: Address, options: Options) -> io::Result<Arc<Acceptor<S>>> {
         // Its one connection is handled in place.
-        let handle = ServerHandle::new::<S::Concurrency>(server_address, &options, false)?;
+        let handle = ServerHandle::new::<S::Concurrency>(server_address, &options, false, false)?;
         Ok(Acceptor::new(server, None, handle, options))
     }
 
@@ -93,6 +95,7 @@ impl<S: Server> Acceptor<S> {
             server: Arc::new(server),
             handle,
             options,
+            is_bound: listener.is_some(),
             baton: Baton::new(),
             leader: Mutex::new(Leader { listener, trouble: Trouble::default(), in_a_row: 0 }),
             children: Children::default(),
@@ -164,10 +167,16 @@ impl<S: Server> Acceptor<S> {
     fn take_turn(&self, leader: &mut Leader<S>, deadline: Option<Instant>) -> Turn<S> {
         let control = self.handle.control();
         loop {
+            if S::Concurrency::FORKS && control.connections.is_to_drain() {
+                control.stop();
+            }
             if control.is_stopping() {
                 leader.listener = None;
             }
-            let Leader { listener: Some(listener), trouble, in_a_row } = leader else { return Turn::Stopped };
+            let Leader { listener: Some(listener), trouble, in_a_row } = leader else {
+                control.connections.stop_accepting();
+                return Turn::Stopped;
+            };
             let is_over = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
             let rests_until = trouble.rests_until();
             let is_busy = *in_a_row == IN_A_ROW;
@@ -230,7 +239,7 @@ impl<S: Server> Acceptor<S> {
         match self.register(&request) {
             Ok(()) => Ok(Turn::Request(request)),
             Err(Rejected) => {
-                request.shutdown();
+                request.end();
                 Err(Then::Retry)
             }
         }
@@ -265,7 +274,7 @@ impl<S: Server> Acceptor<S> {
             (watched[0].is_ready(), false)
         };
         if woken && control.waker.clear() {
-            control.stop();
+            control.shut_down();
         }
         Ok(child_ended)
     }
@@ -277,16 +286,28 @@ impl<S: Server> Acceptor<S> {
 
     fn register(&self, request: &Request<S>) -> Result<(), Rejected> {
         let control = self.handle.control();
+        request.attach(&control.bell, self.options.timeouts.idle);
         if control.connections.register(&request.tracked())? {
             control.start_supervisor();
         }
         Ok(())
     }
 
-    pub(crate) fn unregister(&self, id: ConnectionId, outcome: Outcome) {
+    pub(crate) fn unregister(&self, id: ConnectionId) {
         let control = self.handle.control();
-        if control.connections.unregister(id, outcome) {
+        if control.connections.unregister(id) {
             control.waker.wake();
+        }
+    }
+
+    /// Closes a connection whose client may not have received everything yet, when it has.
+    pub(crate) fn linger(&self, connection: Arc<Connection>) {
+        if !self.is_bound {
+            // Its one connection has this thread for itself.
+            lingering::linger_here(&connection);
+        } else if !S::Concurrency::FORKS {
+            // Of a server that forks the child has waited already.
+            self.handle.control().lingering.add(connection);
         }
     }
 
@@ -310,6 +331,7 @@ impl<S: Server> Acceptor<S> {
             self.drain_children();
             control.connections.drain();
             control.connections.wait_for_crew();
+            control.lingering.finish(GRACE);
         }
     }
 
@@ -351,6 +373,7 @@ impl<S: Server> Acceptor<S> {
         // Whoever still waits in `next` has the lock.
         self.handle.control().stop();
         self.leader.lock().listener = None;
+        self.handle.control().connections.stop_accepting();
         // `handle_request` may have left some under way.
         self.drain();
         // A panic in the hook changes nothing about the end.
@@ -396,9 +419,12 @@ impl<S: Server> Acceptor<S> {
 
 impl<S: Server> Port for Acceptor<S> {
     fn try_close(&self) {
-        let listener = self.leader.try_lock().and_then(|mut leader| leader.listener.take());
+        let Some(mut leader) = self.leader.try_lock() else { return };
+        let listener = leader.listener.take();
+        drop(leader);
         // Closed when the lock is free again.
         drop(listener);
+        self.handle.control().connections.stop_accepting();
     }
 }
 

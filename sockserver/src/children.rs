@@ -13,8 +13,8 @@ use crate::{
     accepted::Accepted,
     connections::Force,
     handler::{HandlerError, Stage},
+    io::record::Closing,
     primitives::Mutex,
-    record::Closing,
     server::Server,
     stats::Outcome,
     sys::{self, Pid, Signal, Watched},
@@ -29,6 +29,8 @@ pub(crate) struct Child<S: Server> {
     pid: Pid,
     /// The child has the other end: what ends the child closes it, after a [`Report`] if it was the end of the request.
     pipe: Arc<PipeReader>,
+    /// What it has told, once it has.
+    report: Option<Report>,
     /// The pipe is at its end, the report is there, or the child was sent a signal: from now on it is waited for at
     /// these times.
     looks: Option<Looks>,
@@ -71,7 +73,7 @@ impl<S: Server> Default for Children<S> {
 
 impl<S: Server> Child<S> {
     pub(crate) fn new(pid: Pid, pipe: PipeReader, accepted: Accepted<S>) -> Child<S> {
-        Child { pid, pipe: Arc::new(pipe), looks: None, force: Force::None, accepted }
+        Child { pid, pipe: Arc::new(pipe), report: None, looks: None, force: Force::None, accepted }
     }
 
     /// `Some` when it has ended; the status is missing if somebody else has waited for it.
@@ -87,22 +89,25 @@ impl<S: Server> Child<S> {
         }
     }
 
-    /// What it has told; only after it has ended.
-    fn report(&self) -> Option<Report> {
+    /// Reads what it has told, from a pipe that is readable. The child may take longer to end.
+    fn read_report(&mut self) {
         let mut bytes = [0; REPORT_SIZE];
-        let has_told = sys::is_readable(&*self.pipe).unwrap_or(true);
-        let read = if has_told { (&*self.pipe).read(&mut bytes).unwrap_or(0) } else { 0 };
-        Report::parse(&bytes[..read])
+        let read = (&*self.pipe).read(&mut bytes).unwrap_or(0);
+        self.report = Report::parse(&bytes[..read]);
     }
 
     /// Reports how the request ended, and ends it.
-    fn settle(self, status: Option<ExitStatus>) {
-        let report = self.report().unwrap_or_else(|| match status {
+    fn settle(mut self, status: Option<ExitStatus>) {
+        // It may have been sent a signal before its report was read.
+        if self.report.is_none() && sys::is_readable(&*self.pipe).unwrap_or(true) {
+            self.read_report();
+        }
+        let report = self.report.unwrap_or_else(|| match status {
             // The handler has called exit(3), or has become another program.
             Some(status) if status.success() => Report { outcome: Outcome::Finished, error: None },
             Some(status) if self.force > Force::None && Signal::Terminate.has_ended(status) => {
                 let error = HandlerError::new(Stage::Handle, Closing::Draining.into_error());
-                Report { outcome: Outcome::Disconnected, error: Some(error) }
+                Report { outcome: Outcome::Disconnected, error: Some(error.of_outcome(Outcome::Disconnected)) }
             }
             status => {
                 let how = status.map_or("it is not known how".into(), |status| status.to_string());
@@ -136,15 +141,26 @@ impl<S: Server> Children<S> {
     /// Python's `collect_children`: waits for those that have ended, and settles their requests.
     pub(crate) fn reap(&self) {
         let mut ended = Vec::new();
+        let mut errors = Vec::new();
         {
             let mut list = self.list.lock();
             notice(&mut list);
             for mut child in mem::take(&mut *list) {
                 match child.try_wait() {
                     Some(status) => ended.push((child, status)),
-                    None => list.push(child),
+                    None => {
+                        // It waits for its client: the error need not.
+                        if let Some(error) = child.report.as_mut().and_then(|report| report.error.take()) {
+                            let accepted = &child.accepted;
+                            errors.push((accepted.acceptor().clone(), error, accepted.client_address().clone()));
+                        }
+                        list.push(child);
+                    }
                 }
             }
+        }
+        for (acceptor, error, client_address) in errors {
+            acceptor.handle_error(error, &client_address);
         }
         for (child, status) in ended {
             child.settle(status);
@@ -172,15 +188,16 @@ impl<S: Server> Children<S> {
 
 /// Sees which of them have something to be read from their pipes, if only the end: with one system call for all.
 fn notice<S: Server>(children: &mut [Child<S>]) {
-    let (mut pipes, looks): (Vec<_>, Vec<_>) = children
-        .iter_mut()
-        .filter(|child| child.looks.is_none())
-        .map(|child| (Watched::new(child.pipe.as_fd()), &mut child.looks))
-        .unzip();
+    let unnoticed = || children.iter().filter(|child| child.looks.is_none());
+    let mut pipes: Vec<_> = unnoticed().map(|child| Watched::new(child.pipe.as_fd())).collect();
     let polled = sys::poll(&mut pipes, Some(Duration::ZERO));
-    for (pipe, looks) in pipes.iter().zip(looks) {
-        if polled.is_err() || pipe.is_ready() {
-            *looks = Some(Looks::first());
+    let is_ready: Vec<bool> = pipes.iter().map(|pipe| polled.is_err() || pipe.is_ready()).collect();
+    drop(pipes);
+    let unnoticed = children.iter_mut().filter(|child| child.looks.is_none());
+    for (child, _) in unnoticed.zip(is_ready).filter(|(_, is_ready)| *is_ready) {
+        child.looks = Some(Looks::first());
+        if polled.is_ok() {
+            child.read_report();
         }
     }
 }
@@ -208,14 +225,9 @@ impl Report {
             [stage, is_panic, cause @ ..] => {
                 let stage = Stage::ALL.into_iter().find(|known| *known as u8 == *stage)?;
                 let cause = String::from_utf8_lossy(cause).into_owned();
-                Some(match (is_panic, outcome) {
-                    (1, _) => HandlerError::panic(stage, cause),
-                    // The kind is what the server tells a hang-up by.
-                    (_, Outcome::Disconnected) => {
-                        HandlerError::new(stage, io::Error::new(io::ErrorKind::ConnectionReset, cause))
-                    }
-                    (_, Outcome::TimedOut) => HandlerError::new(stage, io::Error::new(io::ErrorKind::TimedOut, cause)),
-                    _ => HandlerError::new(stage, cause),
+                Some(match is_panic {
+                    1 => HandlerError::panic(stage, cause),
+                    _ => HandlerError::new(stage, cause).of_outcome(outcome),
                 })
             }
             _ => None,

@@ -2,26 +2,29 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     net::{IpAddr, Shutdown},
+    ops::Deref,
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
 use crate::{
     concurrency::Concurrency,
+    io::record::{Closing, ConnectionId, ConnectionInfo, Tracked},
     limits::{self, Clients, Room},
     options::Options,
     primitives::{Condvar, Mutex, MutexGuard},
-    record::{Activity, Closing, ConnectionId, ConnectionInfo, Tracked},
-    stats::{Outcome, Stats},
+    stats::{Counters, Outcome, Stats},
+    sys,
 };
 
 /// How the requests that were under way at [`shutdown`](crate::ServerHandle::shutdown) ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Drained {
-    /// In time.
-    pub finished: usize,
+    /// Before `timeouts(shutdown)` was over, however their handlers ended.
+    pub in_time: usize,
     /// After their connections had been cut, `timeouts(shutdown)` being over.
     pub forced: usize,
     /// Not at all: their handlers still run, without a connection.
@@ -29,19 +32,14 @@ pub struct Drained {
 }
 
 /// How long the handlers have to return once a drain has cut their connections, and to say goodbye once a deadline has
-/// ended what they read: they need wait for nobody any more.
-const GRACE: Duration = Duration::from_secs(1);
-
-/// The times within `timeouts(idle)` at which the supervisor looks: a connection is ended at most an eighth late.
-const IDLE_LOOKS: u32 = 8;
-
-/// The least time between two looks, however short the deadlines are.
-const LEAST_LOOK: Duration = Duration::from_millis(1);
+/// ended what they read: no client is waited for any longer.
+pub(crate) const GRACE: Duration = crate::io::GOODBYE;
 
 /// All requests of one server that are under way.
 pub(crate) struct Connections {
     registry: Mutex<Registry>,
-    /// A request ended, or the server: for those who wait for that.
+    counters: Counted,
+    /// A request ended, or the server: for the threads that wait for that.
     ended: Condvar,
     /// A deadline has come into being: for the supervisor.
     deadlines: Condvar,
@@ -52,11 +50,15 @@ struct Registry {
     entries: BTreeMap<ConnectionId, Entry>,
     clients: Clients,
     room: Room,
-    stats: Stats,
-    idle: Option<Duration>,
     lifetime: Option<Duration>,
     shutdown: Duration,
+    /// Those that a deadline or the server's handle has ended, and when each is cut.
+    ending: Vec<(Instant, ConnectionId)>,
+    /// When the server, which still accepts, begins to drain.
+    drain_at: Option<Instant>,
     stopping: Option<Stopping>,
+    /// The port is open: a thread may be accepting, whose connection is still let in.
+    accepting: bool,
     /// The threads that accept and serve, beside the one that waits for the end.
     crew: usize,
     /// Requests are served by child processes.
@@ -69,13 +71,12 @@ struct Registry {
 }
 
 struct Entry {
-    /// Weak, so that the one who ends the request decides when its socket is closed: before it is unregistered.
+    /// Weak, so that the thread which ends the request decides when its socket is closed: before it is unregistered.
     request: Weak<dyn Tracked>,
     client: Option<IpAddr>,
-    /// What the peer had done, and when that was seen to have changed. `None`: the handler did not wait for it.
-    seen: (Option<Activity>, Instant),
-    /// A deadline has ended what the handler reads, for this reason; it will cut the connection.
-    ending: Option<(Closing, Instant)>,
+    accepted_at: Instant,
+    /// It is in `Registry::ending`.
+    is_ending: bool,
 }
 
 struct Stopping {
@@ -96,31 +97,66 @@ pub(crate) enum Force {
     Last,
 }
 
-/// There is no room for the request, its client has too many, or the server is stopping.
+/// There is no room for the request, its client has too many, or the server has stopped.
 pub(crate) struct Rejected;
 
+/// The counters, which child processes count in as well where there are any.
+enum Counted {
+    Own(Counters),
+    Shared(sys::Shared<Counters>),
+}
+
+impl Deref for Counted {
+    type Target = Counters;
+
+    fn deref(&self) -> &Counters {
+        match self {
+            Counted::Own(counters) => counters,
+            Counted::Shared(counters) => counters,
+        }
+    }
+}
+
+/// What is to be done about a connection, when the lock is free again.
+type Action = (Weak<dyn Tracked>, Closing, Shutdown);
+
+/// What the supervisor has come to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// The time for which the server goes on accepting after its shutdown is over.
+    Drain,
+    /// There is nothing left to be supervised.
+    Nothing,
+}
+
 impl Connections {
-    pub(crate) fn new<C: Concurrency>(options: &Options, forks: bool) -> Connections {
+    pub(crate) fn new<C: Concurrency>(options: &Options, forks: bool, accepting: bool) -> io::Result<Connections> {
         let Options { limits, timeouts, .. } = options;
-        Connections {
+        let counters = match forks {
+            true => Counted::Shared(sys::Shared::new(Counters::default())?),
+            false => Counted::Own(Counters::default()),
+        };
+        Ok(Connections {
             registry: Mutex::new(Registry {
                 entries: BTreeMap::new(),
                 clients: Clients::new(limits.per_client),
                 room: Room::new(C::connections(options)),
-                stats: Stats::default(),
-                idle: timeouts.idle,
                 lifetime: timeouts.lifetime,
                 shutdown: timeouts.shutdown,
+                ending: Vec::new(),
+                drain_at: None,
                 stopping: None,
+                accepting,
                 crew: 0,
                 forks,
                 open: true,
                 supervised: false,
                 supervisor_sleeps: false,
             }),
+            counters,
             ended: Condvar::new(),
             deadlines: Condvar::new(),
-        }
+        })
     }
 
     /// Whether one more can be served; if not, the one that makes room is told to wake the acceptor.
@@ -128,46 +164,56 @@ impl Connections {
         self.registry.lock().room.want()
     }
 
-    /// `Ok(true)`: there is a deadline to be kept, and nobody yet who keeps it.
+    /// `Ok(true)`: there is a deadline to be kept, and no thread yet that keeps it.
     pub(crate) fn register(&self, request: &Arc<dyn Tracked>) -> Result<bool, Rejected> {
         let record = request.record();
         let client = limits::client_of(&record.client_address);
         let mut registry = self.registry.lock();
-        registry.stats.accepted += 1;
-        registry.stats.truncated += u64::from(record.truncated);
-        if registry.stopping.is_some() || !registry.room.is_left() || !registry.clients.enter(client) {
-            registry.stats.count(Outcome::Rejected);
+        self.counters.count_accepted(record.truncated);
+        let has_stopped = registry.stopping.is_some() && !registry.accepting;
+        if has_stopped || !registry.room.is_left() || !registry.clients.enter(client) {
+            self.counters.count_ended(Outcome::Rejected);
             return Err(Rejected);
         }
         registry.room.enter();
-        registry.stats.active += 1;
-        let entry = Entry {
-            request: Arc::downgrade(request),
-            client,
-            seen: (Some((0, 0, 0)), record.accepted_at),
-            ending: None,
-        };
+        let entry =
+            Entry { request: Arc::downgrade(request), client, accepted_at: record.accepted_at, is_ending: false };
         registry.entries.insert(record.id, entry);
-        if registry.idle.is_none() && registry.lifetime.is_none() {
+        if registry.stopping.is_some() {
+            // It was being accepted when the server stopped: it is drained as the others are.
+            record.mark(Closing::Draining);
+        }
+        if registry.lifetime.is_none() && registry.stopping.is_none() {
             return Ok(false);
         }
+        Ok(self.needs_supervisor(&mut registry))
+    }
+
+    /// A deadline has come into being. `true`: no thread keeps it yet.
+    fn needs_supervisor(&self, registry: &mut Registry) -> bool {
         if std::mem::take(&mut registry.supervisor_sleeps) {
             self.deadlines.notify_one();
         }
-        Ok(!std::mem::replace(&mut registry.supervised, true))
+        !std::mem::replace(&mut registry.supervised, true)
+    }
+
+    /// Before the client sees the end of the request.
+    pub(crate) fn count_ended(&self, outcome: Outcome) {
+        self.counters.count_ended(outcome);
     }
 
     /// The request has ended. `true`: the acceptor waits for the room.
-    pub(crate) fn unregister(&self, id: ConnectionId, outcome: Outcome) -> bool {
+    pub(crate) fn unregister(&self, id: ConnectionId) -> bool {
         let mut registry = self.registry.lock();
         let Some(entry) = registry.entries.remove(&id) else { return false };
         registry.clients.leave(entry.client);
-        registry.stats.active -= 1;
-        registry.stats.count(outcome);
+        if entry.is_ending {
+            registry.ending.retain(|(_, ending)| *ending != id);
+        }
         let forks = registry.forks;
         if let Some(stopping) = &mut registry.stopping {
             match stopping.force {
-                Force::None => stopping.drained.finished += 1,
+                Force::None => stopping.drained.in_time += 1,
                 Force::Cut => stopping.drained.forced += 1,
                 // A child process that was killed; a thread was counted as leaked.
                 Force::Last => stopping.drained.forced += usize::from(forks),
@@ -180,58 +226,82 @@ impl Connections {
     }
 
     pub(crate) fn count_accept_error(&self) {
-        self.registry.lock().stats.accept_errors += 1;
+        self.counters.count_accept_error();
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        self.registry.lock().stats
+        let _nothing_is_accepted = self.registry.lock();
+        self.counters.stats()
     }
 
     pub(crate) fn list(&self) -> Vec<ConnectionInfo> {
+        let requests = self.registry.lock().requests();
         let now = Instant::now();
-        let info = |request: Arc<dyn Tracked>| request.record().info(now);
-        self.registry.lock().requests().map(info).collect()
+        requests.iter().map(|request| request.record().info(now)).collect()
     }
 
-    /// Ends one connection. `false`: there is none of that number.
-    pub(crate) fn close(&self, id: ConnectionId) -> bool {
-        let request = self.registry.lock().entries.get(&id).and_then(|entry| entry.request.upgrade());
-        request.is_some_and(|request| {
-            request.end(Closing::Kicked, Shutdown::Both);
-            true
-        })
+    /// Ends one connection. `None`: there is none of that number. `Some(true)`: it is to be cut when its handler has
+    /// said goodbye, and no thread sees to that yet.
+    pub(crate) fn close(&self, id: ConnectionId) -> Option<bool> {
+        let mut registry = self.registry.lock();
+        let entry = registry.entries.get_mut(&id)?;
+        let request = entry.request.upgrade()?;
+        let mut unsupervised = false;
+        if !std::mem::replace(&mut entry.is_ending, true) {
+            registry.ending.push((Instant::now() + GRACE, id));
+            unsupervised = self.needs_supervisor(&mut registry);
+        }
+        drop(registry);
+        request.end(Closing::Kicked, Shutdown::Read);
+        Some(unsupervised)
     }
 
-    /// From here on nothing is registered and no handler starts; those that wait between two requests see the end.
-    /// `true`: there is a drain to be supervised, and nobody yet who does.
+    /// The server drains at that time, and accepts until then. `true`: there is no thread yet that sees to it.
+    pub(crate) fn drain_later(&self, linger: Duration) -> bool {
+        let mut registry = self.registry.lock();
+        registry.drain_at = Some(after(Instant::now(), linger));
+        self.needs_supervisor(&mut registry)
+    }
+
+    /// From here on nothing is registered but what is just being accepted, and those that are idle end. `true`: there is
+    /// a drain to be supervised, and no thread yet that does.
     pub(crate) fn stop(&self) -> bool {
         let mut registry = self.registry.lock();
         if registry.stopping.is_some() {
             return false;
         }
         let deadline = after(Instant::now(), registry.shutdown);
+        registry.drain_at = None;
         registry.stopping = Some(Stopping { deadline, force: Force::None, drained: Drained::default() });
-        let between_requests: Vec<_> = registry.requests().filter(|request| request.record().drain()).collect();
+        let requests = registry.requests();
         let unsupervised = !registry.entries.is_empty() && !std::mem::replace(&mut registry.supervised, true);
         drop(registry);
+        requests.iter().for_each(|request| request.drain());
         self.ended.notify_all();
         self.deadlines.notify_all();
-        // Thousands of system calls, while those that are woken by the first ones end already.
-        between_requests.iter().for_each(|request| request.end_of_file());
         unsupervised
     }
 
-    /// The server has ended: lets those go on who wait for that.
+    /// The port is closed: what is not registered by now never will be.
+    pub(crate) fn stop_accepting(&self) {
+        if std::mem::take(&mut self.registry.lock().accepting) {
+            self.ended.notify_all();
+            self.deadlines.notify_all();
+        }
+    }
+
+    /// The server has ended: lets the threads go on that wait for that.
     pub(crate) fn close_down(&self) {
         self.registry.lock().open = false;
         self.ended.notify_all();
         self.deadlines.notify_all();
     }
 
+    /// Waits until the server begins to stop.
     pub(crate) fn wait_until_stopping(&self) {
         let mut registry = self.registry.lock();
         while registry.stopping.is_none() {
-            self.ended.wait(&mut registry);
+            self.wait(&self.ended, &mut registry, None);
         }
     }
 
@@ -239,8 +309,9 @@ impl Connections {
     pub(crate) fn drain(&self) {
         let mut registry = self.registry.lock();
         loop {
-            // The supervisor does the same, but it may have found no thread.
-            let next = registry.sweep(Instant::now());
+            // The supervisor does the same, but there may have been no thread for it.
+            let next;
+            (registry, next) = self.keep_deadlines(registry);
             if registry.drained().is_some() {
                 return;
             }
@@ -272,9 +343,14 @@ impl Connections {
         }
     }
 
-    /// Ends what is overdue, and says when to look again: for a server that can have no supervisor.
+    /// Ends what is overdue, and returns when to look again: for a server that can have no supervisor.
     pub(crate) fn sweep(&self) -> Option<Instant> {
-        self.registry.lock().sweep(Instant::now())
+        self.keep_deadlines(self.registry.lock()).1
+    }
+
+    /// The time is over for which the server has gone on accepting after its shutdown.
+    pub(crate) fn is_to_drain(&self) -> bool {
+        self.registry.lock().is_to_drain(Instant::now())
     }
 
     /// How far a drain has come.
@@ -287,8 +363,11 @@ impl Connections {
         let mut registry = self.registry.lock();
         let mut given_up = None;
         loop {
-            // Where no thread keeps the deadlines, whoever waits for their end does.
-            let mut next = if registry.supervised { None } else { registry.sweep(Instant::now()) };
+            let mut next = None;
+            // Where no thread keeps the deadlines, a thread that waits for their end does.
+            if !registry.supervised {
+                (registry, next) = self.keep_deadlines(registry);
+            }
             if let Some(drained) = registry.drained() {
                 // A handler that does not return may be what the thread runs that would call `server_close`.
                 let deadline = *given_up.get_or_insert_with(|| Instant::now() + GRACE);
@@ -307,17 +386,44 @@ impl Connections {
         self.ended.notify_all();
     }
 
-    /// Keeps the deadlines until the server has ended.
-    pub(crate) fn supervise(&self) {
+    /// Keeps the deadlines until the server has ended, or is to drain.
+    pub(crate) fn supervise(&self) -> Due {
         let mut registry = self.registry.lock();
         while registry.open || !registry.entries.is_empty() {
-            let next = registry.sweep(Instant::now());
+            let next;
+            (registry, next) = self.keep_deadlines(registry);
+            if registry.is_to_drain(Instant::now()) {
+                registry.drain_at = None;
+                return Due::Drain;
+            }
             if registry.drained().is_some() {
                 self.ended.notify_all();
-                return;
+                break;
             }
             registry.supervisor_sleeps = next.is_none();
             self.wait(&self.deadlines, &mut registry, next);
+        }
+        Due::Nothing
+    }
+
+    /// Ends what is overdue, without the lock, and returns when to look again.
+    fn keep_deadlines<'a>(
+        &'a self,
+        mut registry: MutexGuard<'a, Registry>,
+    ) -> (MutexGuard<'a, Registry>, Option<Instant>) {
+        loop {
+            let mut overdue = Vec::new();
+            let next = registry.sweep(Instant::now(), &mut overdue);
+            if overdue.is_empty() {
+                return (registry, next);
+            }
+            drop(registry);
+            for (request, closing, how) in overdue {
+                if let Some(request) = request.upgrade() {
+                    request.end(closing, how);
+                }
+            }
+            registry = self.registry.lock();
         }
     }
 
@@ -329,13 +435,9 @@ impl Connections {
     }
 }
 
-fn requests_of(entries: &BTreeMap<ConnectionId, Entry>) -> impl Iterator<Item = Arc<dyn Tracked>> {
-    entries.values().filter_map(|entry| entry.request.upgrade())
-}
-
 impl Registry {
-    fn requests(&self) -> impl Iterator<Item = Arc<dyn Tracked>> {
-        requests_of(&self.entries)
+    fn requests(&self) -> Vec<Arc<dyn Tracked>> {
+        self.entries.values().filter_map(|entry| entry.request.upgrade()).collect()
     }
 
     /// There are threads that do not have a request, and have not ended.
@@ -343,33 +445,64 @@ impl Registry {
         self.crew > self.entries.len()
     }
 
+    fn is_to_drain(&self, now: Instant) -> bool {
+        self.stopping.is_none() && self.drain_at.is_some_and(|drain_at| now >= drain_at)
+    }
+
     /// How the drain has gone, once it is over.
     fn drained(&self) -> Option<Drained> {
         let stopping = self.stopping.as_ref()?;
         // A child process that is killed does end.
         let given_up = stopping.force == Force::Last && !self.forks;
-        (self.entries.is_empty() || given_up).then_some(stopping.drained)
+        (self.entries.is_empty() && !self.accepting || given_up).then_some(stopping.drained)
     }
 
-    /// Ends what is overdue, and says when to look again.
-    fn sweep(&mut self, now: Instant) -> Option<Instant> {
-        self.sweep_entries(now).into_iter().chain(self.sweep_drain(now)).min()
+    /// Collects what is overdue, and returns when to look again.
+    fn sweep(&mut self, now: Instant, overdue: &mut Vec<Action>) -> Option<Instant> {
+        let deadlines = [
+            self.sweep_lifetimes(now, overdue),
+            self.sweep_ending(now, overdue),
+            self.sweep_drain(now, overdue),
+            self.drain_at.filter(|_| self.stopping.is_none()),
+        ];
+        deadlines.into_iter().flatten().min()
     }
 
-    fn sweep_entries(&mut self, now: Instant) -> Option<Instant> {
-        let Registry { entries, idle, lifetime, stopping, .. } = self;
-        let has_deadlines = idle.is_some() || lifetime.is_some();
-        if !has_deadlines || stopping.as_ref().is_some_and(|stopping| stopping.force > Force::None) {
+    fn sweep_lifetimes(&mut self, now: Instant, overdue: &mut Vec<Action>) -> Option<Instant> {
+        let lifetime = self.lifetime?;
+        if self.stopping.as_ref().is_some_and(|stopping| stopping.force > Force::None) {
             return None;
         }
-        let next = entries.values_mut().filter_map(|entry| entry.sweep(*idle, *lifetime, now)).min()?;
-        // Whoever comes meanwhile is overdue no earlier than this, and wakes nobody.
-        let newcomer = idle.map(|idle| idle / IDLE_LOOKS).into_iter().chain(*lifetime).min();
-        let next = newcomer.map_or(next, |newcomer| next.min(after(now, newcomer)));
-        Some(next.max(after(now, LEAST_LOOK)))
+        // Oldest first: behind the first one that is not overdue there is none.
+        for (id, entry) in self.entries.iter_mut().filter(|(_, entry)| !entry.is_ending) {
+            let end_of_life = after(entry.accepted_at, lifetime);
+            if now < end_of_life {
+                return Some(end_of_life);
+            }
+            entry.is_ending = true;
+            self.ending.push((now + GRACE, *id));
+            overdue.push((entry.request.clone(), Closing::Lifetime, Shutdown::Read));
+        }
+        // One that comes is overdue no earlier than this, and wakes no supervisor.
+        (!self.entries.is_empty()).then(|| after(now, lifetime))
     }
 
-    fn sweep_drain(&mut self, now: Instant) -> Option<Instant> {
+    /// Cuts those whose handlers have had their time to say goodbye.
+    fn sweep_ending(&mut self, now: Instant, overdue: &mut Vec<Action>) -> Option<Instant> {
+        let Registry { ending, entries, .. } = self;
+        ending.retain(|(cut, id)| {
+            if now >= *cut
+                && let Some(entry) = entries.get(id)
+            {
+                // The reason is there already.
+                overdue.push((entry.request.clone(), Closing::Kicked, Shutdown::Both));
+            }
+            now < *cut
+        });
+        ending.iter().map(|(cut, _)| *cut).min()
+    }
+
+    fn sweep_drain(&mut self, now: Instant, overdue: &mut Vec<Action>) -> Option<Instant> {
         let stopping = self.stopping.as_mut()?;
         if now < stopping.deadline || stopping.force == Force::Last {
             return (stopping.force < Force::Last).then_some(stopping.deadline);
@@ -381,47 +514,8 @@ impl Registry {
         }
         stopping.force = Force::Cut;
         stopping.deadline = now + GRACE;
-        let next = stopping.deadline;
-        self.requests().for_each(|request| request.end(Closing::Draining, Shutdown::Both));
-        Some(next)
-    }
-}
-
-impl Entry {
-    /// Ends the request if it is overdue; else the time to look again.
-    fn sweep(&mut self, idle: Option<Duration>, lifetime: Option<Duration>, now: Instant) -> Option<Instant> {
-        let request = self.request.upgrade()?;
-        let record = request.record();
-        if let Some((closing, cut)) = self.ending {
-            if now >= cut {
-                request.end(closing, Shutdown::Both);
-            }
-            return Some(cut).filter(|cut| now < *cut);
-        }
-        let end_of_life = lifetime.map(|lifetime| after(record.accepted_at, lifetime));
-        if end_of_life.is_some_and(|end| now >= end) {
-            return self.begin_to_end(&*request, Closing::Lifetime, now);
-        }
-        let next_look = idle.and_then(|idle| {
-            let activity = request.activity();
-            if activity.is_none() || activity != self.seen.0 {
-                self.seen = (activity, now);
-            }
-            let idle_at = after(self.seen.1, idle);
-            match now >= idle_at {
-                true => self.begin_to_end(&*request, Closing::Idle, now),
-                false => Some(idle_at.min(after(now, idle / IDLE_LOOKS))),
-            }
-        });
-        end_of_life.into_iter().chain(next_look).min()
-    }
-
-    /// Ends what the handler reads, so that it can say goodbye; the connection is cut after the time returned.
-    fn begin_to_end(&mut self, request: &dyn Tracked, closing: Closing, now: Instant) -> Option<Instant> {
-        request.end(closing, Shutdown::Read);
-        let cut = after(now, GRACE);
-        self.ending = Some((closing, cut));
-        Some(cut)
+        overdue.extend(self.entries.values().map(|entry| (entry.request.clone(), Closing::Draining, Shutdown::Both)));
+        Some(stopping.deadline)
     }
 }
 
@@ -435,7 +529,7 @@ mod tests {
     use std::{sync::mpsc, thread};
 
     use super::*;
-    use crate::{address::Address, concurrency::Sync, record::Record};
+    use crate::{address::Address, concurrency::Sync, io::record::Record};
 
     struct Stubborn(Record);
 
@@ -446,19 +540,13 @@ mod tests {
 
         fn shut(&self, _how: Shutdown) {}
 
-        fn has_input(&self) -> bool {
-            false
-        }
-
-        fn taken(&self) -> u64 {
-            0
-        }
+        fn drain(&self) {}
     }
 
     fn end_without_a_supervisor(wait: fn(&Connections)) {
         let mut options = Options::new();
         options.timeouts.shutdown = Duration::ZERO;
-        let connections = Arc::new(Connections::new::<Sync>(&options, false));
+        let connections = Arc::new(Connections::new::<Sync>(&options, false, false).expect("no page is needed"));
         let request: Arc<dyn Tracked> = Arc::new(Stubborn(Record::new(Address::unix(""))));
         assert!(connections.register(&request).is_ok());
         assert!(connections.stop(), "a supervisor is asked for");

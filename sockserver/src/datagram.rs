@@ -12,8 +12,8 @@ use socket2::{SockAddr, Socket};
 
 use crate::{
     address::{Address, UnixAddress},
+    io::record::{Closing, ConnectionId, Record, Tracked},
     primitives::Mutex,
-    record::{ConnectionId, Record, Tracked},
     sys,
 };
 
@@ -239,13 +239,14 @@ impl Datagram {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if let Some(closing) = record.shut_for() {
-                        return Err(closing.into_error());
+                        return Err(record.noted(closing.into_error()));
                     }
                     if began.get_or_insert_with(Instant::now).elapsed() >= reply.lock().timeout {
-                        return Err(io::Error::new(io::ErrorKind::TimedOut, "the client's queue stayed full"));
+                        let error = io::Error::new(io::ErrorKind::TimedOut, "the client's queue stayed full");
+                        return Err(record.noted(error));
                     }
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(record.noted(error)),
             }
         }
     }
@@ -290,12 +291,8 @@ impl Tracked for Packet {
 
     fn shut(&self, _how: Shutdown) {}
 
-    fn has_input(&self) -> bool {
-        true
-    }
-
-    fn taken(&self) -> u64 {
-        0
+    fn drain(&self) {
+        self.record.mark(Closing::Draining);
     }
 }
 

@@ -3,12 +3,10 @@
 use std::{
     fmt,
     io::{self, BufRead, Read, Write},
+    time::Instant,
 };
 
-use crate::{
-    datagram::Datagram,
-    stream::{Incoming, Stream},
-};
+use crate::{datagram::Datagram, io::connection::Incoming, stream::Stream};
 
 /// The class variables of Python's `StreamRequestHandler`.
 #[derive(Clone, Copy)]
@@ -26,8 +24,11 @@ impl Default for Files {
 
 /// What the client sends: Python's `rfile`. On datagrams it reads the packet.
 ///
-/// It is tied to the [`Writer`] of its request: whenever it is about to wait for the peer, what was written is sent
-/// first, so that a handler never needs `flush` to answer.
+/// It is tied to the [`Writer`] of its request: whenever it is about to wait for the client, what was written is sent
+/// first, and what another thread writes while it waits is sent at once. So a handler never needs `flush` to answer.
+///
+/// The end of file is always the client's. Where the server ends the connection, reading fails with an error that has
+/// a [`Closing`](crate::Closing) inside.
 ///
 /// [`read_until`](BufRead::read_until) and [`read_line`](BufRead::read_line) keep to `max_line` as
 /// [`next_line`](Self::next_line) does.
@@ -43,7 +44,7 @@ enum Source {
 
 impl Reader {
     pub(crate) fn of_stream(stream: &Stream, files: &Files) -> io::Result<Reader> {
-        let Some(incoming) = stream.lend_incoming() else {
+        let Some(incoming) = stream.connection().lend_incoming() else {
             return Err(io::Error::new(
                 io::ErrorKind::ResourceBusy,
                 "the request has one `Reader`, which is in use; a second one can be taken when it is dropped",
@@ -67,6 +68,17 @@ impl Reader {
     /// that a handler should give up. Otherwise what receiving fails with, for example [`io::ErrorKind::TimedOut`]
     /// after the handler's `timeout`: what has come of the line by then is read again.
     pub fn next_line(&mut self) -> io::Result<Option<String>> {
+        let line = self.next_line_bytes()?;
+        line.map(|line| String::from_utf8(line).map_err(|_| invalid_utf8())).transpose()
+    }
+
+    /// As [`next_line`](Self::next_line), for lines that need not be UTF-8: Python's `readline`, without the line's
+    /// end.
+    ///
+    /// # Errors
+    ///
+    /// Those of `next_line`, but for `InvalidData`.
+    pub fn next_line_bytes(&mut self) -> io::Result<Option<Vec<u8>>> {
         let mut line = Vec::new();
         match self.read_until(b'\n', &mut line) {
             Ok(0) => return Ok(None),
@@ -82,7 +94,54 @@ impl Reader {
         if line.pop_if(|&mut last| last == b'\n').is_some() {
             line.pop_if(|&mut last| last == b'\r');
         }
-        String::from_utf8(line).map(Some).map_err(|_| invalid_utf8())
+        Ok(Some(line))
+    }
+
+    /// Ends all reads at a time, however steadily bytes come: one deadline for a whole message, where `timeout` bounds
+    /// the wait for its next byte. A read that has to receive then fails with [`io::ErrorKind::TimedOut`]. `None` takes
+    /// the deadline away. On datagrams, which do not wait, it does nothing.
+    ///
+    /// ```
+    /// # use sockserver::Reader;
+    /// # use std::{io, time::{Duration, Instant}};
+    /// /// The lines of a head, which has to be there within ten seconds.
+    /// fn head(rfile: &mut Reader) -> io::Result<Vec<String>> {
+    ///     let mut head = Vec::new();
+    ///     rfile.set_deadline(Instant::now() + Duration::from_secs(10));
+    ///     while let Some(line) = rfile.next_line()?.filter(|line| !line.is_empty()) {
+    ///         head.push(line);
+    ///     }
+    ///     rfile.set_deadline(None);
+    ///     Ok(head)
+    /// }
+    /// ```
+    pub fn set_deadline(&mut self, deadline: impl Into<Option<Instant>>) {
+        if let Source::Stream { stream, .. } = &self.source {
+            stream.connection().set_deadline(deadline.into());
+        }
+    }
+
+    /// Says that a request is under way, or that none is: see [`Stream::set_busy`]. On datagrams it does nothing.
+    ///
+    /// ```
+    /// # use sockserver::Reader;
+    /// # use std::io;
+    /// /// A mail, after the server has answered `354`: its lines up to a dot. From the answer alone the server would take
+    /// /// the connection for idle, and end it when it stops.
+    /// fn mail(rfile: &mut Reader) -> io::Result<Vec<String>> {
+    ///     let mut mail = Vec::new();
+    ///     rfile.set_busy(true);
+    ///     while let Some(line) = rfile.next_line()?.filter(|line| line != ".") {
+    ///         mail.push(line);
+    ///     }
+    ///     rfile.set_busy(false);
+    ///     Ok(mail)
+    /// }
+    /// ```
+    pub fn set_busy(&self, is_busy: bool) {
+        if let Source::Stream { stream, .. } = &self.source {
+            stream.set_busy(is_busy);
+        }
     }
 }
 
@@ -91,7 +150,7 @@ impl BufRead for Reader {
         match &mut self.source {
             Source::Stream { stream, incoming, rbufsize } => {
                 if incoming.unread().is_empty() {
-                    incoming.fill(stream, *rbufsize)?;
+                    incoming.fill(stream.connection(), *rbufsize)?;
                 }
                 Ok(incoming.unread())
             }
@@ -104,10 +163,12 @@ impl BufRead for Reader {
             Source::Stream { stream, incoming, .. } => {
                 incoming.consume(amount);
                 if amount > 0 {
-                    stream.note_request();
+                    stream.connection().note_request();
                 }
             }
-            Source::Datagram { datagram, consumed } => *consumed = (*consumed + amount).min(datagram.packet().len()),
+            Source::Datagram { datagram, consumed } => {
+                *consumed = consumed.saturating_add(amount).min(datagram.packet().len());
+            }
         }
     }
 
@@ -180,7 +241,7 @@ impl Read for Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         if let Source::Stream { stream, incoming, .. } = &mut self.source {
-            stream.return_incoming(std::mem::take(incoming));
+            stream.connection().return_incoming(std::mem::take(incoming));
         }
     }
 }
@@ -194,8 +255,8 @@ impl fmt::Debug for Reader {
 /// What the client is sent: Python's `wfile`. It is buffered.
 ///
 /// What was written is sent when the buffer is full, when the [`Reader`] or the [`Stream`] is about to wait for the
-/// peer, before anything that is written to the `Stream` directly, on `flush`, and at the end of the request. With a
-/// `wbufsize` of zero every write is sent at once.
+/// client, at once while another thread waits for it there, before anything that is written to the `Stream` directly, on
+/// `flush`, and at the end of the request. With a `wbufsize` of zero every write is sent at once.
 ///
 /// When sending has failed half-way, all later writes fail with [`io::ErrorKind::BrokenPipe`]: what they sent would be
 /// taken for the rest.
@@ -221,19 +282,56 @@ impl Writer {
     }
 }
 
+impl Writer {
+    /// Takes all bytes, or fails. They are not sent for a client that another thread waits for.
+    fn take(&self, bytes: &[u8]) -> io::Result<()> {
+        match &self.sink {
+            Sink::Stream { stream, wbufsize } => stream.connection().hold_back(bytes, *wbufsize),
+            Sink::Datagram(datagram) => {
+                datagram.write_later(bytes);
+                Ok(())
+            }
+        }
+    }
+
+    fn taken(&self) -> io::Result<()> {
+        match &self.sink {
+            Sink::Stream { stream, .. } => stream.connection().send_to_a_waiting_client(),
+            Sink::Datagram(_) => Ok(()),
+        }
+    }
+}
+
 impl Write for Writer {
     /// Takes all bytes, or fails.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match &self.sink {
-            Sink::Stream { stream, wbufsize } => stream.write_later(bytes, *wbufsize)?,
-            Sink::Datagram(datagram) => datagram.write_later(bytes),
-        }
+        self.take(bytes)?;
+        self.taken()?;
         Ok(bytes.len())
+    }
+
+    /// Takes all pieces together: while another thread waits for the client, they are sent as one.
+    fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> io::Result<()> {
+        struct Pieces<'a> {
+            writer: &'a Writer,
+            taken: io::Result<()>,
+        }
+        impl fmt::Write for Pieces<'_> {
+            fn write_str(&mut self, piece: &str) -> fmt::Result {
+                self.taken = self.writer.take(piece.as_bytes());
+                self.taken.as_ref().map_err(|_| fmt::Error).copied()
+            }
+        }
+        let mut pieces = Pieces { writer: self, taken: Ok(()) };
+        let formatted = fmt::write(&mut pieces, text);
+        pieces.taken?;
+        formatted.map_err(|_| io::Error::other("a value that was to be written failed to format itself"))?;
+        self.taken()
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match &self.sink {
-            Sink::Stream { stream, .. } => stream.flush_outgoing(),
+            Sink::Stream { stream, .. } => stream.connection().flush(),
             Sink::Datagram(datagram) => datagram.flush(),
         }
     }

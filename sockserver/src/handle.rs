@@ -1,25 +1,31 @@
 //! Steering a server from elsewhere.
 
 use std::{
-    fmt, io,
+    collections::BTreeMap,
+    fmt, io, mem,
     ops::Deref,
     sync::{Arc, OnceLock, Weak},
+    time::Duration,
 };
 
 use crate::{
     address::Address,
     concurrency::Concurrency,
-    connections::{Connections, Drained},
+    connections::{Connections, Drained, Due},
+    io::{
+        bell::Bell,
+        record::{ConnectionId, ConnectionInfo},
+        waker::Waker,
+    },
+    lingering::Lingering,
     options::Options,
     primitives::{
         Mutex,
         atomic::{AtomicBool, Ordering::SeqCst},
         thread::{self, JoinHandle},
     },
-    record::{ConnectionId, ConnectionInfo},
     stats::Stats,
     unwind,
-    waker::Waker,
 };
 
 /// Steers a server from anywhere: its handlers, its hooks, other threads.
@@ -36,7 +42,18 @@ pub(crate) struct Control {
     pub(crate) connections: Connections,
     /// Ends the wait of the thread that waits for requests.
     pub(crate) waker: Waker,
+    /// Ends the waits of the threads that wait for their clients.
+    pub(crate) bell: Arc<Bell>,
+    pub(crate) lingering: Arc<Lingering>,
+    /// `timeouts(linger)`.
+    linger: Duration,
+    /// `serve_forever` has begun.
+    serving: AtomicBool,
+    /// The server was told to shut down.
+    leaving: AtomicBool,
+    /// It drains.
     stopping: AtomicBool,
+    callbacks: Mutex<Callbacks>,
     suspended: AtomicBool,
     /// This process is a child that serves one request, and this its copy.
     is_copy: AtomicBool,
@@ -48,6 +65,35 @@ pub(crate) struct Control {
     failure: Mutex<Option<io::Error>>,
 }
 
+/// What is called when the server begins to drain.
+#[derive(Default)]
+struct Callbacks {
+    next: u64,
+    waiting: BTreeMap<u64, Box<dyn FnOnce() + Send>>,
+}
+
+/// A function that is called when a server stops, as long as this is kept: what [`ServerHandle::on_stopping`] returns.
+#[must_use = "dropping it takes the function away again"]
+pub struct OnStopping {
+    control: Weak<Control>,
+    number: u64,
+}
+
+impl Drop for OnStopping {
+    fn drop(&mut self) {
+        let control = self.control.upgrade();
+        // It is the user's, and is dropped without the lock.
+        let callback = control.as_ref().and_then(|control| control.callbacks.lock().waiting.remove(&self.number));
+        drop(callback);
+    }
+}
+
+impl fmt::Debug for OnStopping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OnStopping").finish_non_exhaustive()
+    }
+}
+
 /// The listening socket, without its type.
 pub(crate) trait Port: Send + Sync {
     /// Closes it unless a thread is using it, which will see that the server is stopping.
@@ -55,12 +101,24 @@ pub(crate) trait Port: Send + Sync {
 }
 
 impl ServerHandle {
-    pub(crate) fn new<C: Concurrency>(address: Address, options: &Options, forks: bool) -> io::Result<ServerHandle> {
+    /// `accepting`: the server has a port.
+    pub(crate) fn new<C: Concurrency>(
+        address: Address,
+        options: &Options,
+        forks: bool,
+        accepting: bool,
+    ) -> io::Result<ServerHandle> {
         let control = Control {
             address,
-            connections: Connections::new::<C>(options, forks),
+            connections: Connections::new::<C>(options, forks, accepting)?,
             waker: Waker::new()?,
+            bell: Arc::new(Bell::new()?),
+            lingering: Arc::default(),
+            linger: options.timeouts.linger,
+            serving: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            callbacks: Mutex::default(),
             suspended: AtomicBool::new(false),
             is_copy: AtomicBool::new(false),
             threads: !forks,
@@ -82,16 +140,92 @@ impl ServerHandle {
     /// Stops the server, without waiting: [`wait`](Self::wait) is what you want to call next, unless this is one of the
     /// server's own handlers.
     ///
-    /// On return no further request is accepted and no further handler starts; one whose thread was sent on its way
-    /// before has started. Connections that are between two requests see end of file at once; the others have
-    /// [`timeouts(shutdown)`](crate::Timeouts::shutdown) to end, and then are cut. The port closes at once where the
-    /// server serves, else when the [`SocketServer`](crate::SocketServer) is dropped; that of a datagram server when
-    /// the last [`Datagram`](crate::Datagram) is. It can be called at any time, also before serving has begun (it then
-    /// ends at once), from anywhere, any number of times.
+    /// With [`timeouts(linger)`](crate::Timeouts::linger) the server goes on accepting for that long, while
+    /// [`is_ready`](Self::is_ready) is false. Then it drains:
+    ///
+    /// - The port closes: at once where the server serves, else when the [`SocketServer`](crate::SocketServer) is
+    ///   dropped; that of a datagram server when the last [`Datagram`](crate::Datagram) is. A connection that is just
+    ///   being accepted is still served.
+    /// - A connection that is [idle](crate::Stream#idle-and-busy) ends: its handler gets an error with
+    ///   [`Closing::Draining`](crate::Closing::Draining) inside. What the kernel had received for it by then is answered
+    ///   first, and no more. A client that has sent nothing yet has a second from when it was accepted.
+    /// - A busy connection has [`timeouts(shutdown)`](crate::Timeouts::shutdown), and is then cut.
+    ///
+    /// It can be called at any time, also before serving has begun (it then ends at once), from anywhere, any number of
+    /// times.
     ///
     /// Python's `shutdown` waits until the loop has ended and deadlocks in a handler; this one returns at once.
     pub fn shutdown(&self) {
-        self.control.stop();
+        self.control.shut_down();
+    }
+
+    /// Whether new clients are welcome, as a load balancer asks: `false` once the server was told to shut down, also
+    /// while it still accepts because of [`timeouts(linger)`](crate::Timeouts::linger), and while it is
+    /// [suspended](Self::suspend).
+    pub fn is_ready(&self) -> bool {
+        !self.control.leaving.load(SeqCst) && !self.is_stopping() && !self.control.is_suspended()
+    }
+
+    /// Whether the server drains: a handler that works for long, or waits for something else than its client, should
+    /// come to an end. With [`timeouts(linger)`](crate::Timeouts::linger) that begins later than the shutdown.
+    pub fn is_stopping(&self) -> bool {
+        self.control.is_stopping() || self.control.is_copy.load(SeqCst) && self.control.bell.has_rung()
+    }
+
+    /// Has the function called once when the server begins to drain, at once if it does already. It is called on the
+    /// thread that stops the server, and should return soon; it is taken away when what this returns is dropped.
+    ///
+    /// For a handler that waits for something else than its client, such as a channel:
+    ///
+    /// ```
+    /// # use sockserver::{HandlerResult, RequestHandler, ServerHandle, Server, Writer, request_handler};
+    /// use std::{io::Write, sync::mpsc};
+    ///
+    /// #[request_handler]
+    /// #[server(transport = "tcp", concurrency = "threading")]
+    /// struct Feed {
+    ///     wfile: Writer,
+    ///     server: ServerHandle,
+    /// }
+    ///
+    /// impl RequestHandler for Feed {
+    ///     fn handle(&mut self) -> HandlerResult {
+    ///         let (news, incoming) = mpsc::channel();
+    ///         let _on_stopping = self.server.on_stopping({
+    ///             let news = news.clone();
+    ///             move || _ = news.send(None)
+    ///         });
+    ///         # let server = self.server.clone();
+    ///         # std::thread::spawn(move || { news.send(Some("first")).unwrap(); server.shutdown() });
+    ///         // `news` goes to whatever makes them.
+    ///         while let Some(line) = incoming.recv()? {
+    ///             writeln!(self.wfile, "{line}")?;
+    ///             self.wfile.flush()?;
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    /// # fn main() -> std::io::Result<()> {
+    /// # let server = FeedServer.bind("127.0.0.1:0")?.spawn()?;
+    /// # let mut client = std::net::TcpStream::connect(("127.0.0.1", server.server_address().port().unwrap()))?;
+    /// # assert_eq!(std::io::read_to_string(&mut client)?, "first\n");
+    /// # server.wait()?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// With `"forking"` it is not called in the child that serves a connection: a handler there asks
+    /// [`is_stopping`](Self::is_stopping).
+    pub fn on_stopping(&self, callback: impl FnOnce() + Send + 'static) -> OnStopping {
+        let mut callbacks = self.control.callbacks.lock();
+        let number = callbacks.next;
+        callbacks.next += 1;
+        callbacks.waiting.insert(number, Box::new(callback));
+        drop(callbacks);
+        // The flag is set before the functions are called.
+        if self.control.is_stopping() {
+            self.control.call_back();
+        }
+        OnStopping { control: Arc::downgrade(&self.control), number }
     }
 
     /// Waits until the server has ended: [`serve_forever`](crate::SocketServer::serve_forever) is about to return, or
@@ -134,11 +268,15 @@ impl ServerHandle {
         self.control.connections.list()
     }
 
-    /// Cuts one connection: its handler sees end of file between two requests, and in the middle of one
-    /// [`io::ErrorKind::ConnectionAborted`]. A datagram has no connection; of its handler only a reply that waits for
-    /// room is given up. `false`: the request has ended already.
+    /// Ends one connection: what its handler reads ends with [`Closing::Kicked`](crate::Closing::Kicked), and a second
+    /// later the connection is cut. A datagram has no connection; of its handler only a reply that waits for room is
+    /// given up. `false`: the request has ended already.
     pub fn close(&self, id: ConnectionId) -> bool {
-        self.control.connections.close(id)
+        let closed = self.control.connections.close(id);
+        if closed == Some(true) {
+            self.control.start_supervisor();
+        }
+        closed.is_some()
     }
 }
 
@@ -166,6 +304,27 @@ impl Control {
         self.is_copy.store(true, SeqCst);
     }
 
+    /// `serve_forever` has begun.
+    pub(crate) fn begin_serving(&self) {
+        self.serving.store(true, SeqCst);
+    }
+
+    /// Stops, after `timeouts(linger)` where the server serves.
+    pub(crate) fn shut_down(self: &Arc<Control>) {
+        let has_left = self.leaving.swap(true, SeqCst);
+        if self.linger.is_zero() || !self.serving.load(SeqCst) || self.is_copy.load(SeqCst) {
+            self.stop();
+        } else if !has_left {
+            let unsupervised = self.connections.drain_later(self.linger);
+            // A server that forks keeps the time itself.
+            self.waker.wake();
+            if unsupervised {
+                self.start_supervisor();
+            }
+        }
+    }
+
+    /// Drains.
     pub(crate) fn stop(self: &Arc<Control>) {
         if self.is_copy.load(SeqCst) {
             // The parent is the one to be stopped. The pipe has room for one byte of each child, but not for any number
@@ -177,13 +336,26 @@ impl Control {
         }
         // The flag, then the wake-up, then the port: a thread that uses the port looks at the flag again after it has
         // let go of it, so that one of the two closes it.
+        self.leaving.store(true, SeqCst);
         self.stopping.store(true, SeqCst);
         self.waker.wake();
         if let Some(port) = self.port.get().and_then(Weak::upgrade) {
             port.try_close();
         }
-        if self.connections.stop() {
+        let unsupervised = self.connections.stop();
+        // After the connections are marked: a thread that is woken finds out why.
+        self.bell.ring();
+        if unsupervised {
             self.start_supervisor();
+        }
+        self.call_back();
+    }
+
+    fn call_back(self: &Arc<Control>) {
+        let callbacks = mem::take(&mut self.callbacks.lock().waiting);
+        for callback in callbacks.into_values() {
+            // A panic changes nothing about the stop.
+            let _ = unwind::run(self, callback);
         }
     }
 
@@ -204,10 +376,17 @@ impl Control {
             return;
         }
         let control = self.clone();
-        let supervise = move || control.connections.supervise();
+        let supervise = move || {
+            while control.connections.supervise() == Due::Drain {
+                control.stop();
+            }
+        };
         let thread = thread::Builder::new().name("sockserver-deadlines".into()).stack_size(128 * 1024);
         if thread.spawn(supervise).is_err() {
             self.connections.supervisor_is_missing();
+            if self.leaving.load(SeqCst) {
+                self.stop();
+            }
         }
     }
 

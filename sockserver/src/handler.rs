@@ -9,7 +9,10 @@ use crate::{
     datagram::Datagram,
     file::{Files, Reader, Writer},
     handle::{Control, ServerHandle},
-    record::{Closing, ConnectionId},
+    io::{
+        GOODBYE,
+        record::{Closing, ConnectionId, Failures, Record},
+    },
     server::Server,
     stats::Outcome,
     stream::Stream,
@@ -50,8 +53,8 @@ pub type HandlerResult = Result<(), BoxError>;
 /// are those with a [`Reader`] and a [`Writer`].
 ///
 /// A value is made for each request, by [`FromRequest`], which `#[request_handler]` implements. Its methods are called
-/// in the order `setup`, `handle`, `finish`. An error or a panic ends this request only: it is given to
-/// [`Server::handle_error`]; of two, the first.
+/// in the order `setup`, `handle`, `finish`, with `closing` before `finish` where the server ends the connection. An
+/// error or a panic ends this request only: it is given to [`Server::handle_error`]; of two, the first.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not handle requests",
     label = "the handler of a server must implement `RequestHandler`",
@@ -65,6 +68,38 @@ pub trait RequestHandler {
 
     /// Does the work of the request.
     fn handle(&mut self) -> HandlerResult;
+
+    /// Called when the server ends the connection, to say goodbye: after `handle` has returned the error that its read
+    /// failed with then, which `?` does. All its waits for the client, and those of `finish`, end within a second.
+    ///
+    /// Such an end is no failure: it is not given to [`Server::handle_error`], and counts by its reason.
+    ///
+    /// ```
+    /// use sockserver::{Closing, HandlerResult, Reader, RequestHandler, Writer, request_handler};
+    /// use std::io::Write;
+    ///
+    /// #[request_handler]
+    /// struct Mail {
+    ///     rfile: Reader,
+    ///     wfile: Writer,
+    /// }
+    ///
+    /// impl RequestHandler for Mail {
+    ///     fn handle(&mut self) -> HandlerResult {
+    ///         while let Some(_command) = self.rfile.next_line()? {
+    ///             write!(self.wfile, "250 OK\r\n")?;
+    ///         }
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn closing(&mut self, why: Closing) -> HandlerResult {
+    ///         Ok(write!(self.wfile, "421 {why}\r\n")?)
+    ///     }
+    /// }
+    /// ```
+    fn closing(&mut self, _why: Closing) -> HandlerResult {
+        Ok(())
+    }
 
     /// Called last, whenever `setup` succeeded: also after an error or a panic in `handle`. What was written is sent
     /// after it, without a `flush`.
@@ -274,7 +309,7 @@ impl PeerCred {
         if let Address::Inet(address) = stream.peer_address() {
             return Err(io::Error::new(io::ErrorKind::Unsupported, format!("who is at {address} is not known")));
         }
-        let (uid, gid, pid) = crate::sys::peer_credentials(std::os::fd::AsFd::as_fd(stream))?;
+        let (uid, gid, pid) = crate::sys::peer_credentials(std::os::fd::AsFd::as_fd(stream.connection().socket()))?;
         Ok(PeerCred { uid, gid, pid })
     }
 }
@@ -284,6 +319,8 @@ impl PeerCred {
 pub struct HandlerError {
     stage: Stage,
     cause: Cause,
+    is_disconnect: bool,
+    is_timeout: bool,
 }
 
 /// How far a request had come when it failed. It is shown as in [`HandlerError`]: `making the handler`.
@@ -306,12 +343,14 @@ pub enum Stage {
     Setup,
     /// In [`RequestHandler::handle`].
     Handle,
+    /// In [`RequestHandler::closing`].
+    Closing,
     /// In [`RequestHandler::finish`], or sending what was written.
     Finish,
 }
 
 impl Stage {
-    pub(crate) const ALL: [Stage; 8] = [
+    pub(crate) const ALL: [Stage; 9] = [
         Stage::GetRequest,
         Stage::VerifyRequest,
         Stage::ProcessRequest,
@@ -319,6 +358,7 @@ impl Stage {
         Stage::Construction,
         Stage::Setup,
         Stage::Handle,
+        Stage::Closing,
         Stage::Finish,
     ];
 }
@@ -331,11 +371,28 @@ enum Cause {
 
 impl HandlerError {
     pub(crate) fn new(stage: Stage, error: impl Into<BoxError>) -> HandlerError {
-        HandlerError { stage, cause: Cause::Error(error.into()) }
+        HandlerError { stage, cause: Cause::Error(error.into()), is_disconnect: false, is_timeout: false }
     }
 
     pub(crate) fn panic(stage: Stage, message: String) -> HandlerError {
-        HandlerError { stage, cause: Cause::Panic(message) }
+        HandlerError { stage, cause: Cause::Panic(message), is_disconnect: false, is_timeout: false }
+    }
+
+    /// Finds out whether the error is one that the connection has had itself: the same kind from elsewhere, as of a
+    /// database, says nothing about the client.
+    pub(crate) fn of_connection(self, failures: &Failures) -> HandlerError {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, TimedOut, UnexpectedEof};
+        let hang_ups = [BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof];
+        let is = |kinds: &[io::ErrorKind]| {
+            self.io_errors().any(|error| kinds.contains(&error.kind()) && failures.contain(error.kind()))
+        };
+        HandlerError { is_disconnect: is(&hang_ups), is_timeout: is(&[TimedOut]), ..self }
+    }
+
+    /// As it was told by a child process, where only its text is known.
+    pub(crate) fn of_outcome(self, outcome: Outcome) -> HandlerError {
+        let (is_disconnect, is_timeout) = (outcome == Outcome::Disconnected, outcome == Outcome::TimedOut);
+        HandlerError { is_disconnect, is_timeout, ..self }
     }
 
     /// How far the request had come.
@@ -348,19 +405,24 @@ impl HandlerError {
         matches!(self.cause, Cause::Panic(_))
     }
 
-    /// The peer has hung up, or was cut off by the server: a reset, a broken pipe or an unexpected end of file is
-    /// somewhere in the chain of sources. Of which connection or file is not known: a handler that passes on such an
-    /// error of another one gives it another kind, if it is to be reported.
+    /// The client of this request has hung up, or was cut off by the server: a read or a write of its connection has
+    /// failed with a reset, a broken pipe or the like, or has found the end of file, and an error of that kind
+    /// ([`UnexpectedEof`](io::ErrorKind::UnexpectedEof) for the end of file) is somewhere in the chain of sources. What
+    /// another connection has failed with, such as that of a database, does not count.
     pub fn is_disconnect(&self) -> bool {
-        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
-        self.io_error_kinds()
-            .any(|kind| matches!(kind, BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof))
+        self.is_disconnect
     }
 
-    /// A read or a write took longer than it may: such an error is somewhere in the chain of sources, be it of the
-    /// request or of whatever else the handler passes on.
+    /// A read or a write of this request's connection took longer than it may, and such an error is somewhere in the
+    /// chain of sources.
     pub fn is_timeout(&self) -> bool {
-        self.io_error_kinds().any(|kind| kind == io::ErrorKind::TimedOut)
+        self.is_timeout
+    }
+
+    /// Why the server has ended the connection, where this is what a read or a write of it failed with then.
+    fn closing_of(&self, record: &Record) -> Option<Closing> {
+        let closing = self.io_errors().find_map(|error| error.get_ref()?.downcast_ref().copied());
+        closing.filter(|why| record.closing() == Some(*why))
     }
 
     /// What failed, without the stage.
@@ -371,9 +433,9 @@ impl HandlerError {
         }
     }
 
-    fn io_error_kinds(&self) -> impl Iterator<Item = io::ErrorKind> {
+    fn io_errors(&self) -> impl Iterator<Item = &io::Error> {
         let chain = std::iter::successors(self.source(), |&error| error.source());
-        chain.filter_map(|error| error.downcast_ref::<io::Error>()).map(io::Error::kind)
+        chain.filter_map(|error| error.downcast_ref::<io::Error>())
     }
 }
 
@@ -394,6 +456,7 @@ impl fmt::Display for Stage {
             Stage::Construction => "making the handler",
             Stage::Setup => "setup",
             Stage::Handle => "handle",
+            Stage::Closing => "closing",
             Stage::Finish => "finish",
         })
     }
@@ -408,12 +471,92 @@ impl Error for HandlerError {
     }
 }
 
+/// How a request has ended, and with which error.
+pub(crate) struct Ended {
+    pub(crate) outcome: Outcome,
+    pub(crate) error: Option<HandlerError>,
+}
+
+/// Python's `finish_request`: makes the handler, runs it, and sends what it has written.
+pub(crate) fn finish_request<S: Server>(acceptor: &Acceptor<S>, request: &Request<S>) -> Ended {
+    let control = acceptor.handle().control();
+    let record = request.record();
+    let handled = run_handler(acceptor, request).or_else(|error| {
+        // An extractor, or `setup`, may have been what was receiving.
+        let closing = error.closing_of(record);
+        closing.map_or(Err(error), |why| Ok(Some(why)))
+    });
+    // After an error as well: what the handler has written may be the error reply.
+    let flushed = request.flush().map_err(|error| HandlerError::new(Stage::Finish, error));
+    let result = match handled {
+        // What the client of a connection that the server ends does not take is part of the end.
+        Ok(Some(why)) => Ok(Some(why)),
+        handled => handled.and_then(|_| flushed.map(|()| None)),
+    };
+    // The error is the user's, and is asked for its sources.
+    let result = result.map_err(|error| {
+        let failures = record.failures();
+        unwind::run(control, || error.of_connection(failures))
+            .unwrap_or_else(|message| HandlerError::panic(Stage::Handle, message))
+    });
+    Ended { outcome: Outcome::of(&result, record), error: result.err() }
+}
+
+/// Makes the handler and calls its methods. `Some`: the server has ended the connection, and the handler has seen it.
+fn run_handler<S: Server>(acceptor: &Acceptor<S>, request: &Request<S>) -> Result<Option<Closing>, HandlerError> {
+    let control = acceptor.handle().control();
+    let mut handler =
+        run(control, Stage::Construction, || Ok(S::Handler::from_request(&mut Context::new(request, acceptor))?))?;
+    let result = run(control, Stage::Setup, || handler.setup()).and_then(|()| {
+        let handled = match run(control, Stage::Handle, || handler.handle()) {
+            Err(error) => end_by_server(control, request, error, &mut handler),
+            Ok(()) => Ok(None),
+        };
+        first(control, handled, run(control, Stage::Finish, || handler.finish()))
+    });
+    // Its fields may be the user's, and panic when they are dropped.
+    let dropped = run(control, Stage::Finish, || {
+        drop(handler);
+        Ok(())
+    });
+    first(control, result, dropped)
+}
+
+/// `handle` has failed: if that is because the server ends the connection, the handler says goodbye.
+fn end_by_server<R: AnyRequest>(
+    control: &Control,
+    request: &R,
+    error: HandlerError,
+    handler: &mut impl RequestHandler,
+) -> Result<Option<Closing>, HandlerError> {
+    let Some(why) = unwind::run(control, || error.closing_of(request.record())).unwrap_or(None) else {
+        return Err(error);
+    };
+    // It is the user's, and may panic when it is dropped.
+    let _ = unwind::run(control, || drop(error));
+    if let Some(connection) = request.connection() {
+        connection.cut_within(GOODBYE);
+    }
+    match run(control, Stage::Closing, || handler.closing(why)) {
+        Err(error) => {
+            let error = error.of_connection(request.record().failures());
+            // A client that does not take the goodbye has hung up on it.
+            if error.is_disconnect || error.is_timeout { Ok(Some(why)) } else { Err(error) }
+        }
+        Ok(()) => Ok(Some(why)),
+    }
+}
+
 impl Outcome {
-    pub(crate) fn of(result: &Result<(), HandlerError>, closing: Option<Closing>) -> Outcome {
-        match (result, closing) {
+    /// `Some`: the server has ended the connection, and the handler has seen it.
+    fn of(result: &Result<Option<Closing>, HandlerError>, record: &Record) -> Outcome {
+        match (result, record.closing()) {
             (Err(error), _) if error.is_panic() => Outcome::Panicked,
             (_, Some(Closing::Idle | Closing::Lifetime)) => Outcome::TimedOut,
-            (Ok(()), _) => Outcome::Finished,
+            (Ok(Some(Closing::Kicked)), _) => Outcome::Disconnected,
+            // One that was cut was in the middle of something.
+            (Ok(Some(_)), _) if record.shut_for().is_some() => Outcome::Disconnected,
+            (Ok(_), _) => Outcome::Finished,
             (Err(error), _) if error.is_timeout() => Outcome::TimedOut,
             (Err(error), _) if error.is_disconnect() => Outcome::Disconnected,
             (Err(_), _) => Outcome::Failed,
@@ -421,42 +564,18 @@ impl Outcome {
     }
 }
 
-/// Python's `finish_request`: makes the handler, runs it, and sends what it has written.
-pub(crate) fn finish_request<S: Server>(acceptor: &Acceptor<S>, request: &Request<S>) -> Result<(), HandlerError> {
-    let control = acceptor.handle().control();
-    let handled =
-        run(control, Stage::Construction, || Ok(S::Handler::from_request(&mut Context::new(request, acceptor))?))
-            .and_then(|mut handler| {
-                let handled = run(control, Stage::Setup, || handler.setup()).and_then(|()| {
-                    let handled = run(control, Stage::Handle, || handler.handle());
-                    first(control, handled, run(control, Stage::Finish, || handler.finish()))
-                });
-                // Its fields may be the user's, and panic when they are dropped.
-                first(
-                    control,
-                    handled,
-                    run(control, Stage::Finish, || {
-                        drop(handler);
-                        Ok(())
-                    }),
-                )
-            });
-    // After an error as well: what the handler has written may be the error reply.
-    handled.and(request.flush().map_err(|error| HandlerError::new(Stage::Finish, error)))
-}
-
 /// Of two errors the first. The other one is the user's, and may panic when it is dropped.
-fn first(
+fn first<T>(
     control: &Control,
-    earlier: Result<(), HandlerError>,
+    earlier: Result<T, HandlerError>,
     later: Result<(), HandlerError>,
-) -> Result<(), HandlerError> {
+) -> Result<T, HandlerError> {
     match (earlier, later) {
         (Err(earlier), Err(later)) => {
             let _ = unwind::run(control, || drop(later));
             Err(earlier)
         }
-        (earlier, later) => earlier.and(later),
+        (earlier, later) => earlier.and_then(|value| later.map(|()| value)),
     }
 }
 

@@ -108,17 +108,24 @@ pub struct Timeouts {
     /// How long [`handle_request`](crate::SocketServer::handle_request) waits for a request before it calls
     /// `handle_timeout`: the `timeout` of Python's servers. Default: for ever.
     pub request: Option<Duration>,
-    /// Ends a connection whose peer has sent nothing for this long while the handler waited for it (or, while the
-    /// handler waited to send, has taken nothing), or up to an eighth longer. The handler sees the end of file, or an
-    /// error in the middle of a request, and has a second to say goodbye. Default: off. Streams only.
+    /// Ends a connection on which no byte was transferred in either direction for this long, while its handler waits for
+    /// the client. What the client takes of an answer that is under way counts as well, and is looked at every eighth of
+    /// that time. The handler gets an error with [`Closing::Idle`](crate::Closing::Idle) inside, and has a second to say
+    /// goodbye. For one connection: [`Stream::set_idle_timeout`](crate::Stream::set_idle_timeout). Default: off. Streams
+    /// only.
     pub idle: Option<Duration>,
-    /// Ends a connection this long after it was accepted, however busy it is, in the same way. Default: off. Streams
+    /// Ends a connection this long after it was accepted, however busy it is: what the handler reads then fails with
+    /// [`Closing::Lifetime`](crate::Closing::Lifetime), and a second later the connection is cut. Default: off. Streams
     /// only.
     pub lifetime: Option<Duration>,
-    /// How long requests that are under way at [`shutdown`](crate::ServerHandle::shutdown) have to end. Then their
-    /// connections are cut, and those that have not ended a second later are given up
-    /// ([`Drained::leaked`](crate::Drained::leaked)); the children of `"forking"` are sent SIGTERM and a second later
-    /// SIGKILL. With `"sync"` a handler that does not return holds up the end. Default: 30 s.
+    /// How long the server goes on accepting after [`shutdown`](crate::ServerHandle::shutdown), while
+    /// [`is_ready`](crate::ServerHandle::is_ready) is false: the time that load balancers take to notice, or that
+    /// clients take to move to a successor. Default: 0 s.
+    pub linger: Duration,
+    /// How long connections that are busy when the server begins to drain have to end. Then they are cut, and handlers
+    /// that have not returned a second later are given up ([`Drained::leaked`](crate::Drained::leaked)); the children of
+    /// `"forking"` are sent SIGTERM and a second later SIGKILL. With `"sync"` a handler that does not return holds up the
+    /// end. Default: 25 s, as Kubernetes kills after 30.
     pub shutdown: Duration,
     /// How often `service_actions` is called while no request comes: Python's `poll_interval`. Default: only between
     /// requests, since an idle server is not to wake up.
@@ -148,7 +155,8 @@ impl Options {
                 request: None,
                 idle: None,
                 lifetime: None,
-                shutdown: Duration::from_secs(30),
+                linger: Duration::ZERO,
+                shutdown: Duration::from_secs(25),
                 poll: None,
             },
             workers: None,

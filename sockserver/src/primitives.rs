@@ -31,6 +31,7 @@ mod model {
     /// Empty only while a `Condvar` waits with it.
     pub(crate) struct MutexGuard<'a, T>(Option<sync::MutexGuard<'a, T>>);
 
+    #[derive(Default)]
     pub(crate) struct Condvar(sync::Condvar);
 
     impl<T> Mutex<T> {

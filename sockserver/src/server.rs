@@ -1,6 +1,9 @@
 //! The trait that `#[derive(Server)]` implements.
 
-use std::{io, os::fd::OwnedFd};
+use std::{
+    io::{self, Write},
+    os::fd::OwnedFd,
+};
 
 use crate::{
     acceptor::Acceptor,
@@ -57,7 +60,8 @@ pub trait Server: Send + Sync + Sized + 'static {
             let of_whom = if has_client { "request from" } else { "server at" };
             // What a client has sent may be part of it, and is not to make lines of its own.
             let line = format!("sockserver: {of_whom} {client_address}: {error}").replace(char::is_control, " ");
-            eprintln!("{line}");
+            // Where it cannot be printed it is lost: `eprintln` would panic.
+            let _ = writeln!(io::stderr(), "{line}");
         }
     }
 

@@ -1,18 +1,18 @@
 //! Stopping a server by signal: the feature `signals`.
 //!
-//! A signal handler can do no more than set a flag and write to pipes. One is the waker's, for the thread that waits
-//! for requests. Where that thread is in a handler (`"sync"`, and `"pool"` when all are busy), the handler's own wait
-//! has to see it: that is a poll(2) with the other pipe then, as a signal that comes just before a blocking call would
-//! not interrupt it.
+//! A signal handler can do no more than set a flag and write to pipes. A server that forks, and so has one thread, sees
+//! it by its waker. For all others one small thread reads the pipe, as each of theirs may be in a handler: the requests
+//! are spared a look at it.
 
 use std::{
     ffi::c_int,
-    io::{self, PipeReader, PipeWriter, Read},
+    io::{self, PipeReader, PipeWriter, Read, Write},
     mem,
     sync::{
         Arc, OnceLock, Weak,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
+    thread,
 };
 
 use parking_lot::Mutex;
@@ -25,12 +25,10 @@ use signal_hook::{
 use crate::{handle::Control, sys};
 
 /// What signals do in this process.
-static SIGNALS: Mutex<Signals> = Mutex::new(Signals { servers: Vec::new(), at_the_end: Actions(Vec::new()) });
+static SIGNALS: Mutex<Signals> =
+    Mutex::new(Signals { servers: Vec::new(), at_the_end: Actions(Vec::new()), is_watched: false });
 
-/// There are servers that have not been stopped.
-static WATCHED: AtomicBool = AtomicBool::new(false);
-
-/// Has input from a signal on, until the servers are stopped.
+/// What the thread reads: a byte for each signal, and one for the end of the last server.
 static PIPE: OnceLock<(PipeReader, PipeWriter)> = OnceLock::new();
 
 struct Signals {
@@ -38,10 +36,14 @@ struct Signals {
     servers: Vec<Signalled>,
     /// When all have ended: the next signal ends the process.
     at_the_end: Actions,
+    /// There is a thread that reads the pipe.
+    is_watched: bool,
 }
 
 struct Signalled {
     control: Weak<Control>,
+    /// The thread stops it; it does not fork.
+    is_watched: bool,
     /// A signal has come: the next one ends the process.
     signalled: Arc<AtomicBool>,
     _actions: Actions,
@@ -76,52 +78,47 @@ impl Drop for Actions {
     }
 }
 
-pub(crate) fn stop_on_signals(control: &Arc<Control>) -> io::Result<()> {
+/// `forks`: no thread may be started.
+pub(crate) fn stop_on_signals(control: &Arc<Control>, forks: bool) -> io::Result<()> {
     let pipe = io::pipe()?;
-    let (_, writer) = PIPE.get_or_init(|| pipe);
+    let (reader, writer) = PIPE.get_or_init(|| pipe);
     let signalled = Arc::new(AtomicBool::new(false));
     let mut actions = Actions(Vec::new());
+    let mut signals = SIGNALS.lock();
+    if !forks && !signals.is_watched {
+        let thread = thread::Builder::new().name("sockserver-signals".into()).stack_size(128 * 1024);
+        // It waits for the lock.
+        thread.spawn(move || watch(reader))?;
+        signals.is_watched = true;
+    }
     for signal in [SIGINT, SIGTERM] {
         // Actions run in the order of their registration: the first signal finds the flag not set yet.
         actions.end(signal, &signalled)?;
         actions.set(signal, &signalled)?;
-        actions.write(signal, writer.try_clone()?)?;
-        actions.write(signal, control.waker.writer()?)?;
+        actions.write(signal, if forks { control.waker.writer()? } else { writer.try_clone()? })?;
     }
-    let mut signals = SIGNALS.lock();
-    signals.servers.push(Signalled { control: Arc::downgrade(control), signalled, _actions: actions });
+    let control = Arc::downgrade(control);
+    signals.servers.push(Signalled { control, is_watched: !forks, signalled, _actions: actions });
     signals.at_the_end = Actions(Vec::new());
-    signals.watch();
     Ok(())
 }
 
-impl Signals {
-    fn watch(&self) {
-        WATCHED.store(self.servers.iter().any(|server| !server.signalled.load(SeqCst)), SeqCst);
-    }
-}
-
-/// A handler that waits for its peer has to watch this as well; `None`: there is nothing to be stopped.
-pub(crate) fn pipe() -> Option<&'static PipeReader> {
-    let (pipe, _) = PIPE.get()?;
-    WATCHED.load(SeqCst).then_some(pipe)
-}
-
-/// The pipe has input: stops the servers that have been signalled.
-pub(crate) fn stop_signalled(mut pipe: &PipeReader) -> io::Result<()> {
-    let mut stopped = Vec::new();
-    {
-        let signals = SIGNALS.lock();
-        // Another thread may have been here first.
-        if sys::is_readable(pipe)? {
-            let _ = pipe.read(&mut [0; 64])?;
+/// Stops the servers that have been signalled, until the last one has ended.
+fn watch(mut pipe: &PipeReader) {
+    loop {
+        // It is never at its end, as this process has the other end too.
+        let _ = pipe.read(&mut [0; 64]);
+        let mut signals = SIGNALS.lock();
+        let watched = || signals.servers.iter().filter(|server| server.is_watched);
+        if watched().next().is_none() {
+            signals.is_watched = false;
+            return;
         }
-        let signalled = signals.servers.iter().filter(|server| server.signalled.load(SeqCst));
-        stopped.extend(signalled.filter_map(|server| server.control.upgrade()));
-        signals.watch();
+        let signalled = watched().filter(|server| server.signalled.load(SeqCst));
+        let stopped: Vec<Arc<Control>> = signalled.filter_map(|server| server.control.upgrade()).collect();
+        drop(signals);
+        stopped.iter().for_each(Control::shut_down);
     }
-    stopped.iter().for_each(Control::stop);
-    Ok(())
 }
 
 /// The server has ended. Signals are for those that have not; if there are none, nothing is there to be stopped gently.
@@ -136,7 +133,13 @@ pub(crate) fn forget(control: &Control) {
         }
     }
     signals.servers.retain(|server| !has_ended(server));
-    signals.watch();
+    if signals.is_watched
+        && !signals.servers.iter().any(|server| server.is_watched)
+        && let Some((_, pipe)) = PIPE.get()
+    {
+        // The thread ends. A full pipe wakes it as well.
+        let _ = { pipe }.write(&[0]);
+    }
 }
 
 /// In a child that serves one request: SIGTERM ends it. SIGINT, which a terminal sends to all processes of a program,
@@ -144,7 +147,6 @@ pub(crate) fn forget(control: &Control) {
 pub(crate) fn enter_child() {
     // Whether the lock is free depends on threads that are not here any more.
     let servers = SIGNALS.try_lock().map(|mut signals| mem::take(&mut signals.servers)).unwrap_or_default();
-    WATCHED.store(false, SeqCst);
     if servers.is_empty() {
         return;
     }

@@ -108,6 +108,7 @@ impl<S: Server> SocketServer<S> {
         let SocketServer { listener, concurrency, acceptor: Open(ref acceptor) } = self;
         // From here on the port is closed as soon as the server stops.
         drop(listener);
+        acceptor.handle().control().begin_serving();
         concurrency.serve(acceptor);
         acceptor.drain();
         acceptor.handle().control().take_failure().map_or(Ok(()), Err)
@@ -115,21 +116,18 @@ impl<S: Server> SocketServer<S> {
 
     /// Lets the first SIGINT or SIGTERM shut the server down, which drains it as [`ServerHandle::shutdown`] does, so
     /// that the program can end with success; the second one ends the process at once, with the status 128 + signal. To
-    /// be called before serving. It works with every concurrency and starts no thread. Several servers of a process can
-    /// each ask for it: one signal stops them all. When the last of them has ended, either signal ends the process.
-    /// With `"forking"` the children end with their parent, however that ends (on Linux, where they also end with the
-    /// thread that has forked them; elsewhere on the second SIGINT).
-    ///
-    /// From here on each read and write of a connection begins with a poll(2), where it sees the signal. A handler that
-    /// waits for something else sees it at its next read or write; with `"sync"`, and with `"pool"` when all workers
-    /// are in such handlers, so does the server.
+    /// be called before serving. It works with every concurrency, and costs the requests nothing: but for `"forking"`, a
+    /// small thread sees the signals, one for all servers of the process. Several servers can each ask for it: one
+    /// signal stops them all. When the last of them has ended, either signal ends the process. With `"forking"` the
+    /// children end with their parent, however that ends (on Linux, where they also end with the thread that has forked
+    /// them; elsewhere on the second SIGINT).
     ///
     /// # Errors
     ///
-    /// The system refuses the signal handler, or a pipe.
+    /// The system refuses the signal handler, a pipe, or the thread.
     #[cfg(feature = "signals")]
     pub fn shutdown_on_signals(&self) -> io::Result<()> {
-        crate::signals::stop_on_signals(self.acceptor.0.handle().control())
+        crate::signals::stop_on_signals(self.acceptor.0.handle().control(), S::Concurrency::FORKS)
     }
 
     /// Serves on a thread of its own, until what is returned is dropped or told to [`stop`](Running::stop).

@@ -1,5 +1,7 @@
 //! What a server has done.
 
+use crate::primitives::atomic::{AtomicU64, Ordering::SeqCst};
+
 /// What a server has done so far.
 ///
 /// At any moment `accepted` is the sum of `active` and of all the ways in which a request can have ended: `finished`,
@@ -11,7 +13,7 @@ pub struct Stats {
     pub accepted: u64,
     /// Under way now.
     pub active: u64,
-    /// Ended with `Ok`.
+    /// Ended with `Ok`, or by a drain while they were idle ([`Closing::Draining`](crate::Closing::Draining)).
     pub finished: u64,
     /// Ended with an error that is none of those below.
     pub failed: u64,
@@ -57,17 +59,50 @@ impl Outcome {
     ];
 }
 
-impl Stats {
-    pub(crate) fn count(&mut self, outcome: Outcome) {
-        let counter = match outcome {
-            Outcome::Finished => &mut self.finished,
-            Outcome::Failed => &mut self.failed,
-            Outcome::Panicked => &mut self.panicked,
-            Outcome::Disconnected => &mut self.disconnected,
-            Outcome::TimedOut => &mut self.timed_out,
-            Outcome::Refused => &mut self.refused,
-            Outcome::Rejected => &mut self.rejected,
-        };
-        *counter += 1;
+/// Counts what [`Stats`] shows. The registry is locked where a request is accepted or turned away by a limit, and where
+/// the counters are read. A request ends without that lock: before its client can see it.
+#[derive(Default)]
+pub(crate) struct Counters {
+    accepted: AtomicU64,
+    ended: [AtomicU64; Outcome::ALL.len()],
+    accept_errors: AtomicU64,
+    truncated: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn count_accepted(&self, is_truncated: bool) {
+        self.accepted.fetch_add(1, SeqCst);
+        if is_truncated {
+            self.truncated.fetch_add(1, SeqCst);
+        }
+    }
+
+    pub(crate) fn count_ended(&self, outcome: Outcome) {
+        self.ended[outcome as usize].fetch_add(1, SeqCst);
+    }
+
+    pub(crate) fn count_accept_error(&self) {
+        self.accept_errors.fetch_add(1, SeqCst);
+    }
+
+    /// While the registry is locked.
+    pub(crate) fn stats(&self) -> Stats {
+        // Nothing is accepted meanwhile. What ends meanwhile is counted or is not, and is active then.
+        let ended = Outcome::ALL.map(|outcome| self.ended[outcome as usize].load(SeqCst));
+        let accepted = self.accepted.load(SeqCst);
+        let of = |outcome: Outcome| ended[outcome as usize];
+        Stats {
+            accepted,
+            active: accepted - ended.iter().sum::<u64>(),
+            finished: of(Outcome::Finished),
+            failed: of(Outcome::Failed),
+            panicked: of(Outcome::Panicked),
+            disconnected: of(Outcome::Disconnected),
+            timed_out: of(Outcome::TimedOut),
+            refused: of(Outcome::Refused),
+            rejected: of(Outcome::Rejected),
+            accept_errors: self.accept_errors.load(SeqCst),
+            truncated: self.truncated.load(SeqCst),
+        }
     }
 }

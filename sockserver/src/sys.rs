@@ -4,6 +4,7 @@
 
 use std::{
     io::{self, Write},
+    mem::MaybeUninit,
     net::{IpAddr, Ipv6Addr},
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd},
@@ -72,46 +73,33 @@ pub(crate) fn is_readable(fd: &impl AsFd) -> io::Result<bool> {
     poll(&mut [Watched::new(fd.as_fd())], Some(Duration::ZERO))
 }
 
-/// recv(2) into the room of the buffer, which is empty. Memory that was never written to is not written to first, so
-/// that only the pages that something was received in are held.
-pub(crate) fn receive(socket: &Socket, buffer: &mut Vec<u8>) -> io::Result<usize> {
+/// recv(2) into the room of the buffer, which is empty, of at most `limit` bytes. Memory that was never written to is
+/// not written to first, so that only the pages that something was received in are held.
+pub(crate) fn receive(socket: &Socket, buffer: &mut Vec<u8>, limit: usize, flags: i32) -> io::Result<usize> {
     debug_assert!(buffer.is_empty());
-    let received = socket.recv(buffer.spare_capacity_mut())?;
+    let room = buffer.spare_capacity_mut();
+    let length = room.len().min(limit);
+    let received = socket.recv_with_flags(&mut room[..length], flags)?;
     // SAFETY: recv(2) has written so many bytes to the room that it was given.
     unsafe { buffer.set_len(received) };
     Ok(received)
 }
 
-/// [`tcp_bytes`] knows them of every TCP connection.
-pub(crate) const TELLS_TCP_BYTES: bool = cfg!(all(target_os = "linux", any(target_env = "gnu", target_env = "musl")));
-
-/// How many bytes of a TCP connection the system has seen, since it was made.
-pub(crate) struct TcpBytes {
-    /// Received, read or not. Its end counts as one more.
-    pub(crate) received: u64,
-    /// Sent, and taken by the peer.
-    pub(crate) acknowledged: u64,
+/// recv(2) into the first `limit` bytes of the buffer.
+pub(crate) fn receive_into(socket: &Socket, buffer: &mut [u8], limit: usize, flags: i32) -> io::Result<usize> {
+    let length = buffer.len().min(limit);
+    // SAFETY: bytes that are initialized are valid as ones that need not be, and recv(2) writes nothing else.
+    let room = unsafe { &mut *(&raw mut buffer[..length] as *mut [MaybeUninit<u8>]) };
+    socket.recv_with_flags(room, flags)
 }
 
-/// getsockopt(2) of TCP_INFO (tcp(7)). `None`: it is no TCP connection.
-#[cfg(all(target_os = "linux", any(target_env = "gnu", target_env = "musl")))]
-pub(crate) fn tcp_bytes(socket: &Socket) -> Option<TcpBytes> {
-    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
-    // SAFETY: `tcp_info` is plain data, of which all zeros is a valid value, and stays where the kernel knows less of
-    // it. TCP_INFO writes at most `length` bytes of one, which is what the pointer points at.
-    let (result, info) = unsafe {
-        let mut info: libc::tcp_info = std::mem::zeroed();
-        let (level, name) = (libc::IPPROTO_TCP, libc::TCP_INFO);
-        let value = (&raw mut info).cast();
-        (libc::getsockopt(socket.as_raw_fd(), level, name, value, &raw mut length), info)
-    };
-    (result == 0).then_some(TcpBytes { received: info.tcpi_bytes_received, acknowledged: info.tcpi_bytes_acked })
-}
-
-/// The system does not tell.
-#[cfg(not(all(target_os = "linux", any(target_env = "gnu", target_env = "musl"))))]
-pub(crate) fn tcp_bytes(_socket: &Socket) -> Option<TcpBytes> {
-    None
+/// send(2) of what the kernel takes at once, without SIGPIPE.
+pub(crate) fn send(socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
+    #[cfg(target_vendor = "apple")]
+    const FLAGS: i32 = libc::MSG_DONTWAIT;
+    #[cfg(not(target_vendor = "apple"))]
+    const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    socket.send_with_flags(bytes, FLAGS)
 }
 
 /// How many bytes were sent that the peer has not taken yet, as tcp(7) and unix(7) say (`SIOCOUTQ`).

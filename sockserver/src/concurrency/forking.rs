@@ -12,6 +12,8 @@ use crate::{
     acceptor::Acceptor,
     children::{self, Child},
     concurrency::Concurrency,
+    handler::Ended,
+    io::record::Closing,
     options::Options,
     server::Server,
     sys,
@@ -83,7 +85,7 @@ fn fork<S: Server>(accepted: &Accepted<S>) -> io::Result<Forked> {
     record.share()?;
     // Another thread may have stopped the server meanwhile, and marked what was not shared yet.
     if accepted.acceptor().handle().control().is_stopping() {
-        record.drain();
+        record.mark(Closing::Draining);
     }
     // No child has the end of a pipe that is its sibling's.
     let _one_at_a_time = FORKING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -103,12 +105,13 @@ static FORKING: Mutex<()> = Mutex::new(());
 
 /// Everything that the parent will go on with is left as it is: this does not return, and nothing is dropped.
 fn serve_in_child<S: Server>(accepted: Accepted<S>, mut pipe: PipeWriter) -> ! {
-    accepted.acceptor().enter_child(accepted.request().socket().is_some());
-    let (outcome, error) = accepted.process_in_child();
+    accepted.acceptor().enter_child(accepted.request().connection().is_some());
+    let Ended { outcome, error } = accepted.process_in_child();
     let status = i32::from(error.is_some());
     // A parent that is not there any more need not be told. The error is the user's, and may panic when it is told.
     let control = accepted.acceptor().handle().control();
     let _ = unwind::run(control, || children::report(&mut pipe, outcome, error));
+    accepted.linger_in_child();
     sys::exit_child(status)
 }
 

@@ -51,7 +51,7 @@ impl Concurrency for Threading {
         let process = |accepted: &Mutex<Option<Accepted<S>>>| {
             // The lock is free again when the user's code runs.
             let accepted = accepted.lock().take();
-            accepted.map(Accepted::process_started)
+            accepted.map(Accepted::process)
         };
         if super::thread(self.threads.name(), acceptor.options()).spawn(move || process(&taken)).is_err() {
             process(&accepted);

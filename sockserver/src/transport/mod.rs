@@ -4,7 +4,7 @@ use std::{
     fmt::Display,
     io,
     net::{SocketAddr, ToSocketAddrs},
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, OwnedFd},
     sync::Arc,
     time::Duration,
 };
@@ -15,8 +15,12 @@ use crate::{
     address::Address,
     datagram::Datagram,
     file::{Files, Reader, Writer},
+    io::{
+        bell::Bell,
+        connection::{Connection, End},
+        record::{ConnectionId, Record, Tracked},
+    },
     options::Options,
-    record::{ConnectionId, Record, Tracked},
     stream::Stream,
 };
 
@@ -175,12 +179,14 @@ mod sealed {
         fn reader(&self, files: &Files) -> io::Result<Reader>;
         fn writer(&self, files: &Files) -> Writer;
         fn set_timeout(&self, timeout: Duration) -> io::Result<()>;
-        /// The socket that is the request's own, and not the listener's.
-        fn socket(&self) -> Option<BorrowedFd<'_>>;
+        /// What wakes the handler that waits for the client, and how long it waits at most.
+        fn attach(&self, bell: &Arc<Bell>, idle: Option<Duration>);
+        /// The connection, whose socket is the request's own and not the listener's.
+        fn connection(&self) -> Option<&Arc<Connection>>;
         /// Sends what was written.
         fn flush(&self) -> io::Result<()>;
         /// Python's `shutdown_request`.
-        fn shutdown(&self);
+        fn end(&self) -> End;
     }
 }
 pub(crate) use sealed::Internals;
@@ -198,12 +204,16 @@ impl AnyRequest for Stream {
 impl Internals for Stream {
     const HAS_PEER: bool = true;
 
-    fn socket(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.as_fd())
+    fn attach(&self, bell: &Arc<Bell>, idle: Option<Duration>) {
+        Stream::connection(self).attach(bell, idle);
+    }
+
+    fn connection(&self) -> Option<&Arc<Connection>> {
+        Some(Stream::connection(self))
     }
 
     fn tracked(&self) -> Arc<dyn Tracked> {
-        Stream::tracked(self)
+        Stream::connection(self).clone()
     }
 
     fn record(&self) -> &Record {
@@ -224,11 +234,11 @@ impl Internals for Stream {
     }
 
     fn flush(&self) -> io::Result<()> {
-        self.flush_outgoing()
+        Stream::connection(self).flush()
     }
 
-    fn shutdown(&self) {
-        self.send_end_of_file();
+    fn end(&self) -> End {
+        Stream::end(self)
     }
 }
 
@@ -245,7 +255,9 @@ impl AnyRequest for Datagram {
 impl Internals for Datagram {
     const HAS_PEER: bool = false;
 
-    fn socket(&self) -> Option<BorrowedFd<'_>> {
+    fn attach(&self, _bell: &Arc<Bell>, _idle: Option<Duration>) {}
+
+    fn connection(&self) -> Option<&Arc<Connection>> {
         None
     }
 
@@ -274,7 +286,9 @@ impl Internals for Datagram {
         Datagram::flush(self)
     }
 
-    fn shutdown(&self) {}
+    fn end(&self) -> End {
+        End::Complete
+    }
 }
 
 /// What `"host:port"` and the like stand for: implemented once for both internet transports.
@@ -398,5 +412,5 @@ fn accept(socket: &Socket) -> io::Result<Stream> {
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     // A connection that has ended already may refuse it, which says nothing about the listening socket.
     connection.set_nonblocking(false).map_err(|_| io::Error::from(io::ErrorKind::ConnectionAborted))?;
-    Ok(Stream::accepted(connection, Address::from_system(&address)?))
+    Ok(Stream::new(connection, Address::from_system(&address)?))
 }

@@ -1,0 +1,359 @@
+//! One accepted connection: its socket, its buffers, and what is known of the talk. Nothing here waits.
+
+use std::{
+    io, mem,
+    net::Shutdown,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+use socket2::Socket;
+
+use super::{
+    bell::Bell,
+    buffers::{self, INCOMING, OUTGOING},
+    duration::AtomicDuration,
+    record::{Closing, Record, Tracked},
+};
+use crate::{
+    address::Address,
+    primitives::{
+        Condvar, Mutex,
+        atomic::{
+            AtomicBool, AtomicU8,
+            Ordering::{Relaxed, SeqCst},
+        },
+    },
+    sys,
+};
+
+pub struct Connection {
+    pub(crate) record: Record,
+    pub(super) socket: Socket,
+    /// What was received and not consumed, while no `Reader` holds it.
+    incoming: Mutex<Option<Incoming>>,
+    pub(super) outgoing: Mutex<Outgoing>,
+    /// The thread that was sending has ended, with `outgoing`.
+    pub(super) sender_ended: Condvar,
+    /// Something is held back in `outgoing` and no thread is sending it. It is changed under that lock, and looked at
+    /// without it by a thread that is about to wait for the client.
+    pub(super) held_back: AtomicBool,
+    exchange: AtomicU8,
+    told: AtomicU8,
+    pub(super) patience: Patience,
+    bell: OnceLock<Arc<Bell>>,
+}
+
+/// How long threads wait for the client. Times are counted from when the connection was accepted.
+#[derive(Default)]
+pub(super) struct Patience {
+    pub(super) read_timeout: AtomicDuration,
+    pub(super) write_timeout: AtomicDuration,
+    pub(super) idle: AtomicDuration,
+    /// When all reads end: [`Reader::set_deadline`](crate::Reader::set_deadline).
+    pub(super) deadline: AtomicDuration,
+    /// When all waits end: the handler has been told of the end, and has had its time to say goodbye.
+    pub(super) cut: AtomicDuration,
+    /// When bytes were received last or, where `idle` counts, sent.
+    pub(super) last_transfer: AtomicDuration,
+    /// The client has let the handler wait for long: it is waited for with poll(2) at once.
+    pub(super) is_slow: AtomicBool,
+    /// The socket has the receive timeout that `blocking` needs.
+    pub(super) is_sliced: AtomicBool,
+    /// The descriptor was lent to the user, who may receive with it and make it non-blocking.
+    pub(super) is_lent: AtomicBool,
+}
+
+/// How far the talk has come, as far as it can be guessed.
+mod exchange {
+    /// The client has sent nothing yet.
+    pub(super) const SILENT: u8 = 0;
+    /// The handler has taken bytes and sent nothing since.
+    pub(super) const TAKEN: u8 = 1;
+    /// The handler has sent something since it last took bytes.
+    pub(super) const REPLIED: u8 = 2;
+}
+
+/// What the handler has said about it.
+mod told {
+    pub(super) const NOTHING: u8 = 0;
+    pub(super) const IDLE: u8 = 1;
+    pub(super) const BUSY: u8 = 2;
+}
+
+/// How long a connection must have been quiet to be idle where the handler has not replied. The model's time stands
+/// still.
+const QUIET: Duration = Duration::from_secs(if cfg!(sockserver_model) { 0 } else { 1 });
+
+/// Whether a connection is idle, at a wait with nothing unread.
+pub(super) enum Activity {
+    Idle,
+    /// The handler has said so.
+    Busy,
+    /// It is idle if nothing comes until then.
+    BusyUntil(Instant),
+}
+
+/// How the server ends its side of a connection.
+pub enum End {
+    /// What was sent arrives when the socket is closed.
+    Complete,
+    /// Closing the socket now could cost the client what it was sent.
+    Lingering,
+}
+
+/// Received bytes: those from `start` on are not consumed yet.
+#[derive(Default)]
+pub(crate) struct Incoming {
+    pub(super) buffer: Vec<u8>,
+    start: usize,
+}
+
+/// Written bytes that were not sent yet.
+#[derive(Default)]
+pub(super) struct Outgoing {
+    pub(super) buffer: Vec<u8>,
+    /// A thread is sending what it has taken out of the buffer. Others wait until it has ended.
+    pub(super) is_sending: bool,
+    /// Sending failed half-way: what is written later must not be taken for the rest. There is nothing in the buffer
+    /// any more.
+    pub(super) failed: bool,
+}
+
+impl Connection {
+    pub(crate) fn new(socket: Socket, client_address: Address) -> Connection {
+        Connection {
+            record: Record::new(client_address),
+            socket,
+            incoming: Mutex::new(Some(Incoming::default())),
+            outgoing: Mutex::default(),
+            sender_ended: Condvar::new(),
+            held_back: AtomicBool::new(false),
+            exchange: AtomicU8::new(exchange::SILENT),
+            told: AtomicU8::new(told::NOTHING),
+            patience: Patience::default(),
+            bell: OnceLock::new(),
+        }
+    }
+
+    /// The server of the connection: what wakes its threads, and its `timeouts(idle)`.
+    pub(crate) fn attach(&self, bell: &Arc<Bell>, idle: Option<Duration>) {
+        // A connection has one server.
+        let _ = self.bell.set(bell.clone());
+        self.patience.idle.store(idle);
+    }
+
+    pub(super) fn bell(&self) -> Option<&Bell> {
+        self.bell.get().map(Arc::as_ref)
+    }
+
+    /// For calls that neither receive nor change how receiving waits.
+    pub(crate) fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// For the user, who expects a descriptor as accept(2) makes it.
+    pub(crate) fn lend_socket(&self) -> &Socket {
+        if !self.patience.is_lent.swap(true, SeqCst) && self.patience.is_sliced.load(SeqCst) {
+            // It fails for what is no socket only.
+            let _ = self.socket.set_read_timeout(None);
+        }
+        &self.socket
+    }
+
+    pub(crate) fn lend_incoming(&self) -> Option<Incoming> {
+        self.incoming.lock().take()
+    }
+
+    pub(crate) fn return_incoming(&self, incoming: Incoming) {
+        *self.incoming.lock() = Some(incoming);
+    }
+
+    pub(crate) fn set_read_timeout(&self, timeout: Option<Duration>) {
+        self.patience.read_timeout.store(timeout);
+    }
+
+    pub(crate) fn set_write_timeout(&self, timeout: Option<Duration>) {
+        self.patience.write_timeout.store(timeout);
+    }
+
+    pub(crate) fn set_idle_timeout(&self, timeout: Option<Duration>) {
+        self.patience.idle.store(timeout);
+    }
+
+    pub(crate) fn set_deadline(&self, deadline: Option<Instant>) {
+        self.patience.deadline.store(deadline.map(|deadline| self.age_at(deadline)));
+    }
+
+    /// All waits end within the time, or earlier if that was said before.
+    pub(crate) fn cut_within(&self, time: Duration) {
+        let cut = self.age_at(Instant::now()).saturating_add(time);
+        if self.patience.cut.load().is_none_or(|earlier| cut < earlier) {
+            self.patience.cut.store(Some(cut));
+        }
+    }
+
+    /// The handler has taken bytes that a reply is due to.
+    pub(crate) fn note_request(&self) {
+        self.exchange.store(exchange::TAKEN, Relaxed);
+    }
+
+    pub(super) fn note_reply(&self) {
+        // What is sent before the client has sent anything, like a greeting, answers nothing.
+        if self.exchange.load(Relaxed) == exchange::TAKEN {
+            self.exchange.store(exchange::REPLIED, Relaxed);
+        }
+    }
+
+    pub(crate) fn set_busy(&self, is_busy: bool) {
+        self.told.store(if is_busy { told::BUSY } else { told::IDLE }, Relaxed);
+    }
+
+    pub(super) fn activity(&self) -> Activity {
+        match (self.told.load(Relaxed), self.exchange.load(Relaxed)) {
+            (told::IDLE, _) => Activity::Idle,
+            (told::BUSY, _) => Activity::Busy,
+            (_, exchange::REPLIED) => Activity::Idle,
+            _ => {
+                let quiet_from = self.patience.last_transfer.load().unwrap_or_default();
+                let quiet_at = self.instant(quiet_from.saturating_add(QUIET));
+                if Instant::now() >= quiet_at { Activity::Idle } else { Activity::BusyUntil(quiet_at) }
+            }
+        }
+    }
+
+    pub(super) fn note_transfer(&self) {
+        self.patience.last_transfer.raise(self.age_at(Instant::now()));
+    }
+
+    pub(super) fn age_at(&self, time: Instant) -> Duration {
+        time.saturating_duration_since(self.record.accepted_at)
+    }
+
+    /// A time that no clock can express is a year away, when it will be looked at again.
+    pub(super) fn instant(&self, age: Duration) -> Instant {
+        let far_away = || Instant::now() + Duration::from_secs(86_400 * 365);
+        self.record.accepted_at.checked_add(age).unwrap_or_else(far_away)
+    }
+
+    /// How much the handler may still take of what had come when the drain began.
+    pub(super) fn left_to_drain(&self) -> u64 {
+        self.record.left_to_drain(|| match sys::bytes_unread(&self.socket) {
+            // Behind an urgent byte there can be more, which is not counted: one receive finds out.
+            0 => sys::is_readable(&self.socket).is_ok_and(|is_readable| is_readable).into(),
+            unread => unread,
+        })
+    }
+
+    pub(super) fn note_end_of_file(&self) {
+        self.record.failures().note(io::ErrorKind::UnexpectedEof);
+    }
+
+    fn has_client_ended(&self) -> bool {
+        let failures = self.record.failures();
+        [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset].into_iter().any(|kind| failures.contain(kind))
+    }
+
+    /// Sends of what is held back what the kernel takes at once; the rest is lost with the connection.
+    pub(crate) fn flush_without_waiting(&self) {
+        // A thread that has the lock, or is sending, will fail.
+        if let Some(mut outgoing) = self.outgoing.try_lock()
+            && !outgoing.is_sending
+            && !outgoing.buffer.is_empty()
+        {
+            self.record.count_out(sys::send(&self.socket, &outgoing.buffer).unwrap_or(0));
+            outgoing.buffer.clear();
+            self.held_back.store(false, SeqCst);
+        }
+    }
+
+    pub(crate) fn shut_down(&self, how: Shutdown) -> io::Result<()> {
+        self.socket.shutdown(how)
+    }
+
+    /// Ends the server's side: Python's `shutdown_request`. `closes`: the socket is closed next, as no other handle is
+    /// left. Closing it is then the end of file, and no further system call is made where nothing can be lost.
+    ///
+    /// What arrives at a closed socket, or was not read there, makes the kernel reset the connection, and with that the
+    /// client loses what it has not received yet (RFC 1122, 4.2.2.13).
+    pub(crate) fn end(&self, closes: bool) -> End {
+        let has_more = !self.has_client_ended() && sys::bytes_unread(&self.socket) > 0;
+        let has_to_linger = self.can_lose_output() && (has_more || self.has_unsent());
+        if !closes || has_more || has_to_linger {
+            // It fails on a connection that the client has reset, which is an end as well.
+            let _ = self.socket.shutdown(Shutdown::Write);
+        }
+        if has_to_linger { End::Lingering } else { End::Complete }
+    }
+
+    /// A client that can still send has been sent something, and the server has not cut the connection.
+    fn can_lose_output(&self) -> bool {
+        self.record.bytes_out() > 0 && !self.has_client_ended() && self.record.shut_for().is_none()
+    }
+
+    /// Closing the socket now could cost the client what it was sent.
+    pub(crate) fn has_to_linger(&self) -> bool {
+        self.can_lose_output() && (sys::bytes_unread(&self.socket) > 0 || self.has_unsent())
+    }
+
+    /// What was sent on a Unix socket is with the client already.
+    fn has_unsent(&self) -> bool {
+        matches!(self.record.client_address, Address::Inet(_)) && sys::bytes_unsent(&self.socket) > 0
+    }
+}
+
+impl Tracked for Connection {
+    fn record(&self) -> &Record {
+        &self.record
+    }
+
+    fn shut(&self, how: Shutdown) {
+        // It fails when the connection is gone already, which is what is wanted.
+        let _ = self.socket.shutdown(how);
+    }
+
+    fn drain(&self) {
+        if self.record.mark(Closing::Draining) {
+            self.left_to_drain();
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        buffers::put(&OUTGOING, mem::take(&mut self.outgoing.get_mut().buffer));
+        buffers::put(&INCOMING, self.incoming.get_mut().take().unwrap_or_default().buffer);
+    }
+}
+
+impl Incoming {
+    pub(crate) fn unread(&self) -> &[u8] {
+        &self.buffer[self.start..]
+    }
+
+    pub(crate) fn consume(&mut self, amount: usize) {
+        self.start = self.start.saturating_add(amount).min(self.buffer.len());
+    }
+
+    /// Once everything is consumed.
+    pub(crate) fn put_back(&mut self, bytes: &[u8]) {
+        self.buffer.clear();
+        self.buffer.extend_from_slice(bytes);
+        self.start = 0;
+    }
+
+    /// Receives anew, once everything is consumed.
+    pub(crate) fn fill(&mut self, connection: &Connection, size: usize) -> io::Result<()> {
+        if self.buffer.capacity() == 0 {
+            self.buffer = buffers::take(&INCOMING);
+            if self.buffer.capacity() != size {
+                self.buffer = Vec::with_capacity(size);
+            }
+        }
+        // The end of file can come without a system call.
+        self.buffer.clear();
+        self.start = 0;
+        connection.receive(|socket, limit, flags| sys::receive(socket, &mut self.buffer, limit, flags))?;
+        Ok(())
+    }
+}

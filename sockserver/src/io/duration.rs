@@ -1,0 +1,31 @@
+//! Durations that threads share.
+
+use std::time::Duration;
+
+use crate::primitives::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// An `Option<Duration>` in nanoseconds: 584 years stand for everything that is longer, and 1 ns for zero.
+#[derive(Default)]
+pub(super) struct AtomicDuration {
+    /// Zero: `None`.
+    nanoseconds: AtomicU64,
+}
+
+impl AtomicDuration {
+    pub(super) fn load(&self) -> Option<Duration> {
+        match self.nanoseconds.load(Relaxed) {
+            0 => None,
+            nanoseconds => Some(Duration::from_nanos(nanoseconds)),
+        }
+    }
+
+    pub(super) fn store(&self, duration: Option<Duration>) {
+        let nanoseconds = duration.map_or(0, |duration| duration.as_nanos().clamp(1, u64::MAX.into()) as u64);
+        self.nanoseconds.store(nanoseconds, Relaxed);
+    }
+
+    /// Takes the duration if it is longer than the one that is there.
+    pub(super) fn raise(&self, duration: Duration) {
+        self.nanoseconds.fetch_max(duration.as_nanos().clamp(1, u64::MAX.into()) as u64, Relaxed);
+    }
+}

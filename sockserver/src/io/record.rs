@@ -1,0 +1,336 @@
+//! What is known of one request while it is under way.
+
+use std::{
+    error::Error,
+    fmt, io,
+    net::Shutdown,
+    str::FromStr,
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    address::Address,
+    primitives::atomic::{
+        AtomicBool, AtomicU8, AtomicU32, AtomicU64,
+        Ordering::{Relaxed, SeqCst},
+    },
+    sys,
+};
+
+/// The number of a request, which no other request of this process has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(u64);
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for ConnectionId {
+    type Err = std::num::ParseIntError;
+
+    /// Reads what [`Display`](fmt::Display) has shown.
+    fn from_str(text: &str) -> Result<ConnectionId, Self::Err> {
+        text.parse().map(ConnectionId)
+    }
+}
+
+/// Why the server is ending a connection. It is shown as a reason: `the server is stopping`.
+///
+/// A handler that waits for input then gets an [`io::Error`] with this inside, never an end of file:
+///
+/// ```
+/// use sockserver::Closing;
+/// use std::io;
+///
+/// fn closing_of(error: &io::Error) -> Option<Closing> {
+///     error.get_ref()?.downcast_ref().copied()
+/// }
+/// # let error = io::Error::new(io::ErrorKind::ConnectionAborted, Closing::Draining);
+/// # assert_eq!(closing_of(&error), Some(Closing::Draining));
+/// # assert_eq!(closing_of(&io::ErrorKind::ConnectionAborted.into()), None);
+/// ```
+///
+/// `?` carries it out of `handle`, and [`RequestHandler::closing`](crate::RequestHandler::closing) is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Closing {
+    /// The server is stopping. An idle connection ends at once; a busy one has until `timeouts(shutdown)`, and is then
+    /// cut. The kind of the error is [`ConnectionAborted`](io::ErrorKind::ConnectionAborted).
+    Draining,
+    /// Nothing was transferred for `timeouts(idle)`. The kind is [`TimedOut`](io::ErrorKind::TimedOut).
+    Idle,
+    /// The connection has lasted for `timeouts(lifetime)`. The kind is [`TimedOut`](io::ErrorKind::TimedOut).
+    Lifetime,
+    /// [`ServerHandle::close`](crate::ServerHandle::close) was called for it. The kind is
+    /// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted).
+    Kicked,
+}
+
+impl Closing {
+    const ALL: [Closing; 4] = [Closing::Draining, Closing::Idle, Closing::Lifetime, Closing::Kicked];
+
+    /// What a read or a write fails with that the server has ended.
+    pub(crate) fn into_error(self) -> io::Error {
+        let kind = match self {
+            Closing::Idle | Closing::Lifetime => io::ErrorKind::TimedOut,
+            Closing::Draining | Closing::Kicked => io::ErrorKind::ConnectionAborted,
+        };
+        io::Error::new(kind, self)
+    }
+}
+
+impl fmt::Display for Closing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Closing::Draining => "the server is stopping",
+            Closing::Idle => "nothing was transferred for longer than the idle timeout",
+            Closing::Lifetime => "the connection has reached its lifetime",
+            Closing::Kicked => "the server has closed this connection",
+        })
+    }
+}
+
+impl Error for Closing {}
+
+/// What is known of a request while it is under way.
+pub struct Record {
+    pub(crate) id: ConnectionId,
+    pub(crate) client_address: Address,
+    pub(crate) accepted_at: Instant,
+    progress: Progress,
+    /// Instead of `progress`, once a child process handles the request.
+    shared: OnceLock<sys::Shared<Progress>>,
+    failures: Failures,
+    /// Of a packet, the end was cut off.
+    pub(crate) truncated: bool,
+}
+
+/// What the handler and the server tell each other.
+struct Progress {
+    /// `RECEIVING`, `SHUT`, and from bit `CLOSING` on the [`Closing`] plus one: in one word, so that a handler that
+    /// begins to receive and a server that begins to drain cannot miss each other.
+    state: AtomicU32,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    /// The value of `bytes_in` once everything is taken that had come when the drain began. `NOT_MEASURED` before.
+    drain_limit: AtomicU64,
+    /// The end is in the server's counters.
+    is_counted: AtomicBool,
+}
+
+/// A thread is in a call that receives, or waits for that.
+const RECEIVING: u32 = 1;
+/// The server has shut the socket: an end of file is not the client's.
+const SHUT: u32 = 2;
+const CLOSING: u32 = 4;
+
+const NOT_MEASURED: u64 = u64::MAX;
+
+fn closing_of(state: u32) -> Option<Closing> {
+    Closing::ALL.get((state >> CLOSING).checked_sub(1)? as usize).copied()
+}
+
+impl Progress {
+    fn new(state: u32, bytes_in: u64, bytes_out: u64) -> Progress {
+        Progress {
+            state: AtomicU32::new(state),
+            bytes_in: AtomicU64::new(bytes_in),
+            bytes_out: AtomicU64::new(bytes_out),
+            drain_limit: AtomicU64::new(NOT_MEASURED),
+            is_counted: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Record {
+    pub(crate) fn new(client_address: Address) -> Record {
+        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+        Record {
+            id: ConnectionId(NEXT.fetch_add(1, Relaxed)),
+            client_address,
+            accepted_at: Instant::now(),
+            progress: Progress::new(0, 0, 0),
+            shared: OnceLock::new(),
+            failures: Failures::default(),
+            truncated: false,
+        }
+    }
+
+    fn progress(&self) -> &Progress {
+        self.shared.get().map_or(&self.progress, |shared| shared)
+    }
+
+    /// Makes a child process that is forked from now on tell its progress to this one.
+    pub(crate) fn share(&self) -> io::Result<()> {
+        let Progress { state, bytes_in, bytes_out, .. } = self.progress();
+        let shared =
+            sys::Shared::new(Progress::new(state.load(SeqCst), bytes_in.load(Relaxed), bytes_out.load(Relaxed)))?;
+        // A request is forked once.
+        let _ = self.shared.set(shared);
+        Ok(())
+    }
+
+    pub(crate) fn closing(&self) -> Option<Closing> {
+        closing_of(self.progress().state.load(SeqCst))
+    }
+
+    /// Why the server has shut the socket, if it has.
+    pub(crate) fn shut_for(&self) -> Option<Closing> {
+        let state = self.progress().state.load(SeqCst);
+        closing_of(state).filter(|_| state & SHUT != 0)
+    }
+
+    pub(crate) fn begin_receiving(&self) -> Option<Closing> {
+        closing_of(self.progress().state.fetch_or(RECEIVING, SeqCst))
+    }
+
+    /// After what was received is counted.
+    pub(crate) fn end_receiving(&self) -> Option<Closing> {
+        closing_of(self.progress().state.fetch_and(!RECEIVING, SeqCst))
+    }
+
+    pub(crate) fn is_receiving(&self) -> bool {
+        self.progress().state.load(SeqCst) & RECEIVING != 0
+    }
+
+    pub(crate) fn count_in(&self, bytes: usize) {
+        self.progress().bytes_in.fetch_add(bytes as u64, Relaxed);
+    }
+
+    pub(crate) fn bytes_in(&self) -> u64 {
+        self.progress().bytes_in.load(Relaxed)
+    }
+
+    pub(crate) fn count_out(&self, bytes: usize) {
+        self.progress().bytes_out.fetch_add(bytes as u64, Relaxed);
+    }
+
+    pub(crate) fn bytes_out(&self) -> u64 {
+        self.progress().bytes_out.load(Relaxed)
+    }
+
+    /// `true` the first time, in whichever process.
+    pub(crate) fn is_to_be_counted(&self) -> bool {
+        !self.progress().is_counted.swap(true, SeqCst)
+    }
+
+    pub(crate) fn info(&self, now: Instant) -> ConnectionInfo {
+        ConnectionInfo {
+            id: self.id,
+            client_address: self.client_address.clone(),
+            age: now.saturating_duration_since(self.accepted_at),
+            bytes_in: self.bytes_in(),
+            bytes_out: self.bytes_out(),
+            closing: self.closing(),
+        }
+    }
+
+    /// Gives the reason unless there is one already. `true`: no thread is receiving, or will without seeing it.
+    pub(crate) fn mark(&self, closing: Closing) -> bool {
+        let mark = |state| closing_of(state).is_none().then_some(state | (closing as u32 + 1) << CLOSING);
+        let before = self.progress().state.fetch_update(SeqCst, SeqCst, mark);
+        before.is_ok_and(|before| before & RECEIVING == 0)
+    }
+
+    /// The socket is about to be shut.
+    fn mark_shut(&self) {
+        self.progress().state.fetch_or(SHUT, SeqCst);
+    }
+
+    /// How many bytes the handler may still take of what had come when the drain began. The first who asks measures
+    /// what is unread: the thread that stops the server, unless the handler is receiving at that moment.
+    pub(crate) fn left_to_drain(&self, unread: impl FnOnce() -> u64) -> u64 {
+        let Progress { bytes_in, drain_limit, .. } = self.progress();
+        if drain_limit.load(SeqCst) == NOT_MEASURED {
+            let measured = bytes_in.load(Relaxed).saturating_add(unread());
+            let _ = drain_limit.compare_exchange(NOT_MEASURED, measured, SeqCst, SeqCst);
+        }
+        drain_limit.load(SeqCst).saturating_sub(self.bytes_in())
+    }
+
+    /// What had come is gone, as where another reader of the descriptor has taken it.
+    pub(crate) fn nothing_left_to_drain(&self) {
+        self.progress().drain_limit.store(0, SeqCst);
+    }
+
+    /// Notes an error of this very connection, and returns it.
+    pub(crate) fn noted(&self, error: io::Error) -> io::Error {
+        self.failures.note(error.kind());
+        error
+    }
+
+    /// What `noted` was given, and [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) for the client's end of file.
+    pub(crate) fn failures(&self) -> &Failures {
+        &self.failures
+    }
+}
+
+/// The kinds of errors that a connection has had.
+#[derive(Default)]
+pub(crate) struct Failures {
+    kinds: AtomicU8,
+}
+
+impl Failures {
+    /// Kinds that other errors of a handler can have as well: whether one is the client's, its connection tells.
+    const KINDS: [io::ErrorKind; 6] = [
+        io::ErrorKind::BrokenPipe,
+        io::ErrorKind::ConnectionAborted,
+        io::ErrorKind::ConnectionReset,
+        io::ErrorKind::NotConnected,
+        io::ErrorKind::UnexpectedEof,
+        io::ErrorKind::TimedOut,
+    ];
+
+    pub(crate) fn note(&self, kind: io::ErrorKind) {
+        if let Some(bit) = Failures::KINDS.iter().position(|known| *known == kind) {
+            self.kinds.fetch_or(1 << bit, Relaxed);
+        }
+    }
+
+    pub(crate) fn contain(&self, kind: io::ErrorKind) -> bool {
+        let bit = Failures::KINDS.iter().position(|known| *known == kind);
+        bit.is_some_and(|bit| self.kinds.load(Relaxed) & 1 << bit != 0)
+    }
+}
+
+/// A request that the server can end.
+pub trait Tracked: Send + Sync {
+    fn record(&self) -> &Record;
+
+    /// shutdown(2), which wakes a handler that waits. Nothing for a datagram.
+    fn shut(&self, how: Shutdown);
+
+    /// The server begins to drain: what the kernel has received by now is still to be answered.
+    fn drain(&self);
+}
+
+impl dyn Tracked + '_ {
+    /// Ends what the handler reads, or the whole connection, for this reason unless there is one already.
+    pub(crate) fn end(&self, closing: Closing, how: Shutdown) {
+        self.record().mark(closing);
+        self.record().mark_shut();
+        self.shut(how);
+    }
+}
+
+/// One request under way, as [`ServerHandle::connections`](crate::ServerHandle::connections) lists it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ConnectionInfo {
+    /// Its number.
+    pub id: ConnectionId,
+    /// Where it comes from.
+    pub client_address: Address,
+    /// How long ago it was accepted.
+    pub age: Duration,
+    /// How many bytes were received.
+    pub bytes_in: u64,
+    /// How many bytes were sent.
+    pub bytes_out: u64,
+    /// Why the server is ending it, if it is.
+    pub closing: Option<Closing>,
+}

@@ -1,0 +1,179 @@
+//! Connections whose requests have ended, and whose clients may not have received everything yet.
+//!
+//! A socket that is closed while its client still sends makes the kernel reset the connection, and the client loses what
+//! it has not received. So such a socket is read, and what comes thrown away, until the client closes its end, is silent
+//! for `SILENCE`, or `LONGEST` is over: by one thread for all connections of the server, which ends when there are none.
+
+use std::{
+    io,
+    mem::MaybeUninit,
+    os::fd::AsFd,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    io::{connection::Connection, waker::Waker},
+    primitives::{Condvar, Mutex, thread},
+    sys::{self, Watched},
+};
+
+/// A client that sends nothing for so long is not waited for any longer.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// A client that goes on sending is waited for no longer than this.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// How many are waited for at once. Of more, the one that has been waited for longest is closed.
+const MOST: usize = 512;
+
+/// How long the thread stays when there is nothing to do, so that not each connection starts one.
+const SPARE_TIME: Duration = Duration::from_secs(1);
+
+/// How often a server that ends looks whether its clients have received what they were sent.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// How often a connection is read before the others have their turn.
+const READS: usize = 8;
+
+#[derive(Default)]
+pub(crate) struct Lingering {
+    state: Mutex<State>,
+    /// The thread has ended.
+    ended: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Those that the thread does not have yet.
+    arrived: Vec<Client>,
+    /// What wakes the thread, while there is one.
+    thread: Option<Arc<Waker>>,
+    /// The server ends: clients that have received everything are waited for no longer, and none after this.
+    finish_by: Option<Instant>,
+}
+
+struct Client {
+    connection: Arc<Connection>,
+    began: Instant,
+    heard_from: Instant,
+}
+
+impl Client {
+    fn new(connection: Arc<Connection>) -> Client {
+        let now = Instant::now();
+        Client { connection, began: now, heard_from: now }
+    }
+
+    /// When it is waited for no longer, unless it sends something.
+    fn deadline(&self) -> Instant {
+        (self.heard_from + SILENCE).min(self.began + LONGEST)
+    }
+
+    /// Throws away what the client has sent. `false`: the connection can be closed.
+    fn is_waited_for(&mut self) -> bool {
+        let mut thrown_away = [MaybeUninit::uninit(); 16 << 10];
+        let socket = self.connection.socket();
+        for _ in 0..READS {
+            match socket.recv_with_flags(&mut thrown_away, libc::MSG_DONTWAIT) {
+                Ok(0) => return false,
+                Ok(_) => self.heard_from = Instant::now(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(_) => return false,
+            }
+        }
+        Instant::now() < self.deadline()
+    }
+
+    fn has_everything(&self) -> bool {
+        sys::bytes_unsent(self.connection.socket()) == 0
+    }
+}
+
+/// Waits for one client, on this thread.
+pub(crate) fn linger_here(connection: &Arc<Connection>) {
+    let mut client = Client::new(connection.clone());
+    while client.is_waited_for() {
+        let timeout = client.deadline().saturating_duration_since(Instant::now());
+        if sys::poll(&mut [Watched::new(connection.socket().as_fd())], Some(timeout)).is_err() {
+            return;
+        }
+    }
+}
+
+impl Lingering {
+    /// Waits for the client on the server's thread for that, and then closes the connection.
+    pub(crate) fn add(self: &Arc<Lingering>, connection: Arc<Connection>) {
+        let mut state = self.state.lock();
+        state.arrived.push(Client::new(connection));
+        if let Some(waker) = &state.thread {
+            return waker.wake();
+        }
+        let Ok(waker) = Waker::new().map(Arc::new) else {
+            return state.arrived.clear();
+        };
+        state.thread = Some(waker.clone());
+        drop(state);
+        let lingering = self.clone();
+        let thread = thread::Builder::new().name("sockserver-linger".into()).stack_size(128 * 1024);
+        if thread.spawn(move || lingering.run(&waker)).is_err() {
+            self.end(&mut self.state.lock());
+        }
+    }
+
+    /// The server ends: waits until its clients have received what they were sent, at most for the time.
+    pub(crate) fn finish(&self, time: Duration) {
+        let mut state = self.state.lock();
+        state.finish_by = Some(Instant::now() + time);
+        while let Some(waker) = &state.thread {
+            waker.wake();
+            self.ended.wait(&mut state);
+        }
+    }
+
+    fn end(&self, state: &mut State) {
+        state.thread = None;
+        state.arrived.clear();
+        self.ended.notify_all();
+    }
+
+    fn run(&self, waker: &Waker) {
+        let mut clients: Vec<Client> = Vec::new();
+        let mut empty_since = Instant::now();
+        loop {
+            let finish_by = {
+                let mut state = self.state.lock();
+                clients.append(&mut state.arrived);
+                let now = Instant::now();
+                let has_spare_time = state.finish_by.is_none() && now < empty_since + SPARE_TIME;
+                if state.finish_by.is_some_and(|finish_by| now >= finish_by) || clients.is_empty() && !has_spare_time {
+                    return self.end(&mut state);
+                }
+                state.finish_by
+            };
+            // Oldest first.
+            let too_many = clients.len().saturating_sub(MOST);
+            clients.drain(..too_many);
+            clients.retain_mut(|client| client.is_waited_for() && (finish_by.is_none() || !client.has_everything()));
+            let now = Instant::now();
+            if !clients.is_empty() {
+                empty_since = now;
+            }
+            let next = clients.iter().map(Client::deadline).min().unwrap_or(empty_since + SPARE_TIME);
+            let next = finish_by.map_or(next, |finish_by| next.min(finish_by).min(now + LOOK));
+            if clients.is_empty() && finish_by.is_some() {
+                continue;
+            }
+            let waiting = clients.iter().map(|client| Watched::new(client.connection.socket().as_fd()));
+            let mut watched: Vec<_> = [Watched::new(waker.as_fd())].into_iter().chain(waiting).collect();
+            let polled = sys::poll(&mut watched, Some(next.saturating_duration_since(now)));
+            if polled.is_err() {
+                // They cannot be waited for, as where there are more than the process may have descriptors.
+                clients.clear();
+            } else if watched[0].is_ready() {
+                waker.clear();
+            }
+        }
+    }
+}
