@@ -342,7 +342,10 @@ impl Connection {
             outgoing.buffer = buffers::take(&OUTGOING);
         }
         outgoing.buffer.extend_from_slice(bytes);
-        self.held_back.store(true, SeqCst);
+        // A reader that finds it set takes the lock, and with it what was added here.
+        if !self.held_back.load(Relaxed) {
+            self.held_back.store(true, SeqCst);
+        }
         Ok(())
     }
 
