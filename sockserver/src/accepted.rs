@@ -6,7 +6,10 @@ use crate::{
     acceptor::Acceptor,
     address::Address,
     handler::{Ended, HandlerError, Stage, finish_request},
-    io::{connection::End, record::ConnectionId},
+    io::{
+        connection::End,
+        record::{Closing, ConnectionId},
+    },
     lingering,
     server::{Request, Server},
     stats::Outcome,
@@ -63,9 +66,11 @@ impl<S: Server> Accepted<S> {
         }
     }
 
-    /// The server has cut the request already, so that it can only be dropped.
+    /// The server has ended the request already, so that it can only be dropped. One that was accepted before the server
+    /// drains is handled as any other.
     pub(crate) fn is_too_late(&self) -> bool {
-        self.request.record().shut_for().is_some()
+        let record = self.request.record();
+        record.shut_for().is_some() || record.closing().is_some_and(|closing| closing != Closing::Draining)
     }
 
     /// In a child process: runs the handler and ends the request for its client. The parent reports the error.

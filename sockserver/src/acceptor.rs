@@ -286,7 +286,7 @@ impl<S: Server> Acceptor<S> {
 
     fn register(&self, request: &Request<S>) -> Result<(), Rejected> {
         let control = self.handle.control();
-        request.attach(&control.bell, self.options.timeouts.idle);
+        request.attach(&control.bell, &self.options.timeouts);
         if control.connections.register(&request.tracked())? {
             control.start_supervisor();
         }

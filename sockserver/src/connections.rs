@@ -118,7 +118,7 @@ impl Deref for Counted {
 }
 
 /// What is to be done about a connection, when the lock is free again.
-type Action = (Weak<dyn Tracked>, Closing, Shutdown);
+type Action = (Weak<dyn Tracked>, Closing, Option<Shutdown>);
 
 /// What the supervisor has come to.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -252,7 +252,7 @@ impl Connections {
             unsupervised = self.needs_supervisor(&mut registry);
         }
         drop(registry);
-        request.end(Closing::Kicked, Shutdown::Read);
+        request.end(Closing::Kicked, Some(Shutdown::Read));
         Some(unsupervised)
     }
 
@@ -481,7 +481,7 @@ impl Registry {
             }
             entry.is_ending = true;
             self.ending.push((now + GRACE, *id));
-            overdue.push((entry.request.clone(), Closing::Lifetime, Shutdown::Read));
+            overdue.push((entry.request.clone(), Closing::Lifetime, None));
         }
         // One that comes is overdue no earlier than this, and wakes no supervisor.
         (!self.entries.is_empty()).then(|| after(now, lifetime))
@@ -495,7 +495,7 @@ impl Registry {
                 && let Some(entry) = entries.get(id)
             {
                 // The reason is there already.
-                overdue.push((entry.request.clone(), Closing::Kicked, Shutdown::Both));
+                overdue.push((entry.request.clone(), Closing::Kicked, Some(Shutdown::Both)));
             }
             now < *cut
         });
@@ -514,7 +514,9 @@ impl Registry {
         }
         stopping.force = Force::Cut;
         stopping.deadline = now + GRACE;
-        overdue.extend(self.entries.values().map(|entry| (entry.request.clone(), Closing::Draining, Shutdown::Both)));
+        overdue.extend(
+            self.entries.values().map(|entry| (entry.request.clone(), Closing::Draining, Some(Shutdown::Both))),
+        );
         Some(stopping.deadline)
     }
 }

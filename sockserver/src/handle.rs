@@ -276,6 +276,10 @@ impl ServerHandle {
         if closed == Some(true) {
             self.control.start_supervisor();
         }
+        if closed.is_some() && !self.control.threads {
+            // The thread that waits for requests keeps the deadlines.
+            self.control.waker.wake();
+        }
         closed.is_some()
     }
 }

@@ -190,6 +190,13 @@ impl Connection {
         }
     }
 
+    /// Ends the connection for this reason, unless it has another one already.
+    fn end_for(&self, closing: Closing) -> io::Error {
+        self.record.mark(closing);
+        self.cut_within(super::GOODBYE);
+        self.ended(self.record.closing().unwrap_or(closing))
+    }
+
     fn ended(&self, closing: Closing) -> io::Error {
         self.record.noted(closing.into_error())
     }
@@ -199,6 +206,9 @@ impl Connection {
     }
 
     fn permission(&self, closing: Option<Closing>) -> io::Result<Permission> {
+        if has_passed(self.end_of_life(), Instant::now()) {
+            return Err(self.end_for(Closing::Lifetime));
+        }
         let closing = match closing {
             None => return Ok(Permission::Wait(None)),
             Some(Closing::Draining) if self.record.shut_for().is_none() => Closing::Draining,
@@ -220,7 +230,7 @@ impl Connection {
         let reader_deadline = self.patience.deadline.load().map(|age| self.instant(age));
         self.check_deadlines(wait, reader_deadline, "the client sent nothing within the read timeout")?;
         let idle_look = self.look_whether_idle(wait)?;
-        let deadlines = [until, wait.deadline(), reader_deadline, idle_look, self.cut_at()];
+        let deadlines = [until, wait.deadline(), reader_deadline, idle_look, self.end_of_life(), self.cut_at()];
         let client = Watched::new(self.socket.as_fd());
         match self.bell().filter(|_| closing.is_none()) {
             None => poll(&mut [client], deadlines),
@@ -233,6 +243,10 @@ impl Connection {
         let idle_look = self.look_whether_idle(wait)?;
         let client = Watched::for_output(self.socket.as_fd());
         poll(&mut [client], [wait.deadline(), idle_look, self.cut_at()]).map(drop)
+    }
+
+    fn end_of_life(&self) -> Option<Instant> {
+        self.patience.lifetime.load().map(|age| self.instant(age))
     }
 
     fn cut_at(&self) -> Option<Instant> {
@@ -257,9 +271,8 @@ impl Connection {
 
     /// Ends a connection on which nothing was transferred for `timeouts(idle)`; else returns when to look again.
     fn look_whether_idle(&self, wait: &mut Wait) -> io::Result<Option<Instant>> {
-        let Some(idle) = self.patience.idle.load().filter(|_| self.record.closing().is_none()) else {
-            return Ok(None);
-        };
+        let can_be_idle = matches!(self.record.closing(), None | Some(Closing::Draining));
+        let Some(idle) = self.patience.idle.load().filter(|_| can_be_idle) else { return Ok(None) };
         // What the client takes of what the kernel holds is no call of this process.
         let unsent = sys::bytes_unsent(&self.socket);
         if wait.unsent.replace(unsent).is_some_and(|before| before != unsent) {
@@ -269,10 +282,7 @@ impl Connection {
         let idle_at = self.instant(idle_from.saturating_add(idle));
         let now = Instant::now();
         if now >= idle_at {
-            self.record.mark(Closing::Idle);
-            self.cut_within(super::GOODBYE);
-            // It may have another reason by now.
-            return Err(self.ended(self.record.closing().unwrap_or(Closing::Idle)));
+            return Err(self.end_for(Closing::Idle));
         }
         match unsent {
             0 => Ok(Some(idle_at)),
@@ -433,19 +443,14 @@ impl Connection {
     }
 
     fn wait_for_the_sender(&self, outgoing: &mut MutexGuard<'_, Outgoing>) -> io::Result<()> {
-        match self.patience.write_timeout.load() {
-            None => {
-                self.sender_ended.wait(outgoing);
-                Ok(())
-            }
-            Some(timeout) => {
-                let deadline = Instant::now() + timeout.min(Duration::from_secs(86_400 * 365));
-                self.sender_ended.wait_until(outgoing, deadline);
-                match outgoing.is_sending && Instant::now() >= deadline {
-                    true => Err(self.timed_out("the client took nothing within the write timeout")),
-                    false => Ok(()),
-                }
-            }
+        let wait = Wait::begin(self.patience.write_timeout.load());
+        match wait.deadline().into_iter().chain(self.cut_at()).min() {
+            None => self.sender_ended.wait(outgoing),
+            Some(deadline) => drop(self.sender_ended.wait_until(outgoing, deadline)),
+        }
+        match outgoing.is_sending {
+            true => self.check_deadlines(&wait, None, "the client took nothing within the write timeout"),
+            false => Ok(()),
         }
     }
 }

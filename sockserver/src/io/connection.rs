@@ -50,6 +50,7 @@ pub(super) struct Patience {
     pub(super) read_timeout: AtomicDuration,
     pub(super) write_timeout: AtomicDuration,
     pub(super) idle: AtomicDuration,
+    pub(super) lifetime: AtomicDuration,
     /// When all reads end: [`Reader::set_deadline`](crate::Reader::set_deadline).
     pub(super) deadline: AtomicDuration,
     /// When all waits end: the handler has been told of the end, and has had its time to say goodbye.
@@ -136,11 +137,12 @@ impl Connection {
         }
     }
 
-    /// The server of the connection: what wakes its threads, and its `timeouts(idle)`.
-    pub(crate) fn attach(&self, bell: &Arc<Bell>, idle: Option<Duration>) {
+    /// The server of the connection: what wakes its threads, and how long it may last.
+    pub(crate) fn attach(&self, bell: &Arc<Bell>, idle: Option<Duration>, lifetime: Option<Duration>) {
         // A connection has one server.
         let _ = self.bell.set(bell.clone());
         self.patience.idle.store(idle);
+        self.patience.lifetime.store(lifetime);
     }
 
     pub(super) fn bell(&self) -> Option<&Bell> {

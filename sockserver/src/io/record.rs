@@ -309,11 +309,14 @@ pub trait Tracked: Send + Sync {
 }
 
 impl dyn Tracked + '_ {
-    /// Ends what the handler reads, or the whole connection, for this reason unless there is one already.
-    pub(crate) fn end(&self, closing: Closing, how: Shutdown) {
+    /// Ends the connection for this reason unless there is one already. A handler that waits finds out by its own
+    /// deadlines, or by the end of what it reads or of the whole connection.
+    pub(crate) fn end(&self, closing: Closing, how: Option<Shutdown>) {
         self.record().mark(closing);
-        self.record().mark_shut();
-        self.shut(how);
+        if let Some(how) = how {
+            self.record().mark_shut();
+            self.shut(how);
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
         connection::{Connection, End},
         record::{ConnectionId, Record, Tracked},
     },
-    options::Options,
+    options::{Options, Timeouts},
     stream::Stream,
 };
 
@@ -180,7 +180,7 @@ mod sealed {
         fn writer(&self, files: &Files) -> Writer;
         fn set_timeout(&self, timeout: Duration) -> io::Result<()>;
         /// What wakes the handler that waits for the client, and how long it waits at most.
-        fn attach(&self, bell: &Arc<Bell>, idle: Option<Duration>);
+        fn attach(&self, bell: &Arc<Bell>, timeouts: &Timeouts);
         /// The connection, whose socket is the request's own and not the listener's.
         fn connection(&self) -> Option<&Arc<Connection>>;
         /// Sends what was written.
@@ -204,8 +204,8 @@ impl AnyRequest for Stream {
 impl Internals for Stream {
     const HAS_PEER: bool = true;
 
-    fn attach(&self, bell: &Arc<Bell>, idle: Option<Duration>) {
-        Stream::connection(self).attach(bell, idle);
+    fn attach(&self, bell: &Arc<Bell>, timeouts: &Timeouts) {
+        Stream::connection(self).attach(bell, timeouts.idle, timeouts.lifetime);
     }
 
     fn connection(&self) -> Option<&Arc<Connection>> {
@@ -255,7 +255,7 @@ impl AnyRequest for Datagram {
 impl Internals for Datagram {
     const HAS_PEER: bool = false;
 
-    fn attach(&self, _bell: &Arc<Bell>, _idle: Option<Duration>) {}
+    fn attach(&self, _bell: &Arc<Bell>, _timeouts: &Timeouts) {}
 
     fn connection(&self) -> Option<&Arc<Connection>> {
         None
