@@ -100,15 +100,20 @@
 //! # What happens to a request
 //!
 //! `get_request` ([`Transport`]) → limits → `verify_request` (hook) → `process_request` ([`Concurrency`]) →
-//! `finish_request` (handler: [`FromRequest`], `setup`, `handle`, `finish`) → `handle_error` (hook, if it failed) →
+//! `finish_request` (handler: [`FromRequest`], `setup`, `handle`,
+//! `closing` if the server ends the connection, `finish`) → `handle_error` (hook, if it failed) →
 //! `shutdown_request` (end of file to the client) → `close_request` (the socket is dropped).
 //!
 //! # Stopping
 //!
 //! [`ServerHandle::shutdown`] works from anywhere and never blocks. The port is free at once (that of datagrams when
-//! the last of them is dropped), connections between two requests see the end of file, those in the middle of one have
-//! [`timeouts(shutdown)`](Timeouts::shutdown) to end, and then are cut. [`Running::stop`] and [`ServerHandle::wait`]
-//! return how that went: [`Drained`].
+//! the last of them is dropped). [Idle](Stream#idle-and-busy) connections end at once, after what had come from them is
+//! answered; busy ones have [`timeouts(shutdown)`](Timeouts::shutdown), and then are cut. A handler that waits for its
+//! client gets an error with [`Closing`] inside, never an end of file that the client has not sent, and can say goodbye:
+//! [`RequestHandler::closing`]. What was sent arrives, also where the client had sent more than was read.
+//! [`Running::stop`] and [`ServerHandle::wait`] return how that went: [`Drained`]. With
+//! [`timeouts(linger)`](Timeouts::linger) the server first goes on accepting, while load balancers notice that it is not
+//! [ready](ServerHandle::is_ready).
 #![cfg_attr(
     feature = "signals",
     doc = "\nWith the feature `signals`, [`SocketServer::shutdown_on_signals`] does the same on SIGINT and SIGTERM."
@@ -152,7 +157,7 @@
 //! | `process_request()`, `process_request_thread()` | [`Concurrency::process_request`] | |
 //! | `finish_request()` | [`Accepted::process`] | |
 //! | `shutdown_request()`, `close_request()` | dropping [`Accepted`] | |
-//! | `handle_error()` | [`Server::handle_error`] | a [`HandlerError`]; a peer that hung up is not printed |
+//! | `handle_error()` | [`Server::handle_error`] | a [`HandlerError`]; a client that hung up is not printed |
 //! | `max_children` | `limits(connections)` | for every concurrency |
 //! | `active_children` | [`ServerHandle::connections`] | for every concurrency |
 //! | `collect_children()` | (inside) | children are waited for as they end, and only those of the server |
@@ -162,6 +167,7 @@
 //! | `server` | a field of type `Arc<TheServer>` | |
 //! | `setup()`, `handle()`, `finish()` | [`RequestHandler`] | `finish` is also called after a panic |
 //! | `rfile`, `wfile` | fields of type [`Reader`], [`Writer`] | tied: reading sends what was written; no empty datagram reply |
+//! | `rfile.readline()` | [`Reader::next_line`], [`Reader::next_line_bytes`] | without the line's end, and limited |
 //! | `rbufsize`, `wbufsize`, `timeout` of a handler | `#[request_handler(rbufsize, wbufsize, timeout)]` | both buffers 8 KiB (Python: default, 0) |
 //! | `disable_nagle_algorithm` | `socket(nodelay)` | true (Python: false) |
 

@@ -53,7 +53,8 @@ pub trait Server: Send + Sync + Sized + 'static {
 
     /// Called when a request has failed, and when the server has trouble itself, which the
     /// [`stage`](HandlerError::stage) tells: Python's `handle_error`. Unless it is overridden it prints one line to
-    /// standard error, and none for a peer that has hung up.
+    /// standard error, and none for a client that has hung up. Where standard error is closed or full the
+    /// line is lost.
     fn handle_error(&self, error: &HandlerError, client_address: &Address) {
         if !error.is_disconnect() {
             let has_client = !matches!(error.stage(), Stage::GetRequest | Stage::Serve);
@@ -159,7 +160,7 @@ pub trait Server: Send + Sync + Sized + 'static {
     }
 }
 
-/// Both ends of a connection, which is made to wait for its peer.
+/// Both ends of a connection.
 fn connected(socket: &socket2::Socket) -> io::Result<(Address, Address)> {
     let client_address = Address::from_system(&socket.peer_addr()?)?;
     let server_address = Address::from_system(&socket.local_addr()?)?;
