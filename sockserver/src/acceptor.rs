@@ -76,7 +76,7 @@ impl<S: Server> Acceptor<S> {
             (options.timeouts.idle, options.timeouts.lifetime) = (None, None);
         }
         let server_address = S::Transport::server_address(&listener)?;
-        let handle = ServerHandle::new::<S::Concurrency>(server_address, &options, S::Concurrency::FORKS, true)?;
+        let handle = ServerHandle::new::<S::Concurrency>(server_address, &options, S::Concurrency::FORKS)?;
         let acceptor = Acceptor::new(server, Some(listener), handle, options);
         let port: Arc<dyn Port> = acceptor.clone();
         acceptor.handle.control().set_port(Arc::downgrade(&port));
@@ -86,7 +86,7 @@ impl<S: Server> Acceptor<S> {
     /// For connections that are accepted elsewhere.
     pub(crate) fn unbound(server: S, server_address: Address, options: Options) -> io::Result<Arc<Acceptor<S>>> {
         // Its one connection is handled in place.
-        let handle = ServerHandle::new::<S::Concurrency>(server_address, &options, false, false)?;
+        let handle = ServerHandle::new::<S::Concurrency>(server_address, &options, false)?;
         Ok(Acceptor::new(server, None, handle, options))
     }
 
@@ -173,10 +173,7 @@ impl<S: Server> Acceptor<S> {
             if control.is_stopping() {
                 leader.listener = None;
             }
-            let Leader { listener: Some(listener), trouble, in_a_row } = leader else {
-                control.connections.stop_accepting();
-                return Turn::Stopped;
-            };
+            let Leader { listener: Some(listener), trouble, in_a_row } = leader else { return Turn::Stopped };
             let is_over = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
             let rests_until = trouble.rests_until();
             let is_busy = *in_a_row == IN_A_ROW;
@@ -373,7 +370,6 @@ impl<S: Server> Acceptor<S> {
         // Whoever still waits in `next` has the lock.
         self.handle.control().stop();
         self.leader.lock().listener = None;
-        self.handle.control().connections.stop_accepting();
         // `handle_request` may have left some under way.
         self.drain();
         // A panic in the hook changes nothing about the end.
@@ -419,12 +415,9 @@ impl<S: Server> Acceptor<S> {
 
 impl<S: Server> Port for Acceptor<S> {
     fn try_close(&self) {
-        let Some(mut leader) = self.leader.try_lock() else { return };
-        let listener = leader.listener.take();
-        drop(leader);
+        let listener = self.leader.try_lock().and_then(|mut leader| leader.listener.take());
         // Closed when the lock is free again.
         drop(listener);
-        self.handle.control().connections.stop_accepting();
     }
 }
 

@@ -57,8 +57,6 @@ struct Registry {
     /// When the server, which still accepts, begins to drain.
     drain_at: Option<Instant>,
     stopping: Option<Stopping>,
-    /// The port is open: a thread may be accepting, whose connection is still let in.
-    accepting: bool,
     /// The threads that accept and serve, beside the one that waits for the end.
     crew: usize,
     /// Requests are served by child processes.
@@ -97,7 +95,7 @@ pub(crate) enum Force {
     Last,
 }
 
-/// There is no room for the request, its client has too many, or the server has stopped.
+/// There is no room for the request, or its client has too many.
 pub(crate) struct Rejected;
 
 /// The counters, which child processes count in as well where there are any.
@@ -130,7 +128,7 @@ pub(crate) enum Due {
 }
 
 impl Connections {
-    pub(crate) fn new<C: Concurrency>(options: &Options, forks: bool, accepting: bool) -> io::Result<Connections> {
+    pub(crate) fn new<C: Concurrency>(options: &Options, forks: bool) -> io::Result<Connections> {
         let Options { limits, timeouts, .. } = options;
         let counters = match forks {
             true => Counted::Shared(sys::Shared::new(Counters::default())?),
@@ -146,7 +144,6 @@ impl Connections {
                 ending: Vec::new(),
                 drain_at: None,
                 stopping: None,
-                accepting,
                 crew: 0,
                 forks,
                 open: true,
@@ -170,8 +167,7 @@ impl Connections {
         let client = limits::client_of(&record.client_address);
         let mut registry = self.registry.lock();
         self.counters.count_accepted(record.truncated);
-        let has_stopped = registry.stopping.is_some() && !registry.accepting;
-        if has_stopped || !registry.room.is_left() || !registry.clients.enter(client) {
+        if !registry.room.is_left() || !registry.clients.enter(client) {
             self.counters.count_ended(Outcome::Rejected);
             return Err(Rejected);
         }
@@ -263,8 +259,8 @@ impl Connections {
         self.needs_supervisor(&mut registry)
     }
 
-    /// From here on nothing is registered but what is just being accepted, and those that are idle end. `true`: there is
-    /// a drain to be supervised, and no thread yet that does.
+    /// From here on nothing is registered but what is just being accepted, and idle connections end. `true`: there is a
+    /// drain to be supervised, and no thread yet that does.
     pub(crate) fn stop(&self) -> bool {
         let mut registry = self.registry.lock();
         if registry.stopping.is_some() {
@@ -280,14 +276,6 @@ impl Connections {
         self.ended.notify_all();
         self.deadlines.notify_all();
         unsupervised
-    }
-
-    /// The port is closed: what is not registered by now never will be.
-    pub(crate) fn stop_accepting(&self) {
-        if std::mem::take(&mut self.registry.lock().accepting) {
-            self.ended.notify_all();
-            self.deadlines.notify_all();
-        }
     }
 
     /// The server has ended: lets the threads go on that wait for that.
@@ -397,6 +385,8 @@ impl Connections {
                 return Due::Drain;
             }
             if registry.drained().is_some() {
+                // A connection that was just being accepted may still come.
+                registry.supervised = false;
                 self.ended.notify_all();
                 break;
             }
@@ -454,7 +444,7 @@ impl Registry {
         let stopping = self.stopping.as_ref()?;
         // A child process that is killed does end.
         let given_up = stopping.force == Force::Last && !self.forks;
-        (self.entries.is_empty() && !self.accepting || given_up).then_some(stopping.drained)
+        (self.entries.is_empty() || given_up).then_some(stopping.drained)
     }
 
     /// Collects what is overdue, and returns when to look again.
@@ -548,7 +538,7 @@ mod tests {
     fn end_without_a_supervisor(wait: fn(&Connections)) {
         let mut options = Options::new();
         options.timeouts.shutdown = Duration::ZERO;
-        let connections = Arc::new(Connections::new::<Sync>(&options, false, false).expect("no page is needed"));
+        let connections = Arc::new(Connections::new::<Sync>(&options, false).expect("no page is needed"));
         let request: Arc<dyn Tracked> = Arc::new(Stubborn(Record::new(Address::unix(""))));
         assert!(connections.register(&request).is_ok());
         assert!(connections.stop(), "a supervisor is asked for");

@@ -101,16 +101,10 @@ pub(crate) trait Port: Send + Sync {
 }
 
 impl ServerHandle {
-    /// `accepting`: the server has a port.
-    pub(crate) fn new<C: Concurrency>(
-        address: Address,
-        options: &Options,
-        forks: bool,
-        accepting: bool,
-    ) -> io::Result<ServerHandle> {
+    pub(crate) fn new<C: Concurrency>(address: Address, options: &Options, forks: bool) -> io::Result<ServerHandle> {
         let control = Control {
             address,
-            connections: Connections::new::<C>(options, forks, accepting)?,
+            connections: Connections::new::<C>(options, forks)?,
             waker: Waker::new()?,
             bell: Arc::new(Bell::new()?),
             lingering: Arc::default(),
@@ -347,7 +341,6 @@ impl Control {
             port.try_close();
         }
         let unsupervised = self.connections.stop();
-        // After the connections are marked: a thread that is woken finds out why.
         self.bell.ring();
         if unsupervised {
             self.start_supervisor();
