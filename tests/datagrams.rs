@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use socket2::{Domain, MsgHdr, SockAddr, Socket, Type};
+use socket2::{Domain, MsgHdr, Protocol, SockAddr, Socket, Type};
 use sockserver::{
     Address, Concurrency, ConnectionId, Context, Datagram, FromRequest, HandlerResult, Options, Reader, ReplyError,
     RequestHandler, Server, ServerHandle, Stage, Writer,
@@ -18,7 +18,8 @@ use sockserver::{
 };
 use sockserver_tests::{
     client::{DatagramClient, PATIENCE, eventually},
-    place::Local,
+    place::{Directory, Local},
+    process::installed,
     script::{Script, Session},
     served::Served,
 };
@@ -509,11 +510,59 @@ fn an_unnamed_unix_client_cannot_be_answered() {
     let error = refused.recv_timeout(PATIENCE).expect("it is handled");
     assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
     assert_eq!(error.get_ref().and_then(|inner| inner.downcast_ref()), Some(&ReplyError));
-    assert!(error.to_string().contains("no name to reply to"), "{error}");
-    // The same at the end, where the reply is sent that was written.
+    assert!(error.to_string().contains("no address that can be replied to"), "{error}");
+    // The same at the end, where the reply is sent that was written. That is the client's doing, and not printed.
     let report = server.report();
-    assert_eq!((report.stage, report.is_disconnect), (Stage::Finish, false));
+    assert_eq!((report.stage, report.is_disconnect), (Stage::Finish, true));
     assert_eq!(report.client_address, Address::unix(""));
+    eventually("it is counted", || server.stats().disconnected == 1);
+}
+
+#[test]
+fn a_packet_from_port_zero_is_counted_and_its_failing_reply_is_no_failure() {
+    let Ok(forger) = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::UDP)) else {
+        return println!("skipped: raw sockets are not permitted here");
+    };
+    let server = Script::<Udp, Sync>::serve(upper);
+    let Address::Inet(address) = server.server_address() else { unreachable!("it is UDP") };
+    // udp(7): source port, destination port, length with the header, and no checksum.
+    let packet = [&[0, 0][..], &address.port().to_be_bytes(), &[0, 13], &[0, 0], b"hello"].concat();
+    forger.send_to(&packet, &(*address).into()).expect("a packet that the kernel takes");
+    let report = server.report();
+    assert_eq!((report.stage, report.is_disconnect), (Stage::Finish, true));
+    eventually("it is counted", || server.stats().disconnected == 1);
+    assert_eq!(DatagramClient::connect(server.server_address()).ask("hello"), "HELLO");
+}
+
+#[test]
+fn an_error_of_the_handlers_own_reply_is_a_failure() {
+    let server = Script::<Udp, Sync>::serve(|session| Ok(session.request.reply(&[0; 1 << 16])?));
+    DatagramClient::connect(server.server_address()).send("more than a packet holds");
+    assert!(!server.report().is_disconnect);
+    eventually("it is counted", || server.stats().failed == 1);
+}
+
+#[test]
+fn a_unix_client_whose_path_fills_the_address_is_answered() {
+    // unix(7): `sun_path` has room for 108 bytes, and needs no zero byte at its end, which std insists on.
+    const CLIENT: &str = r#"
+use Socket;
+my ($server, $path) = @ARGV;
+socket(my $client, AF_UNIX, SOCK_DGRAM, 0) or die $!;
+bind($client, pack("S a108", AF_UNIX, $path)) or die $!;
+alarm(20);
+send($client, "hello", 0, pack_sockaddr_un($server)) or die $!;
+recv($client, my $answer, 16, 0) // die $!;
+print $answer;
+"#;
+    let Some(mut client) = installed("perl") else { return };
+    let server = Script::<UnixDatagram, Sync>::serve(upper);
+    let directory = Directory::new();
+    let path = directory.path().join("x".repeat(107 - directory.path().as_os_str().len()));
+    client.args(["-e", CLIENT]).arg(server.server_address().path().expect("a path")).arg(path);
+    let output = client.output().expect("it starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.stdout, b"HELLO");
 }
 
 #[test]

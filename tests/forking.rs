@@ -4,7 +4,7 @@
 use std::{
     fs, io,
     net::TcpListener,
-    process::Command,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -25,6 +25,23 @@ impl Obedient {
         let mut command = Command::new(env!("CARGO_BIN_EXE_obedient"));
         command.args([transport, "forking"]).args(settings);
         Obedient(ServerProcess::start(command, Place::of(transport)))
+    }
+
+    /// As [`start`](Self::start), where the system waits for the children: waitpid(2).
+    #[track_caller]
+    fn ignoring_sigchld(settings: &[&str]) -> Option<Obedient> {
+        let ignoring = |program| {
+            let mut command = Command::new("env");
+            command.args(["--ignore-signal=CHLD", program]);
+            command
+        };
+        if !ignoring("true").status().is_ok_and(|status| status.success()) {
+            println!("skipped: env(1) cannot ignore a signal here");
+            return None;
+        }
+        let mut command = ignoring(env!("CARGO_BIN_EXE_obedient"));
+        command.args(["tcp", "forking"]).args(settings);
+        Some(Obedient(ServerProcess::start(command, Place::of("tcp"))))
     }
 
     #[track_caller]
@@ -180,18 +197,7 @@ fn a_client_sees_the_end_while_the_parent_does_nothing() {
 
 #[test]
 fn children_that_the_system_has_waited_for_make_room() {
-    // As it does where the signal is ignored: waitpid(2).
-    let ignoring = |program| {
-        let mut command = Command::new("env");
-        command.args(["--ignore-signal=CHLD", program]);
-        command
-    };
-    if !ignoring("true").status().is_ok_and(|status| status.success()) {
-        return println!("skipped: env(1) cannot ignore a signal here");
-    }
-    let mut command = ignoring(env!("CARGO_BIN_EXE_obedient"));
-    command.args(["tcp", "forking", "connections=1"]);
-    let server = Obedient(ServerProcess::start(command, Place::of("tcp")));
+    let Some(server) = Obedient::ignoring_sigchld(&["connections=1"]) else { return };
     for _ in 0..3 {
         let mut client = server.connect();
         assert_eq!(client.ask("echo hello"), "hello");
@@ -378,6 +384,17 @@ fn a_child_that_the_drain_has_ended_did_not_end_by_itself() {
 }
 
 #[test]
+fn a_child_that_the_drain_has_ended_did_not_end_by_itself_where_its_status_is_not_known_either() {
+    let Some(server) = Obedient::ignoring_sigchld(&["shutdown=50"]) else { return };
+    let mut client = server.connect();
+    client.ask("hang");
+    let output = server.stop();
+    assert_forced(&output);
+    assert!(!output.contains("by itself"), "{output}");
+    assert!(output.contains("failed: 0"), "{output}");
+}
+
+#[test]
 fn a_child_that_ignores_its_termination_is_killed() {
     let server = Obedient::start("tcp", &["shutdown=50"]);
     let mut client = server.connect();
@@ -498,6 +515,25 @@ fn a_process_that_has_several_threads_is_not_forked() {
     let server = Obedient::start("tcp", &["threads=2"]);
     let message = server.0.line_after("failed Unsupported: ");
     assert!(message.contains("has 3 threads"), "{message}");
+    assert!(message.contains("`allow_threads = true`"), "{message}");
+}
+
+#[test]
+fn a_process_of_which_the_number_of_threads_is_not_known_is_not_forked() {
+    // A mount namespace of its own, in which there is no proc(5).
+    let without_proc = |program| {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", "umount -l /proc && exec \"$0\" \"$@\"", program]);
+        command
+    };
+    if !without_proc("true").stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
+        return println!("skipped: unshare(1) cannot make a mount namespace here");
+    }
+    let mut command = without_proc(env!("CARGO_BIN_EXE_obedient"));
+    command.args(["tcp", "forking"]);
+    let server = Obedient(ServerProcess::start(command, Place::of("tcp")));
+    let message = server.0.line_after("failed Unsupported: ");
+    assert!(message.contains("does not tell how many threads"), "{message}");
     assert!(message.contains("`allow_threads = true`"), "{message}");
 }
 

@@ -350,9 +350,10 @@ impl<S: Server> Acceptor<S> {
     }
 
     /// In a child that serves one request: closes what is only the parent's.
-    pub(crate) fn enter_child(&self, has_socket: bool) {
+    #[cfg_attr(not(feature = "signals"), expect(unused_variables, reason = "signals end the child of a parent"))]
+    pub(crate) fn enter_child(&self, has_socket: bool, parent: u32) {
         #[cfg(feature = "signals")]
-        crate::signals::enter_child();
+        crate::signals::enter_child(parent);
         self.handle.control().enter_child();
         self.children.abandon();
         // Whether the lock is free depends on threads that are not here any more. A datagram is answered by the socket

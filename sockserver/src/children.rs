@@ -105,7 +105,8 @@ impl<S: Server> Child<S> {
         let report = self.report.unwrap_or_else(|| match status {
             // The handler has called exit(3), or has become another program.
             Some(status) if status.success() => Report { outcome: Outcome::Finished, error: None },
-            Some(status) if self.force > Force::None && Signal::Terminate.has_ended(status) => {
+            // Where the process ignores SIGCHLD, or waits for any child, the status is not known.
+            status if self.force > Force::None && status.is_none_or(|status| Signal::Terminate.has_ended(status)) => {
                 let error = HandlerError::new(Stage::Handle, Closing::Draining.into_error());
                 Report { outcome: Outcome::Disconnected, error: Some(error.of_outcome(Outcome::Disconnected)) }
             }
@@ -170,9 +171,9 @@ impl<S: Server> Children<S> {
     /// Ends those that a drain ends, first gently.
     pub(crate) fn end(&self, force: Force) {
         for child in self.list.lock().iter_mut().filter(|child| child.force < force) {
-            child.pid.kill(if force == Force::Last { Signal::Kill } else { Signal::Terminate });
             child.force = force;
             child.looks.get_or_insert_with(Looks::first);
+            child.pid.kill(if force == Force::Last { Signal::Kill } else { Signal::Terminate });
         }
     }
 

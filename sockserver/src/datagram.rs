@@ -212,14 +212,25 @@ impl Datagram {
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::AddrNotAvailable`] with a [`ReplyError`] inside if the client is a Unix socket without a name,
-    /// which cannot be answered; [`io::ErrorKind::TimedOut`] if the client's queue stays full for the handler's
-    /// `timeout`, or for a second if it has none.
+    /// [`io::ErrorKind::AddrNotAvailable`] with a [`ReplyError`] inside if the client cannot be answered: a Unix socket
+    /// without a name, or port 0, which anybody can forge. [`io::ErrorKind::TimedOut`] if the client's queue stays full
+    /// for the handler's `timeout`, or for a second if it has none. Otherwise that of the kernel. Where the client's
+    /// address is the reason, it [is a disconnect](crate::HandlerError::is_disconnect), which is not printed.
     pub fn reply(&self, bytes: &[u8]) -> io::Result<()> {
-        if *self.client_address() == Address::Unix(UnixAddress::Unnamed) {
+        let failures = self.packet.record.failures();
+        let cannot_be_answered = match self.client_address() {
+            Address::Unix(address) => *address == UnixAddress::Unnamed,
+            Address::Inet(address) => address.port() == 0,
+        };
+        if cannot_be_answered {
+            failures.note_unreachable();
             return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, ReplyError));
         }
-        self.send(bytes, &self.packet.client, self.packet.destination.as_ref())
+        let sent = self.send(bytes, &self.packet.client, self.packet.destination.as_ref());
+        if sent.as_ref().is_err_and(is_about_the_client) {
+            failures.note_unreachable();
+        }
+        sent
     }
 
     /// Sends a packet from the server's socket to anyone.
@@ -284,6 +295,11 @@ impl Datagram {
     }
 }
 
+/// A reply has failed because of the address that its packet has come from.
+pub(crate) fn is_about_the_client(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<ReplyError>()) || sys::is_about_the_receiver(error)
+}
+
 impl Tracked for Packet {
     fn record(&self) -> &Record {
         &self.record
@@ -312,13 +328,14 @@ impl fmt::Debug for Datagram {
     }
 }
 
-/// A packet of a Unix socket without a name was to be answered. The client must bind its socket to be answered.
+/// A packet was to be answered that has come from no address: from a Unix socket that its client has not bound, or from
+/// port 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplyError;
 
 impl fmt::Display for ReplyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the client's socket has no name to reply to: it must be bound to be answered")
+        f.write_str("the packet has come from no address that can be replied to: the client must bind its socket to be answered")
     }
 }
 

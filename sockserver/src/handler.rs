@@ -6,7 +6,7 @@ use crate::{
     Request,
     acceptor::Acceptor,
     address::Address,
-    datagram::Datagram,
+    datagram::{self, Datagram},
     file::{Files, Reader, Writer},
     handle::{Control, ServerHandle},
     io::{
@@ -16,6 +16,7 @@ use crate::{
     server::Server,
     stats::Outcome,
     stream::Stream,
+    sys,
     transport::{AnyRequest, DatagramTransport, InetTransport, Internals, StreamTransport, UnixTransport},
     unwind,
 };
@@ -309,7 +310,7 @@ impl PeerCred {
         if let Address::Inet(address) = stream.peer_address() {
             return Err(io::Error::new(io::ErrorKind::Unsupported, format!("who is at {address} is not known")));
         }
-        let (uid, gid, pid) = crate::sys::peer_credentials(std::os::fd::AsFd::as_fd(stream.connection().socket()))?;
+        let (uid, gid, pid) = sys::peer_credentials(std::os::fd::AsFd::as_fd(stream.connection().socket()))?;
         Ok(PeerCred { uid, gid, pid })
     }
 }
@@ -386,7 +387,8 @@ impl HandlerError {
         let is = |kinds: &[io::ErrorKind]| {
             self.io_errors().any(|error| kinds.contains(&error.kind()) && failures.contain(error.kind()))
         };
-        HandlerError { is_disconnect: is(&hang_ups), is_timeout: is(&[TimedOut]), ..self }
+        let is_unreachable = failures.contain_unreachable() && self.io_errors().any(datagram::is_about_the_client);
+        HandlerError { is_disconnect: is(&hang_ups) || is_unreachable, is_timeout: is(&[TimedOut]), ..self }
     }
 
     /// As it was told by a child process, where only its text is known.
@@ -408,7 +410,8 @@ impl HandlerError {
     /// The client of this request has hung up, or was cut off by the server: a read or a write of its connection has
     /// failed with a reset, a broken pipe or the like, or has found the end of file, and an error of that kind
     /// ([`UnexpectedEof`](io::ErrorKind::UnexpectedEof) for the end of file) is somewhere in the chain of sources. What
-    /// another connection has failed with, such as that of a database, does not count.
+    /// another connection has failed with, such as that of a database, does not count. Of a packet: its sender has an
+    /// address that cannot be replied to.
     pub fn is_disconnect(&self) -> bool {
         self.is_disconnect
     }

@@ -143,8 +143,9 @@ pub(crate) fn forget(control: &Control) {
 }
 
 /// In a child that serves one request: SIGTERM ends it. SIGINT, which a terminal sends to all processes of a program,
-/// is the parent's to act on; the second signal ends the parent, and with it the child.
-pub(crate) fn enter_child() {
+/// is the parent's to act on; the second signal ends the parent, and with it the child. `parent`: the number of
+/// the process that has forked this one.
+pub(crate) fn enter_child(parent: u32) {
     // Whether the lock is free depends on threads that are not here any more.
     let servers = SIGNALS.try_lock().map(|mut signals| mem::take(&mut signals.servers)).unwrap_or_default();
     if servers.is_empty() {
@@ -153,7 +154,7 @@ pub(crate) fn enter_child() {
     drop(servers);
     // They fail for signals that cannot be caught only.
     let _ = flag::register_conditional_default(SIGTERM, Arc::new(AtomicBool::new(true)));
-    sys::end_with_parent();
+    sys::end_with_parent(parent);
     // Where the system cannot do that. Of two that come at once a process sees one.
     let interrupted = Arc::new(AtomicBool::new(false));
     let _ = flag::register_conditional_default(SIGINT, interrupted.clone());

@@ -226,9 +226,15 @@ pub(crate) fn keep_no_errors(_socket: &Socket) {}
 /// close.
 pub(crate) fn receive_packet(socket: &Socket, buffer: &mut Vec<u8>) -> io::Result<Envelope> {
     buffer.clear();
-    let (length, from) = socket.recv_from_with_flags(buffer.spare_capacity_mut(), libc::MSG_DONTWAIT)?;
+    let (length, mut from) = socket.recv_from_with_flags(buffer.spare_capacity_mut(), libc::MSG_DONTWAIT)?;
     // SAFETY: recvfrom(2) has written so many bytes to the room that it was given.
     unsafe { buffer.set_len(length) };
+    // Of a path that fills its room Linux counts the zero byte behind it, and does not take the address back then.
+    let longest = size_of::<libc::sockaddr_un>() as libc::socklen_t;
+    if from.is_unix() && from.len() > longest {
+        // SAFETY: the address is initialized up to its old length, which is longer.
+        unsafe { from.set_length(longest) };
+    }
     Ok(Envelope { from, destination: None })
 }
 
@@ -330,6 +336,27 @@ pub(crate) fn send_packet(
     }
 }
 
+/// Sending a packet has failed because of the address that it was to be sent to, such as one that was forged, or is
+/// gone.
+pub(crate) fn is_about_the_receiver(error: &io::Error) -> bool {
+    let of_addresses = [
+        libc::EACCES,
+        libc::EADDRNOTAVAIL,
+        libc::ECONNREFUSED,
+        libc::ECONNRESET,
+        libc::EHOSTDOWN,
+        libc::EHOSTUNREACH,
+        libc::EINVAL,
+        libc::ENETDOWN,
+        libc::ENETUNREACH,
+        libc::ENOENT,
+        libc::ENOTDIR,
+        libc::EPERM,
+        libc::EPROTOTYPE,
+    ];
+    error.raw_os_error().is_some_and(|code| of_addresses.contains(&code))
+}
+
 /// Puts the source address of a packet that is to be sent into its control bytes.
 fn write_destination(message: &mut libc::msghdr, control: &mut Control, from: &Destination) {
     message.msg_control = control.0.as_mut_ptr().cast();
@@ -383,16 +410,20 @@ pub(crate) enum Fork {
     Child,
 }
 
-/// prctl(2): when the process that forked this one ends, however it does, this one is sent SIGTERM.
+/// prctl(2): when the process that forked this one ends, however it does, this one is sent SIGTERM. If it has ended
+/// already, which is no news to anybody any more, this one ends at once.
 #[cfg(all(feature = "signals", any(target_os = "linux", target_os = "android")))]
-pub(crate) fn end_with_parent() {
+pub(crate) fn end_with_parent(parent: u32) {
     // SAFETY: PR_SET_PDEATHSIG takes the number of a signal, and touches no memory.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM as libc::c_ulong) };
+    if std::os::unix::process::parent_id() != parent {
+        exit_child(128 + libc::SIGTERM);
+    }
 }
 
 /// The system cannot.
 #[cfg(all(feature = "signals", not(any(target_os = "linux", target_os = "android"))))]
-pub(crate) fn end_with_parent() {}
+pub(crate) fn end_with_parent(_parent: u32) {}
 
 /// A child process that was not waited for yet, so that its number is nobody else's.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -429,7 +460,7 @@ pub(crate) fn exit_child(status: i32) -> ! {
     }
 }
 
-/// How many threads this process has, where the system tells it.
+/// How many threads this process has. `None`: the system does not tell, as without proc(5).
 pub(crate) fn threads() -> Option<usize> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
@@ -438,7 +469,18 @@ pub(crate) fn threads() -> Option<usize> {
         let links = std::fs::metadata("/proc/self/task").ok()?.nlink();
         usize::try_from(links).ok()?.checked_sub(2)
     }
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    #[cfg(target_vendor = "apple")]
+    {
+        // SAFETY: `proc_taskinfo` is plain data, of which all zeros is a valid value, and the size is that of one.
+        unsafe {
+            let mut info: libc::proc_taskinfo = std::mem::zeroed();
+            let size = size_of::<libc::proc_taskinfo>() as libc::c_int;
+            let pointer = (&raw mut info).cast();
+            let written = libc::proc_pidinfo(libc::getpid(), libc::PROC_PIDTASKINFO, 0, pointer, size);
+            (written == size).then_some(info.pti_threadnum as usize)
+        }
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
     None
 }
 
@@ -457,10 +499,18 @@ impl Pid {
         }
     }
 
-    /// kill(2).
+    /// kill(2), of a child that was not waited for yet. Where the process ignores SIGCHLD or waits for any child, others
+    /// may have waited, and the number may be that of another process by now: waitid(2) looks first.
     pub(crate) fn kill(self, signal: Signal) {
-        // SAFETY: the child was not waited for, so that the number is its own. A failure means that it has ended.
-        unsafe { libc::kill(self.0, signal.number()) };
+        // SAFETY: `siginfo_t` is plain data, of which all zeros is a valid value, and the pointer is to one. WNOWAIT
+        // leaves a child that has ended to be waited for, so that the number stays its own.
+        unsafe {
+            let mut info: libc::siginfo_t = std::mem::zeroed();
+            let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+            if libc::waitid(libc::P_PID, self.0 as libc::id_t, &raw mut info, options) == 0 {
+                libc::kill(self.0, signal.number());
+            }
+        }
     }
 }
 

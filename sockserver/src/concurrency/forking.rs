@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, PipeWriter},
+    process,
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
@@ -32,7 +33,8 @@ use crate::{
 /// failed otherwise. What it had written and not flushed is lost.
 ///
 /// A child has only the thread that forked it, and locks that other threads held then stay locked in it for ever. So a
-/// process that has several threads is not forked, unless `allow_threads` is set:
+/// process that has several threads, or of which the system does not tell that (Linux without proc(5), the BSDs), is not
+/// forked, unless `allow_threads` is set:
 /// [`serve_forever`](crate::SocketServer::serve_forever) fails then, and so does [`spawn`](crate::SocketServer::spawn),
 /// which serves on a second thread; [`handle_request`](crate::SocketServer::handle_request) turns the client away and
 /// tells `handle_error`. Where several threads of such a process serve one server, a child may keep its port until it
@@ -50,7 +52,7 @@ impl Concurrency for Forking {
             return;
         }
         match fork(&accepted) {
-            Ok(Forked::Child(pipe)) => serve_in_child(accepted, pipe),
+            Ok(Forked::Child(pipe, parent)) => serve_in_child(accepted, pipe, parent),
             Ok(Forked::Parent(pid, pipe)) => {
                 let acceptor = accepted.acceptor().clone();
                 acceptor.children.add(Child::new(pid, pipe, accepted));
@@ -76,7 +78,8 @@ impl Concurrency for Forking {
 
 enum Forked {
     Parent(sys::Pid, io::PipeReader),
-    Child(PipeWriter),
+    /// With the number of the parent.
+    Child(PipeWriter, u32),
 }
 
 fn fork<S: Server>(accepted: &Accepted<S>) -> io::Result<Forked> {
@@ -90,12 +93,13 @@ fn fork<S: Server>(accepted: &Accepted<S>) -> io::Result<Forked> {
     // No child has the end of a pipe that is its sibling's.
     let _one_at_a_time = FORKING.lock().unwrap_or_else(PoisonError::into_inner);
     let (reader, writer) = io::pipe()?;
+    let parent = process::id();
     Ok(match sys::fork()? {
         sys::Fork::Parent(pid) => {
             drop(writer);
             Forked::Parent(pid, reader)
         }
-        sys::Fork::Child => Forked::Child(writer),
+        sys::Fork::Child => Forked::Child(writer, parent),
     })
 }
 
@@ -104,8 +108,8 @@ fn fork<S: Server>(accepted: &Accepted<S>) -> io::Result<Forked> {
 static FORKING: Mutex<()> = Mutex::new(());
 
 /// Everything that the parent will go on with is left as it is: this does not return, and nothing is dropped.
-fn serve_in_child<S: Server>(accepted: Accepted<S>, mut pipe: PipeWriter) -> ! {
-    accepted.acceptor().enter_child(accepted.request().connection().is_some());
+fn serve_in_child<S: Server>(accepted: Accepted<S>, mut pipe: PipeWriter, parent: u32) -> ! {
+    accepted.acceptor().enter_child(accepted.request().connection().is_some(), parent);
     let Ended { outcome, error } = accepted.process_in_child();
     let status = i32::from(error.is_some());
     // A parent that is not there any more need not be told. The error is the user's, and may panic when it is told.
@@ -122,21 +126,29 @@ fn check_threads(options: &Options) -> io::Result<()> {
     if options.allow_threads {
         return Ok(());
     }
-    let several = || sys::threads().filter(|&threads| threads > 1);
-    let are_gone = |_| {
-        thread::sleep(Duration::from_millis(1));
-        several().is_none()
-    };
-    match several() {
-        Some(threads) if !(1..LOOKS).any(are_gone) => Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            format!(
-                "a process that has {threads} threads cannot be forked safely: in the child, the locks of the others \
-                 would stay locked; serve before threads are started, or on the main thread (`serve_forever`, not \
-                 `spawn`), or use concurrency = \"threading\", or set `allow_threads = true` if the handler uses no \
-                 lock that another thread can hold"
-            ),
-        )),
-        _ => Ok(()),
+    let refuse = |reason: String| Err(io::Error::new(io::ErrorKind::Unsupported, reason));
+    for look in 1..=LOOKS {
+        match sys::threads() {
+            Some(1) => return Ok(()),
+            None => {
+                return refuse(
+                    "the system does not tell how many threads this process has, and one that has several cannot be \
+                     forked safely: in the child, the locks of the others would stay locked; use concurrency = \
+                     \"threading\", or set `allow_threads = true` if the process has one thread, or the handler uses no \
+                     lock that another thread can hold"
+                        .into(),
+                );
+            }
+            Some(threads) if look == LOOKS => {
+                return refuse(format!(
+                    "a process that has {threads} threads cannot be forked safely: in the child, the locks of the \
+                     others would stay locked; serve before threads are started, or on the main thread \
+                     (`serve_forever`, not `spawn`), or use concurrency = \"threading\", or set `allow_threads = true` if \
+                     the handler uses no lock that another thread can hold"
+                ));
+            }
+            Some(_) => thread::sleep(Duration::from_millis(1)),
+        }
     }
+    Ok(())
 }

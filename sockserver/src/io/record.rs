@@ -272,6 +272,8 @@ impl Record {
 #[derive(Default)]
 pub(crate) struct Failures {
     kinds: AtomicU8,
+    /// The client cannot be answered, whatever the error says.
+    unreachable: AtomicBool,
 }
 
 impl Failures {
@@ -289,6 +291,15 @@ impl Failures {
         if let Some(bit) = Failures::KINDS.iter().position(|known| *known == kind) {
             self.kinds.fetch_or(1 << bit, Relaxed);
         }
+    }
+
+    /// The sender of a packet has an address that no reply can be sent to.
+    pub(crate) fn note_unreachable(&self) {
+        self.unreachable.store(true, Relaxed);
+    }
+
+    pub(crate) fn contain_unreachable(&self) -> bool {
+        self.unreachable.load(Relaxed)
     }
 
     pub(crate) fn contain(&self, kind: io::ErrorKind) -> bool {
