@@ -3,13 +3,15 @@
 #![allow(unsafe_code)]
 
 use std::{
+    ffi::CString,
     io::{self, Write},
     mem::MaybeUninit,
     net::{IpAddr, Ipv6Addr},
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd},
-        unix::process::ExitStatusExt,
+        unix::{ffi::OsStrExt, process::ExitStatusExt},
     },
+    path::Path,
     process::ExitStatus,
     ptr::NonNull,
     time::Duration,
@@ -390,6 +392,16 @@ fn write_destination(message: &mut libc::msghdr, control: &mut Control, from: &D
             }
         }
     }
+}
+
+/// fchmodat(2) of a file, which is not followed if it is a symbolic link: where others can rename files, it may have
+/// become one.
+pub(crate) fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: the path is a C string, which outlives the call.
+    let result =
+        unsafe { libc::fchmodat(libc::AT_FDCWD, path.as_ptr(), mode as libc::mode_t, libc::AT_SYMLINK_NOFOLLOW) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// dup2(2): closes in this process what a descriptor stands for, although others hold the descriptor too. From here on

@@ -20,6 +20,7 @@ use crate::{
     address::{Address, UnixAddress},
     options::{Options, SocketOptions},
     stream::Stream,
+    sys,
 };
 
 /// `"unix"`: Python's `UnixStreamServer`.
@@ -184,7 +185,7 @@ fn bind_to_path(
     let file = options.unlink.then(|| SocketFile::of(path)).transpose()?;
     if let Some(mode) = options.mode {
         // Adds what the umask took away.
-        fs::set_permissions(path, Permissions::from_mode(mode))?;
+        sys::set_mode(path, mode)?;
     }
     Ok(file)
 }
@@ -231,5 +232,32 @@ fn remove_stale(path: &Path, name: &SockAddr, kind: Type) -> io::Result<()> {
         },
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
         _ => Err(io::Error::new(io::ErrorKind::AddrInUse, "another server answers there")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{env, os::unix::fs::symlink, process};
+
+    use super::*;
+
+    #[test]
+    fn the_mode_of_what_a_link_points_to_is_left_alone() {
+        let directory = env::temp_dir().join(format!("sockserver-mode-{}", process::id()));
+        fs::create_dir(&directory).expect("a free name");
+        let (target, link) = (directory.join("target"), directory.join("link"));
+        fs::write(&target, "").expect("a writable directory");
+        fs::set_permissions(&target, Permissions::from_mode(0o600)).expect("its own file");
+        symlink(&target, &link).expect("a free name");
+        let set = sys::set_mode(&link, 0o666);
+        let mode = fs::metadata(&target).expect("it is there").permissions().mode();
+        let set_directly = sys::set_mode(&target, 0o640);
+        let mode_then = fs::metadata(&target).expect("it is there").permissions().mode();
+        fs::remove_dir_all(&directory).expect("its own directory");
+        // Some systems change the mode of the link.
+        assert!(set.is_err() || cfg!(not(target_os = "linux")));
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(set_directly.is_ok());
+        assert_eq!(mode_then & 0o777, 0o640);
     }
 }
