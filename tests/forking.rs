@@ -519,6 +519,29 @@ fn a_process_that_has_several_threads_is_not_forked() {
 }
 
 #[test]
+fn a_lock_of_the_standard_output_holds_up_no_fork_and_no_child() {
+    let server = Obedient::start("tcp", &["allow_threads=true", "hold_stdout=true"]);
+    for _ in 0..3 {
+        let mut client = server.connect();
+        assert_eq!(client.ask("echo hello"), "hello");
+        client.finish();
+        assert_eq!(client.rest(), "");
+    }
+    server.has_no_children();
+}
+
+#[test]
+fn the_end_of_a_child_is_noticed_by_whichever_thread_leads() {
+    let server = Obedient::start("tcp", &["allow_threads=true", "connections=1", "leaders=2"]);
+    for _ in 0..10 {
+        let mut client = server.connect();
+        assert_eq!(client.ask("echo hello"), "hello");
+        client.finish();
+        assert_eq!(client.rest(), "");
+    }
+}
+
+#[test]
 fn a_process_of_which_the_number_of_threads_is_not_known_is_not_forked() {
     // A mount namespace of its own, in which there is no proc(5).
     let without_proc = |program| {

@@ -210,3 +210,17 @@ fn one_thread_is_started_for_signals() {
     let threads = fs::read_dir(format!("/proc/{}/task", server.id())).expect("the server runs").count();
     assert_eq!(threads, 2);
 }
+
+#[test]
+fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
+    let mut command = Command::new("env");
+    command.args(["--ignore-signal=TERM", env!("CARGO_BIN_EXE_signalled-server"), "sync", "1"]);
+    let server = ServerProcess::start(command, Place::of("tcp"));
+    let mut client = Client::connect(server.address());
+    assert_eq!(client.ask("hello"), "HELLO");
+    server.signal("TERM");
+    assert_eq!(client.ask("still there"), "STILL THERE");
+    // The other one is not ignored. What it does, it does after what the first would have done.
+    server.signal("INT");
+    assert_eq!(client.rest(), "");
+}

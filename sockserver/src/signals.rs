@@ -7,7 +7,7 @@
 use std::{
     ffi::c_int,
     io::{self, PipeReader, PipeWriter, Read, Write},
-    mem,
+    os::fd::{AsRawFd, RawFd},
     sync::{
         Arc, OnceLock, Weak,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -31,6 +31,10 @@ static SIGNALS: Mutex<Signals> =
 /// What the thread reads: a byte for each signal, and one for the end of the last server.
 static PIPE: OnceLock<(PipeReader, PipeWriter)> = OnceLock::new();
 
+/// Set in a child that serves one request: there SIGTERM does what it does by default. It is there before the first fork,
+/// as a child can register nothing: another thread may have been doing that when it was forked.
+static IN_CHILD: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
 struct Signals {
     /// Those that stop on signals, and have not ended.
     servers: Vec<Signalled>,
@@ -46,6 +50,8 @@ struct Signalled {
     is_watched: bool,
     /// A signal has come: the next one ends the process.
     signalled: Arc<AtomicBool>,
+    /// What the signal handler writes to, by its number, which is open as long as the actions are there.
+    pipes: Vec<RawFd>,
     _actions: Actions,
 }
 
@@ -64,8 +70,15 @@ impl Actions {
         Ok(())
     }
 
-    fn write(&mut self, signal: c_int, pipe: PipeWriter) -> io::Result<()> {
+    fn write(&mut self, signal: c_int, pipe: PipeWriter) -> io::Result<RawFd> {
+        let number = pipe.as_raw_fd();
         self.0.push(low_level::pipe::register(signal, pipe)?);
+        Ok(number)
+    }
+
+    /// The process ends as by default if the flag is set.
+    fn end_by_default(&mut self, signal: c_int, flag: &Arc<AtomicBool>) -> io::Result<()> {
+        self.0.push(flag::register_conditional_default(signal, flag.clone())?);
         Ok(())
     }
 }
@@ -83,7 +96,8 @@ pub(crate) fn stop_on_signals(control: &Arc<Control>, forks: bool) -> io::Result
     let pipe = io::pipe()?;
     let (reader, writer) = PIPE.get_or_init(|| pipe);
     let signalled = Arc::new(AtomicBool::new(false));
-    let mut actions = Actions(Vec::new());
+    let (mut actions, mut pipes) = (Actions(Vec::new()), Vec::new());
+    let in_child = IN_CHILD.get_or_init(Arc::default);
     let mut signals = SIGNALS.lock();
     if !forks && !signals.is_watched {
         let thread = thread::Builder::new().name("sockserver-signals".into()).stack_size(128 * 1024);
@@ -91,14 +105,18 @@ pub(crate) fn stop_on_signals(control: &Arc<Control>, forks: bool) -> io::Result
         thread.spawn(move || watch(reader))?;
         signals.is_watched = true;
     }
-    for signal in [SIGINT, SIGTERM] {
+    // What was ignored when the program started stays so, as by nohup(1), and SIGINT of a job in the background.
+    for signal in [SIGINT, SIGTERM].into_iter().filter(|signal| !sys::is_ignored(*signal)) {
+        if signal == SIGTERM {
+            actions.end_by_default(signal, in_child)?;
+        }
         // Actions run in the order of their registration: the first signal finds the flag not set yet.
         actions.end(signal, &signalled)?;
         actions.set(signal, &signalled)?;
-        actions.write(signal, if forks { control.waker.writer()? } else { writer.try_clone()? })?;
+        pipes.push(actions.write(signal, if forks { control.waker.writer()? } else { writer.try_clone()? })?);
     }
     let control = Arc::downgrade(control);
-    signals.servers.push(Signalled { control, is_watched: !forks, signalled, _actions: actions });
+    signals.servers.push(Signalled { control, is_watched: !forks, signalled, pipes, _actions: actions });
     signals.at_the_end = Actions(Vec::new());
     Ok(())
 }
@@ -127,7 +145,7 @@ pub(crate) fn forget(control: &Control) {
     let has_ended = |server: &Signalled| std::ptr::eq(server.control.as_ptr(), control);
     if !signals.servers.is_empty() && signals.servers.iter().all(has_ended) {
         let now = Arc::new(AtomicBool::new(true));
-        for signal in [SIGINT, SIGTERM] {
+        for signal in [SIGINT, SIGTERM].into_iter().filter(|signal| !sys::is_ignored(*signal)) {
             // It was possible to register others.
             let _ = signals.at_the_end.end(signal, &now);
         }
@@ -143,20 +161,17 @@ pub(crate) fn forget(control: &Control) {
 }
 
 /// In a child that serves one request: SIGTERM ends it. SIGINT, which a terminal sends to all processes of a program,
-/// is the parent's to act on; the second signal ends the parent, and with it the child. `parent`: the number of
-/// the process that has forked this one.
+/// is the parent's to act on; the second one ends the child as well as the parent. `parent`: the number of the process
+/// that has forked this one.
+///
+/// Only what signal-safety(7) allows is done here: of other threads nothing is left but the locks that they held.
 pub(crate) fn enter_child(parent: u32) {
-    // Whether the lock is free depends on threads that are not here any more.
-    let servers = SIGNALS.try_lock().map(|mut signals| mem::take(&mut signals.servers)).unwrap_or_default();
-    if servers.is_empty() {
-        return;
+    let Some(in_child) = IN_CHILD.get() else { return };
+    in_child.store(true, SeqCst);
+    let Some(signals) = SIGNALS.try_lock() else { return };
+    // The parent is not to hear of a signal that only its child was sent.
+    signals.servers.iter().flat_map(|server| &server.pipes).for_each(|pipe| sys::let_go_of_number(*pipe));
+    if !signals.servers.is_empty() {
+        sys::end_with_parent(parent);
     }
-    drop(servers);
-    // They fail for signals that cannot be caught only.
-    let _ = flag::register_conditional_default(SIGTERM, Arc::new(AtomicBool::new(true)));
-    sys::end_with_parent(parent);
-    // Where the system cannot do that. Of two that come at once a process sees one.
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let _ = flag::register_conditional_default(SIGINT, interrupted.clone());
-    let _ = flag::register(SIGINT, interrupted);
 }

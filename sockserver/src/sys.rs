@@ -416,6 +416,24 @@ pub(crate) fn let_go(fd: BorrowedFd<'_>) {
     }
 }
 
+/// As [`let_go`], of a descriptor that a signal handler has.
+#[cfg(feature = "signals")]
+pub(crate) fn let_go_of_number(fd: std::os::fd::RawFd) {
+    // SAFETY: the descriptor is open as long as its action is registered.
+    let_go(unsafe { BorrowedFd::borrow_raw(fd) });
+}
+
+/// sigaction(2): whether the process ignores the signal.
+#[cfg(feature = "signals")]
+pub(crate) fn is_ignored(signal: libc::c_int) -> bool {
+    // SAFETY: `sigaction` is plain data, of which all zeros is a valid value. Without a new action nothing is changed,
+    // and the old one is written to where the pointer points.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &raw mut action) == 0 && action.sa_sigaction == libc::SIG_IGN
+    }
+}
+
 /// What [`fork`] returns in either process.
 pub(crate) enum Fork {
     Parent(Pid),
@@ -429,7 +447,7 @@ pub(crate) fn end_with_parent(parent: u32) {
     // SAFETY: PR_SET_PDEATHSIG takes the number of a signal, and touches no memory.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM as libc::c_ulong) };
     if std::os::unix::process::parent_id() != parent {
-        exit_child(128 + libc::SIGTERM);
+        exit_child(128 + libc::SIGTERM, false);
     }
 }
 
@@ -441,35 +459,39 @@ pub(crate) fn end_with_parent(_parent: u32) {}
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pid(libc::pid_t);
 
-/// fork(2). Whatever is buffered for standard output is written first, so that it is not written twice.
+/// fork(2). Whatever is buffered for standard output is written first, so that it is not written twice: where the
+/// process has one thread. Else another one could hold that lock for ever, here and in the child.
 ///
 /// The caller has made sure that this thread is the only one, or its user has vouched for the code that runs in the
 /// child (`allow_threads`).
-pub(crate) fn fork() -> io::Result<Fork> {
-    // Held across the fork: a lock that another thread held would never be free in the child.
-    let mut stdout = io::stdout().lock();
-    // Where nobody takes it, there is nobody to see it twice.
-    let _ = stdout.flush();
-    // SAFETY: fflush(3) takes a null pointer for all streams. After fork(2), the child of a process with one thread can
-    // do anything; where there are more, the user has vouched for its code.
-    match unsafe {
-        libc::fflush(std::ptr::null_mut());
-        libc::fork()
-    } {
+pub(crate) fn fork(is_only_thread: bool) -> io::Result<Fork> {
+    if is_only_thread {
+        write_standard_output();
+    }
+    // SAFETY: after fork(2), the child of a process with one thread can do anything; where there are more, the user has
+    // vouched for its code.
+    match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(Fork::Child),
         pid => Ok(Fork::Parent(Pid(pid))),
     }
 }
 
-/// _exit(2), after writing what is buffered for standard output. No destructor of the parent's is run.
-pub(crate) fn exit_child(status: i32) -> ! {
-    let _ = io::stdout().flush();
-    // SAFETY: fflush(3) takes a null pointer for all streams, and _exit(2) does not return.
-    unsafe {
-        libc::fflush(std::ptr::null_mut());
-        libc::_exit(status)
+/// _exit(2), after writing what is buffered for standard output where no other thread's lock can be in the way. No
+/// destructor of the parent's is run.
+pub(crate) fn exit_child(status: i32, was_only_thread: bool) -> ! {
+    if was_only_thread {
+        write_standard_output();
     }
+    // SAFETY: _exit(2) does not return.
+    unsafe { libc::_exit(status) }
+}
+
+fn write_standard_output() {
+    // A closed one has no reader to see it twice.
+    let _ = io::stdout().flush();
+    // SAFETY: fflush(3) takes a null pointer for all streams.
+    unsafe { libc::fflush(std::ptr::null_mut()) };
 }
 
 /// How many threads this process has. `None`: the system does not tell, as without proc(5).

@@ -30,7 +30,8 @@ use crate::{
 /// that was killed.
 ///
 /// A child that ends before its handler does has finished if it ended with success, as after `exit(0)` in Python, and
-/// failed otherwise. What it had written and not flushed is lost.
+/// failed otherwise. What it had written and not flushed is lost; so is what it has printed without a line end where the
+/// process has several threads.
 ///
 /// A child has only the thread that forked it, and locks that other threads held then stay locked in it for ever. So a
 /// process that has several threads, or of which the system does not tell that (Linux without proc(5), the BSDs), is not
@@ -52,10 +53,14 @@ impl Concurrency for Forking {
             return;
         }
         match fork(&accepted) {
-            Ok(Forked::Child(pipe, parent)) => serve_in_child(accepted, pipe, parent),
+            Ok(Forked::Child(pipe, parent)) => serve_in_child(accepted, pipe, &parent),
             Ok(Forked::Parent(pid, pipe)) => {
                 let acceptor = accepted.acceptor().clone();
                 acceptor.children.add(Child::new(pid, pipe, accepted));
+                if acceptor.options().allow_threads {
+                    // Another thread may be waiting for the children that there were before.
+                    acceptor.handle().control().waker.wake();
+                }
             }
             Err(error) => accepted.fail(error),
         }
@@ -78,8 +83,13 @@ impl Concurrency for Forking {
 
 enum Forked {
     Parent(sys::Pid, io::PipeReader),
-    /// With the number of the parent.
-    Child(PipeWriter, u32),
+    Child(PipeWriter, Parent),
+}
+
+/// What a child knows of the process that it was forked from.
+struct Parent {
+    id: u32,
+    has_one_thread: bool,
 }
 
 fn fork<S: Server>(accepted: &Accepted<S>) -> io::Result<Forked> {
@@ -93,8 +103,8 @@ fn fork<S: Server>(accepted: &Accepted<S>) -> io::Result<Forked> {
     // No child has the end of a pipe that is its sibling's.
     let _one_at_a_time = FORKING.lock().unwrap_or_else(PoisonError::into_inner);
     let (reader, writer) = io::pipe()?;
-    let parent = process::id();
-    Ok(match sys::fork()? {
+    let parent = Parent { id: process::id(), has_one_thread: sys::threads() == Some(1) };
+    Ok(match sys::fork(parent.has_one_thread)? {
         sys::Fork::Parent(pid) => {
             drop(writer);
             Forked::Parent(pid, reader)
@@ -108,15 +118,15 @@ fn fork<S: Server>(accepted: &Accepted<S>) -> io::Result<Forked> {
 static FORKING: Mutex<()> = Mutex::new(());
 
 /// Everything that the parent will go on with is left as it is: this does not return, and nothing is dropped.
-fn serve_in_child<S: Server>(accepted: Accepted<S>, mut pipe: PipeWriter, parent: u32) -> ! {
-    accepted.acceptor().enter_child(accepted.request().connection().is_some(), parent);
+fn serve_in_child<S: Server>(accepted: Accepted<S>, mut pipe: PipeWriter, parent: &Parent) -> ! {
+    accepted.acceptor().enter_child(accepted.request().connection().is_some(), parent.id);
     let Ended { outcome, error } = accepted.process_in_child();
     let status = i32::from(error.is_some());
     // A parent that is not there any more need not be told. The error is the user's, and may panic when it is told.
     let control = accepted.acceptor().handle().control();
     let _ = unwind::run(control, || children::report(&mut pipe, outcome, error));
     accepted.linger_in_child();
-    sys::exit_child(status)
+    sys::exit_child(status, parent.has_one_thread)
 }
 
 /// How often a process is asked for its threads, a millisecond apart: one that was joined can be there a moment longer.

@@ -13,6 +13,7 @@ use std::{
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+        mpsc,
     },
     thread,
     time::Duration,
@@ -49,6 +50,10 @@ struct Settings {
     allow_threads: bool,
     /// How many threads there are beside the one that serves.
     threads: usize,
+    /// Another thread keeps the lock of the standard output.
+    hold_stdout: bool,
+    /// This many threads call `handle_request`, for ever.
+    leaders: usize,
     /// This many `handle_request` in place of `serve_forever`.
     requests: Option<usize>,
     /// A child of the program's own, which ends with this status while the server serves.
@@ -69,6 +74,8 @@ impl Settings {
                 "shutdown" => settings.shutdown = Some(value.parse()?),
                 "allow_threads" => settings.allow_threads = value.parse()?,
                 "threads" => settings.threads = value.parse()?,
+                "leaders" => settings.leaders = value.parse()?,
+                "hold_stdout" => settings.hold_stdout = value.parse()?,
                 "requests" => settings.requests = Some(value.parse()?),
                 "foreign" => settings.foreign = Some(value.parse()?),
                 "print" => settings.print = value.to_owned(),
@@ -98,6 +105,20 @@ fn serve<S: Server>(server: SocketServer<S>, settings: &Settings) -> Result<(), 
     println!("listening on {}", server.server_address());
     print!("{}", settings.print);
     let handle = server.handle();
+    if settings.hold_stdout {
+        let (hold, held) = mpsc::channel();
+        thread::spawn(move || {
+            let _lock = io::stdout().lock();
+            hold.send(())?;
+            sleep_while(|| true);
+            Ok::<(), mpsc::SendError<()>>(())
+        });
+        held.recv()?;
+    }
+    if settings.leaders > 0 {
+        let lead = || while server.handle_request().is_ok_and(|_| true) {};
+        thread::scope(|scope| (0..settings.leaders).for_each(|_| drop(scope.spawn(lead))));
+    }
     let served = match settings.requests {
         None => server.serve_forever(),
         Some(requests) => (0..requests).try_for_each(|_| server.handle_request().map(drop)).map(|()| drop(server)),
