@@ -1,24 +1,53 @@
-//! Writes the cells of `upper_everywhere`: the example `upper`, with one or two of its words changed.
+//! Writes the cells of `upper_everywhere`, the example `upper` with one or two of its words changed, and those of
+//! `classics_everywhere`, which are some more examples with every concurrency.
 
 use std::{env, fs, path::Path};
 
+const CONCURRENCIES: [&str; 4] = ["sync", "threading", "pool", "forking"];
+
 fn main() {
-    println!("cargo::rerun-if-changed=../examples/upper.rs");
-    let upper = fs::read_to_string("../examples/upper.rs").expect("the example is there");
-    let mut modules = String::new();
-    let mut cells = String::new();
+    let mut cells = Cells::default();
     for transport in ["tcp", "udp", "unix", "unix_datagram"] {
-        for concurrency in ["sync", "threading", "pool", "forking"] {
-            let moved = upper
-                .replace("\"tcp\"", &format!("\"{transport}\""))
-                .replace("\"threading\"", &format!("\"{concurrency}\""))
-                .replace("fn main", "pub(crate) fn main");
-            modules += &format!("mod {transport}_{concurrency} {{\n{moved}}}\n");
-            cells += &format!("\"{transport} {concurrency}\" => {transport}_{concurrency}::main(),\n");
+        for concurrency in CONCURRENCIES {
+            cells.add("upper", transport, concurrency, &format!("{transport} {concurrency}"));
         }
     }
-    let serve = format!("match cell {{\n{cells}_ => panic!(\"there is no cell {{cell}}\"),\n}}");
-    let code = format!("{modules}fn serve(cell: &str) -> std::io::Result<()> {{\n{serve}\n}}\n");
-    let directory = env::var_os("OUT_DIR").expect("cargo says where to write");
-    fs::write(Path::new(&directory).join("cells.rs"), code).expect("it can be written");
+    cells.write("cells.rs");
+
+    let mut cells = Cells::default();
+    for example in ["recv_upper", "json_lower", "talk"] {
+        for concurrency in CONCURRENCIES {
+            cells.add(example, "tcp", concurrency, &format!("{example} {concurrency}"));
+        }
+    }
+    cells.write("classics.rs");
+}
+
+#[derive(Default)]
+struct Cells {
+    modules: String,
+    arms: String,
+}
+
+impl Cells {
+    fn add(&mut self, example: &str, transport: &str, concurrency: &str, cell: &str) {
+        let path = format!("../examples/{example}.rs");
+        println!("cargo::rerun-if-changed={path}");
+        let moved = fs::read_to_string(path)
+            .expect("the example is there")
+            .replace("\"tcp\"", &format!("\"{transport}\""))
+            .replace("\"threading\"", &format!("\"{concurrency}\""))
+            .replace("fn main", "pub(crate) fn main");
+        let module = cell.replace(' ', "_");
+        self.modules += &format!("mod {module} {{\n{moved}}}\n");
+        self.arms += &format!("\"{cell}\" => {module}::main(),\n");
+    }
+
+    fn write(self, file: &str) {
+        let Cells { modules, arms } = self;
+        let serve = format!("match cell {{\n{arms}_ => panic!(\"there is no cell {{cell}}\"),\n}}");
+        let code = format!("{modules}fn serve(cell: &str) -> std::io::Result<()> {{\n{serve}\n}}\n");
+        let directory = env::var_os("OUT_DIR").expect("cargo says where to write");
+        fs::write(Path::new(&directory).join(file), code).expect("it can be written");
+    }
 }

@@ -3,6 +3,7 @@
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
+    path::Path,
     process::{self, Command},
 };
 
@@ -16,6 +17,27 @@ use sockserver_tests::{
 /// Starts an example, at a place of this transport.
 fn serve(name: &str, transport: &str) -> ServerProcess {
     ServerProcess::start(example(name), Place::of(transport))
+}
+
+/// Starts a copy of an example that the build script has given this concurrency, on TCP.
+fn serve_with(name: &str, concurrency: &str) -> ServerProcess {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_classics_everywhere"));
+    command.env("CELL", format!("{name} {concurrency}"));
+    ServerProcess::start(command, Place::of("tcp"))
+}
+
+/// Starts `recv_client.py`: clients that send without line ends and wait for the answer. `None`: there is no Python.
+fn recv_clients(server: &ServerProcess, count: &str, messages: &[&str]) -> Option<Process> {
+    let mut python = installed("python3")?;
+    python.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("python/recv_client.py"));
+    Some(Process::start(python.args(host_and_port(server)).arg(count).args(messages)))
+}
+
+/// The answers that these clients print, without their addresses.
+fn answers_of(clients: Process) -> Vec<String> {
+    let output = clients.output();
+    let answers = output.lines().map(|line| line.split_once(' ').expect("an address and an answer").1.to_owned());
+    answers.collect()
 }
 
 /// `host` and `port` as arguments of a tool.
@@ -115,6 +137,88 @@ mod upper {
         let server = serve("upper", "tcp");
         nc.args(host_and_port(&server));
         assert_eq!(line_from_nc(nc, "hello"), "HELLO");
+    }
+}
+
+mod recv_upper {
+    use super::*;
+
+    #[test]
+    fn what_comes_is_answered_at_once_with_every_concurrency() {
+        for concurrency in ["sync", "threading", "pool", "forking"] {
+            let server = serve_with("recv_upper", concurrency);
+            let count = if concurrency == "sync" { "3-in-turn" } else { "3-at-once" };
+            let Some(clients) = recv_clients(&server, count, &["abc #", "grüße #"]) else { return };
+            let mut answers = answers_of(clients);
+            answers.sort();
+            // ASCII letters only, as `bytes.upper` of Python.
+            assert_eq!(answers, ["ABC 0", "ABC 1", "ABC 2", "GRüßE 0", "GRüßE 1", "GRüßE 2"], "{concurrency}");
+        }
+    }
+
+    #[test]
+    fn all_bytes_survive() {
+        let server = serve("recv_upper", "tcp");
+        let mut client = Client::connect(server.address());
+        let all: Vec<u8> = (0..=255).cycle().take(5000).collect();
+        client.send(&all);
+        assert_eq!(client.bytes(5000), all.to_ascii_uppercase());
+        client.finish();
+        assert_eq!(client.rest(), "");
+    }
+
+    #[test]
+    fn it_tells_who_has_sent_what() {
+        let server = serve("recv_upper", "tcp");
+        let mut client = Client::connect(server.address());
+        for (sent, printed) in [
+            (&b"abc"[..], "abc"),
+            (b"abc\n", "abc"),
+            (b"abc\r\n", "abc"),
+            ("grüße".as_bytes(), "grüße"),
+            (b"\xff", "\u{fffd}"),
+            // One message is one line, and no command to the terminal.
+            ("a\nclient forged\x1b[2J\u{9b}\n\n".as_bytes(), "a?client forged?[2J??"),
+        ] {
+            client.send(sent);
+            assert_eq!(client.bytes(sent.len()), sent.to_ascii_uppercase());
+            assert_eq!(server.line(), format!("Received from {}:", client.address()));
+            assert_eq!(server.line(), printed);
+        }
+    }
+
+    #[test]
+    fn a_reset_is_printed_and_the_server_goes_on() {
+        for concurrency in ["sync", "threading", "pool", "forking"] {
+            let server = serve_with("recv_upper", concurrency);
+            for _ in 0..2 {
+                let mut client = Client::connect(server.address());
+                let address = client.address();
+                client.send("abc");
+                assert_eq!(client.bytes(3), b"ABC");
+                client.reset();
+                assert_eq!(server.line(), format!("Received from {address}:"));
+                assert_eq!(server.line(), "abc");
+                assert_eq!(server.line(), format!("client {address} has reset the connection"), "{concurrency}");
+            }
+            let mut client = Client::connect(server.address());
+            client.send("abc");
+            assert_eq!(client.bytes(3), b"ABC", "{concurrency}");
+        }
+    }
+
+    #[test]
+    fn it_serves_where_its_output_is_closed() {
+        let Some(mut bash) = installed("bash") else { return };
+        // The only reader of its output takes the first line and closes the pipe, before the test sees that line.
+        let script = r#"exec "$0" "$1" > >(read -r line; exec <&-; echo "$line")"#;
+        bash.args(["-c", script]).arg(example("recv_upper").get_program());
+        let server = ServerProcess::start(bash, Place::of("tcp"));
+        let mut client = Client::connect(server.address());
+        for _ in 0..2 {
+            client.send("abc");
+            assert_eq!(client.bytes(3), b"ABC");
+        }
     }
 }
 
