@@ -1,6 +1,8 @@
-//! A JSON value comes in on each line, and goes out in lower case. `exit` ends the connection.
+//! JSON values come in, and go out in lower case, one on each line. `exit` ends the connection.
 //!
-//! A line that is no JSON, or not even text, is answered with an error, and the talk goes on.
+//! The server answers a value as soon as it is complete, with or without a line end. The end of a number is the end of
+//! what has come with it, so a client that sends bare numbers separates them and sends each in one piece. What is no
+//! JSON, or not even text, is answered with an error, and the talk goes on with the next line.
 //!
 //! ```console
 //! $ cargo run --example json_lower
@@ -9,8 +11,10 @@
 //!
 //! ```console
 //! $ nc 127.0.0.1 9999
-//! {"Greeting": ["HELLO", "World", 1]}
+//! {"Greeting": ["HELLO", "World", 1]} "AND" [2]
 //! {"greeting":["hello","world",1]}
+//! "and"
+//! [2]
 //! HELLO
 //! {"error":"expected value at line 1 column 1"}
 //! exit
@@ -21,8 +25,11 @@ use std::{
     io::{self, BufRead, Write},
 };
 
-use serde_json::{Value, json};
+use serde_json::{Deserializer, Value, json};
 use sockserver::{HandlerResult, Reader, RequestHandler, Server, Writer, request_handler};
+
+/// How many bytes of a value are kept until the rest of it comes.
+const MAX_INCOMPLETE: usize = 64 * 1024;
 
 #[request_handler]
 #[server(transport = "tcp", concurrency = "threading")]
@@ -33,21 +40,48 @@ struct JsonLower {
 
 impl RequestHandler for JsonLower {
     fn handle(&mut self) -> HandlerResult {
-        let mut line = Vec::new();
-        // Bytes, as `next_line` would fail where they are no text.
-        while self.rfile.read_until(b'\n', &mut line)? > 0 {
-            if matches!(line.trim_ascii(), b"exit" | br#""exit""#) {
-                break;
+        let mut input = Vec::new();
+        loop {
+            let received = self.rfile.fill_buf()?;
+            let length = received.len();
+            input.extend_from_slice(received);
+            self.rfile.consume(length);
+
+            let mut rest = input.trim_ascii_start();
+            while let Some((value, after)) = split_value(rest, length == 0) {
+                let answer = match value {
+                    Ok(value) if value == "exit" => return Ok(()),
+                    // What is no text in JSON, like `true` and `\n`, is in lower case anyway.
+                    Ok(value) => value.to_string().to_lowercase(),
+                    Err(error) => json!({ "error": error }).to_string(),
+                };
+                writeln!(self.wfile, "{answer}")?;
+                rest = after.trim_ascii_start();
             }
-            let answer = match serde_json::from_slice::<Value>(&line) {
-                // What is no text in JSON, like `true` and `\n`, is in lower case anyway.
-                Ok(value) => value.to_string().to_lowercase(),
-                Err(error) => json!({ "error": error.to_string() }).to_string(),
-            };
-            writeln!(self.wfile, "{answer}")?;
-            line.clear();
+            if length == 0 {
+                return Ok(());
+            }
+            input.drain(..input.len() - rest.len());
         }
-        Ok(())
+    }
+}
+
+/// The value that the input starts with, or what is wrong with it; and the input after that. `None`: the value is not
+/// complete, and more input may come.
+fn split_value(input: &[u8], is_last: bool) -> Option<(Result<Value, String>, &[u8])> {
+    let mut values = Deserializer::from_slice(input).into_iter();
+    match values.next()? {
+        Ok(value) => Some((Ok(value), &input[values.byte_offset()..])),
+        Err(error) if error.is_eof() && !is_last && input.len() < MAX_INCOMPLETE => None,
+        Err(error) if error.is_eof() && !is_last => {
+            Some((Err(format!("a value that is not complete after {MAX_INCOMPLETE} bytes")), &[]))
+        }
+        Err(error) => {
+            let end = input.iter().position(|&byte| byte == b'\n').unwrap_or(input.len());
+            let (line, after) = input.split_at(end);
+            let value = if line.trim_ascii() == b"exit" { Ok("exit".into()) } else { Err(error.to_string()) };
+            Some((value, after))
+        }
     }
 }
 

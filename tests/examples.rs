@@ -240,27 +240,113 @@ mod json_lower {
     }
 
     #[test]
+    fn a_value_needs_no_line_end() {
+        for (concurrency, count) in [("threading", "3-at-once"), ("sync", "3-in-turn")] {
+            let server = serve_with("json_lower", concurrency);
+            let messages = [r#"{"Client": #}"#, r#""ABC""#, "1#", "true", "HELLO", "[#] "];
+            let Some(clients) = recv_clients(&server, count, &messages) else { return };
+            let mut answers = answers_of(clients);
+            let mut expected = Vec::new();
+            for number in 0..3 {
+                expected.extend([format!(r#"{{"client":{number}}}"#), r#""abc""#.into(), format!("1{number}")]);
+                expected.extend(["true".into(), r#"{"error":"expected value at line 1 column 1"}"#.into()]);
+                expected.push(format!("[{number}]"));
+            }
+            answers.sort();
+            expected.sort();
+            assert_eq!(answers, expected, "{concurrency}");
+        }
+    }
+
+    #[test]
+    fn values_come_one_after_the_other() {
+        let server = serve("json_lower", "tcp");
+        let mut client = Client::connect(server.address());
+        for (values, lower) in [
+            (r#"{"A":1}{"B":2}["C"]"#, &[r#"{"a":1}"#, r#"{"b":2}"#, r#"["c"]"#][..]),
+            ("1 2\t\"A\"\"B\"null[]\r\n\n -3", &["1", "2", "\"a\"", "\"b\"", "null", "[]", "-3"]),
+            ("{\n  \"A\":\n  1\n}\n", &[r#"{"a":1}"#]),
+        ] {
+            client.send(values);
+            for lower in lower {
+                assert_eq!(client.line(), *lower, "{values}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_may_come_in_pieces() {
+        let server = serve("json_lower", "tcp");
+        let mut client = Client::connect(server.address());
+        for (piece, rest, lower) in [
+            (&br#"{"A": ["#[..], &b"\n\"B\"]}"[..], r#"{"a":["b"]}"#),
+            (b"\"\xc3", b"\x89\"", "\"é\""),
+            (b"tru", b"e", "true"),
+            (b"-", b"1", "-1"),
+            (br#"["\u00"#, br#"C9"]"#, r#"["é"]"#),
+        ] {
+            client.send([b"[0]", piece].concat());
+            // The server has received the piece together with what it answers here.
+            assert_eq!(client.line(), "[0]");
+            client.send(rest);
+            assert_eq!(client.line(), lower, "{piece:?}");
+        }
+    }
+
+    #[test]
     fn what_is_no_json_gets_an_error_and_the_talk_goes_on() {
         let server = serve("json_lower", "tcp");
         let mut client = Client::connect(server.address());
-        let deep = vec![b'['; 60_000];
-        for line in [&b"HELLO"[..], b"", b"{\"a\":", b"1 2", b"\"\xff\"", b"\xc3", b"\0", b"1e999", b"'EXIT'", &deep] {
-            client.send(line);
-            let answer = client.ask("");
+        let deep = vec![b'['; 1_000];
+        for line in [&b"HELLO"[..], b"'EXIT' [1]", b"12x", b"\"A", b"[1}", b"\"\xff\"", b"\xc3", b"\0", b"1e999", &deep]
+        {
+            // The server drops the rest of this line, and nothing of the next one.
+            client.send([b" \n", line, b"\n[\"STILL\"]\n"].concat());
+            let answer = client.line();
             assert!(answer.starts_with(r#"{"error":""#) && answer.ends_with(r#""}"#), "{line:?}: {answer}");
-            assert_eq!(client.ask(r#"["STILL", "HERE"]"#), r#"["still","here"]"#);
+            assert_eq!(client.line(), r#"["still"]"#, "{line:?}");
+            assert_eq!(client.ask(r#"["HERE"]"#), r#"["here"]"#, "{line:?}");
         }
+    }
+
+    #[test]
+    fn a_value_that_is_never_complete_gets_an_error() {
+        let server = serve("json_lower", "tcp");
+        let mut cut = Client::connect(server.address());
+        cut.send(r#"[1] {"A":"#);
+        cut.finish();
+        assert_eq!(cut.rest(), "[1]\n{\"error\":\"EOF while parsing a value at line 1 column 5\"}\n");
+
+        let mut endless = Client::connect(server.address());
+        endless.send(format!("\"{}", "x".repeat(64 * 1024 - 1)));
+        assert_eq!(endless.line(), r#"{"error":"a value that is not complete after 65536 bytes"}"#);
+        endless.send(r#"["STILL"]"#);
+        assert_eq!(endless.line(), r#"["still"]"#);
+
+        let mut long = Client::connect(server.address());
+        let value = format!("\"{}\"", "x".repeat(64 * 1024 - 2));
+        assert_eq!(long.ask(&value), value);
     }
 
     #[test]
     fn exit_ends_the_connection() {
         let server = serve("json_lower", "tcp");
-        for exit in ["exit\n", "exit", "\"exit\"\r\n", "  exit \n[1]\n"] {
+        for exit in ["exit\n", "exit", "\"exit\"\r\n", "\"exit\"[1]", "  exit \n[1]\n"] {
             let mut client = Client::connect(server.address());
             client.send("[\"A\"]\n");
             client.send(exit);
             client.finish();
             assert_eq!(client.rest(), "[\"a\"]\n", "{exit:?}");
+        }
+    }
+
+    #[test]
+    fn exit_needs_no_end_of_file() {
+        let server = serve("json_lower", "tcp");
+        for exit in ["exit", "\"exit\""] {
+            let mut client = Client::connect(server.address());
+            client.send(exit);
+            assert_eq!(client.rest(), "", "{exit}");
         }
     }
 
