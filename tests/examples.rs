@@ -373,22 +373,60 @@ mod talk {
     fn the_operator_answers_each_client_in_turn() {
         let mut server = serve("talk", "tcp");
         let mut clients = [(); 3].map(|()| Client::connect(server.address()));
-        for client in &mut clients {
-            client.send("are you there?\nstill?\n");
+        for question in ["are you there?", "still?"] {
+            for client in &mut clients {
+                client.send(format!("{question}\n"));
+            }
+            answer_messages(&mut server, 3);
+            for client in &mut clients {
+                assert_eq!(client.line(), format!("{question} yes, {}", client.address()));
+            }
         }
-        // Who is asked first does not matter, but that the answer goes to the one who was shown.
-        let mut asked = Vec::new();
-        for _ in 0..6 {
-            let message = server.line();
-            let (client, question) = message.split_once(": ").expect("a client and its message");
-            server.enter(&format!("{question} yes, {client}"));
-            asked.push(client.to_owned());
+    }
+
+    /// The messages come in any order; each answer names the client that the server has shown.
+    fn answer_messages(server: &mut ServerProcess, count: usize) {
+        for _ in 0..count {
+            let shown = server.line();
+            let (client, message) = shown.split_once(": ").expect("a client and its message");
+            server.enter(&format!("{message} yes, {client}"));
         }
-        for mut client in clients {
-            let name = client.address().to_string();
-            assert_eq!(client.line(), format!("are you there? yes, {name}"));
-            assert_eq!(client.line(), format!("still? yes, {name}"));
-            assert_eq!(asked.iter().filter(|asked| **asked == name).count(), 2);
+    }
+
+    #[test]
+    fn a_message_needs_no_line_end() {
+        for (concurrency, count) in [("threading", "3-at-once"), ("sync", "3-in-turn")] {
+            let mut server = serve_with("talk", concurrency);
+            let Some(clients) = recv_clients(&server, count, &["abc #", "still #"]) else { return };
+            answer_messages(&mut server, 6);
+            let output = clients.output();
+            let mut messages = Vec::new();
+            for line in output.lines() {
+                let (client, answer) = line.split_once(' ').expect("an address and an answer");
+                let message = answer.strip_suffix(&format!(" yes, {client}"));
+                messages.push(message.unwrap_or_else(|| panic!("{concurrency}: {line}")));
+            }
+            messages.sort();
+            assert_eq!(messages, ["abc 0", "abc 1", "abc 2", "still 0", "still 1", "still 2"], "{concurrency}");
+        }
+    }
+
+    #[test]
+    fn a_message_is_all_that_has_come_without_its_line_end() {
+        let mut server = serve("talk", "tcp");
+        let mut client = Client::connect(server.address());
+        for (sent, shown) in [
+            (&b"abc"[..], "abc"),
+            (b"abc\r\n", "abc"),
+            (b"\n", ""),
+            (b"abc\n\n", "abc?"),
+            (b"one\ntwo", "one?two"),
+            (b"\xff", "\u{fffd}"),
+        ] {
+            client.send(sent);
+            assert_eq!(server.line(), format!("{}: {shown}", client.address()));
+            server.enter("yes");
+            assert_eq!(client.line(), "yes");
         }
     }
 
