@@ -3,14 +3,14 @@
 //!
 //! Each line is answered in upper case. Of some words a line does what they say: `stop` shuts the server down, `stats`
 //! tells what it has done, `pid` tells the process that answers, `send N` answers with that many bytes, `fail TEXT`
-//! fails.
+//! fails, `reset elsewhere` fails with what another connection of the handler could have failed with.
 
 use std::{
     error::Error,
     io::{self, Write},
     marker::PhantomData,
     os::unix::process::parent_id,
-    process,
+    panic, process,
     time::Duration,
 };
 
@@ -42,6 +42,7 @@ impl RequestHandler for Session {
                 ("stats", _) => writeln!(self.wfile, "{:?}", self.handle.stats())?,
                 ("pid", _) => writeln!(self.wfile, "{}", process::id())?,
                 ("fail", text) => return Err(text.into()),
+                ("reset", _) => return Err(io::Error::from(io::ErrorKind::ConnectionReset).into()),
                 ("send", bytes) => {
                     io::copy(&mut io::Read::take(io::repeat(b'x'), bytes.parse()?), &mut self.wfile).map(drop)?
                 }
@@ -91,6 +92,7 @@ fn with_option(mut options: Options, argument: String) -> Result<Options, Box<dy
         "idle" => options.timeouts.idle = Some(milliseconds()?),
         "lifetime" => options.timeouts.lifetime = Some(milliseconds()?),
         "shutdown" => options.timeouts.shutdown = milliseconds()?,
+        "panic" if value == "abort" => panic::set_hook(Box::new(|_| process::abort())),
         "poll" => options.timeouts.poll = Some(milliseconds()?),
         _ => return Err(format!("there is no option {argument}").into()),
     }
