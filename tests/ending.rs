@@ -537,10 +537,25 @@ fn what_came_around_an_urgent_byte_is_answered<C: Concurrency>() {
     server.shutdown();
     client.send("too late\n");
     gate.open();
-    for expected in ["ONE", "TWO", "THREE", ""] {
-        assert_eq!(client.line(), expected);
-    }
+    assert_eq!(client.rest(), "ONE\nTWO\nTHREE\n");
     stops_as_idle(server, 1);
+}
+
+fn an_answer_is_not_lost_to_what_is_behind_an_urgent_byte<C: Concurrency>() {
+    let (gate, pass) = Gate::new();
+    let answer_one = move |guest: &mut Guest<C>| {
+        let line = guest.rfile.next_line()?.unwrap_or_default();
+        pass();
+        Ok(writeln!(guest.wfile, "{}", line.to_uppercase())?)
+    };
+    let server = Farewell::new(answer_one).serve(Options::new());
+    let mut client = server.connect();
+    client.send("one\n");
+    gate.is_reached();
+    send_urgent(&client);
+    client.send("never read\n");
+    gate.open();
+    assert_eq!(client.rest(), "ONE\n");
 }
 
 in_each_concurrency! { [sync threading pool]:
@@ -565,4 +580,5 @@ in_each_concurrency! { [sync threading pool]:
     requests_in_pieces_without_a_pause_do_not_hold_up_the_stop
     a_client_with_an_urgent_byte_does_not_hold_up_the_stop
     what_came_around_an_urgent_byte_is_answered
+    an_answer_is_not_lost_to_what_is_behind_an_urgent_byte
 }
