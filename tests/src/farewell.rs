@@ -24,12 +24,14 @@ use crate::{
 pub struct Farewell<C: Concurrency> {
     setup: Step<C>,
     handle: Step<C>,
-    closing: Box<dyn Fn(&mut Guest<C>, Closing) -> HandlerResult + Send + Sync>,
+    closing: Goodbye<C>,
     finish: Step<C>,
     tell: Box<dyn Fn(Call) + Send + Sync>,
 }
 
 type Step<C> = Box<dyn Fn(&mut Guest<C>) -> HandlerResult + Send + Sync>;
+
+type Goodbye<C> = Box<dyn Fn(&mut Guest<C>, Closing) -> HandlerResult + Send + Sync>;
 
 /// What the functions have.
 pub struct Guest<C: Concurrency> {
