@@ -153,6 +153,19 @@ fn a_panic_in_on_stopping_changes_nothing<C: Concurrency>() {
     assert_eq!((drained.in_time, calls), (1, said_goodbye(Closing::Draining)));
 }
 
+fn a_server_has_called_on_stopping_when_it_has_ended<C: Concurrency>() {
+    for linger in [Duration::ZERO, Duration::from_millis(50)] {
+        let server = Farewell::new(upper::<C>).serve(lingering(linger));
+        assert_eq!(server.connect().ask("hello"), "HELLO");
+        // What is called after this one comes late.
+        let _first = server.on_stopping(|| thread::sleep(Duration::from_millis(300)));
+        let (count, callback) = counter();
+        let _second = server.on_stopping(callback);
+        server.stop();
+        assert_eq!(count.load(SeqCst), 1, "after lingering for {linger:?}");
+    }
+}
+
 fn on_stopping_can_steer_the_server<C: Concurrency>() {
     let _watchdog = Watchdog::new();
     let server = serve::<C>();
@@ -347,6 +360,7 @@ in_each_concurrency! { [sync threading pool]:
     on_stopping_is_not_called_after_its_guard_was_dropped
     on_stopping_is_not_called_after_its_guard_was_dropped_during_the_stop
     a_panic_in_on_stopping_changes_nothing
+    a_server_has_called_on_stopping_when_it_has_ended
     on_stopping_can_steer_the_server
     a_handler_that_waits_for_a_channel_ends_by_on_stopping
     a_server_lingers_before_it_drains
