@@ -227,7 +227,6 @@ fn a_mail_that_takes_too_long_ends_with_an_error<C: Concurrency>() {
     let server = Farewell::new(|guest: &mut Guest<C>| mail(guest, true)).serve(shutdown_after(QUIET / 5));
     let mut client = server.connect();
     assert_eq!(client.ask("DATA"), "354 go on");
-    client.send("a line\n");
     let handle = ServerHandle::clone(&server);
     let (report, calls) = server.stop();
     assert_eq!(report, drained(0, 1, 0));

@@ -164,7 +164,7 @@ fn those_that_are_busy_to_the_end_are_cut<C: Word>() {
 }
 
 fn every_client_is_told_why_it_is_ended<C: Word>() {
-    for (option, why) in [("idle=200", Closing::Idle), ("lifetime=200", Closing::Lifetime)] {
+    for (option, why) in [("idle=200", Closing::Idle), ("lifetime=500", Closing::Lifetime)] {
         let server = start::<C>("orders", &[option]);
         let mut client = connect(&server);
         assert_eq!(client.rest(), format!("421 {why}\r\n"));

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sockserver::{Closing, Concurrency, Drained, HandlerResult, Options, ServerHandle, Stage, Stats};
+use sockserver::{Closing, Concurrency, Drained, HandlerResult, Options, Stage, Stats};
 use sockserver_tests::{
     client::eventually,
     farewell::{Call, End, Farewell, Guest, Hosted, said_goodbye, say_why, upper},
@@ -21,16 +21,17 @@ const REASONS: [Closing; 4] = [Closing::Draining, Closing::Idle, Closing::Lifeti
 fn options_for(why: Closing) -> Options {
     let mut options = Options::new();
     match why {
-        Closing::Idle => options.timeouts.idle = Some(Duration::from_millis(200)),
-        Closing::Lifetime => options.timeouts.lifetime = Some(Duration::from_millis(200)),
+        Closing::Idle => options.timeouts.idle = Some(Duration::from_millis(500)),
+        Closing::Lifetime => options.timeouts.lifetime = Some(Duration::from_millis(500)),
         _ => {}
     }
     options
 }
 
 /// Has the server end its one connection for this reason.
-fn end(server: &ServerHandle, why: Closing) {
-    eventually("it is accepted", || server.stats().accepted == 1);
+fn end(server: &Hosted, why: Closing) {
+    // Before its handler has started, closing it turns it away.
+    eventually("it is handled", || server.started() == 1);
     match why {
         Closing::Draining => server.shutdown(),
         Closing::Kicked => assert!(server.connections().iter().all(|info| server.close(info.id))),

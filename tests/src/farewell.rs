@@ -6,6 +6,7 @@ use std::{
     ops::Deref,
     sync::{
         Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
         mpsc::{self, Receiver},
     },
 };
@@ -27,6 +28,8 @@ pub struct Farewell<C: Concurrency> {
     closing: Goodbye<C>,
     finish: Step<C>,
     tell: Box<dyn Fn(Call) + Send + Sync>,
+    /// How many handlers have started.
+    started: Arc<AtomicUsize>,
 }
 
 type Step<C> = Box<dyn Fn(&mut Guest<C>) -> HandlerResult + Send + Sync>;
@@ -106,6 +109,7 @@ impl<C: Concurrency> Farewell<C> {
             closing: Box::new(|_, _| Ok(())),
             finish: Box::new(|_| Ok(())),
             tell: Box::new(drop),
+            started: Arc::default(),
         }
     }
 
@@ -144,8 +148,9 @@ impl<C: Concurrency> Farewell<C> {
     /// Serves on a free port.
     #[track_caller]
     pub fn serve(self, options: Options) -> Hosted {
+        let started = self.started.clone();
         let (server, calls) = self.bind(options);
-        Hosted { served: Served::new(server), calls }
+        Hosted { served: Served::new(server), calls, started }
     }
 }
 
@@ -187,6 +192,7 @@ impl<C: Concurrency> FromRequest<Farewell<C>> for Guest<C> {
 
 impl<C: Concurrency> RequestHandler for Guest<C> {
     fn setup(&mut self) -> HandlerResult {
+        self.farewell.started.fetch_add(1, SeqCst);
         (self.farewell.clone().setup)(self)
     }
 
@@ -215,12 +221,18 @@ impl<C: Concurrency> RequestHandler for Guest<C> {
 pub struct Hosted {
     served: Served,
     calls: Receiver<Call>,
+    started: Arc<AtomicUsize>,
 }
 
 impl Hosted {
     #[track_caller]
     pub fn connect(&self) -> Client {
         Client::connect(self.server_address())
+    }
+
+    /// How many handlers have started.
+    pub fn started(&self) -> usize {
+        self.started.load(SeqCst)
     }
 
     /// What happens next.
