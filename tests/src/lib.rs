@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod concurrencies;
+pub mod farewell;
 pub mod line_server;
 pub mod place;
 pub mod process;
