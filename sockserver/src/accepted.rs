@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc};
 use crate::{
     acceptor::Acceptor,
     address::Address,
+    connections::GRACE,
     handler::{Ended, HandlerError, Stage, finish_request},
     io::{
         connection::End,
@@ -89,7 +90,7 @@ impl<S: Server> Accepted<S> {
         if let Some(connection) = self.request.connection()
             && connection.has_to_linger()
         {
-            lingering::linger_here(connection);
+            lingering::linger_here(connection, &self.acceptor().handle().control().bell, GRACE);
         }
     }
 

@@ -301,7 +301,7 @@ impl<S: Server> Acceptor<S> {
     pub(crate) fn linger(&self, connection: Arc<Connection>) {
         if !self.is_bound {
             // Its one connection has this thread for itself.
-            lingering::linger_here(&connection);
+            lingering::linger_here(&connection, &self.handle.control().bell, GRACE);
         } else if !S::Concurrency::FORKS {
             // Of a server that forks the child has waited already.
             self.handle.control().lingering.add(connection);
@@ -328,6 +328,7 @@ impl<S: Server> Acceptor<S> {
             self.drain_children();
             control.connections.drain();
             control.connections.wait_for_crew();
+            control.wait_for_callbacks();
             control.lingering.finish(GRACE);
         }
     }

@@ -4,19 +4,20 @@ use std::{
     collections::BTreeMap,
     io,
     net::{IpAddr, Shutdown},
-    ops::Deref,
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
 use crate::{
     concurrency::Concurrency,
-    io::record::{Closing, ConnectionId, ConnectionInfo, Tracked},
+    io::{
+        record::{Closing, ConnectionId, ConnectionInfo, Tracked},
+        shared::Shared,
+    },
     limits::{self, Clients, Room},
     options::Options,
     primitives::{Condvar, Mutex, MutexGuard},
     stats::{Counters, Outcome, Stats},
-    sys,
 };
 
 /// How the requests that were under way at [`shutdown`](crate::ServerHandle::shutdown) ended.
@@ -38,7 +39,8 @@ pub(crate) const GRACE: Duration = crate::io::GOODBYE;
 /// All requests of one server that are under way.
 pub(crate) struct Connections {
     registry: Mutex<Registry>,
-    counters: Counted,
+    /// Children count in them as well.
+    counters: Shared<Counters>,
     /// A request ended, or the server: for the threads that wait for that.
     ended: Condvar,
     /// A deadline has come into being: for the supervisor.
@@ -98,23 +100,6 @@ pub(crate) enum Force {
 /// There is no room for the request, or its client has too many.
 pub(crate) struct Rejected;
 
-/// The counters, which child processes count in as well where there are any.
-enum Counted {
-    Own(Counters),
-    Shared(sys::Shared<Counters>),
-}
-
-impl Deref for Counted {
-    type Target = Counters;
-
-    fn deref(&self) -> &Counters {
-        match self {
-            Counted::Own(counters) => counters,
-            Counted::Shared(counters) => counters,
-        }
-    }
-}
-
 /// What is to be done about a connection, when the lock is free again.
 type Action = (Weak<dyn Tracked>, Closing, Option<Shutdown>);
 
@@ -130,10 +115,6 @@ pub(crate) enum Due {
 impl Connections {
     pub(crate) fn new<C: Concurrency>(options: &Options, forks: bool) -> io::Result<Connections> {
         let Options { limits, timeouts, .. } = options;
-        let counters = match forks {
-            true => Counted::Shared(sys::Shared::new(Counters::default())?),
-            false => Counted::Own(Counters::default()),
-        };
         Ok(Connections {
             registry: Mutex::new(Registry {
                 entries: BTreeMap::new(),
@@ -150,7 +131,7 @@ impl Connections {
                 supervised: false,
                 supervisor_sleeps: false,
             }),
-            counters,
+            counters: Shared::new(forks)?,
             ended: Condvar::new(),
             deadlines: Condvar::new(),
         })
@@ -252,9 +233,13 @@ impl Connections {
         Some(unsupervised)
     }
 
-    /// The server drains at that time, and accepts until then. `true`: there is no thread yet that sees to it.
+    /// The server drains after this time, and accepts until then; a second call changes nothing. `true`: there is no
+    /// thread yet that sees to it.
     pub(crate) fn drain_later(&self, linger: Duration) -> bool {
         let mut registry = self.registry.lock();
+        if registry.stopping.is_some() || registry.drain_at.is_some() {
+            return false;
+        }
         registry.drain_at = Some(after(Instant::now(), linger));
         self.needs_supervisor(&mut registry)
     }
@@ -381,7 +366,6 @@ impl Connections {
             let next;
             (registry, next) = self.keep_deadlines(registry);
             if registry.is_to_drain(Instant::now()) {
-                registry.drain_at = None;
                 return Due::Drain;
             }
             if registry.drained().is_some() {

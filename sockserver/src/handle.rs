@@ -2,25 +2,26 @@
 
 use std::{
     collections::BTreeMap,
-    fmt, io, mem,
+    fmt, io,
     ops::Deref,
     sync::{Arc, OnceLock, Weak},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{
     address::Address,
     concurrency::Concurrency,
-    connections::{Connections, Drained, Due},
+    connections::{Connections, Drained, Due, GRACE},
     io::{
         bell::Bell,
         record::{ConnectionId, ConnectionInfo},
+        shared::Shared,
         waker::Waker,
     },
     lingering::Lingering,
     options::Options,
     primitives::{
-        Mutex,
+        Condvar, Mutex,
         atomic::{AtomicBool, Ordering::SeqCst},
         thread::{self, JoinHandle},
     },
@@ -49,11 +50,12 @@ pub(crate) struct Control {
     linger: Duration,
     /// `serve_forever` has begun.
     serving: AtomicBool,
-    /// The server was told to shut down.
-    leaving: AtomicBool,
+    /// The server was told to shut down, which its children see as well.
+    leaving: Shared<AtomicBool>,
     /// It drains.
     stopping: AtomicBool,
     callbacks: Mutex<Callbacks>,
+    callbacks_called: Condvar,
     suspended: AtomicBool,
     /// This process is a child that serves one request, and this its copy.
     is_copy: AtomicBool,
@@ -70,6 +72,8 @@ pub(crate) struct Control {
 struct Callbacks {
     next: u64,
     waiting: BTreeMap<u64, Box<dyn FnOnce() + Send>>,
+    /// A thread is calling them, or about to.
+    are_called: bool,
 }
 
 /// A function that is called when a server stops, as long as this is kept: what [`ServerHandle::on_stopping`] returns.
@@ -110,9 +114,10 @@ impl ServerHandle {
             lingering: Arc::default(),
             linger: options.timeouts.linger,
             serving: AtomicBool::new(false),
-            leaving: AtomicBool::new(false),
+            leaving: Shared::new(forks)?,
             stopping: AtomicBool::new(false),
             callbacks: Mutex::default(),
+            callbacks_called: Condvar::new(),
             suspended: AtomicBool::new(false),
             is_copy: AtomicBool::new(false),
             threads: !forks,
@@ -309,16 +314,15 @@ impl Control {
 
     /// Stops, after `timeouts(linger)` where the server serves.
     pub(crate) fn shut_down(self: &Arc<Control>) {
-        let has_left = self.leaving.swap(true, SeqCst);
         if self.linger.is_zero() || !self.serving.load(SeqCst) || self.is_copy.load(SeqCst) {
-            self.stop();
-        } else if !has_left {
-            let unsupervised = self.connections.drain_later(self.linger);
-            // A server that forks keeps the time itself.
-            self.waker.wake();
-            if unsupervised {
-                self.start_supervisor();
-            }
+            return self.stop();
+        }
+        self.leaving.store(true, SeqCst);
+        let unsupervised = self.connections.drain_later(self.linger);
+        // A server that forks keeps the time itself.
+        self.waker.wake();
+        if unsupervised {
+            self.start_supervisor();
         }
     }
 
@@ -327,7 +331,7 @@ impl Control {
         if self.is_copy.load(SeqCst) {
             // The parent is the one to be stopped. The pipe has room for one byte of each child, but not for any number
             // of them.
-            if !self.stopping.swap(true, SeqCst) {
+            if !self.leaving.swap(true, SeqCst) {
                 self.waker.ask_to_stop();
             }
             return;
@@ -340,6 +344,8 @@ impl Control {
         if let Some(port) = self.port.get().and_then(Weak::upgrade) {
             port.try_close();
         }
+        // The server has not ended before they are called.
+        self.callbacks.lock().are_called = true;
         let unsupervised = self.connections.stop();
         self.bell.ring();
         if unsupervised {
@@ -349,10 +355,25 @@ impl Control {
     }
 
     fn call_back(self: &Arc<Control>) {
-        let callbacks = mem::take(&mut self.callbacks.lock().waiting);
-        for callback in callbacks.into_values() {
+        // One after the other: each can take away those after it.
+        while let Some((_, callback)) = self.next_callback() {
             // A panic changes nothing about the stop.
             let _ = unwind::run(self, callback);
+        }
+        self.callbacks.lock().are_called = false;
+        self.callbacks_called.notify_all();
+    }
+
+    fn next_callback(&self) -> Option<(u64, Box<dyn FnOnce() + Send>)> {
+        self.callbacks.lock().waiting.pop_first()
+    }
+
+    /// After a drain. A function that does not return is not waited for.
+    pub(crate) fn wait_for_callbacks(&self) {
+        let deadline = Instant::now() + GRACE;
+        let mut callbacks = self.callbacks.lock();
+        while callbacks.are_called && Instant::now() < deadline {
+            self.callbacks_called.wait_until(&mut callbacks, deadline);
         }
     }
 

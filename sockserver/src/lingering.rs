@@ -13,7 +13,7 @@ use std::{
 };
 
 use crate::{
-    io::{connection::Connection, waker::Waker},
+    io::{bell::Bell, connection::Connection, waker::Waker},
     primitives::{Condvar, Mutex, thread},
     sys::{self, Watched},
 };
@@ -91,12 +91,30 @@ impl Client {
     }
 }
 
-/// Waits for one client, on this thread.
-pub(crate) fn linger_here(connection: &Arc<Connection>) {
+/// Waits for one client, on this thread. When the bell rings, as the server ends, it is waited for no longer than until
+/// it has received everything, and at most for the time.
+pub(crate) fn linger_here(connection: &Arc<Connection>, bell: &Bell, time: Duration) {
     let mut client = Client::new(connection.clone());
+    let mut finish_by = None;
     while client.is_waited_for() {
-        let timeout = client.deadline().saturating_duration_since(Instant::now());
-        if sys::poll(&mut [Watched::new(connection.socket().as_fd())], Some(timeout)).is_err() {
+        let now = Instant::now();
+        let mut deadline = client.deadline();
+        if finish_by.is_none() && bell.has_rung() {
+            finish_by = Some(now + time);
+        }
+        if let Some(finish_by) = finish_by {
+            if now >= finish_by || client.has_everything() {
+                return;
+            }
+            deadline = deadline.min(now + LOOK);
+        }
+        let client = Watched::new(connection.socket().as_fd());
+        let timeout = Some(deadline.saturating_duration_since(now));
+        let polled = match finish_by {
+            None => sys::poll(&mut [client, Watched::new(bell.as_fd())], timeout),
+            Some(_) => sys::poll(&mut [client], timeout),
+        };
+        if polled.is_err() {
             return;
         }
     }

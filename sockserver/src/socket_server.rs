@@ -146,6 +146,8 @@ impl<S: Server> SocketServer<S> {
             ));
         }
         let handle = self.handle();
+        // A shutdown may come before the thread runs.
+        handle.control().begin_serving();
         let name = format!("sockserver {}", self.server_address());
         let thread = thread::Builder::new().name(name).spawn(move || self.serve_forever())?;
         Ok(Running::new(handle, thread))

@@ -75,6 +75,33 @@ pub(crate) fn is_readable(fd: &impl AsFd) -> io::Result<bool> {
     poll(&mut [Watched::new(fd.as_fd())], Some(Duration::ZERO))
 }
 
+/// What a receive would find.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Input {
+    Nothing,
+    Bytes,
+    EndOfFile,
+}
+
+/// recv(2) of one byte that stays there. It sees also what is behind an urgent byte, which [`bytes_unread`] does not.
+pub(crate) fn peek(socket: &Socket) -> Input {
+    match socket.recv_with_flags(&mut [MaybeUninit::uninit()], libc::MSG_PEEK | libc::MSG_DONTWAIT) {
+        Ok(0) => Input::EndOfFile,
+        Ok(_) => Input::Bytes,
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Input::Nothing,
+        // The connection is gone.
+        Err(_) => Input::EndOfFile,
+    }
+}
+
+/// poll(2) without waiting: there is an urgent byte (tcp(7)) that was not read.
+pub(crate) fn has_urgent_byte(socket: &Socket) -> bool {
+    let mut watched = Watched::new(socket.as_fd());
+    watched.inner.events = libc::POLLPRI;
+    let mut watched = [watched];
+    poll(&mut watched, Some(Duration::ZERO)).is_ok() && watched[0].inner.revents & libc::POLLPRI != 0
+}
+
 /// recv(2) into the room of the buffer, which is empty, of at most `limit` bytes. Memory that was never written to is
 /// not written to first, so that only the pages that something was received in are held.
 pub(crate) fn receive(socket: &Socket, buffer: &mut Vec<u8>, limit: usize, flags: i32) -> io::Result<usize> {

@@ -30,6 +30,9 @@ const SLICE: Duration = Duration::from_millis(20);
 /// The times within `timeouts(idle)` at which a thread looks whether its client still takes what was sent.
 const IDLE_LOOKS: u32 = 8;
 
+/// How often a thread of a draining connection looks whether it is still busy, where the handler has said so.
+const BUSY_LOOK: Duration = Duration::from_millis(50);
+
 /// What a receive may do while the server ends the connection, or does not.
 enum Permission {
     /// It takes what is there, at most so many bytes.
@@ -217,7 +220,9 @@ impl Connection {
         match self.left_to_drain() {
             0 => match self.activity() {
                 Activity::Idle => Err(self.ended(closing)),
-                Activity::Busy => Ok(Permission::Wait(None)),
+                // Another thread may say that the request is over, which wakes nobody.
+                Activity::Busy => Ok(Permission::Wait(Some(Instant::now() + BUSY_LOOK))),
+                Activity::BusyUntil(_) if self.has_finished_its_request() => Err(self.ended(closing)),
                 Activity::BusyUntil(quiet_at) => Ok(Permission::Wait(Some(quiet_at))),
             },
             left => Ok(Permission::Take(left.try_into().unwrap_or(usize::MAX - 1))),

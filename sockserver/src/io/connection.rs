@@ -20,11 +20,11 @@ use crate::{
     primitives::{
         Condvar, Mutex,
         atomic::{
-            AtomicBool, AtomicU8,
+            AtomicBool, AtomicU8, AtomicU32,
             Ordering::{Relaxed, SeqCst},
         },
     },
-    sys,
+    sys::{self, Input},
 };
 
 pub struct Connection {
@@ -39,6 +39,10 @@ pub struct Connection {
     /// without it by a thread that is about to wait for the client.
     pub(super) held_back: AtomicBool,
     exchange: AtomicU8,
+    /// How often the handler has replied to what it had taken.
+    replies: AtomicU32,
+    /// What that was when the drain found the handler in the middle of a request.
+    replies_before_drain: AtomicU32,
     told: AtomicU8,
     pub(super) patience: Patience,
     bell: OnceLock<Arc<Bell>>,
@@ -74,6 +78,9 @@ mod exchange {
     /// The handler has sent something since it last took bytes.
     pub(super) const REPLIED: u8 = 2;
 }
+
+/// No number of replies.
+const NOT_DRAINING: u32 = u32::MAX;
 
 /// What the handler has said about it.
 mod told {
@@ -131,6 +138,8 @@ impl Connection {
             sender_ended: Condvar::new(),
             held_back: AtomicBool::new(false),
             exchange: AtomicU8::new(exchange::SILENT),
+            replies: AtomicU32::new(0),
+            replies_before_drain: AtomicU32::new(NOT_DRAINING),
             told: AtomicU8::new(told::NOTHING),
             patience: Patience::default(),
             bell: OnceLock::new(),
@@ -204,6 +213,7 @@ impl Connection {
         // What is sent before the client has sent anything, like a greeting, answers nothing.
         if self.exchange.load(Relaxed) == exchange::TAKEN {
             self.exchange.store(exchange::REPLIED, Relaxed);
+            self.replies.store(self.replies.load(Relaxed).wrapping_add(1) % NOT_DRAINING, Relaxed);
         }
     }
 
@@ -240,11 +250,21 @@ impl Connection {
 
     /// How much the handler may still take of what had come when the drain began.
     pub(super) fn left_to_drain(&self) -> u64 {
-        self.record.left_to_drain(|| match sys::bytes_unread(&self.socket) {
-            // Behind an urgent byte there can be more, which is not counted: one receive finds out.
-            0 => sys::is_readable(&self.socket).is_ok_and(|is_readable| is_readable).into(),
-            unread => unread,
+        self.record.left_to_drain(|| {
+            let unread = sys::bytes_unread(&self.socket);
+            // The kernel counts up to an urgent byte. One byte more lets the handler take what is behind it, and the rest
+            // of that message; or see the end of file.
+            let is_more = unread == 0 && sys::peek(&self.socket) != Input::Nothing;
+            unread + u64::from(is_more || sys::has_urgent_byte(&self.socket))
         })
+    }
+
+    /// Of a draining connection that has nothing left to take and is in the middle of a request. `true`: that request
+    /// was answered since this was asked first, and what the handler has begun is another one.
+    pub(super) fn has_finished_its_request(&self) -> bool {
+        let replies = self.replies.load(Relaxed);
+        let before = self.replies_before_drain.compare_exchange(NOT_DRAINING, replies, Relaxed, Relaxed);
+        before.is_err_and(|before| before != replies)
     }
 
     pub(super) fn note_end_of_file(&self) {
@@ -279,23 +299,27 @@ impl Connection {
     /// What arrives at a closed socket, or was not read there, makes the kernel reset the connection, and with that the
     /// client loses what it has not received yet (RFC 1122, 4.2.2.13).
     pub(crate) fn end(&self, closes: bool) -> End {
-        let has_more = !self.has_client_ended() && sys::bytes_unread(&self.socket) > 0;
-        let has_to_linger = self.can_lose_output() && (has_more || self.has_unsent());
-        if !closes || has_more || has_to_linger {
+        let input = if self.has_client_ended() { Input::EndOfFile } else { sys::peek(&self.socket) };
+        let has_to_linger = self.has_to_linger_after(input);
+        if !closes || input == Input::Bytes || has_to_linger {
             // It fails on a connection that the client has reset, which is an end as well.
             let _ = self.socket.shutdown(Shutdown::Write);
         }
         if has_to_linger { End::Lingering } else { End::Complete }
     }
 
-    /// A client that can still send has been sent something, and the server has not cut the connection.
-    fn can_lose_output(&self) -> bool {
-        self.record.bytes_out() > 0 && !self.has_client_ended() && self.record.shut_for().is_none()
-    }
-
     /// Closing the socket now could cost the client what it was sent.
     pub(crate) fn has_to_linger(&self) -> bool {
-        self.can_lose_output() && (sys::bytes_unread(&self.socket) > 0 || self.has_unsent())
+        self.has_to_linger_after(sys::peek(&self.socket))
+    }
+
+    fn has_to_linger_after(&self, input: Input) -> bool {
+        let can_lose = self.record.bytes_out() > 0 && self.record.shut_for().is_none();
+        match input {
+            Input::Bytes => can_lose,
+            Input::Nothing => can_lose && self.has_unsent(),
+            Input::EndOfFile => false,
+        }
     }
 
     /// What was sent on a Unix socket is with the client already.

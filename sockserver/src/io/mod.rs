@@ -9,6 +9,7 @@ mod buffers;
 pub(crate) mod connection;
 mod duration;
 pub(crate) mod record;
+pub(crate) mod shared;
 pub(crate) mod waker;
 
 /// How long a handler has to say goodbye once it has been told that its connection ends.
