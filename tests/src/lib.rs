@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod concurrencies;
+pub mod last_word;
 pub mod line_server;
 pub mod place;
 pub mod process;
