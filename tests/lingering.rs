@@ -4,21 +4,27 @@ use std::{
     env, fs,
     io::{ErrorKind, Write},
     net::{TcpListener, TcpStream},
-    os::unix::{
-        fs::{MetadataExt, chown},
-        net::UnixStream,
-        process::CommandExt,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{
+            fs::{MetadataExt, chown},
+            net::UnixStream,
+            process::CommandExt,
+        },
     },
     path::Path,
     process::Command,
-    sync::atomic::{AtomicBool, Ordering::SeqCst},
+    sync::{
+        atomic::{AtomicBool, Ordering::SeqCst},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
 
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use sockserver::{
-    Address, Server,
+    Address, Concurrency, Server,
     concurrency::{Sync, Threading},
     transport::{Tcp, Unix},
 };
@@ -156,6 +162,27 @@ in_each_concurrency! { [sync threading pool forking]:
     the_goodbye_of_a_drain_arrives
 }
 
+fn the_end_is_seen_although_a_copy_of_the_descriptor_is_kept<C: Concurrency>() {
+    let (keep, kept) = mpsc::channel();
+    let server = Script::<Tcp, C>::serve(move |session: &mut Session<Tcp, C>| {
+        // As for another runtime, which does not know of the end.
+        keep.send(session.request.as_fd().try_clone_to_owned()?)?;
+        session.rfile.next_line()?;
+        Ok(session.wfile.write_all(b"hello")?)
+    });
+    for unread in ["", "unread"] {
+        let mut client = Client::connect(server.server_address());
+        client.send(format!("hello\n{unread}"));
+        assert_eq!(client.bytes(5), b"hello");
+        // The end of file, which ends no later than this.
+        client.socket().set_read_timeout(Some(Duration::from_secs(5))).expect("an open socket");
+        assert_eq!(client.rest(), "");
+    }
+    drop(kept);
+}
+
+in_each_concurrency! { [sync threading pool]: the_end_is_seen_although_a_copy_of_the_descriptor_is_kept }
+
 // Answers that come before the request's end.
 
 const CLIENT: &str = r#"
@@ -255,7 +282,7 @@ impl Nginx {
         become_nobody(&mut nginx, directory.path());
         // As if it was replaced: it takes the listening socket over.
         nginx.env("NGINX", "0;");
-        let process = Process::start_with(&mut nginx, std::os::fd::OwnedFd::from(listener));
+        let process = Process::start_with(&mut nginx, OwnedFd::from(listener));
         Some(Nginx { address: address.into(), _process: process, _directory: directory })
     }
 }
@@ -517,7 +544,7 @@ fn serve_connection_lingers_in_place_over_tcp() {
 
 fn a_process_that_inetd_has_started_lingers_before_it_ends<C: Word>() {
     for transport in ["tcp", "unix"] {
-        let (client, request): (Client, std::os::fd::OwnedFd) = if transport == "tcp" {
+        let (client, request): (Client, OwnedFd) = if transport == "tcp" {
             let (client, request) = connection();
             SockRef::from(&client).set_recv_buffer_size(16 << 10).expect("an open socket");
             (Client::new(client), request.into())
