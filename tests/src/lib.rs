@@ -3,6 +3,7 @@
 pub mod client;
 pub mod concurrencies;
 pub mod farewell;
+pub mod last_word;
 pub mod line_server;
 pub mod place;
 pub mod process;

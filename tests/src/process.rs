@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    fmt::Display,
     io::{BufRead, BufReader, Read, Write},
     net::SocketAddr,
     ops::{Deref, DerefMut},
@@ -36,7 +37,13 @@ pub struct Process {
 impl Process {
     #[track_caller]
     pub fn start(command: &mut Command) -> Process {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Process::start_with(command, Stdio::piped())
+    }
+
+    /// Starts it with this as its standard input, such as a socket.
+    #[track_caller]
+    pub fn start_with(command: &mut Command, stdin: impl Into<Stdio>) -> Process {
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("starting {command:?}: {error}"));
         Process {
             stdin: child.stdin.take(),
@@ -74,6 +81,12 @@ impl Process {
         let found =
             std::iter::from_fn(|| self.stdout.next()).find_map(|line| Some(line.strip_prefix(start)?.to_owned()));
         found.unwrap_or_else(|| panic!("the program has ended and not said `{start}`"))
+    }
+
+    /// The rest of its standard output, until its end.
+    #[track_caller]
+    pub fn rest(&self) -> String {
+        std::iter::from_fn(|| self.stdout.next()).map(|line| line + "\n").collect()
     }
 
     /// Waits for a line of its standard error that has this in it.
@@ -115,7 +128,7 @@ impl Process {
     #[track_caller]
     pub fn output(mut self) -> String {
         self.end_input();
-        let output: String = std::iter::from_fn(|| self.stdout.next()).map(|line| line + "\n").collect();
+        let output = self.rest();
         let status = self.ended();
         assert!(status.success(), "{status}, after {output:?}");
         output
@@ -237,11 +250,19 @@ fn build_examples() -> PathBuf {
 }
 
 /// A program that not every machine has. `None`: it is missing, and the test is over, which this has said.
+#[track_caller]
 pub fn installed(program: &str) -> Option<Command> {
     let path = env::var_os("PATH").unwrap_or_default();
     let is_there = env::split_paths(&path).any(|directory| directory.join(program).is_file());
     if !is_there {
-        println!("skipped: {program} is not installed");
+        skip(format!("{program} is not installed"));
     }
     is_there.then(|| Command::new(program))
+}
+
+/// Says that a test is over, for want of something that it needs. In CI that is a failure: everything is there.
+#[track_caller]
+pub fn skip(why: impl Display) {
+    assert!(env::var_os("CI").is_none(), "skipped, which nothing is in CI: {why}");
+    println!("skipped: {why}");
 }

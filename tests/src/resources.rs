@@ -67,6 +67,12 @@ impl Observed {
         entries(self.proc("fd")).len()
     }
 
+    /// How many of them are sockets.
+    pub fn sockets(self) -> usize {
+        let links = entries(self.proc("fd")).into_iter().filter_map(|entry| fs::read_link(entry).ok());
+        links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
+    }
+
     /// The number that the next descriptor it opens will have.
     pub fn next_descriptor(self) -> usize {
         let is_free = |number: &usize| self.proc(&format!("fd/{number}")).symlink_metadata().is_err();

@@ -1,0 +1,75 @@
+//! The program `last-word`, started by a test, and looked at from outside.
+
+use std::{
+    ops::{Deref, DerefMut},
+    process::Command,
+};
+
+use crate::{client::Client, concurrencies::Word, place::Place, process::ServerProcess};
+
+/// What its handlers write: no two places of it look the same for long.
+pub fn word(bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|at| (at % 251) as u8).collect()
+}
+
+/// A server in a process of its own, whose handlers end before their clients.
+#[derive(Debug)]
+pub struct LastWord {
+    process: ServerProcess,
+    /// Those that it has while it serves nobody.
+    sockets: usize,
+}
+
+impl LastWord {
+    /// Starts the program, which is in that file: `env!("CARGO_BIN_EXE_last-word")`.
+    #[track_caller]
+    pub fn start<C: Word>(program: &str, transport: &str, when: &str, bytes: usize, options: &[&str]) -> LastWord {
+        let mut command = Command::new(program);
+        command.args([transport, C::WORD, when, &bytes.to_string()]).args(options);
+        let process = ServerProcess::start(command, Place::of(transport));
+        LastWord { sockets: process.observed().sockets(), process }
+    }
+
+    #[track_caller]
+    pub fn connect(&self) -> Client {
+        Client::connect(self.address())
+    }
+
+    /// Waits until so many handlers have ended.
+    #[track_caller]
+    pub fn wait_for_ends(&self, handlers: usize) {
+        (0..handlers).for_each(|_| drop(self.line_after("ended")));
+    }
+
+    /// How many connections it has, those included whose handlers have ended.
+    pub fn connections(&self) -> usize {
+        self.observed().sockets().saturating_sub(self.sockets)
+    }
+
+    /// Whether it has the thread that waits for clients whose handlers have ended.
+    pub fn has_lingering_thread(&self) -> bool {
+        // The kernel keeps 15 bytes of a name.
+        self.observed().thread_names().iter().any(|name| name == "sockserver-ling")
+    }
+
+    /// Waits until it has ended by itself.
+    #[track_caller]
+    pub fn expect_success(mut self) {
+        let status = self.ended();
+        assert!(status.success(), "{status}");
+    }
+}
+
+impl Deref for LastWord {
+    type Target = ServerProcess;
+
+    fn deref(&self) -> &ServerProcess {
+        &self.process
+    }
+}
+
+impl DerefMut for LastWord {
+    fn deref_mut(&mut self) -> &mut ServerProcess {
+        &mut self.process
+    }
+}
