@@ -89,6 +89,7 @@ fn a_one_way_client_ends_after_the_quiet_second<C: Word>() {
     let server = start::<C>("log", &[]);
     let mut client = connect(&server);
     client.send("a line\n");
+    assert_eq!(server.line(), "a line");
     let sent = Instant::now();
     let stopping = thread::spawn(|| stops_as_idle(server, 1));
     assert_eq!(client.rest(), "421 the server is stopping\r\n");

@@ -101,32 +101,50 @@ fn the_goodbye_stands_behind_what_was_answered<C: Concurrency>() {
     }
 }
 
-fn the_goodbye_arrives_although_the_client_goes_on_sending<C: Concurrency>() {
-    for why in [Closing::Draining, Closing::Kicked] {
-        let go_on = |guest: &mut Guest<C>| -> HandlerResult {
-            guest.rfile.next_line()?;
-            writeln!(guest.wfile, "ready")?;
-            guest.wfile.flush()?;
-            wait_for_the_end(guest);
-            // What the client sends now comes after the end. It stays unread, which would make the kernel reset a
-            // connection that is closed.
-            guest.request.write_all(b"now\n")?;
-            thread::sleep(Duration::from_millis(100));
-            upper(guest)
-        };
-        let server = serve_polite(go_on, Options::new());
-        let mut client = server.connect();
-        assert_eq!(client.ask("hello"), "ready");
-        end(&server, why);
-        assert_eq!(client.line(), "now");
-        for _ in 0..10 {
-            client.send([b'x'; 10_000]);
-        }
-        assert_eq!(client.rest(), format!("421 {why}\r\n"));
-        assert_eq!(server.calls(), said_goodbye(why));
-        drop(client);
-        assert_eq!(server.stop().1, []);
+/// More than the kernel of a client takes that has little room.
+const MUCH: usize = 300_000;
+
+#[track_caller]
+fn goodbye_arrives_although_the_client_goes_on_sending<C: Concurrency>(why: Closing) {
+    let go_on = |guest: &mut Guest<C>| -> HandlerResult {
+        guest.rfile.next_line()?;
+        writeln!(guest.wfile, "ready")?;
+        guest.wfile.flush()?;
+        wait_for_the_end(guest);
+        // What the client sends now comes after the end. It stays unread, which would make the kernel reset a
+        // connection that is closed.
+        guest.request.write_all(b"now\n")?;
+        guest.request.write_all(&[b'y'; MUCH])?;
+        thread::sleep(Duration::from_millis(100));
+        upper(guest)
+    };
+    let server = serve_polite(go_on, options_for(why));
+    let mut client = server.connect();
+    client.socket().set_recv_buffer_size(1 << 15).expect("an open socket");
+    assert_eq!(client.ask("hello"), "ready");
+    end(&server, why);
+    assert_eq!(client.line(), "now");
+    for _ in 0..10 {
+        client.send([b'x'; 10_000]);
     }
+    eventually("the request has ended", || server.stats().active == 0);
+    assert_eq!(client.bytes(MUCH), [b'y'; MUCH]);
+    assert_eq!(client.rest(), format!("421 {why}\r\n"));
+    assert_eq!(server.calls(), said_goodbye(why));
+    drop(client);
+    assert_eq!(server.stop().1, []);
+}
+
+fn the_goodbye_of_a_drain_arrives_although_the_client_goes_on_sending<C: Concurrency>() {
+    goodbye_arrives_although_the_client_goes_on_sending::<C>(Closing::Draining);
+}
+
+fn the_goodbye_of_a_lifetime_arrives_although_the_client_goes_on_sending<C: Concurrency>() {
+    goodbye_arrives_although_the_client_goes_on_sending::<C>(Closing::Lifetime);
+}
+
+fn a_goodbye_to_who_is_closed_arrives_although_the_client_goes_on_sending<C: Concurrency>() {
+    goodbye_arrives_although_the_client_goes_on_sending::<C>(Closing::Kicked);
 }
 
 fn nobody_is_told_of_an_end_that_the_server_does_not_make<C: Concurrency>() {
@@ -390,7 +408,9 @@ fn the_first_reason_stays<C: Concurrency>() {
 in_each_concurrency! { [sync threading pool]:
     the_client_is_told_why_the_server_ends_the_connection
     the_goodbye_stands_behind_what_was_answered
-    the_goodbye_arrives_although_the_client_goes_on_sending
+    the_goodbye_of_a_drain_arrives_although_the_client_goes_on_sending
+    the_goodbye_of_a_lifetime_arrives_although_the_client_goes_on_sending
+    a_goodbye_to_who_is_closed_arrives_although_the_client_goes_on_sending
     nobody_is_told_of_an_end_that_the_server_does_not_make
     a_client_that_resets_is_told_nothing
     the_servers_end_is_found_inside_other_errors

@@ -269,12 +269,6 @@ pub fn upper<C: Concurrency>(guest: &mut Guest<C>) -> HandlerResult {
     Ok(())
 }
 
-/// The receiver of a log, which answers nothing.
-pub fn log<C: Concurrency>(guest: &mut Guest<C>) -> HandlerResult {
-    while guest.rfile.next_line()?.is_some() {}
-    Ok(())
-}
-
 /// After `DATA` takes lines up to a dot, as SMTP does, and says how many. An end of file within them is a short mail.
 pub fn mail<C: Concurrency>(guest: &mut Guest<C>, marks_itself_busy: bool) -> HandlerResult {
     while let Some(command) = guest.rfile.next_line()? {

@@ -8,7 +8,7 @@ use sockserver::{
     Closing, Concurrency, HandlerResult, Options, Server,
     concurrency::{Forking, Pool, Sync, Threading},
 };
-use sockserver_tests::farewell::{Farewell, Guest, log, mail, say_why};
+use sockserver_tests::farewell::{Farewell, Guest, mail, say_why};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
@@ -49,6 +49,14 @@ fn serve<C: Concurrency>(protocol: &str, options: Options, address: &str) -> Res
     server.serve_forever()?;
     println!("{:?}", handle.wait()?);
     println!("{:?}", handle.stats());
+    Ok(())
+}
+
+/// The receiver of a log, which answers nothing, and prints the log.
+fn log<C: Concurrency>(guest: &mut Guest<C>) -> HandlerResult {
+    while let Some(line) = guest.rfile.next_line()? {
+        println!("{line}");
+    }
     Ok(())
 }
 
