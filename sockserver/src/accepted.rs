@@ -75,21 +75,17 @@ impl<S: Server> Accepted<S> {
     }
 
     /// In a child process: runs the handler and ends the request for its client. The parent reports the error.
-    pub(crate) fn process_in_child(&self) -> Ended {
+    pub(crate) fn process_in_child(&self) -> (Ended, End) {
         let ended = self.run();
         self.count(ended.outcome);
-        if let Some(connection) = self.request.connection() {
-            // The parent has the socket as well.
-            connection.end(false);
-        }
-        ended
+        // The parent has the socket as well.
+        let end = self.request.connection().map_or(End::Complete, |connection| connection.end(false));
+        (ended, end)
     }
 
     /// In a child process, after its report: waits for the client where it may not have received everything.
-    pub(crate) fn linger_in_child(&self) {
-        if let Some(connection) = self.request.connection()
-            && connection.has_to_linger()
-        {
+    pub(crate) fn linger_in_child(&self, end: &End) {
+        if let (End::Lingering, Some(connection)) = (end, self.request.connection()) {
             lingering::linger_here(connection, &self.acceptor().handle().control().bell, GRACE);
         }
     }

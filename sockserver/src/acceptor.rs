@@ -299,10 +299,10 @@ impl<S: Server> Acceptor<S> {
 
     /// Closes a connection whose client may not have received everything yet, when it has.
     pub(crate) fn linger(&self, connection: Arc<Connection>) {
-        if !self.is_bound {
-            // Its one connection has this thread for itself.
+        if !self.is_bound && connection.has_to_linger() {
+            // Its one connection has this thread for itself. What the client may still send is left to the caller.
             lingering::linger_here(&connection, &self.handle.control().bell, GRACE);
-        } else if !S::Concurrency::FORKS {
+        } else if self.is_bound && !S::Concurrency::FORKS {
             // Of a server that forks the child has waited already.
             self.handle.control().lingering.add(connection);
         }

@@ -3,6 +3,7 @@
 //! A socket that is closed while its client still sends makes the kernel reset the connection, and the client loses what
 //! it has not received. So such a socket is read, and what comes thrown away, until the client closes its end, is silent
 //! for `SILENCE`, or `LONGEST` is over: by one thread for all connections of the server, which ends when there are none.
+//! It looks at them all every `TICK`, so that a connection wakes no thread of its own.
 
 use std::{
     io,
@@ -13,8 +14,8 @@ use std::{
 };
 
 use crate::{
-    io::{bell::Bell, connection::Connection, waker::Waker},
-    primitives::{Condvar, Mutex, thread},
+    io::{bell::Bell, connection::Connection},
+    primitives::{Condvar, Mutex, MutexGuard, thread},
     sys::{self, Watched},
 };
 
@@ -27,18 +28,23 @@ const LONGEST: Duration = Duration::from_secs(10);
 /// How many are waited for at once. Of more, the one that has been waited for longest is closed.
 const MOST: usize = 512;
 
+/// How often the thread looks at its connections.
+const TICK: Duration = Duration::from_millis(20);
+
+/// The same for a server that ends.
+const LAST_TICK: Duration = Duration::from_millis(5);
+
 /// How long the thread stays when there is nothing to do, so that not each connection starts one.
 const SPARE_TIME: Duration = Duration::from_secs(1);
 
-/// How often a server that ends looks whether its clients have received what they were sent.
-const LOOK: Duration = Duration::from_millis(5);
-
 /// How often a connection is read before the others have their turn.
-const READS: usize = 8;
+const READS: usize = 32;
 
 #[derive(Default)]
 pub(crate) struct Lingering {
     state: Mutex<State>,
+    /// The thread has something to do.
+    called: Condvar,
     /// The thread has ended.
     ended: Condvar,
 }
@@ -47,8 +53,9 @@ pub(crate) struct Lingering {
 struct State {
     /// Those that the thread does not have yet.
     arrived: Vec<Client>,
-    /// What wakes the thread, while there is one.
-    thread: Option<Arc<Waker>>,
+    has_thread: bool,
+    /// The thread has no connection, and waits for the next one.
+    is_spare: bool,
     /// The server ends: clients that have received everything are waited for no longer, and none after this.
     finish_by: Option<Instant>,
 }
@@ -87,7 +94,7 @@ impl Client {
     }
 
     fn has_everything(&self) -> bool {
-        sys::bytes_unsent(self.connection.socket()) == 0
+        !self.connection.has_unsent()
     }
 }
 
@@ -106,7 +113,7 @@ pub(crate) fn linger_here(connection: &Arc<Connection>, bell: &Bell, time: Durat
             if now >= finish_by || client.has_everything() {
                 return;
             }
-            deadline = deadline.min(now + LOOK);
+            deadline = deadline.min(now + LAST_TICK);
         }
         let client = Watched::new(connection.socket().as_fd());
         let timeout = Some(deadline.saturating_duration_since(now));
@@ -123,20 +130,25 @@ pub(crate) fn linger_here(connection: &Arc<Connection>, bell: &Bell, time: Durat
 impl Lingering {
     /// Waits for the client on the server's thread for that, and then closes the connection.
     pub(crate) fn add(self: &Arc<Lingering>, connection: Arc<Connection>) {
+        // Its time stands still.
+        if cfg!(sockserver_model) {
+            return;
+        }
         let mut state = self.state.lock();
         state.arrived.push(Client::new(connection));
-        if let Some(waker) = &state.thread {
-            return waker.wake();
+        if state.has_thread {
+            if std::mem::take(&mut state.is_spare) {
+                self.called.notify_one();
+            }
+            return;
         }
-        let Ok(waker) = Waker::new().map(Arc::new) else {
-            return state.arrived.clear();
-        };
-        state.thread = Some(waker.clone());
+        state.has_thread = true;
         drop(state);
         let lingering = self.clone();
         let thread = thread::Builder::new().name("sockserver-linger".into()).stack_size(128 * 1024);
-        if thread.spawn(move || lingering.run(&waker)).is_err() {
-            self.end(&mut self.state.lock());
+        if thread.spawn(move || lingering.run()).is_err() {
+            // They are closed when the lock is free again.
+            let _arrived = self.end(self.state.lock());
         }
     }
 
@@ -144,53 +156,43 @@ impl Lingering {
     pub(crate) fn finish(&self, time: Duration) {
         let mut state = self.state.lock();
         state.finish_by = Some(Instant::now() + time);
-        while let Some(waker) = &state.thread {
-            waker.wake();
+        self.called.notify_one();
+        while state.has_thread {
             self.ended.wait(&mut state);
         }
     }
 
-    fn end(&self, state: &mut State) {
-        state.thread = None;
-        state.arrived.clear();
+    fn end(&self, mut state: MutexGuard<'_, State>) -> Vec<Client> {
+        state.has_thread = false;
         self.ended.notify_all();
+        std::mem::take(&mut state.arrived)
     }
 
-    fn run(&self, waker: &Waker) {
+    fn run(&self) {
         let mut clients: Vec<Client> = Vec::new();
-        let mut empty_since = Instant::now();
         loop {
-            let finish_by = {
-                let mut state = self.state.lock();
+            let mut state = self.state.lock();
+            clients.append(&mut state.arrived);
+            if clients.is_empty() && state.finish_by.is_none() {
+                state.is_spare = true;
+                self.called.wait_until(&mut state, Instant::now() + SPARE_TIME);
+                state.is_spare = false;
                 clients.append(&mut state.arrived);
-                let now = Instant::now();
-                let has_spare_time = state.finish_by.is_none() && now < empty_since + SPARE_TIME;
-                if state.finish_by.is_some_and(|finish_by| now >= finish_by) || clients.is_empty() && !has_spare_time {
-                    return self.end(&mut state);
-                }
-                state.finish_by
-            };
+            }
+            let finish_by = state.finish_by;
+            if clients.is_empty() || finish_by.is_some_and(|finish_by| Instant::now() >= finish_by) {
+                // The rest is closed when the lock is free again.
+                let _arrived = self.end(state);
+                return;
+            }
+            drop(state);
             // Oldest first.
-            let too_many = clients.len().saturating_sub(MOST);
-            clients.drain(..too_many);
+            clients.drain(..clients.len().saturating_sub(MOST));
             clients.retain_mut(|client| client.is_waited_for() && (finish_by.is_none() || !client.has_everything()));
-            let now = Instant::now();
-            if !clients.is_empty() {
-                empty_since = now;
-            }
-            let next = clients.iter().map(Client::deadline).min().unwrap_or(empty_since + SPARE_TIME);
-            let next = finish_by.map_or(next, |finish_by| next.min(finish_by).min(now + LOOK));
-            if clients.is_empty() && finish_by.is_some() {
-                continue;
-            }
-            let waiting = clients.iter().map(|client| Watched::new(client.connection.socket().as_fd()));
-            let mut watched: Vec<_> = [Watched::new(waker.as_fd())].into_iter().chain(waiting).collect();
-            let polled = sys::poll(&mut watched, Some(next.saturating_duration_since(now)));
-            if polled.is_err() {
-                // They cannot be waited for, as where there are more than the process may have descriptors.
-                clients.clear();
-            } else if watched[0].is_ready() {
-                waker.clear();
+            let mut state = self.state.lock();
+            if state.finish_by == finish_by {
+                let tick = if finish_by.is_some() { LAST_TICK } else { TICK };
+                self.called.wait_until(&mut state, Instant::now() + tick);
             }
         }
     }

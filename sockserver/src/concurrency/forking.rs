@@ -120,12 +120,12 @@ static FORKING: Mutex<()> = Mutex::new(());
 /// Everything that the parent will go on with is left as it is: this does not return, and nothing is dropped.
 fn serve_in_child<S: Server>(accepted: Accepted<S>, mut pipe: PipeWriter, parent: &Parent) -> ! {
     accepted.acceptor().enter_child(accepted.request().connection().is_some(), parent.id);
-    let Ended { outcome, error } = accepted.process_in_child();
+    let (Ended { outcome, error }, end) = accepted.process_in_child();
     let status = i32::from(error.is_some());
     // A parent that is not there any more need not be told. The error is the user's, and may panic when it is told.
     let control = accepted.acceptor().handle().control();
     let _ = unwind::run(control, || children::report(&mut pipe, outcome, error));
-    accepted.linger_in_child();
+    accepted.linger_in_child(&end);
     sys::exit_child(status, parent.has_one_thread)
 }
 

@@ -297,33 +297,40 @@ impl Connection {
     /// left. Closing it is then the end of file, and no further system call is made where nothing can be lost.
     ///
     /// What arrives at a closed socket, or was not read there, makes the kernel reset the connection, and with that the
-    /// client loses what it has not received yet (RFC 1122, 4.2.2.13).
+    /// client loses what it has not received yet (RFC 1122, 4.2.2.13), or does not look at it.
     pub(crate) fn end(&self, closes: bool) -> End {
         let input = if self.has_client_ended() { Input::EndOfFile } else { sys::peek(&self.socket) };
-        let has_to_linger = self.has_to_linger_after(input);
-        if !closes || input == Input::Bytes || has_to_linger {
+        // A client that has sent something may go on, as one that is in the middle of a large request.
+        let is_talking = self.record.bytes_in() > 0;
+        let lingers = is_talking && input != Input::EndOfFile && self.has_sent() || self.can_lose_output(input);
+        // A copy of the descriptor would keep the connection open.
+        if !closes || self.patience.is_lent.load(SeqCst) || input == Input::Bytes || lingers {
             // It fails on a connection that the client has reset, which is an end as well.
             let _ = self.socket.shutdown(Shutdown::Write);
         }
-        if has_to_linger { End::Lingering } else { End::Complete }
+        if lingers { End::Lingering } else { End::Complete }
     }
 
-    /// Closing the socket now could cost the client what it was sent.
+    /// Closing the socket now would cost the client what it was sent, or could.
     pub(crate) fn has_to_linger(&self) -> bool {
-        self.has_to_linger_after(sys::peek(&self.socket))
+        self.can_lose_output(sys::peek(&self.socket))
     }
 
-    fn has_to_linger_after(&self, input: Input) -> bool {
-        let can_lose = self.record.bytes_out() > 0 && self.record.shut_for().is_none();
+    fn can_lose_output(&self, input: Input) -> bool {
         match input {
-            Input::Bytes => can_lose,
-            Input::Nothing => can_lose && self.has_unsent(),
+            Input::Bytes => self.has_sent(),
+            Input::Nothing => self.has_sent() && self.has_unsent(),
             Input::EndOfFile => false,
         }
     }
 
+    /// The client was sent something, and the server has not cut the connection.
+    fn has_sent(&self) -> bool {
+        self.record.bytes_out() > 0 && self.record.shut_for().is_none()
+    }
+
     /// What was sent on a Unix socket is with the client already.
-    fn has_unsent(&self) -> bool {
+    pub(crate) fn has_unsent(&self) -> bool {
         matches!(self.record.client_address, Address::Inet(_)) && sys::bytes_unsent(&self.socket) > 0
     }
 }
