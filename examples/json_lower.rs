@@ -1,8 +1,8 @@
 //! JSON values come in, and go out in lower case, one on each line. `exit` ends the connection.
 //!
-//! The server answers a value as soon as it is complete, with or without a line end. The end of a number is the end of
-//! what has come with it, so a client that sends bare numbers separates them and sends each in one piece. What is no
-//! JSON, or not even text, is answered with an error, and the talk goes on with the next line.
+//! The server answers a value as soon as it is complete, with or without a line end. A bare number is complete when
+//! something else follows, or nothing for a tenth of a second. What is no JSON, or not even text, is answered with an
+//! error, and the talk goes on with the next line.
 //!
 //! ```console
 //! $ cargo run --example json_lower
@@ -23,6 +23,7 @@
 use std::{
     env,
     io::{self, BufRead, Write},
+    time::{Duration, Instant},
 };
 
 use serde_json::{Deserializer, Value, json};
@@ -30,6 +31,9 @@ use sockserver::{HandlerResult, Reader, RequestHandler, Server, Writer, request_
 
 /// How many bytes of a value are kept until the rest of it comes.
 const MAX_INCOMPLETE: usize = 64 * 1024;
+
+/// How long the rest of a number is waited for.
+const PAUSE: Duration = Duration::from_millis(100);
 
 #[request_handler]
 #[server(transport = "tcp", concurrency = "threading")]
@@ -40,15 +44,26 @@ struct JsonLower {
 
 impl RequestHandler for JsonLower {
     fn handle(&mut self) -> HandlerResult {
-        let mut input = Vec::new();
-        loop {
-            let received = self.rfile.fill_buf()?;
-            let length = received.len();
-            input.extend_from_slice(received);
-            self.rfile.consume(length);
+        let mut input: Vec<u8> = Vec::new();
+        let mut has_ended = false;
+        while !has_ended {
+            // A number may go on with what comes next, unless the client waits for its answer.
+            let is_number = input.first().is_some_and(|byte| byte.is_ascii_digit() || *byte == b'-');
+            self.rfile.set_deadline(is_number.then(|| Instant::now() + PAUSE));
+            let is_complete = match self.rfile.fill_buf() {
+                Ok(received) => {
+                    let length = received.len();
+                    input.extend_from_slice(received);
+                    self.rfile.consume(length);
+                    has_ended = length == 0;
+                    has_ended
+                }
+                Err(error) if is_number && error.kind() == io::ErrorKind::TimedOut => true,
+                Err(error) => return Err(error.into()),
+            };
 
             let mut rest = input.trim_ascii_start();
-            while let Some((value, after)) = split_value(rest, length == 0) {
+            while let Some((value, after)) = split_value(rest, is_complete) {
                 let answer = match value {
                     Ok(value) if value == "exit" => return Ok(()),
                     // What is no text in JSON, like `true` and `\n`, is in lower case anyway.
@@ -58,22 +73,21 @@ impl RequestHandler for JsonLower {
                 writeln!(self.wfile, "{answer}")?;
                 rest = after.trim_ascii_start();
             }
-            if length == 0 {
-                return Ok(());
-            }
             input.drain(..input.len() - rest.len());
         }
+        Ok(())
     }
 }
 
 /// The value that the input starts with, or what is wrong with it; and the input after that. `None`: the value is not
 /// complete, and more input may come.
-fn split_value(input: &[u8], is_last: bool) -> Option<(Result<Value, String>, &[u8])> {
-    let mut values = Deserializer::from_slice(input).into_iter();
+fn split_value(input: &[u8], is_complete: bool) -> Option<(Result<Value, String>, &[u8])> {
+    let mut values = Deserializer::from_slice(input).into_iter::<Value>();
     match values.next()? {
+        Ok(value) if value.is_number() && values.byte_offset() == input.len() && !is_complete => None,
         Ok(value) => Some((Ok(value), &input[values.byte_offset()..])),
-        Err(error) if error.is_eof() && !is_last && input.len() < MAX_INCOMPLETE => None,
-        Err(error) if error.is_eof() && !is_last => {
+        Err(error) if error.is_eof() && !is_complete && input.len() < MAX_INCOMPLETE => None,
+        Err(error) if error.is_eof() && !is_complete => {
             Some((Err(format!("a value that is not complete after {MAX_INCOMPLETE} bytes")), &[]))
         }
         Err(error) => {

@@ -226,6 +226,17 @@ mod json_lower {
     use super::*;
 
     #[test]
+    fn a_number_is_whole_wherever_a_read_ends() {
+        let server = serve("json_lower", "tcp");
+        let mut client = Client::connect(server.address());
+        let numbers: Vec<String> = (10_000..14_000).map(|number| number.to_string()).collect();
+        client.send(numbers.join("\n"));
+        for number in numbers {
+            assert_eq!(client.line(), number);
+        }
+    }
+
+    #[test]
     fn values_come_back_in_lower_case() {
         let server = serve("json_lower", "tcp");
         let mut client = Client::connect(server.address());

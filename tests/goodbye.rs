@@ -143,10 +143,6 @@ fn the_goodbye_of_a_lifetime_arrives_although_the_client_goes_on_sending<C: Conc
     goodbye_arrives_although_the_client_goes_on_sending::<C>(Closing::Lifetime);
 }
 
-fn a_goodbye_to_who_is_closed_arrives_although_the_client_goes_on_sending<C: Concurrency>() {
-    goodbye_arrives_although_the_client_goes_on_sending::<C>(Closing::Kicked);
-}
-
 fn nobody_is_told_of_an_end_that_the_server_does_not_make<C: Concurrency>() {
     let obey = |guest: &mut Guest<C>| match guest.rfile.next_line()?.as_deref() {
         None | Some("return") => Ok(()),
@@ -410,7 +406,6 @@ in_each_concurrency! { [sync threading pool]:
     the_goodbye_stands_behind_what_was_answered
     the_goodbye_of_a_drain_arrives_although_the_client_goes_on_sending
     the_goodbye_of_a_lifetime_arrives_although_the_client_goes_on_sending
-    a_goodbye_to_who_is_closed_arrives_although_the_client_goes_on_sending
     nobody_is_told_of_an_end_that_the_server_does_not_make
     a_client_that_resets_is_told_nothing
     the_servers_end_is_found_inside_other_errors

@@ -268,7 +268,8 @@ impl ServerHandle {
     }
 
     /// Ends one connection: what its handler reads ends with [`Closing::Kicked`](crate::Closing::Kicked), and a second
-    /// later the connection is cut. A datagram has no connection; of its handler only a reply that waits for room is
+    /// later the connection is cut. To wake the handler its socket is shut down for reading: a client that goes on sending
+    /// may be reset before it has read a long goodbye. A datagram has no connection; of its handler only a reply that waits for room is
     /// given up. `false`: the request has ended already.
     pub fn close(&self, id: ConnectionId) -> bool {
         let closed = self.control.connections.close(id);
