@@ -46,10 +46,10 @@ impl LastWord {
         self.observed().sockets().saturating_sub(self.sockets)
     }
 
-    /// Whether it has the thread that waits for clients whose handlers have ended.
-    pub fn has_lingering_thread(&self) -> bool {
+    /// How many threads it has that wait for clients whose handlers have ended.
+    pub fn lingering_threads(&self) -> usize {
         // The kernel keeps 15 bytes of a name.
-        self.observed().thread_names().iter().any(|name| name == "sockserver-ling")
+        self.observed().thread_names().iter().filter(|name| *name == "sockserver-ling").count()
     }
 
     /// Waits until it has ended by itself.
