@@ -248,16 +248,15 @@ struct Trace {
 
 impl Trace {
     /// `None`: they cannot be seen here.
-    fn of(server: &ServerProcess, visit: impl Fn()) -> Option<Trace> {
+    fn of(server: &ServerProcess, visit: impl Fn(&mut Client)) -> Option<Trace> {
         // Until it serves, it can have others.
         eventually("the server waits", || server.observed().is_asleep());
         let descriptors = Observed::of(server.id()).descriptors();
         // More threads than will be needed, each of which has its buffers then.
-        let together: Vec<_> = (0..8).map(|_| Client::connect(server.address())).collect();
+        let mut together: Vec<_> = (0..8).map(|_| Client::connect(server.address())).collect();
         eventually("they are accepted", || Observed::of(server.id()).descriptors() == descriptors + together.len());
+        together.iter_mut().for_each(&visit);
         drop(together);
-        eventually("they are closed", || Observed::of(server.id()).descriptors() == descriptors);
-        (0..8).for_each(|_| visit());
         eventually("they are closed", || Observed::of(server.id()).descriptors() == descriptors);
         // One that is only starting opens a file for a moment.
         eventually("all threads wait", || server.observed().is_asleep());
@@ -271,7 +270,7 @@ impl Trace {
             skip(said);
             return None;
         }
-        (0..TIMES).for_each(|_| visit());
+        (0..TIMES).for_each(|_| visit(&mut Client::connect(server.address())));
         let are_closed = || calls(&trace).iter().filter(|call| *call == "close").count() == TIMES;
         eventually("the last one is closed", are_closed);
         strace.signal("INT");
@@ -294,6 +293,8 @@ impl Trace {
         // The leader waits where there is no connection, and nobody else does. Of those that come in a row each
         // sixteenth has it look who wakes it.
         assert!(self.count("poll") <= self.count("accept4: EAGAIN") + 1 + TIMES / 16);
+        // A client can be late on a busy machine, but most are not.
+        assert!(self.count("recvfrom: EAGAIN") <= TIMES / 16);
         let others: BTreeSet<&str> = self.calls.iter().map(String::as_str).collect();
         let names = of_connections.map(|(name, _)| name);
         let others: Vec<&str> = others.into_iter().filter(|call| !names.contains(call)).collect();
@@ -307,8 +308,7 @@ fn a_connection_takes_six_system_calls() {
     let mut upper = Command::new(env!("CARGO_BIN_EXE_upper_everywhere"));
     upper.env("CELL", "tcp threading");
     let server = ServerProcess::start(upper, Place::of("tcp"));
-    let visit = || {
-        let mut client = Client::connect(server.address());
+    let visit = |client: &mut Client| {
         client.send("hello\n");
         client.finish();
         assert_eq!(client.rest(), "HELLO\n");
@@ -330,8 +330,7 @@ fn a_connection_that_its_handler_ends_takes_nine_system_calls() {
     let mut http = Command::new(env!("CARGO_BIN_EXE_http-server"));
     http.arg("threading");
     let server = ServerProcess::start(http, Place::of("tcp"));
-    let visit = || {
-        let mut client = Client::connect(server.address());
+    let visit = |client: &mut Client| {
         client.send("GET / HTTP/1.1\r\nConnection: close\r\n\r\n");
         assert!(client.rest().ends_with("hello"));
     };
@@ -351,10 +350,20 @@ fn a_connection_that_its_handler_ends_takes_nine_system_calls() {
     assert!((TIMES..4 * TIMES).contains(&trace.count("recvfrom: EAGAIN")));
 }
 
-/// The system calls of threads that wait: for a lock, to be woken as the next leader, or as the leader for a
-/// connection. A debug build calls fcntl(2) before each close(2), and `http-server` looks who its parent is.
-const OF_WAITING: [&str; 8] =
-    ["accept4: EAGAIN", "poll", "futex", "futex: EAGAIN", "sched_yield", "restart_syscall", "fcntl", "getppid"];
+/// The system calls of threads that wait: for a lock, to be woken as the next leader, as the leader for a connection, or
+/// for a client that is late. A debug build calls fcntl(2) before each close(2), and `http-server` looks who its parent
+/// is.
+const OF_WAITING: [&str; 9] = [
+    "accept4: EAGAIN",
+    "fcntl",
+    "futex",
+    "futex: EAGAIN",
+    "getppid",
+    "poll",
+    "recvfrom: EAGAIN",
+    "restart_syscall",
+    "sched_yield",
+];
 
 /// The system calls that have returned, by their names.
 fn calls(trace: &Path) -> Vec<String> {

@@ -2,7 +2,7 @@
 
 use std::{
     env, fs,
-    io::{ErrorKind, Write},
+    io::{self, ErrorKind, Read, Write},
     net::{TcpListener, TcpStream},
     os::{
         fd::{AsFd, OwnedFd},
@@ -468,22 +468,40 @@ fn a_stop_waits_for_no_client_that_sends_for_ever<C: Word>() {
 }
 
 fn a_stop_waits_until_the_client_has_everything<C: Word>() {
-    let server = start::<C>("tcp", "handle", MIB, &[]);
-    let mut clients = lingering_clients(&server, 4);
-    server.wait_for_ends(4);
-    server.signal("TERM");
-    let refuses = || Client::try_connect(server.address()).is_err();
-    eventually("the port is closed", refuses);
-    for client in &mut clients {
-        let mut received = Vec::new();
-        while received.len() < MIB {
-            is_taken(client, b'!');
-            received.extend(client.bytes(32 << 10));
+    // On a busy machine a client can take longer than the second that it has.
+    let is_in_time = (0..10).any(|_| {
+        let server = start::<C>("tcp", "handle", MIB, &[]);
+        let mut clients = lingering_clients(&server, 2);
+        server.wait_for_ends(2);
+        let begin = Instant::now();
+        server.signal("TERM");
+        eventually("the port is closed", || Client::try_connect(server.address()).is_err());
+        let received: Vec<_> = clients.iter_mut().map(receive_while_sending).collect();
+        let is_in_time = begin.elapsed() < Duration::from_secs(1);
+        if is_in_time {
+            for received in received {
+                assert!(received.expect("no reset") == word(MIB), "the bytes are other ones");
+            }
+            drop(clients);
+            server.expect_success();
         }
-        assert!(received == word(MIB), "the bytes are other ones");
-        assert_eq!(client.rest(), "");
+        is_in_time
+    });
+    assert!(is_in_time, "it never took less than a second");
+}
+
+/// What the server has sent, to a client that goes on sending itself.
+fn receive_while_sending(client: &mut Client) -> io::Result<Vec<u8>> {
+    let mut received = Vec::new();
+    let mut bytes = vec![0; 32 << 10];
+    loop {
+        is_taken(client, b'!');
+        let length = client.socket().read(&mut bytes)?;
+        if length == 0 {
+            return Ok(received);
+        }
+        received.extend_from_slice(&bytes[..length]);
     }
-    server.expect_success();
 }
 
 fn a_stop_gives_a_client_that_takes_nothing_a_second<C: Word>() {
