@@ -4,14 +4,16 @@ use std::{
     error::Error,
     fmt,
     io::{self, BufRead, ErrorKind, Read},
+    net::SocketAddr,
     path::Path,
     process::Command,
     sync::mpsc,
     time::Duration,
 };
 
+use socket2::{Domain, Socket, Type};
 use sockserver::{
-    Concurrency, HandlerResult, Stats,
+    Address, Concurrency, HandlerResult, Options, Stats,
     concurrency::Sync,
     transport::{Tcp, Udp},
 };
@@ -19,10 +21,10 @@ use sockserver_tests::{
     client::{Client, DatagramClient, PATIENCE, eventually},
     concurrencies::Word,
     in_each_concurrency,
-    line_server::stat,
+    line_server::{LineServer, stat},
     place::{Directory, Place},
     process::ServerProcess,
-    script::{Script, Session},
+    script::{Script, Session, upper},
 };
 
 const KINDS: [ErrorKind; 6] = [
@@ -129,6 +131,110 @@ in_each_concurrency! { [sync threading pool]:
     an_error_of_another_connection_is_a_failure
     an_error_of_the_clients_own_connection_is_its_doing
     a_request_is_counted_before_its_client_sees_the_end
+}
+
+fn a_connection_that_was_cut_off_is_counted_before_its_client_sees_the_end<C: Concurrency>() {
+    let server = Script::<Tcp, C>::serve(|session| {
+        let half = session.rfile.next_line()?;
+        Ok(session.rfile.read_exact(&mut vec![0; half.map_or(1, |half| half.len())])?)
+    });
+    for round in 1..=100 {
+        let mut client = Client::connect(server.server_address());
+        client.send("half of it is this\nand it ends he");
+        client.finish();
+        client.wait_for_end();
+        assert_eq!(server.stats().disconnected, 2 * round - 1, "{:?}", server.stats());
+
+        let mut client = Client::connect(server.server_address());
+        client.send("more\n");
+        eventually("it has a handler", || server.connections().first().is_some_and(|info| info.bytes_in > 0));
+        assert!(server.close(server.connections()[0].id));
+        client.wait_for_end();
+        assert_eq!(server.stats().disconnected, 2 * round, "{:?}", server.stats());
+    }
+}
+
+fn a_client_that_is_turned_away_by_a_limit_is_counted_before_it_sees_the_end<C: Concurrency>() {
+    let mut options = Options::new();
+    options.limits.per_client = Some(1);
+    let server = Script::<Tcp, C>::serve_with(upper, options);
+    let mut first = Client::connect(server.server_address());
+    assert_eq!(first.ask("hello"), "HELLO");
+    for round in 1..=100 {
+        assert_eq!(Client::connect(server.server_address()).rest(), "");
+        assert_eq!(server.stats().rejected, round, "{:?}", server.stats());
+    }
+}
+
+in_each_concurrency! {
+    [sync threading pool]: a_connection_that_was_cut_off_is_counted_before_its_client_sees_the_end
+}
+in_each_concurrency! {
+    [threading pool]: a_client_that_is_turned_away_by_a_limit_is_counted_before_it_sees_the_end
+}
+
+fn another_connection_learns_how_a_request_has_ended_once_its_client_sees_the_end<C: Word>() {
+    let server = LineServer::start::<C>(env!("CARGO_BIN_EXE_line-server"), &[]);
+    for round in 1..=100 {
+        for (said, counter) in [
+            ("finish", "finished"),
+            ("fail", "failed"),
+            ("resume", "panicked"),
+            ("hurry 1", "timed_out"),
+            ("exact 9", "disconnected"),
+        ] {
+            let mut client = server.connect();
+            client.send(format!("{said}\n"));
+            if counter != "timed_out" {
+                client.finish();
+            }
+            client.wait_for_end();
+            let stats = stats(&server);
+            // Those that ask have finished as well.
+            let finished = u64::from(counter == "finished") * (round - 1) * 6;
+            assert_eq!(stat(&stats, counter), round + finished, "{said}: {stats}");
+        }
+        let mut client = connect_from([127, 0, 1, 1], server.address());
+        client.wait_for_end();
+        let stats = stats(&server);
+        assert_eq!(stat(&stats, "refused"), round, "{stats}");
+    }
+    server.stop();
+}
+
+/// What a connection of its own is told, which has ended then.
+#[track_caller]
+fn stats(server: &LineServer) -> String {
+    let mut client = server.connect();
+    let stats = client.ask("stats");
+    client.finish();
+    assert_eq!(client.rest(), "");
+    stats
+}
+
+fn connect_from(ip: [u8; 4], server: &Address) -> Client {
+    let Address::Inet(server) = *server else { panic!("an internet server") };
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from((ip, 0)).into()).expect("this machine has all of 127.0.0.0/8");
+    socket.connect(&server.into()).expect("it listens");
+    Client::new(socket)
+}
+
+fn another_connection_learns_of_a_client_that_was_turned_away_once_that_sees_the_end<C: Word>() {
+    let server = LineServer::start::<C>(env!("CARGO_BIN_EXE_line-server"), &["per_client=1"]);
+    let mut first = server.connect();
+    for round in 1..=100 {
+        assert_eq!(stat(&first.ask("stats"), "rejected"), round - 1);
+        assert_eq!(server.connect().rest(), "");
+        assert_eq!(stat(&first.ask("stats"), "rejected"), round);
+    }
+}
+
+in_each_concurrency! { [sync threading pool forking]:
+    another_connection_learns_how_a_request_has_ended_once_its_client_sees_the_end
+}
+in_each_concurrency! { [threading pool forking]:
+    another_connection_learns_of_a_client_that_was_turned_away_once_that_sees_the_end
 }
 
 /// A server whose default `handle_error` prints to where the shell puts it, and in which a panic ends the process, as
