@@ -78,7 +78,8 @@ macro_rules! column {
                 let client = DatagramClient::connect(server.server_address());
                 client.send(b"\xe9\r\n\0\n\n\xff\r");
                 assert_eq!(client.receive(), b"[233][0][][255, 13]");
-                assert_eq!(server.reported(), None);
+                eventually("the handler has ended", || server.stats().active == 0);
+                assert_eq!(server.stats().finished, 1);
             }
 
             #[test]
