@@ -17,6 +17,7 @@ use sockserver::{
 };
 use sockserver_tests::{
     client::{Client, eventually},
+    concurrencies::Word,
     in_each_concurrency,
     place::{Directory, Place},
     process::{Process, ServerProcess, installed, skip},
@@ -258,9 +259,16 @@ impl Trace {
         together.iter_mut().for_each(&visit);
         drop(together);
         eventually("they are closed", || Observed::of(server.id()).descriptors() == descriptors);
+        (0..8).for_each(|_| visit(&mut Client::connect(server.address())));
+        eventually("they are closed", || Observed::of(server.id()).descriptors() == descriptors);
+        let visits = || (0..TIMES).for_each(|_| visit(&mut Client::connect(server.address())));
+        Trace::until(server, visits, |trace| trace.count("close") == TIMES)
+    }
+
+    /// Those of one piece of work, once they are all there.
+    fn until(server: &ServerProcess, work: impl FnOnce(), is_over: impl Fn(&Trace) -> bool) -> Option<Trace> {
         // One that is only starting opens a file for a moment.
         eventually("all threads wait", || server.observed().is_asleep());
-
         let directory = Directory::new();
         let trace = directory.path().join("trace");
         let mut strace = installed("strace")?;
@@ -270,9 +278,8 @@ impl Trace {
             skip(said);
             return None;
         }
-        (0..TIMES).for_each(|_| visit(&mut Client::connect(server.address())));
-        let are_closed = || calls(&trace).iter().filter(|call| *call == "close").count() == TIMES;
-        eventually("the last one is closed", are_closed);
+        work();
+        eventually("it is over", || is_over(&Trace { calls: calls(&trace) }));
         strace.signal("INT");
         strace.ended();
         Some(Trace { calls: calls(&trace) })
@@ -348,6 +355,32 @@ fn a_connection_that_its_handler_ends_takes_nine_system_calls() {
     ]);
     // That thread looks at a connection once when it comes, and then now and then.
     assert!((TIMES..4 * TIMES).contains(&trace.count("recvfrom: EAGAIN")));
+}
+
+fn shutdown_on_signals_costs_no_system_call_for_a_line<C: Word>() {
+    let _alone = alone();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_signalled-server"));
+    command.args([C::WORD, "0"]);
+    let server = ServerProcess::start(command, Place::of("tcp"));
+    let ask = || {
+        let mut client = Client::connect(server.address());
+        (0..TIMES).for_each(|_| assert_eq!(client.ask("hello"), "HELLO"));
+    };
+    // A child is followed as well, as it is forked meanwhile.
+    let Some(trace) = Trace::until(&server, ask, |trace| trace.count("sendto") == TIMES) else { return };
+
+    // After a client that a busy machine has made slow, a handler waits by other calls, once or twice.
+    let slow = trace.count("recvfrom: EAGAIN");
+    assert!(slow < TIMES / 4, "of {TIMES} answers {slow} were waited for");
+    let others: BTreeSet<&str> = trace.calls.iter().map(String::as_str).collect();
+    for name in others.into_iter().filter(|name| !["sendto", "recvfrom", "recvfrom: EAGAIN"].contains(name)) {
+        let count = trace.count(name);
+        assert!(count <= TIMES / 4 + 3 * slow, "{count} {name} by {TIMES} lines");
+    }
+}
+
+in_each_concurrency! {
+    [sync threading pool forking]: shutdown_on_signals_costs_no_system_call_for_a_line
 }
 
 /// The system calls of threads that wait: for a lock, to be woken as the next leader, as the leader for a connection, or

@@ -64,6 +64,25 @@ macro_rules! column {
             }
 
             #[test]
+            fn the_lines_of_a_packet_need_not_be_text() {
+                let server = Script::<$transport, Sync>::serve(|session| {
+                    while let Some(line) = session.rfile.next_line_bytes()? {
+                        write!(session.wfile, "{line:?}")?;
+                    }
+                    // There is nothing more, whatever is consumed.
+                    session.rfile.consume(1);
+                    session.rfile.consume(usize::MAX);
+                    assert_eq!(session.rfile.next_line_bytes()?, None);
+                    Ok(())
+                });
+                let client = DatagramClient::connect(server.server_address());
+                client.send(b"\xe9\r\n\0\n\n\xff\r");
+                assert_eq!(client.receive(), b"[233][0][][255, 13]");
+                eventually("the handler has ended", || server.stats().active == 0);
+                assert_eq!(server.stats().finished, 1);
+            }
+
+            #[test]
             fn flush_sends_what_was_written_so_far_as_a_packet() {
                 let server = Script::<$transport, Sync>::serve(|session| {
                     write!(session.wfile, "one")?;

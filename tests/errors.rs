@@ -3,15 +3,17 @@
 use std::{
     error::Error,
     fmt,
-    fs::OpenOptions,
     io::{self, BufRead, ErrorKind, Read},
-    process::{Command, Stdio},
+    net::SocketAddr,
+    path::Path,
+    process::Command,
     sync::mpsc,
     time::Duration,
 };
 
+use socket2::{Domain, Socket, Type};
 use sockserver::{
-    Concurrency, HandlerResult, Stats,
+    Address, Concurrency, HandlerResult, Options, Stats,
     concurrency::Sync,
     transport::{Tcp, Udp},
 };
@@ -19,9 +21,10 @@ use sockserver_tests::{
     client::{Client, DatagramClient, PATIENCE, eventually},
     concurrencies::Word,
     in_each_concurrency,
-    place::Place,
+    line_server::{LineServer, stat},
+    place::{Directory, Place},
     process::ServerProcess,
-    script::{Script, Session},
+    script::{Script, Session, upper},
 };
 
 const KINDS: [ErrorKind; 6] = [
@@ -130,26 +133,136 @@ in_each_concurrency! { [sync threading pool]:
     a_request_is_counted_before_its_client_sees_the_end
 }
 
-/// A server whose default `handle_error` prints to this, and in which a panic ends the process, as with
-/// `panic = "abort"`.
-fn start_with_stderr<C: Word>(stderr: Stdio) -> ServerProcess {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_line-server"));
-    command.args([C::WORD, "panic=abort"]).stderr(stderr);
+fn a_connection_that_was_cut_off_is_counted_before_its_client_sees_the_end<C: Concurrency>() {
+    let server = Script::<Tcp, C>::serve(|session| {
+        let half = session.rfile.next_line()?;
+        Ok(session.rfile.read_exact(&mut vec![0; half.map_or(1, |half| half.len())])?)
+    });
+    for round in 1..=100 {
+        let mut client = Client::connect(server.server_address());
+        client.send("half of it is this\nand it ends he");
+        client.finish();
+        client.wait_for_end();
+        assert_eq!(server.stats().disconnected, 2 * round - 1, "{:?}", server.stats());
+
+        let mut client = Client::connect(server.server_address());
+        client.send("more\n");
+        eventually("it has a handler", || server.connections().first().is_some_and(|info| info.bytes_in > 0));
+        assert!(server.close(server.connections()[0].id));
+        client.wait_for_end();
+        assert_eq!(server.stats().disconnected, 2 * round, "{:?}", server.stats());
+    }
+}
+
+fn a_client_that_is_turned_away_by_a_limit_is_counted_before_it_sees_the_end<C: Concurrency>() {
+    let mut options = Options::new();
+    options.limits.per_client = Some(1);
+    let server = Script::<Tcp, C>::serve_with(upper, options);
+    let mut first = Client::connect(server.server_address());
+    assert_eq!(first.ask("hello"), "HELLO");
+    for round in 1..=100 {
+        assert_eq!(Client::connect(server.server_address()).rest(), "");
+        assert_eq!(server.stats().rejected, round, "{:?}", server.stats());
+    }
+}
+
+in_each_concurrency! {
+    [sync threading pool]: a_connection_that_was_cut_off_is_counted_before_its_client_sees_the_end
+}
+in_each_concurrency! {
+    [threading pool]: a_client_that_is_turned_away_by_a_limit_is_counted_before_it_sees_the_end
+}
+
+fn another_connection_learns_how_a_request_has_ended_once_its_client_sees_the_end<C: Word>() {
+    let server = LineServer::start::<C>(env!("CARGO_BIN_EXE_line-server"), &[]);
+    for round in 1..=100 {
+        for (said, counter) in [
+            ("finish", "finished"),
+            ("fail", "failed"),
+            ("resume", "panicked"),
+            ("hurry 1", "timed_out"),
+            ("exact 9", "disconnected"),
+        ] {
+            let mut client = server.connect();
+            client.send(format!("{said}\n"));
+            if counter != "timed_out" {
+                client.finish();
+            }
+            client.wait_for_end();
+            let stats = stats(&server);
+            // Those that ask have finished as well.
+            let finished = u64::from(counter == "finished") * (round - 1) * 6;
+            assert_eq!(stat(&stats, counter), round + finished, "{said}: {stats}");
+        }
+        let mut client = connect_from([127, 0, 1, 1], server.address());
+        client.wait_for_end();
+        let stats = stats(&server);
+        assert_eq!(stat(&stats, "refused"), round, "{stats}");
+    }
+    server.stop();
+}
+
+/// What a connection of its own is told, which has ended then.
+#[track_caller]
+fn stats(server: &LineServer) -> String {
+    let mut client = server.connect();
+    let stats = client.ask("stats");
+    client.finish();
+    assert_eq!(client.rest(), "");
+    stats
+}
+
+fn connect_from(ip: [u8; 4], server: &Address) -> Client {
+    let Address::Inet(server) = *server else { panic!("an internet server") };
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from((ip, 0)).into()).expect("this machine has all of 127.0.0.0/8");
+    socket.connect(&server.into()).expect("it listens");
+    Client::new(socket)
+}
+
+fn another_connection_learns_of_a_client_that_was_turned_away_once_that_sees_the_end<C: Word>() {
+    let server = LineServer::start::<C>(env!("CARGO_BIN_EXE_line-server"), &["per_client=1"]);
+    let mut first = server.connect();
+    for round in 1..=100 {
+        assert_eq!(stat(&first.ask("stats"), "rejected"), round - 1);
+        assert_eq!(server.connect().rest(), "");
+        assert_eq!(stat(&first.ask("stats"), "rejected"), round);
+    }
+}
+
+in_each_concurrency! { [sync threading pool forking]:
+    another_connection_learns_how_a_request_has_ended_once_its_client_sees_the_end
+}
+in_each_concurrency! { [threading pool forking]:
+    another_connection_learns_of_a_client_that_was_turned_away_once_that_sees_the_end
+}
+
+/// A server whose default `handle_error` prints to where the shell puts it, and in which a panic ends the process, as
+/// with `panic = "abort"`.
+fn start_with_stderr<C: Word>(redirection: &str, directory: &Directory) -> ServerProcess {
+    let mut command = Command::new("sh");
+    command.current_dir(directory.path()).args(["-c", &format!("{redirection}; exec \"$@\""), "sh"]);
+    command.args([env!("CARGO_BIN_EXE_line-server"), C::WORD, "panic=abort"]);
     ServerProcess::start(command, Place::of("tcp"))
 }
 
 fn a_failure_that_cannot_be_printed_harms_nobody<C: Word>() {
-    let (reader, closed) = io::pipe().expect("a pipe");
-    drop(reader);
-    let full = OpenOptions::new().write(true).open("/dev/full");
-    for stderr in full.map(Stdio::from).into_iter().chain([Stdio::from(closed)]) {
-        let server = start_with_stderr::<C>(stderr);
-        for _ in 0..3 {
+    // The reader of the named pipe has ended once it is opened for writing.
+    let abandoned = "mkfifo pipe && (true <pipe &) && exec 2>pipe";
+    for redirection in ["exec 2>/dev/full", abandoned, "exec 2>&-"] {
+        if redirection.contains("/dev/full") && !Path::new("/dev/full").exists() {
+            continue;
+        }
+        let directory = Directory::new();
+        let server = start_with_stderr::<C>(redirection, &directory);
+        for _ in 0..20 {
             let mut client = Client::connect(server.address());
             client.send("fail badly\n");
             client.wait_for_end();
         }
-        assert_eq!(Client::connect(server.address()).ask("still there"), "STILL THERE");
+        assert_eq!(Client::connect(server.address()).ask("still there"), "STILL THERE", "{redirection}");
+        let stats = Client::connect(server.address()).ask("stats");
+        assert_eq!(stat(&stats, "failed"), 20, "{redirection}: {stats}");
     }
 }
 
@@ -158,7 +271,7 @@ in_each_concurrency! { [sync threading pool forking]: a_failure_that_cannot_be_p
 #[test]
 fn an_error_of_another_connection_is_a_failure_in_a_child_too() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_line-server"));
-    command.arg("forking").stderr(Stdio::piped());
+    command.arg("forking");
     let server = ServerProcess::start(command, Place::of("tcp"));
     let mut client = Client::connect(server.address());
     client.send("reset elsewhere\n");
@@ -238,4 +351,101 @@ fn more_than_there_is_can_be_consumed() {
     });
     DatagramClient::connect(server.server_address()).send("abc");
     eventually("it is handled", || server.stats().finished == 1);
+}
+
+// Whose error it is, in every stage, and across the processes of a server that forks.
+
+const STAGES: [&str; 4] = ["construction", "setup", "handle", "finish"];
+
+/// A server whose handlers fail, one in each of these ways.
+fn failing<C: Word>(transport: &str, cases: &[String]) -> ServerProcess {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_failures"));
+    command.args([transport, C::WORD, &cases.join(",")]);
+    ServerProcess::start(command, Place::of(transport))
+}
+
+/// The cases in each stage and in each of these ways, and one with which the server stops.
+fn cases<'a>(stages: &[&str], ways: &[&str], kinds: impl IntoIterator<Item = &'a ErrorKind> + Clone) -> Vec<String> {
+    let kinds = || kinds.clone().into_iter();
+    let of_stage = |stage| ways.iter().flat_map(move |way| kinds().map(move |kind| format!("{stage}:{way}:{kind:?}")));
+    stages.iter().flat_map(of_stage).collect()
+}
+
+#[track_caller]
+fn assert_told(server: &ServerProcess, case: &str, disconnect: bool, timeout: bool) {
+    let stage = case.split(':').next().expect("a case has a stage");
+    let told = server.line();
+    let expected = format!("{stage}, disconnect {disconnect}, timeout {timeout}, panic false: ");
+    // A stage is shown as it is called.
+    let told = told.split_at_checked(1).map(|(first, rest)| first.to_lowercase() + rest).unwrap_or_default();
+    assert!(told.starts_with(&expected), "{case}: {told}");
+}
+
+/// Has the server stop, by a client of its own, and returns its counters.
+#[track_caller]
+fn stop(server: ServerProcess, is_told: bool) -> String {
+    let mut client = Client::connect(server.address());
+    client.wait_for_end();
+    if is_told {
+        assert_told(&server, LAST, false, false);
+    }
+    server.line_after("stats ")
+}
+
+const LAST: &str = "closing:made:ConnectionReset";
+
+fn an_error_that_is_not_the_clients_is_a_failure_in_every_stage<C: Word>() {
+    let mut cases = cases(&STAGES, &["made", "told", "other", "wrapped-made", "wrapped-other"], &KINDS);
+    // As if the server had ended the connection.
+    cases.extend(STAGES.map(|stage| format!("{stage}:closing:ConnectionAborted")));
+    for transport in ["tcp", "unix"] {
+        let server = failing::<C>(transport, &[&cases[..], &[LAST.into()]].concat());
+        for case in &cases {
+            let mut client = Client::connect(server.address());
+            assert_eq!(client.rest(), "", "{case}");
+            assert_told(&server, case, false, false);
+        }
+        let stats = stop(server, true);
+        let ended = ["failed", "disconnected", "timed_out", "finished"].map(|name| stat(&stats, name));
+        assert_eq!(ended, [cases.len() as u64 + 1, 0, 0, 0], "{stats}");
+    }
+}
+
+fn an_error_of_the_clients_own_connection_is_a_disconnect_or_a_timeout_in_every_stage<C: Word>() {
+    let kinds = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe, ErrorKind::UnexpectedEof, ErrorKind::TimedOut];
+    let cases = cases(&STAGES, &["own", "wrapped-own"], &kinds);
+    let server = failing::<C>("tcp", &[&cases[..], &[LAST.into()]].concat());
+    for case in &cases {
+        let mut client = Client::connect(server.address());
+        client.send("half a li");
+        let is_timeout = case.ends_with("TimedOut");
+        match case.rsplit(':').next() {
+            Some("TimedOut") => assert_eq!(client.rest(), "", "{case}"),
+            Some("UnexpectedEof") => client.finish(),
+            _ => client.reset(),
+        }
+        assert_told(&server, case, !is_timeout, is_timeout);
+    }
+    let stats = stop(server, true);
+    let ended = ["failed", "disconnected", "timed_out", "finished"].map(|name| stat(&stats, name));
+    let timed_out = cases.len() as u64 / 4;
+    assert_eq!(ended, [1, 3 * timed_out, timed_out, 0], "{stats}");
+}
+
+fn an_error_of_a_packets_handler_that_is_not_the_clients_is_a_failure<C: Word>() {
+    let cases = cases(&STAGES, &["made", "other", "wrapped-made"], &KINDS);
+    for transport in ["udp", "unix_datagram"] {
+        let server = failing::<C>(transport, &cases);
+        let client = DatagramClient::connect(server.address());
+        for case in &cases {
+            client.send("a packet");
+            assert_told(&server, case, false, false);
+        }
+    }
+}
+
+in_each_concurrency! { [sync threading pool forking]:
+    an_error_that_is_not_the_clients_is_a_failure_in_every_stage
+    an_error_of_the_clients_own_connection_is_a_disconnect_or_a_timeout_in_every_stage
+    an_error_of_a_packets_handler_that_is_not_the_clients_is_a_failure
 }

@@ -495,6 +495,73 @@ fn the_rest_of_a_line_that_is_too_long_is_read_next() {
     assert_eq!(talk(LenientServer, Type::STREAM, "123456789\nnext\n"), ["FileTooLarge[789][next]"]);
 }
 
+/// Goes on after a line that is too long.
+#[request_handler(max_line = 5, rbufsize = 3)]
+#[server(transport = "unix", concurrency = "sync")]
+struct ShortBytes {
+    rfile: Reader,
+    wfile: Writer,
+}
+
+impl RequestHandler for ShortBytes {
+    fn handle(&mut self) -> HandlerResult {
+        loop {
+            match self.rfile.next_line_bytes() {
+                Ok(Some(line)) => write!(self.wfile, "{line:?}")?,
+                Ok(None) => return Ok(()),
+                Err(error) => write!(self.wfile, "{:?}", error.kind())?,
+            }
+        }
+    }
+}
+
+#[test]
+fn a_line_of_bytes_keeps_to_max_line_as_a_line_of_text_does() {
+    let input = "12345\n1234\r\n\r\n\0\0\n123456789\r\nend\r";
+    let lines = ["12345", "1234", "", "\0\0"].map(|line| format!("{:?}", line.as_bytes())).concat();
+    let rest = ["789", "end\r"].map(|line| format!("{:?}", line.as_bytes())).concat();
+    assert_eq!(talk(ShortBytesServer, Type::STREAM, input), [format!("{lines}FileTooLarge{rest}")]);
+}
+
+#[test]
+fn a_line_that_is_not_utf8_and_times_out_is_whole_afterwards() {
+    let (timed_out, timeouts) = mpsc::channel();
+    let server = Script::<Tcp, Sync>::serve(move |session| {
+        session.request.set_read_timeout(Some(Duration::from_millis(10)))?;
+        loop {
+            match session.rfile.next_line_bytes() {
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => timed_out.send(())?,
+                line => return Ok(write!(session.wfile, "{:?}", line?)?),
+            }
+        }
+    });
+    let mut client = Client::connect(server.server_address());
+    for piece in [&b"\xff\0"[..], b"\xfe", b"\r"] {
+        client.send(piece);
+        timeouts.recv_timeout(PATIENCE).expect("it takes longer than that");
+    }
+    client.send("\nnext");
+    assert_eq!(client.rest(), "Some([255, 0, 254])");
+}
+
+#[test]
+fn more_than_has_come_can_be_consumed_and_what_comes_then_is_read() {
+    let server = Script::<Tcp, Sync>::serve(|session| {
+        // Nothing is there yet.
+        session.rfile.consume(usize::MAX);
+        session.rfile.fill_buf()?;
+        session.rfile.consume(1);
+        session.rfile.consume(usize::MAX);
+        writeln!(session.wfile, "consumed")?;
+        session.rfile.consume(usize::MAX - 1);
+        Ok(write!(session.wfile, "{:?}", session.rfile.next_line()?)?)
+    });
+    let mut client = Client::connect(server.server_address());
+    assert_eq!(client.ask("first"), "consumed");
+    client.send("second\n");
+    assert_eq!(client.rest(), "Some(\"second\")");
+}
+
 #[test]
 fn a_reader_is_a_buf_read() {
     let read = reads("a line\nto;the rest", |rfile| {
@@ -904,6 +971,20 @@ fn numbers_of_connections_are_never_used_again() {
     ids.dedup();
     assert_eq!(ids.len(), 10);
     assert!(ids.is_sorted());
+}
+
+#[test]
+fn the_number_of_a_connection_can_be_shown_and_read_again() {
+    let (ids, seen) = mpsc::channel();
+    let server = Script::<Tcp, Sync>::serve(move |session| Ok(ids.send(session.id)?));
+    for _ in 0..3 {
+        assert_eq!(Client::connect(server.server_address()).rest(), "");
+        let id = seen.recv_timeout(PATIENCE).expect("the handler runs");
+        assert_eq!(id.to_string().parse(), Ok(id));
+    }
+    for text in ["", "-1", "one", "1 2", "18446744073709551616"] {
+        assert!(text.parse::<ConnectionId>().is_err(), "{text}");
+    }
 }
 
 #[test]

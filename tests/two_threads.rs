@@ -2,10 +2,11 @@
 
 use std::{
     io::{self, ErrorKind, Read, Write},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     os::fd::AsFd,
+    process::Command,
     sync::{
-        Mutex,
+        Barrier, Mutex,
         mpsc::{self, Receiver, Sender},
     },
     thread,
@@ -18,8 +19,10 @@ use sockserver::{
 };
 use sockserver_tests::{
     client::{Client, PATIENCE, eventually},
+    concurrencies::Word,
     in_each_concurrency,
-    place::Local,
+    place::{Local, Place},
+    process::ServerProcess,
     script::{Script, Scripted, Session},
 };
 
@@ -132,7 +135,7 @@ fn client_that_takes_nothing(server: &Scripted) -> Client {
     client
 }
 
-fn a_thread_that_is_sending_holds_up_no_reader_and_no_writer_that_has_room<C: Concurrency>() {
+fn a_thread_that_is_sending_holds_up_no_reader<C: Concurrency>() {
     let (server, stuck) = serve_stuck::<C>(None);
     let mut client = client_that_takes_nothing(&server);
     client.send("a line\n");
@@ -141,24 +144,256 @@ fn a_thread_that_is_sending_holds_up_no_reader_and_no_writer_that_has_room<C: Co
     client.reset();
 }
 
-fn a_writer_that_waits_for_another_thread_has_its_timeout<C: Concurrency>() {
-    let timeout = Duration::from_millis(300);
-    let (server, stuck) = serve_stuck::<C>(Some(timeout));
-    let _client = client_that_takes_nothing(&server);
-    let began = Instant::now();
-    // More than is held back.
-    stuck.write.send(vec![b'y'; 100_000]).expect("the handler writes");
-    let error = stuck.written.recv_timeout(PATIENCE).expect("it does not wait for ever").expect_err("no room");
-    assert!(matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::BrokenPipe), "{error}");
-    assert!(began.elapsed() < PATIENCE);
+fn a_thread_that_is_sending_holds_up_no_writer_that_has_room<C: Concurrency>() {
+    let (server, stuck) = serve_stuck::<C>(None);
+    let mut client = client_that_takes_nothing(&server);
+    for _ in 0..3 {
+        stuck.write.send(b"later\n".to_vec()).expect("the handler writes");
+        let written = stuck.written.recv_timeout(PATIENCE);
+        assert!(matches!(written, Ok(Ok(()))), "{written:?}");
+    }
+    // What is held back waits for the sender, and the reader does not.
+    for line in ["a line", "and another one"] {
+        client.send(format!("{line}\n"));
+        assert_eq!(stuck.lines.recv_timeout(PATIENCE).as_deref(), Ok(line));
+    }
+    // Nothing has to be said for what is held back to be sent.
+    assert!(client.bytes(TOO_MUCH).iter().all(|byte| *byte == b'x'));
+    assert_eq!([client.line(), client.line(), client.line()], ["later"; 3]);
     drop(stuck.write);
+    client.finish();
+    assert_eq!(client.rest(), "");
 }
+
+/// What was tried, what it has failed with, and after which time.
+type Attempt = (&'static str, Option<ErrorKind>, Duration);
+
+/// One thread is sending what its client does not take. Another one tries these, and tells what they have failed with,
+/// and after which time.
+fn beside_a_stuck_thread<C: Concurrency>(
+    stuck_timeout: Option<Duration>,
+    own_timeout: Option<Duration>,
+) -> (Scripted, Client, Receiver<Attempt>) {
+    let (tell, told) = mpsc::channel();
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let may_go_on = Mutex::new(may_go_on);
+    let server = Script::<Tcp, C>::serve(move |session| {
+        let Session { request, wfile, .. } = session;
+        request.set_write_timeout(stuck_timeout)?;
+        thread::scope(|scope| {
+            let tell = &tell;
+            let mut stream = &*request;
+            let sending = scope.spawn(move || {
+                let began = Instant::now();
+                let result = stream.write_all(&[b'x'; TOO_MUCH]);
+                tell.send(("the sender", kind(result), began.elapsed())).expect("the test looks");
+                tell.send(("the sender again", kind(stream.write_all(b"y")), began.elapsed())).expect("the test looks");
+            });
+            may_go_on.lock().unwrap().recv()?;
+            match stuck_timeout {
+                // The kernel may take a little now and then, which begins another wait.
+                Some(_) => eventually("the sender has failed", || sending.is_finished()),
+                None => request.set_write_timeout(own_timeout)?,
+            }
+            let mut stream = &*request;
+            let attempt = |what, attempt: &mut dyn FnMut() -> io::Result<()>| {
+                let began = Instant::now();
+                let result = attempt();
+                tell.send((what, kind(result), began.elapsed()))
+            };
+            attempt("write_all", &mut || stream.write_all(b"y"))?;
+            attempt("write", &mut || stream.write(b"y").map(drop))?;
+            attempt("a large write", &mut || wfile.write_all(&[b'y'; 100_000]))?;
+            if own_timeout.is_none() {
+                sending.join().expect("it does not panic");
+                attempt("a small write", &mut || wfile.write_all(b"y"))?;
+                attempt("a formatted write", &mut || {
+                    let letter = 'y';
+                    write!(wfile, "{letter}")
+                })?;
+            }
+            HandlerResult::Ok(())
+        })
+    });
+    let client = client_that_takes_nothing(&server);
+    go_on.send(()).expect("the handler waits");
+    (server, client, told)
+}
+
+fn kind<T>(result: io::Result<T>) -> Option<ErrorKind> {
+    result.err().map(|error| error.kind())
+}
+
+fn a_writer_that_waits_for_another_thread_has_its_timeout<C: Concurrency>() {
+    let timeout = Duration::from_millis(200);
+    let (_server, mut client, told) = beside_a_stuck_thread::<C>(None, Some(timeout));
+    for expected in ["write_all", "write", "a large write"] {
+        let (what, kind, time) = told.recv_timeout(PATIENCE).expect("it does not wait for ever");
+        assert_eq!((what, kind), (expected, Some(ErrorKind::TimedOut)));
+        assert!(time >= timeout, "{what} has waited for {time:?}");
+    }
+    // Nothing was sent of it, and so the other thread goes on, and can write again.
+    assert!(client.bytes(TOO_MUCH).iter().all(|byte| *byte == b'x'));
+    for expected in ["the sender", "the sender again"] {
+        let (what, kind, _) = told.recv_timeout(PATIENCE).expect("it goes on");
+        assert_eq!((what, kind), (expected, None));
+    }
+    assert_eq!(client.rest(), "y");
+}
+
+fn when_sending_has_failed_half_way_every_thread_is_told_from_then_on<C: Concurrency>() {
+    let (_server, mut client, told) = beside_a_stuck_thread::<C>(Some(Duration::from_millis(200)), None);
+    let mut results: Vec<_> = (0..7)
+        .map(|_| told.recv_timeout(PATIENCE).expect("nobody waits for ever"))
+        .map(|told| (told.0, told.1))
+        .collect();
+    let sender = results.iter().position(|(what, _)| *what == "the sender").expect("it tells");
+    assert_eq!(results.remove(sender).1, Some(ErrorKind::TimedOut));
+    assert!(results.iter().all(|(_, kind)| *kind == Some(ErrorKind::BrokenPipe)), "{results:?}");
+    assert!(client.rest().bytes().all(|byte| byte == b'x'), "something follows the half");
+}
+
+fn when_the_client_is_gone_every_thread_is_told<C: Concurrency>() {
+    let (_server, client, told) = beside_a_stuck_thread::<C>(None, None);
+    client.reset();
+    let results: Vec<_> = (0..7)
+        .map(|_| told.recv_timeout(PATIENCE).expect("nobody waits for ever"))
+        .map(|told| (told.0, told.1))
+        .collect();
+    let is_right = |(what, kind): &(&str, Option<ErrorKind>)| match kind {
+        Some(ErrorKind::BrokenPipe) => true,
+        Some(ErrorKind::ConnectionReset) => *what == "the sender",
+        _ => false,
+    };
+    assert!(results.iter().all(is_right), "{results:?}");
+}
+
+fn what_several_threads_write_is_not_mixed_while_another_one_reads<C: Concurrency>() {
+    const LINES: usize = 200;
+    fn is_not_mixed<T: Local + StreamTransport, C: Concurrency>() {
+        let server = Script::<T, C>::serve(|session| {
+            let Session { request, rfile, wfile, .. } = session;
+            let wfile = &Mutex::new(wfile);
+            thread::scope(|scope| {
+                let write = |letter: &'static str, length: usize, directly: bool| {
+                    let mut stream = &*request;
+                    let line = letter.repeat(length - 1) + "\n";
+                    scope.spawn(move || {
+                        (0..LINES).try_for_each(|_| match directly {
+                            true => stream.write_all(line.as_bytes()),
+                            // What one `write_all` is given is held back or sent together.
+                            false => wfile.lock().unwrap().write_all(line.as_bytes()),
+                        })
+                    })
+                };
+                let writing = [
+                    write("a", 10, false),
+                    write("b", 5_000, false),
+                    write("c", 20_000, false),
+                    write("d", 100, true),
+                    write("e", 20_000, true),
+                ];
+                while rfile.next_line()?.is_some() {}
+                writing.into_iter().try_for_each(|writing| writing.join().expect("it does not panic"))?;
+                HandlerResult::Ok(())
+            })
+        });
+        let mut client = Client::connect(server.server_address());
+        let mut counts = [0; 5];
+        for number in 0..5 * LINES {
+            if number % 50 == 0 {
+                client.send("the reader goes on\n");
+            }
+            let line = client.line();
+            let letter = line.chars().next().expect("no line is empty");
+            let which = ('a'..='e').position(|known| known == letter).expect("one of these");
+            assert_eq!(line.len() + 1, [10, 5_000, 20_000, 100, 20_000][which], "a line of {letter}");
+            assert!(line.chars().all(|each| each == letter), "lines are mixed");
+            counts[which] += 1;
+        }
+        assert_eq!(counts, [LINES; 5]);
+        client.finish();
+        assert_eq!(client.rest(), "");
+    }
+    is_not_mixed::<Tcp, C>();
+    is_not_mixed::<Unix, C>();
+}
+
+/// What another server answers is passed on at once, however the handler reads.
+fn what_another_server_says_arrives_at_once<C: Word>() {
+    for (transport, reading, mode) in [
+        ("tcp", "line", "blocking"),
+        ("tcp", "read", "blocking"),
+        ("tcp", "direct", "blocking"),
+        ("tcp", "line", "nonblocking"),
+        ("unix", "line", "blocking"),
+        ("unix", "direct", "nonblocking"),
+    ] {
+        let upstream = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_relay"));
+        command.args([transport, C::WORD, reading, mode]);
+        command.arg(upstream.local_addr().expect("it is bound").to_string());
+        let server = ServerProcess::start(command, Place::of(transport));
+        let mut client = Client::connect(server.address());
+        let mut upstream = Client::new(upstream.accept().expect("the handler connects").0);
+        for length in [1, 10, 8191, 8192, 8193, 20_000, 100_000].into_iter().cycle().take(70) {
+            upstream.send(vec![b'u'; length]);
+            assert_eq!(client.bytes(length).len(), length);
+            // Now and then its reader has something to do.
+            if length == 10 {
+                assert_eq!(upstream_is_told(&mut client, &mut upstream), "hello");
+            }
+        }
+        client.finish();
+        assert_eq!(upstream.rest(), "", "{transport}, {reading}, {mode}");
+        drop(upstream);
+        assert_eq!(client.rest(), "");
+    }
+}
+
+fn upstream_is_told(client: &mut Client, upstream: &mut Client) -> String {
+    client.send("hello\n");
+    upstream.line()
+}
+
+in_each_concurrency! { [sync threading pool forking]: what_another_server_says_arrives_at_once }
+
+/// As where it is given to another runtime by a thread while another one reads.
+fn a_descriptor_that_is_lent_during_a_read_takes_nothing_from_its_timeout<C: Concurrency>() {
+    let server = Script::<Unix, C>::serve(|session| {
+        let Session { request, rfile, .. } = session;
+        request.set_read_timeout(Some(Duration::from_millis(50)))?;
+        // From here on the kernel bounds each of its receives.
+        assert_eq!(rfile.next_line()?.as_deref(), Some("begin"));
+        let together = Barrier::new(2);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                together.wait();
+                request.as_fd();
+            });
+            together.wait();
+            assert_eq!(kind(rfile.next_line()), Some(ErrorKind::TimedOut));
+            HandlerResult::Ok(())
+        })
+    });
+    for _ in 0..40 {
+        let mut clients: Vec<_> = (0..8).map(|_| Client::connect(server.server_address())).collect();
+        clients.iter_mut().for_each(|client| client.send("begin\n"));
+        clients.iter_mut().for_each(|client| assert_eq!(client.rest(), ""));
+    }
+}
+
+in_each_concurrency! { [threading]: a_descriptor_that_is_lent_during_a_read_takes_nothing_from_its_timeout }
 
 in_each_concurrency! { [sync threading pool]:
     what_one_thread_writes_arrives_while_another_waits_for_the_client
     the_pieces_of_one_write_are_sent_as_one
-    a_thread_that_is_sending_holds_up_no_reader_and_no_writer_that_has_room
+    a_thread_that_is_sending_holds_up_no_reader
+    a_thread_that_is_sending_holds_up_no_writer_that_has_room
     a_writer_that_waits_for_another_thread_has_its_timeout
+    when_sending_has_failed_half_way_every_thread_is_told_from_then_on
+    when_the_client_is_gone_every_thread_is_told
+    what_several_threads_write_is_not_mixed_while_another_one_reads
     a_descriptor_that_is_non_blocking_is_waited_for
     a_lent_descriptor_has_no_timeout
 }

@@ -78,12 +78,12 @@ impl Connection {
     /// held back is sent first: a client that waits for its answer would send nothing.
     pub(crate) fn receive(&self, mut call: impl FnMut(&Socket, usize, i32) -> io::Result<usize>) -> io::Result<usize> {
         if self.held_back.load(SeqCst) {
-            self.flush()?;
+            self.send_what_is_awaited()?;
         }
         let closing = self.record.begin_receiving();
         // Another thread writes, sees whether this one is receiving, and sends then: it looks at the one after it has
         // changed the other, as this does, so that one of the two sends.
-        let flushed = if self.held_back.load(SeqCst) { self.flush() } else { Ok(()) };
+        let flushed = if self.held_back.load(SeqCst) { self.send_what_is_awaited() } else { Ok(()) };
         let received = flushed.and_then(|()| self.receive_patiently(closing, &mut call));
         if self.record.end_receiving() == Some(Closing::Draining) {
             // The server has left it to this thread to see what is still to be answered.
@@ -364,9 +364,20 @@ impl Connection {
         Ok(())
     }
 
-    /// Another thread receives, which has sent what was held back before it began to wait.
+    /// Where another thread receives, which has sent what was held back before it began to wait.
     pub(crate) fn send_to_a_waiting_client(&self) -> io::Result<()> {
-        if self.record.is_receiving() { self.flush() } else { Ok(()) }
+        if self.record.is_receiving() { self.send_what_is_awaited() } else { Ok(()) }
+    }
+
+    /// Sends what was held back, without waiting for another thread that is sending: that one sends this too.
+    fn send_what_is_awaited(&self) -> io::Result<()> {
+        let mut outgoing = self.outgoing.lock();
+        if outgoing.is_sending {
+            outgoing.is_awaited = true;
+        } else if !outgoing.buffer.is_empty() {
+            drop(self.send_out(outgoing, |_| Ok(()))?);
+        }
+        Ok(())
     }
 
     /// Sends what was held back.
@@ -431,10 +442,19 @@ impl Connection {
         let (held_back_is_lost, before) = (earlier.is_err(), self.record.bytes_out());
         let sent = if earlier.is_ok() { then(self) } else { earlier };
         let mut outgoing = self.outgoing.lock();
-        outgoing.is_sending = false;
         // Where nothing was sent of what is written now, its writer knows that, and can go on.
         let is_partial = held_back_is_lost || self.record.bytes_out() > before;
         outgoing.failed |= sent.is_err() && is_partial;
+        while mem::take(&mut outgoing.is_awaited) && !outgoing.failed && !outgoing.buffer.is_empty() {
+            let awaited = mem::take(&mut outgoing.buffer);
+            self.held_back.store(false, SeqCst);
+            drop(outgoing);
+            let is_lost = self.send_all(&awaited).is_err();
+            outgoing = self.outgoing.lock();
+            // Those who have written it find out when they write again.
+            outgoing.failed |= is_lost;
+        }
+        outgoing.is_sending = false;
         if outgoing.failed {
             outgoing.buffer.clear();
             self.held_back.store(false, SeqCst);

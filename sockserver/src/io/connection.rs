@@ -123,6 +123,8 @@ pub(super) struct Outgoing {
     pub(super) buffer: Vec<u8>,
     /// A thread is sending what it has taken out of the buffer. Others wait until it has ended.
     pub(super) is_sending: bool,
+    /// The client is waited for, so that the thread that is sending is to send the buffer as well.
+    pub(super) is_awaited: bool,
     /// Sending failed half-way: what is written later must not be taken for the rest. There is nothing in the buffer
     /// any more.
     pub(super) failed: bool,

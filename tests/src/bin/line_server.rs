@@ -7,21 +7,28 @@
 
 use std::{
     error::Error,
-    io::{self, Write},
+    io::{self, Read, Write},
     marker::PhantomData,
+    net::IpAddr,
     os::unix::process::parent_id,
     panic, process,
     time::Duration,
 };
 
 use sockserver::{
-    Concurrency, HandlerResult, OnLimit, Options, Reader, RequestHandler, Server, ServerHandle, Writer,
+    Address, Concurrency, HandlerResult, OnLimit, Options, Reader, RequestHandler, Server, ServerHandle, Stream,
+    Writer,
     concurrency::{Forking, Pool, Sync, Threading},
     request_handler,
 };
 
 #[derive(Server)]
-#[server(transport = "tcp", concurrency = C, handler = Session, hooks(service_actions = Self::follow_parent))]
+#[server(
+    transport = "tcp",
+    concurrency = C,
+    handler = Session,
+    hooks(verify_request = Self::is_welcome, service_actions = Self::follow_parent),
+)]
 struct Lines<C: Concurrency> {
     parent: u32,
     concurrency: PhantomData<C>,
@@ -29,6 +36,7 @@ struct Lines<C: Concurrency> {
 
 #[request_handler(timeout = "3s")]
 struct Session {
+    request: Stream,
     rfile: Reader,
     wfile: Writer,
     handle: ServerHandle,
@@ -42,10 +50,15 @@ impl RequestHandler for Session {
                 ("stats", _) => writeln!(self.wfile, "{:?}", self.handle.stats())?,
                 ("pid", _) => writeln!(self.wfile, "{}", process::id())?,
                 ("fail", text) => return Err(text.into()),
-                ("reset", _) => return Err(io::Error::from(io::ErrorKind::ConnectionReset).into()),
-                ("send", bytes) => {
-                    io::copy(&mut io::Read::take(io::repeat(b'x'), bytes.parse()?), &mut self.wfile).map(drop)?
+                // Without the message of a panic.
+                ("resume", text) => panic::resume_unwind(Box::new(text.to_owned())),
+                ("exact", bytes) => self.rfile.read_exact(&mut vec![0; bytes.parse()?])?,
+                ("hurry", milliseconds) => {
+                    self.request.set_read_timeout(Some(Duration::from_millis(milliseconds.parse()?)))?;
+                    self.rfile.next_line()?;
                 }
+                ("reset", _) => return Err(io::Error::from(io::ErrorKind::ConnectionReset).into()),
+                ("send", bytes) => io::copy(&mut io::repeat(b'x').take(bytes.parse()?), &mut self.wfile).map(drop)?,
                 _ => writeln!(self.wfile, "{}", line.to_uppercase())?,
             }
         }
@@ -54,6 +67,10 @@ impl RequestHandler for Session {
 }
 
 impl<C: Concurrency> Lines<C> {
+    fn is_welcome(&self, _request: &Stream, client_address: &Address) -> bool {
+        !matches!(client_address.ip(), Some(IpAddr::V4(ip)) if ip.octets().starts_with(&[127, 0, 1]))
+    }
+
     fn follow_parent(&self) {
         if parent_id() != self.parent {
             process::exit(1);

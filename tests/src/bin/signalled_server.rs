@@ -4,7 +4,7 @@
 
 use std::{
     error::Error,
-    io::{self, Write},
+    io::{self, BufRead, Write},
     marker::PhantomData,
     net::IpAddr,
     thread,
@@ -29,10 +29,14 @@ struct Upper {
 
 impl RequestHandler for Upper {
     fn handle(&mut self) -> HandlerResult {
-        while let Some(line) = self.rfile.next_line()? {
+        loop {
+            // A line that has begun is waited for, however long a busy machine takes.
+            self.rfile.set_busy(false);
+            let has_begun = !self.rfile.fill_buf()?.is_empty();
+            self.rfile.set_busy(has_begun);
+            let Some(line) = self.rfile.next_line()? else { return Ok(()) };
             writeln!(self.wfile, "{}", line.to_uppercase())?;
         }
-        Ok(())
     }
 }
 
