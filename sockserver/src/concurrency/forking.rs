@@ -41,6 +41,10 @@ use crate::{
 /// tells `handle_error`. Where several threads of such a process serve one server, a child may keep its port until it
 /// ends.
 ///
+/// Where a client may not have received everything when its handler ends, the child waits for it, as the other servers do
+/// on a thread of theirs: until the client closes its end, is silent for two seconds, or ten are over. It keeps its place
+/// in `limits(connections)` until then.
+///
 /// A server that stops gives its children `timeouts(shutdown)`, and then sends SIGTERM, and a second later SIGKILL.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Forking;
