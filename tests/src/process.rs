@@ -9,12 +9,17 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::{
-        LazyLock,
+        Arc, LazyLock, Once,
+        atomic::AtomicBool,
         mpsc::{self, Receiver, RecvTimeoutError},
     },
     thread,
 };
 
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    flag,
+};
 use sockserver::Address;
 
 use crate::{
@@ -34,6 +39,17 @@ pub struct Process {
     stderr: Lines,
 }
 
+/// Where this process ignores SIGINT, as a job in the background does, the programs that it starts would ignore it as
+/// well. A signal that is caught has its default action in them; here it has that too.
+fn heed_signals() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        for signal in [SIGINT, SIGTERM] {
+            flag::register_conditional_default(signal, Arc::new(AtomicBool::new(true))).expect("it can be caught");
+        }
+    });
+}
+
 impl Process {
     #[track_caller]
     pub fn start(command: &mut Command) -> Process {
@@ -43,6 +59,7 @@ impl Process {
     /// Starts it with this as its standard input, such as a socket.
     #[track_caller]
     pub fn start_with(command: &mut Command, stdin: impl Into<Stdio>) -> Process {
+        heed_signals();
         command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("starting {command:?}: {error}"));
         Process {
