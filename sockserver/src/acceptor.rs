@@ -302,8 +302,10 @@ impl<S: Server> Acceptor<S> {
         if !self.is_bound && connection.has_to_linger() {
             // Its one connection has this thread for itself. What the client may still send is left to the caller.
             lingering::linger_here(&connection, &self.handle.control().bell, GRACE);
-        } else if self.is_bound && !S::Concurrency::FORKS {
-            // Of a server that forks the child has waited already.
+        } else if self.is_bound && S::Concurrency::FORKS {
+            // The child has waited already. What has come since then would reset the connection.
+            lingering::throw_away(&connection);
+        } else if self.is_bound {
             self.handle.control().lingering.add(connection);
         }
     }

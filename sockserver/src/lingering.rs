@@ -79,23 +79,34 @@ impl Client {
 
     /// Throws away what the client has sent. `false`: the connection can be closed.
     fn is_waited_for(&mut self) -> bool {
-        let mut thrown_away = [MaybeUninit::uninit(); 16 << 10];
-        let socket = self.connection.socket();
-        for _ in 0..READS {
-            match socket.recv_with_flags(&mut thrown_away, libc::MSG_DONTWAIT) {
-                Ok(0) => return false,
-                Ok(_) => self.heard_from = Instant::now(),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(_) => return false,
-            }
+        match throw_away(&self.connection) {
+            Some(0) => {}
+            Some(_) => self.heard_from = Instant::now(),
+            None => return false,
         }
         Instant::now() < self.deadline()
     }
 
+    /// On a Unix socket it has read it, too.
     fn has_everything(&self) -> bool {
-        !self.connection.has_unsent()
+        sys::bytes_unsent(self.connection.socket()) == 0
     }
+}
+
+/// Receives what is there, up to a bound, and returns how much it was. `None`: the client has ended.
+pub(crate) fn throw_away(connection: &Connection) -> Option<usize> {
+    let mut thrown_away = [MaybeUninit::uninit(); 16 << 10];
+    let mut bytes = 0;
+    for _ in 0..READS {
+        match connection.socket().recv_with_flags(&mut thrown_away, libc::MSG_DONTWAIT) {
+            Ok(0) => return None,
+            Ok(received) => bytes += received,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(_) => return None,
+        }
+    }
+    Some(bytes)
 }
 
 /// Waits for one client, on this thread. When the bell rings, as the server ends, it is waited for no longer than until

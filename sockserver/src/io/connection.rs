@@ -332,7 +332,7 @@ impl Connection {
     }
 
     /// What was sent on a Unix socket is with the client already.
-    pub(crate) fn has_unsent(&self) -> bool {
+    fn has_unsent(&self) -> bool {
         matches!(self.record.client_address, Address::Inet(_)) && sys::bytes_unsent(&self.socket) > 0
     }
 }
