@@ -1,7 +1,8 @@
 //! One accepted connection: its socket, its buffers, and what is known of the talk. Nothing here waits.
 
 use std::{
-    io, mem,
+    io,
+    mem::{self, MaybeUninit},
     net::Shutdown,
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
@@ -310,7 +311,16 @@ impl Connection {
             // It fails on a connection that the client has reset, which is an end as well.
             let _ = self.socket.shutdown(Shutdown::Write);
         }
-        if lingers { End::Lingering } else { End::Complete }
+        if lingers {
+            return End::Lingering;
+        }
+        if closes && input == Input::Nothing && matches!(self.record.client_address, Address::Unix(_)) {
+            // What a Unix socket has not read when it is closed is an error for its client, behind what it was sent. From
+            // here on nothing comes, and what has come meanwhile is thrown away.
+            let _ = self.socket.shutdown(Shutdown::Both);
+            let _ = self.socket.recv_with_flags(&mut [MaybeUninit::uninit(); 1024], libc::MSG_DONTWAIT);
+        }
+        End::Complete
     }
 
     /// Closing the socket now would cost the client what it was sent, or could.
