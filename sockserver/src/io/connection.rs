@@ -303,8 +303,9 @@ impl Connection {
     /// client loses what it has not received yet (RFC 1122, 4.2.2.13), or does not look at it.
     pub(crate) fn end(&self, closes: bool) -> End {
         let input = if self.has_client_ended() { Input::EndOfFile } else { sys::peek(&self.socket) };
-        // A client that has sent something may go on, as one that is in the middle of a large request.
-        let is_talking = self.record.bytes_in() > 0;
+        // A client that has sent something may go on, as one that is in the middle of a large request. Where the server ends
+        // the connection, it was idle.
+        let is_talking = self.record.bytes_in() > 0 && self.record.closing().is_none();
         let lingers = is_talking && input != Input::EndOfFile && self.has_sent() || self.can_lose_output(input);
         // A copy of the descriptor would keep the connection open.
         if !closes || self.patience.is_lent.load(SeqCst) || input == Input::Bytes || lingers {
