@@ -126,7 +126,6 @@ fn on_stopping_is_not_called_after_its_guard_was_dropped_during_the_stop<C: Conc
     let (count, second) = counter();
     let dropped = is_dropped.clone();
     let guard = server.on_stopping(move || {
-        // Another thread that stops the server may have called it before.
         if dropped.load(SeqCst) {
             second();
         }
@@ -137,6 +136,8 @@ fn on_stopping_is_not_called_after_its_guard_was_dropped_during_the_stop<C: Conc
     let stopping = thread::spawn(move || handle.shutdown());
     started.recv_timeout(PATIENCE).expect("the first one is called");
     drop(guard);
+    // Another thread that stops the server may have taken it just before, and be about to call it.
+    thread::sleep(Duration::from_millis(500));
     is_dropped.store(true, SeqCst);
     end.send(()).expect("the first one waits");
     eventually("the last one is called", || last.load(SeqCst) == 1);
