@@ -262,7 +262,7 @@ impl Trace {
         (0..8).for_each(|_| visit(&mut Client::connect(server.address())));
         eventually("they are closed", || Observed::of(server.id()).descriptors() == descriptors);
         let visits = || (0..TIMES).for_each(|_| visit(&mut Client::connect(server.address())));
-        Trace::until(server, visits, |trace| trace.count("close") == TIMES)
+        Trace::until(server, visits, |trace| trace.count("close") >= TIMES)
     }
 
     /// Those of one piece of work, once they are all there.
@@ -401,7 +401,12 @@ const OF_WAITING: [&str; 9] = [
 /// The system calls that have returned, by their names.
 fn calls(trace: &Path) -> Vec<String> {
     let trace = fs::read_to_string(trace).expect("strace writes it");
-    trace.lines().filter_map(returned).collect()
+    let mut calls: Vec<String> = trace.lines().filter_map(returned).collect();
+    // When a thread returns memory, the C library looks into a file of the kernel's, which it closes again.
+    for _ in 0..calls.iter().filter(|call| *call == "openat").count() {
+        calls.iter().position(|call| call == "close").map(|close| calls.remove(close));
+    }
+    calls
 }
 
 /// Of a line like `PID name(…) = 0`, `PID <... name resumed>…) = 0` or `PID name(… <unfinished ...>`.
