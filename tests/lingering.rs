@@ -265,30 +265,40 @@ struct Nginx {
 
 impl Nginx {
     fn start() -> Option<Nginx> {
-        let mut nginx = installed("nginx")?;
-        let directory = Directory::new();
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener.local_addr().expect("it is bound");
-        let prefix = directory.path().display();
-        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-            .map(|kind| format!("{kind}_temp_path {prefix}/{kind};\n"))
-            .concat();
-        let configuration = format!(
-            "daemon off; master_process off; pid {prefix}/pid; error_log {prefix}/error.log;
-            events {{ worker_connections 64; }}
-            http {{
-                access_log off; {temporary}
-                server {{ listen {address}; client_max_body_size 1m; location / {{ return 200; }} }}
-            }}"
-        );
-        let file = directory.path().join("nginx.conf");
-        fs::write(&file, configuration).expect("it can be written");
-        nginx.arg("-p").arg(directory.path()).arg("-c").arg(&file).arg("-e").arg(directory.path().join("error.log"));
-        become_nobody(&mut nginx, directory.path());
-        // As if it was replaced: it takes the listening socket over.
-        nginx.env("NGINX", "0;");
-        let process = Process::start_with(&mut nginx, OwnedFd::from(listener));
-        Some(Nginx { address: address.into(), _process: process, _directory: directory })
+        // A port that was free may be somebody else's a moment later: then nginx ends.
+        loop {
+            let mut nginx = installed("nginx")?;
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+            let address = listener.local_addr().expect("it is bound");
+            drop(listener);
+            let directory = Directory::new();
+            let prefix = directory.path().display();
+            let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+                .map(|kind| format!("{kind}_temp_path {prefix}/{kind};\n"))
+                .concat();
+            let configuration = format!(
+                "daemon off; master_process off; pid {prefix}/pid; error_log {prefix}/error.log;
+                events {{ worker_connections 64; }}
+                http {{
+                    access_log off; {temporary}
+                    server {{ listen {address}; client_max_body_size 1m; location / {{ return 200; }} }}
+                }}"
+            );
+            let file = directory.path().join("nginx.conf");
+            fs::write(&file, configuration).expect("it can be written");
+            nginx.arg("-p").arg(directory.path()).arg("-c").arg(&file);
+            nginx.arg("-e").arg(directory.path().join("error.log"));
+            become_nobody(&mut nginx, directory.path());
+            let mut process = Process::start(&mut nginx);
+            let mut is_there = false;
+            eventually("nginx serves, or has ended", || {
+                is_there = TcpStream::connect(address).is_ok();
+                is_there || process.has_ended()
+            });
+            if is_there && !process.has_ended() {
+                return Some(Nginx { address: address.into(), _process: process, _directory: directory });
+            }
+        }
     }
 }
 
@@ -311,6 +321,7 @@ fn as_many_answers_are_seen_as_of_nginx() {
             return;
         };
         println!("{name}: {of_nginx} of nginx, {of_server} of sockserver");
+        assert!(of_nginx > 0, "{name}: nginx does not answer as it was told to");
         assert!(of_server >= of_nginx, "{name}: {of_nginx} of nginx, {of_server} of sockserver");
     }
 }

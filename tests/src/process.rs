@@ -130,6 +130,11 @@ impl Process {
         Observed::of(self.id())
     }
 
+    /// Whether the program has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("it is a child of this process").is_some()
+    }
+
     /// Waits until the program has ended by itself.
     #[track_caller]
     pub fn ended(&mut self) -> ExitStatus {
