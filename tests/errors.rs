@@ -3,7 +3,7 @@
 use std::{
     error::Error,
     fmt,
-    io::{self, BufRead, ErrorKind, Read},
+    io::{self, BufRead, ErrorKind, Read, Write},
     net::SocketAddr,
     path::Path,
     process::Command,
@@ -125,6 +125,40 @@ fn a_request_is_counted_before_its_client_sees_the_end<C: Concurrency>() {
             assert_eq!(count(server.stats()), round, "{said}: {:?}", server.stats());
         }
     }
+}
+
+/// An error that panics when it is asked for its source.
+#[derive(Debug)]
+struct Unfathomable;
+
+impl fmt::Display for Unfathomable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("unfathomable")
+    }
+}
+
+impl Error for Unfathomable {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        std::panic::resume_unwind(Box::new("it has none that could be told"))
+    }
+}
+
+fn an_error_that_panics_when_it_is_asked_for_its_source_ends_its_request_only<C: Concurrency>() {
+    let server = Script::<Tcp, C>::serve(|session| match session.rfile.next_line()?.as_deref() {
+        Some("fail") => Err(Unfathomable.into()),
+        _ => Ok(writeln!(session.wfile, "still there")?),
+    });
+    for _ in 0..20 {
+        let mut client = Client::connect(server.server_address());
+        client.send("fail\n");
+        client.wait_for_end();
+    }
+    assert_eq!(Client::connect(server.server_address()).ask("?"), "still there");
+    assert_eq!(server.stats().failed, 20);
+}
+
+in_each_concurrency! { [sync threading pool]:
+    an_error_that_panics_when_it_is_asked_for_its_source_ends_its_request_only
 }
 
 in_each_concurrency! { [sync threading pool]:

@@ -72,8 +72,8 @@ pub(crate) struct Control {
 struct Callbacks {
     next: u64,
     waiting: BTreeMap<u64, Box<dyn FnOnce() + Send>>,
-    /// A thread is calling them, or about to.
-    are_called: bool,
+    /// How many threads are calling them, or about to.
+    callers: usize,
 }
 
 /// A function that is called when a server stops, as long as this is kept: what [`ServerHandle::on_stopping`] returns.
@@ -171,8 +171,9 @@ impl ServerHandle {
         self.control.is_stopping() || self.control.is_copy.load(SeqCst) && self.control.bell.has_rung()
     }
 
-    /// Has the function called once when the server begins to drain, at once if it does already. It is called on the
-    /// thread that stops the server, and should return soon; it is taken away when what this returns is dropped.
+    /// Has the function called once when the server begins to drain, at once if it does already. It is called on one of
+    /// the threads that stop the server, and should return soon. It is taken away when what this returns is dropped; a
+    /// thread that is just calling it is not waited for.
     ///
     /// For a handler that waits for something else than its client, such as a channel:
     ///
@@ -222,6 +223,7 @@ impl ServerHandle {
         drop(callbacks);
         // The flag is set before the functions are called.
         if self.control.is_stopping() {
+            self.control.callbacks.lock().callers += 1;
             self.control.call_back();
         }
         OnStopping { control: Arc::downgrade(&self.control), number }
@@ -268,9 +270,11 @@ impl ServerHandle {
     }
 
     /// Ends one connection: what its handler reads ends with [`Closing::Kicked`](crate::Closing::Kicked), and a second
-    /// later the connection is cut. To wake the handler its socket is shut down for reading: a client that goes on sending
-    /// may be reset before it has read a long goodbye. A datagram has no connection; of its handler only a reply that waits for room is
-    /// given up. `false`: the request has ended already.
+    /// later the connection is cut. `false`: the request has ended already.
+    ///
+    /// To wake the handler the socket is shut down for reading. A client that goes on sending may therefore be reset
+    /// before it has read a long goodbye. A datagram has no connection: of its handler only a reply that waits for room
+    /// is given up.
     pub fn close(&self, id: ConnectionId) -> bool {
         let closed = self.control.connections.close(id);
         if closed == Some(true) {
@@ -346,7 +350,7 @@ impl Control {
             port.try_close();
         }
         // The server has not ended before they are called.
-        self.callbacks.lock().are_called = true;
+        self.callbacks.lock().callers += 1;
         let unsupervised = self.connections.stop();
         self.bell.ring();
         if unsupervised {
@@ -355,13 +359,14 @@ impl Control {
         self.call_back();
     }
 
+    /// After the caller has counted itself in.
     fn call_back(self: &Arc<Control>) {
         // One after the other: each can take away those after it.
         while let Some((_, callback)) = self.next_callback() {
             // A panic changes nothing about the stop.
             let _ = unwind::run(self, callback);
         }
-        self.callbacks.lock().are_called = false;
+        self.callbacks.lock().callers -= 1;
         self.callbacks_called.notify_all();
     }
 
@@ -373,7 +378,7 @@ impl Control {
     pub(crate) fn wait_for_callbacks(&self) {
         let deadline = Instant::now() + GRACE;
         let mut callbacks = self.callbacks.lock();
-        while callbacks.are_called && Instant::now() < deadline {
+        while callbacks.callers > 0 && Instant::now() < deadline {
             self.callbacks_called.wait_until(&mut callbacks, deadline);
         }
     }

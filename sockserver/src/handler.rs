@@ -381,14 +381,14 @@ impl HandlerError {
 
     /// Finds out whether the error is one that the connection has had itself: the same kind from elsewhere, as of a
     /// database, says nothing about the client.
-    pub(crate) fn of_connection(self, failures: &Failures) -> HandlerError {
+    pub(crate) fn attribute(&mut self, failures: &Failures) {
         use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, TimedOut, UnexpectedEof};
         let hang_ups = [BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof];
         let is = |kinds: &[io::ErrorKind]| {
             self.io_errors().any(|error| kinds.contains(&error.kind()) && failures.contain(error.kind()))
         };
         let is_unreachable = failures.contain_unreachable() && self.io_errors().any(datagram::is_about_the_client);
-        HandlerError { is_disconnect: is(&hang_ups) || is_unreachable, is_timeout: is(&[TimedOut]), ..self }
+        (self.is_disconnect, self.is_timeout) = (is(&hang_ups) || is_unreachable, is(&[TimedOut]));
     }
 
     /// As it was told by a child process, where only its text is known.
@@ -484,11 +484,8 @@ pub(crate) struct Ended {
 pub(crate) fn finish_request<S: Server>(acceptor: &Acceptor<S>, request: &Request<S>) -> Ended {
     let control = acceptor.handle().control();
     let record = request.record();
-    let handled = run_handler(acceptor, request).or_else(|error| {
-        // An extractor, or `setup`, may have been what was receiving.
-        let closing = error.closing_of(record);
-        closing.map_or(Err(error), |why| Ok(Some(why)))
-    });
+    // An extractor, or `setup`, may have been what was receiving.
+    let handled = run_handler(acceptor, request).or_else(|error| unless_closing(control, error, record).map(Some));
     // After an error as well: what the handler has written may be the error reply.
     let flushed = request.flush().map_err(|error| HandlerError::new(Stage::Finish, error));
     let result = match handled {
@@ -496,12 +493,7 @@ pub(crate) fn finish_request<S: Server>(acceptor: &Acceptor<S>, request: &Reques
         Ok(Some(why)) => Ok(Some(why)),
         handled => handled.and_then(|_| flushed.map(|()| None)),
     };
-    // The error is the user's, and is asked for its sources.
-    let result = result.map_err(|error| {
-        let failures = record.failures();
-        unwind::run(control, || error.of_connection(failures))
-            .unwrap_or_else(|message| HandlerError::panic(Stage::Handle, message))
-    });
+    let result = result.map_err(|error| attributed(control, error, record));
     Ended { outcome: Outcome::of(&result, record), error: result.err() }
 }
 
@@ -532,22 +524,39 @@ fn end_by_server<R: AnyRequest>(
     error: HandlerError,
     handler: &mut impl RequestHandler,
 ) -> Result<Option<Closing>, HandlerError> {
-    let Some(why) = unwind::run(control, || error.closing_of(request.record())).unwrap_or(None) else {
-        return Err(error);
-    };
-    // It is the user's, and may panic when it is dropped.
-    let _ = unwind::run(control, || drop(error));
+    let why = unless_closing(control, error, request.record())?;
     if let Some(connection) = request.connection() {
         connection.cut_within(GOODBYE);
     }
-    match run(control, Stage::Closing, || handler.closing(why)) {
-        Err(error) => {
-            let error = error.of_connection(request.record().failures());
-            // A client that does not take the goodbye has hung up on it.
-            if error.is_disconnect || error.is_timeout { Ok(Some(why)) } else { Err(error) }
+    if let Err(error) = run(control, Stage::Closing, || handler.closing(why)) {
+        let error = attributed(control, error, request.record());
+        // A client that does not take the goodbye has hung up on it.
+        if !error.is_disconnect && !error.is_timeout {
+            return Err(error);
         }
-        Ok(()) => Ok(Some(why)),
+        discard(control, error);
     }
+    Ok(Some(why))
+}
+
+/// Why the server has ended the connection, if that is what the error is about.
+fn unless_closing(control: &Control, error: HandlerError, record: &Record) -> Result<Closing, HandlerError> {
+    // The error is the user's, and is asked for its sources.
+    let Ok(Some(why)) = unwind::run(control, || error.closing_of(record)) else { return Err(error) };
+    discard(control, error);
+    Ok(why)
+}
+
+/// The error, which knows whether it is about the client.
+fn attributed(control: &Control, mut error: HandlerError, record: &Record) -> HandlerError {
+    // One that panics when it is asked for its sources is about nothing that is known.
+    let _ = unwind::run(control, || error.attribute(record.failures()));
+    error
+}
+
+/// Drops an error. It is the user's, and may panic then.
+fn discard(control: &Control, error: HandlerError) {
+    let _ = unwind::run(control, || drop(error));
 }
 
 impl Outcome {
@@ -567,7 +576,7 @@ impl Outcome {
     }
 }
 
-/// Of two errors the first. The other one is the user's, and may panic when it is dropped.
+/// Of two errors the first.
 fn first<T>(
     control: &Control,
     earlier: Result<T, HandlerError>,
@@ -575,7 +584,7 @@ fn first<T>(
 ) -> Result<T, HandlerError> {
     match (earlier, later) {
         (Err(earlier), Err(later)) => {
-            let _ = unwind::run(control, || drop(later));
+            discard(control, later);
             Err(earlier)
         }
         (earlier, later) => earlier.and_then(|value| later.map(|()| value)),

@@ -6,6 +6,7 @@
 //! It looks at them all every `TICK`, so that a connection wakes no thread of its own.
 
 use std::{
+    collections::VecDeque,
     io,
     mem::MaybeUninit,
     os::fd::AsFd,
@@ -25,7 +26,8 @@ const SILENCE: Duration = Duration::from_secs(2);
 /// A client that goes on sending is waited for no longer than this.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// How many are waited for at once. Of more, the one that has been waited for longest is closed.
+/// How many are waited for at once, and how many may arrive between two looks. Of more, the one that has been waited for
+/// longest is closed.
 const MOST: usize = 512;
 
 /// How often the thread looks at its connections.
@@ -52,7 +54,7 @@ pub(crate) struct Lingering {
 #[derive(Default)]
 struct State {
     /// Those that the thread does not have yet.
-    arrived: Vec<Client>,
+    arrived: VecDeque<Client>,
     has_thread: bool,
     /// The thread has no connection, and waits for the next one.
     is_spare: bool,
@@ -145,8 +147,13 @@ impl Lingering {
         if cfg!(sockserver_model) {
             return;
         }
+        // Declared before the lock, and so closed when it is free again.
+        let mut _too_many = None;
         let mut state = self.state.lock();
-        state.arrived.push(Client::new(connection));
+        state.arrived.push_back(Client::new(connection));
+        if state.arrived.len() > MOST {
+            _too_many = state.arrived.pop_front();
+        }
         if state.has_thread {
             if std::mem::take(&mut state.is_spare) {
                 self.called.notify_one();
@@ -173,7 +180,7 @@ impl Lingering {
         }
     }
 
-    fn end(&self, mut state: MutexGuard<'_, State>) -> Vec<Client> {
+    fn end(&self, mut state: MutexGuard<'_, State>) -> VecDeque<Client> {
         state.has_thread = false;
         self.ended.notify_all();
         std::mem::take(&mut state.arrived)
@@ -183,12 +190,12 @@ impl Lingering {
         let mut clients: Vec<Client> = Vec::new();
         loop {
             let mut state = self.state.lock();
-            clients.append(&mut state.arrived);
+            clients.extend(state.arrived.drain(..));
             if clients.is_empty() && state.finish_by.is_none() {
                 state.is_spare = true;
                 self.called.wait_until(&mut state, Instant::now() + SPARE_TIME);
                 state.is_spare = false;
-                clients.append(&mut state.arrived);
+                clients.extend(state.arrived.drain(..));
             }
             let finish_by = state.finish_by;
             if clients.is_empty() || finish_by.is_some_and(|finish_by| Instant::now() >= finish_by) {

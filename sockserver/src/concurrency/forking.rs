@@ -34,8 +34,8 @@ use crate::{
 /// process has several threads.
 ///
 /// A child has only the thread that forked it, and locks that other threads held then stay locked in it for ever. So a
-/// process that has several threads, or of which the system does not tell that (Linux without proc(5), the BSDs), is not
-/// forked, unless `allow_threads` is set:
+/// process that has several threads is not forked, nor one whose number of threads the system does not tell (Linux
+/// without proc(5), the BSDs), unless `allow_threads` is set:
 /// [`serve_forever`](crate::SocketServer::serve_forever) fails then, and so does [`spawn`](crate::SocketServer::spawn),
 /// which serves on a second thread; [`handle_request`](crate::SocketServer::handle_request) turns the client away and
 /// tells `handle_error`. Where several threads of such a process serve one server, a child may keep its port until it
@@ -43,7 +43,8 @@ use crate::{
 ///
 /// Where a client may not have received everything when its handler ends, the child waits for it, as the other servers do
 /// on a thread of theirs: until the client closes its end, is silent for two seconds, or ten are over. It keeps its place
-/// in `limits(connections)` until then.
+/// in `limits(connections)` until then. A client that `verify_request` refuses has no child: it can lose an answer that the
+/// hook has written, where it has sent something.
 ///
 /// A server that stops gives its children `timeouts(shutdown)`, and then sends SIGTERM, and a second later SIGKILL.
 #[derive(Clone, Copy, Debug, Default)]

@@ -99,9 +99,11 @@ impl Connection {
     ) -> io::Result<usize> {
         let timeout = self.patience.read_timeout.load();
         let mut wait = None;
-        if closing.is_none() && self.is_quick() {
+        if closing.is_none() && self.begin_slice() {
             wait = timeout.map(|_| Wait::begin(timeout));
-            match call(&self.socket, usize::MAX, 0) {
+            let received = call(&self.socket, usize::MAX, 0);
+            self.end_slice();
+            match received {
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
                     self.patience.is_slow.store(true, Relaxed);
                 }
@@ -140,11 +142,11 @@ impl Connection {
         }
     }
 
-    /// The next receive may wait in recv(2).
-    fn is_quick(&self) -> bool {
+    /// Whether the next receive waits in recv(2).
+    fn begin_slice(&self) -> bool {
         let patience = &self.patience;
         // The threads of the model all run on one, which must not wait.
-        if cfg!(sockserver_model) || patience.is_slow.load(Relaxed) || patience.is_lent.load(SeqCst) {
+        if cfg!(sockserver_model) || patience.is_slow.load(Relaxed) || patience.is_lent.load(Relaxed) {
             return false;
         }
         let is_long = |time: Option<Duration>| time.is_none_or(|time| time >= 2 * SLICE);
@@ -154,16 +156,25 @@ impl Connection {
         {
             return false;
         }
-        if !patience.is_sliced.load(SeqCst) {
-            if self.socket.set_read_timeout(Some(SLICE)).is_err() {
-                return false;
-            }
-            patience.is_sliced.store(true, SeqCst);
-            if patience.is_lent.load(SeqCst) {
-                self.lend_socket();
-            }
+        patience.is_in_slice.store(true, SeqCst);
+        if !patience.is_lent.load(SeqCst) && self.has_slice() {
+            return true;
         }
-        true
+        self.end_slice();
+        false
+    }
+
+    fn has_slice(&self) -> bool {
+        let is_sliced = self.patience.is_sliced.load(SeqCst) || self.socket.set_read_timeout(Some(SLICE)).is_ok();
+        self.patience.is_sliced.store(is_sliced, SeqCst);
+        is_sliced
+    }
+
+    fn end_slice(&self) {
+        self.patience.is_in_slice.store(false, SeqCst);
+        if self.patience.is_lent.load(SeqCst) {
+            self.take_slice_away();
+        }
     }
 
     /// What recv(2) has returned, which is not that it would have to wait.
@@ -220,7 +231,7 @@ impl Connection {
         match self.left_to_drain() {
             0 => match self.activity() {
                 Activity::Idle => Err(self.ended(closing)),
-                // Another thread may say that the request is over, which wakes nobody.
+                // Another thread can say that the request is over. That wakes no thread.
                 Activity::Busy => Ok(Permission::Wait(Some(Instant::now() + BUSY_LOOK))),
                 Activity::BusyUntil(_) if self.has_finished_its_request() => Err(self.ended(closing)),
                 Activity::BusyUntil(quiet_at) => Ok(Permission::Wait(Some(quiet_at))),
@@ -392,7 +403,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends what was held back, and then the bytes, of which it returns how many it has sent.
+    /// Sends what was held back, and then some of the bytes. It returns how many.
     pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         let mut sent = 0;
         self.write_by(|connection| {

@@ -66,6 +66,8 @@ pub(super) struct Patience {
     pub(super) is_slow: AtomicBool,
     /// The socket has the receive timeout that `blocking` needs.
     pub(super) is_sliced: AtomicBool,
+    /// A thread is in a receive that the timeout of the socket is to end.
+    pub(super) is_in_slice: AtomicBool,
     /// The descriptor was lent to the user, who may receive with it and make it non-blocking.
     pub(super) is_lent: AtomicBool,
 }
@@ -167,12 +169,21 @@ impl Connection {
     }
 
     /// For the user, who expects a descriptor as accept(2) makes it.
+    ///
+    /// A thread that is receiving looks at `is_lent` after it has changed `is_in_slice`, and this does it the other way
+    /// round: so one of the two takes the timeout away, and no receive begins without it that relies on it.
     pub(crate) fn lend_socket(&self) -> &Socket {
-        if !self.patience.is_lent.swap(true, SeqCst) && self.patience.is_sliced.load(SeqCst) {
+        if !self.patience.is_lent.swap(true, SeqCst) && !self.patience.is_in_slice.load(SeqCst) {
+            self.take_slice_away();
+        }
+        &self.socket
+    }
+
+    pub(super) fn take_slice_away(&self) {
+        if self.patience.is_sliced.load(SeqCst) {
             // It fails for what is no socket only.
             let _ = self.socket.set_read_timeout(None);
         }
-        &self.socket
     }
 
     pub(crate) fn lend_incoming(&self) -> Option<Incoming> {
