@@ -313,13 +313,14 @@ impl Connection {
     /// What arrives at a closed socket, or was not read there, makes the kernel reset the connection, and with that the
     /// client loses what it has not received yet (RFC 1122, 4.2.2.13), or does not look at it.
     pub(crate) fn end(&self, closes: bool) -> End {
+        // A copy of the descriptor keeps the connection open, and may be read.
+        let closes = closes && !self.patience.is_lent.load(SeqCst);
         let input = if self.has_client_ended() { Input::EndOfFile } else { sys::peek(&self.socket) };
         // A client that has sent something may go on, as one that is in the middle of a large request. Where the server ends
         // the connection, it was idle.
         let is_talking = self.record.bytes_in() > 0 && self.record.closing().is_none();
         let lingers = is_talking && input != Input::EndOfFile && self.has_sent() || self.can_lose_output(input);
-        // A copy of the descriptor would keep the connection open.
-        if !closes || self.patience.is_lent.load(SeqCst) || input == Input::Bytes || lingers {
+        if !closes || input == Input::Bytes || lingers {
             // It fails on a connection that the client has reset, which is an end as well.
             let _ = self.socket.shutdown(Shutdown::Write);
         }
