@@ -156,7 +156,9 @@ impl<S: Server> Acceptor<S> {
     }
 
     fn lead(&self, deadline: Option<Instant>) -> Turn<S> {
-        let turn = self.take_turn(&mut self.leader.lock(), deadline);
+        let mut leader = self.leader.lock();
+        let turn = self.take_turn(&mut leader, deadline);
+        drop(leader);
         if self.handle.control().is_stopping() {
             // `stop` may have found the lock taken.
             self.try_close();
@@ -382,6 +384,7 @@ impl<S: Server> Acceptor<S> {
         #[cfg(feature = "signals")]
         crate::signals::forget(control);
         control.connections.close_down();
+        control.exits.release();
     }
 
     fn get_request(&self, listener: &Listener<S>) -> io::Result<Request<S>> {

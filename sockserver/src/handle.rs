@@ -12,6 +12,7 @@ use crate::{
     address::Address,
     concurrency::Concurrency,
     connections::{Connections, Drained, Due, GRACE},
+    exits::Exits,
     io::{
         bell::Bell,
         record::{ConnectionId, ConnectionInfo},
@@ -46,6 +47,8 @@ pub(crate) struct Control {
     /// Ends the waits of the threads that wait for their clients.
     pub(crate) bell: Arc<Bell>,
     pub(crate) lingering: Arc<Lingering>,
+    /// Shared with the threads that serve, which exit last.
+    pub(crate) exits: Arc<Exits>,
     /// `timeouts(linger)`.
     linger: Duration,
     /// `serve_forever` has begun.
@@ -112,6 +115,7 @@ impl ServerHandle {
             waker: Waker::new()?,
             bell: Arc::new(Bell::new()?),
             lingering: Arc::default(),
+            exits: Arc::default(),
             linger: options.timeouts.linger,
             serving: AtomicBool::new(false),
             leaving: Shared::new(forks)?,
@@ -352,6 +356,7 @@ impl Control {
         // The server has not ended before they are called.
         self.callbacks.lock().callers += 1;
         let unsupervised = self.connections.stop();
+        self.exits.hold();
         self.bell.ring();
         if unsupervised {
             self.start_supervisor();

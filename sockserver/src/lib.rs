@@ -185,6 +185,7 @@ mod children;
 pub mod concurrency;
 mod connections;
 mod datagram;
+mod exits;
 mod file;
 mod handle;
 mod handler;

@@ -91,7 +91,7 @@ impl Client {
 
     /// On a Unix socket it has read it, too.
     fn has_everything(&self) -> bool {
-        sys::bytes_unsent(self.connection.socket()) == 0
+        sys::bytes_untaken(self.connection.socket()) == 0
     }
 }
 

@@ -131,22 +131,36 @@ pub(crate) fn send(socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
     socket.send_with_flags(bytes, FLAGS)
 }
 
-/// How many bytes were sent that the peer has not taken yet, as tcp(7) and unix(7) say (`SIOCOUTQ`).
+/// How many written bytes the peer has not taken yet: on TCP those that it has not acknowledged, on a Unix socket those
+/// that it has not read (`SIOCOUTQ`: tcp(7), unix(7)).
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub(crate) fn bytes_unsent(socket: &Socket) -> u64 {
+pub(crate) fn bytes_untaken(socket: &Socket) -> u64 {
     count(socket, libc::TIOCOUTQ as u32)
 }
 
-/// How many bytes were sent that the peer has not taken yet.
+/// How many written bytes the peer has not taken yet.
 #[cfg(any(target_os = "freebsd", target_os = "netbsd"))]
-pub(crate) fn bytes_unsent(socket: &Socket) -> u64 {
+pub(crate) fn bytes_untaken(socket: &Socket) -> u64 {
     count(socket, libc::FIONWRITE as u32)
 }
 
 /// The system does not tell.
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "netbsd")))]
-pub(crate) fn bytes_unsent(_socket: &Socket) -> u64 {
+pub(crate) fn bytes_untaken(_socket: &Socket) -> u64 {
     0
+}
+
+/// How many written bytes of a TCP connection the kernel still holds, as the peer or the network takes no more
+/// (`SIOCOUTQNSD`: linux/sockios.h).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn bytes_unsent(socket: &Socket) -> u64 {
+    count(socket, libc::SIOCOUTQNSD as u32)
+}
+
+/// The system tells no difference between what is under way and what was not sent.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) fn bytes_unsent(socket: &Socket) -> u64 {
+    bytes_untaken(socket)
 }
 
 /// How many bytes were received and not read, as tcp(7) and unix(7) say (`SIOCINQ`).

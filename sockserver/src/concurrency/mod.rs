@@ -104,10 +104,13 @@ fn enlist<S: Server>(
     handle.control().connections.enlist();
     let acceptor_of_thread = acceptor.clone();
     let dismissed = handle.clone();
+    let exits = handle.control().exits.clone();
     let serve_and_leave = move || {
         serve(&acceptor_of_thread);
         drop(acceptor_of_thread);
         dismissed.control().connections.dismiss();
+        drop(dismissed);
+        exits.wait();
     };
     thread(name, acceptor.options())
         .spawn(serve_and_leave)

@@ -41,7 +41,7 @@ pub struct Connection {
     pub(super) held_back: AtomicBool,
     exchange: AtomicU8,
     /// How often the handler has replied to what it had taken.
-    replies: AtomicU32,
+    pub(super) replies: AtomicU32,
     /// What that was when the drain found the handler in the middle of a request.
     replies_before_drain: AtomicU32,
     told: AtomicU8,
@@ -64,8 +64,8 @@ pub(super) struct Patience {
     pub(super) last_transfer: AtomicDuration,
     /// The client has let the handler wait for long: it is waited for with poll(2) at once.
     pub(super) is_slow: AtomicBool,
-    /// The socket has the receive timeout that `blocking` needs.
-    pub(super) is_sliced: AtomicBool,
+    /// The receive timeout that the socket has, which `blocking` needs.
+    pub(super) slice: AtomicDuration,
     /// A thread is in a receive that the timeout of the socket is to end.
     pub(super) is_in_slice: AtomicBool,
     /// The descriptor was lent to the user, who may receive with it and make it non-blocking.
@@ -180,7 +180,7 @@ impl Connection {
     }
 
     pub(super) fn take_slice_away(&self) {
-        if self.patience.is_sliced.load(SeqCst) {
+        if self.patience.slice.load().is_some() {
             // It fails for what is no socket only.
             let _ = self.socket.set_read_timeout(None);
         }
@@ -354,7 +354,8 @@ impl Connection {
         self.record.bytes_out() > 0 && self.record.shut_for().is_none()
     }
 
-    /// What was sent on a Unix socket is with the client already.
+    /// What is on its way reaches the client before a reset does, as after a later byte of the client. What was sent on a
+    /// Unix socket is with the client already.
     fn has_unsent(&self) -> bool {
         matches!(self.record.client_address, Address::Inet(_)) && sys::bytes_unsent(&self.socket) > 0
     }
