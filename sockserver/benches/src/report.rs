@@ -92,6 +92,7 @@ impl Run {
     pub fn cost(&self, workload: Workload, peer: Peer) -> Option<f64> {
         self.median(workload, peer, |figures| match workload {
             Workload::Bulk { .. } => figures.rate.map(|rate| 1e6 / rate),
+            Workload::Beside { .. } => figures.tw99,
             Workload::Idle { .. } => figures.resident,
             Workload::Stop { .. } => figures.p99,
             _ => figures.cpu,
@@ -129,12 +130,13 @@ impl Run {
 
     fn details(&self) -> String {
         let mut text = String::from(
-            "| | | requests/s | p50 µs | p99 µs | CPU µs/request | resident KiB |\n|---|---|--:|--:|--:|--:|--:|\n",
+            "| | | requests/s | p50 µs | p99 µs | tw99 µs | CPU µs/request | resident KiB |\n\
+             |---|---|--:|--:|--:|--:|--:|--:|\n",
         );
         for workload in self.workloads() {
             for peer in self.peers().into_iter().filter(|peer| workload.is_for(*peer)) {
                 let _ = write!(text, "| {} | {} |", workload.name(), peer.name());
-                for (number, decimals) in [0, 1, 1, 2, 1].into_iter().enumerate() {
+                for (number, decimals) in [0, 1, 1, 1, 2, 1].into_iter().enumerate() {
                     let figure = self.median(workload, peer, |figures| figures.all()[number]);
                     let _ = write!(text, " {} |", judged(figure, None, decimals));
                 }
@@ -157,6 +159,7 @@ fn judged(figure: Option<f64>, target: Option<f64>, decimals: usize) -> String {
 fn unit(workload: Workload) -> &'static str {
     match workload {
         Workload::Bulk { .. } => "µs a request",
+        Workload::Beside { .. } => "tw99 µs",
         Workload::Idle { .. } => "KiB a connection",
         Workload::Stop { .. } => "p99 µs",
         _ => "CPU µs a request",

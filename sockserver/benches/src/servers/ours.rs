@@ -27,6 +27,26 @@ impl RequestHandler for Lines {
 
 #[request_handler]
 #[server(transport = "tcp", concurrency = "threading")]
+struct Computing {
+    rfile: Reader,
+    wfile: Writer,
+    #[default]
+    line: Vec<u8>,
+}
+
+impl RequestHandler for Computing {
+    fn handle(&mut self) -> HandlerResult {
+        while self.rfile.read_until(b'\n', &mut self.line)? > 0 {
+            super::compute_if_told(&self.line);
+            self.wfile.write_all(&self.line)?;
+            self.line.clear();
+        }
+        Ok(())
+    }
+}
+
+#[request_handler]
+#[server(transport = "tcp", concurrency = "threading")]
 struct Bulk {
     rfile: Reader,
     wfile: Writer,
@@ -59,6 +79,7 @@ impl RequestHandler for Packets {
 pub fn serve(service: Service) -> io::Result<()> {
     match service {
         Service::OneLine | Service::Lines => run(LinesServer),
+        Service::Computing => run(ComputingServer),
         Service::Bulk => run(BulkServer),
         Service::Packets => run(PacketsServer),
     }
