@@ -87,7 +87,7 @@ fn x(ratio: f64) -> f64 {
 
 fn colour(peer: Peer) -> &'static str {
     match peer {
-        Peer::Ours => "#d62728",
+        Peer::Ours | Peer::OursOnSignals => "#d62728",
         Peer::Limit => "#222",
         Peer::StdThreads => "#1f77b4",
         Peer::Tokio => "#9467bd",

@@ -74,6 +74,9 @@ impl Workload {
     /// Whether the server has such a thing.
     pub fn is_for(self, peer: Peer) -> bool {
         match self {
+            // Signals are seen while a server waits for what comes next, on a connection that stays.
+            Workload::Ping { connections: 16 | 64 } => true,
+            _ if peer == Peer::OursOnSignals => false,
             Workload::Udp { .. } => !matches!(peer, Peer::StdThreads | Peer::May),
             // The limit has nothing to say here that a thread each does not.
             Workload::Idle { .. } => peer != Peer::Limit,

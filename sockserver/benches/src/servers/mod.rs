@@ -69,6 +69,9 @@ impl Service {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Peer {
     Ours,
+    /// Ours, which also stops on signals: what that costs. Next to [`Ours`](Peer::Ours) in [`ALL`](Peer::ALL), so that
+    /// in nearly all rounds the two are measured one right after the other.
+    OursOnSignals,
     Limit,
     StdThreads,
     Tokio,
@@ -78,12 +81,21 @@ pub enum Peer {
 }
 
 impl Peer {
-    pub const ALL: [Peer; 7] =
-        [Peer::Ours, Peer::Limit, Peer::StdThreads, Peer::Tokio, Peer::May, Peer::Go, Peer::Python];
+    pub const ALL: [Peer; 8] = [
+        Peer::Ours,
+        Peer::OursOnSignals,
+        Peer::Limit,
+        Peer::StdThreads,
+        Peer::Tokio,
+        Peer::May,
+        Peer::Go,
+        Peer::Python,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
             Peer::Ours => "sockserver",
+            Peer::OursOnSignals => "sockserver with signals",
             Peer::Limit => "limit",
             Peer::StdThreads => "std thread each",
             Peer::Tokio => "tokio",
@@ -129,7 +141,8 @@ pub fn serve(peer: &str, service: &str) -> io::Result<()> {
     let unknown = || io::Error::new(io::ErrorKind::InvalidInput, "serve PEER SERVICE");
     let service = Service::named(service).ok_or_else(unknown)?;
     match Peer::named(peer).ok_or_else(unknown)? {
-        Peer::Ours => ours::serve(service),
+        Peer::Ours => ours::serve(service, false),
+        Peer::OursOnSignals => ours::serve(service, true),
         Peer::Limit => limit::serve(service),
         Peer::StdThreads => std_threads::serve(service),
         Peer::Tokio => tokio::serve(service),
