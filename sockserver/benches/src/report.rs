@@ -6,7 +6,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use crate::{machine, measure::Figures, servers::Peer, workload::Workload};
+use crate::{cores::Cores, machine, measure::Figures, servers::Peer, workload::Workload};
 
 /// All measurements of one run. Figures of different runs are never put side by side: what a machine does in one hour
 /// says nothing of another.
@@ -25,9 +25,10 @@ struct Sample {
 }
 
 impl Run {
-    pub fn new() -> Run {
+    pub fn new(cores: Option<Cores>) -> Run {
         let id = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-        Run { id: id.to_string(), machine: machine::describe(), samples: Vec::new() }
+        let pinned = cores.map_or("", |_| "; client and server on a core each");
+        Run { id: id.to_string(), machine: machine::describe() + pinned, samples: Vec::new() }
     }
 
     pub fn add(&mut self, workload: Workload, peer: Peer, figures: Figures) {
@@ -223,7 +224,7 @@ mod tests {
     const CONNECT: Workload = Workload::Connect { clients: 8 };
 
     fn run(workload: Workload, costs: &[(Peer, f64)]) -> Run {
-        let mut run = Run::new();
+        let mut run = Run::new(None);
         for (peer, cpu) in costs {
             run.add(workload, *peer, Figures { cpu: Some(*cpu), ..Figures::default() });
         }
