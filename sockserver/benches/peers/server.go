@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"time"
 )
 
 func main() {
@@ -18,35 +19,45 @@ func main() {
 	case "packets":
 		packets()
 	case "bulk":
-		connections(make([]byte, 64*1024))
+		connections(func(line []byte) []byte { return bulk })
+	case "computing":
+		connections(computed)
 	default:
-		connections(nil)
+		connections(func(line []byte) []byte { return line })
 	}
 }
 
-func connections(bulk []byte) {
+var bulk = make([]byte, 64*1024)
+
+// Keeps its thread busy for 100 ms, if the line says so.
+func computed(line []byte) []byte {
+	if line[0] == 'c' {
+		for begun := time.Now(); time.Since(begun) < 100*time.Millisecond; {
+		}
+	}
+	return line
+}
+
+func connections(reply func(line []byte) []byte) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	check(err)
 	fmt.Println(listener.Addr().(*net.TCPAddr).Port)
 	for {
 		connection, err := listener.Accept()
 		check(err)
-		go answer(connection, bulk)
+		go answer(connection, reply)
 	}
 }
 
-func answer(connection net.Conn, bulk []byte) {
+func answer(connection net.Conn, reply func(line []byte) []byte) {
 	defer connection.Close()
 	reader, writer := bufio.NewReader(connection), bufio.NewWriter(connection)
 	for {
-		reply, err := reader.ReadSlice('\n')
+		line, err := reader.ReadSlice('\n')
 		if err != nil {
 			return
 		}
-		if bulk != nil {
-			reply = bulk
-		}
-		writer.Write(reply)
+		writer.Write(reply(line))
 		if reader.Buffered() == 0 && writer.Flush() != nil {
 			return
 		}

@@ -3,6 +3,7 @@
 import socketserver
 import sys
 import threading
+import time
 
 
 class Lines(socketserver.StreamRequestHandler):
@@ -10,6 +11,18 @@ class Lines(socketserver.StreamRequestHandler):
 
     def handle(self):
         for line in self.rfile:
+            self.wfile.write(line)
+
+
+class Computing(socketserver.StreamRequestHandler):
+    disable_nagle_algorithm = True
+
+    def handle(self):
+        for line in self.rfile:
+            if line.startswith(b"c"):
+                begun = time.monotonic()
+                while time.monotonic() - begun < 0.1:
+                    pass
             self.wfile.write(line)
 
 
@@ -39,6 +52,7 @@ class ThreadingServer(socketserver.ThreadingTCPServer):
 COMPOSITIONS = {
     "one-line": (ThreadingServer, Lines),
     "lines": (ThreadingServer, Lines),
+    "computing": (ThreadingServer, Computing),
     "bulk": (ThreadingServer, Bulk),
     "packets": (socketserver.UDPServer, Packets),
 }

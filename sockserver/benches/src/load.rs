@@ -14,7 +14,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::{
     measure::Meter,
-    servers::BULK,
+    servers::{BULK, COMPUTE},
     workload::{LINE, Workload},
 };
 
@@ -25,9 +25,18 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub fn drive(workload: Workload, server: SocketAddr, meter: &mut Meter<'_>) -> io::Result<()> {
     match workload {
         Workload::Connect { clients } => connect(server, clients, meter),
-        Workload::Ping { connections } => exchange(server, connections, 1, LINE, meter),
-        Workload::Pipeline { connections, lines } => exchange(server, connections, lines, lines * LINE, meter),
-        Workload::Bulk { connections } => exchange(server, connections, 1, BULK.len(), meter),
+        Workload::Ping { connections } => exchange(server, &vec![&request(1)[..]; connections], LINE, meter),
+        Workload::Beside { connections } => {
+            let (ping, mut computing) = (request(1), request(1));
+            computing[0] = COMPUTE;
+            let mut requests = vec![&ping[..]; connections];
+            requests.push(&computing);
+            exchange(server, &requests, LINE, meter)
+        }
+        Workload::Pipeline { connections, lines } => {
+            exchange(server, &vec![&request(lines)[..]; connections], lines * LINE, meter)
+        }
+        Workload::Bulk { connections } => exchange(server, &vec![&request(1)[..]; connections], BULK.len(), meter),
         Workload::Udp { under_way } => packets(server, under_way, meter),
         Workload::Idle { .. } | Workload::Stop { .. } => Ok(()),
     }
@@ -93,6 +102,7 @@ fn connect(server: SocketAddr, clients: usize, meter: &mut Meter<'_>) -> io::Res
             Ok(())
         })?;
     }
+    all.iter().for_each(|client| meter.unanswered(client.sent));
     Ok(())
 }
 
@@ -110,20 +120,16 @@ fn connect_from(source: SocketAddr, server: SocketAddr) -> io::Result<TcpStream>
     Ok(socket.into())
 }
 
-fn exchange(
-    server: SocketAddr,
-    connections: usize,
-    lines: usize,
-    answer: usize,
-    meter: &mut Meter<'_>,
-) -> io::Result<()> {
-    let request = request(lines);
+/// One connection for each of `requests`, which it sends again and again. What makes the server compute is not counted:
+/// it is there for the others to meet.
+fn exchange(server: SocketAddr, requests: &[&[u8]], answer: usize, meter: &mut Meter<'_>) -> io::Result<()> {
+    let counts = |number: usize| requests[number][0] != COMPUTE;
     let poll = Poll::new()?;
     let mut all: Vec<Client> = Vec::new();
-    for (number, mut connection) in open(server, connections)?.into_iter().enumerate() {
+    for (number, mut connection) in open(server, requests.len())?.into_iter().enumerate() {
         connection.set_nodelay(true)?;
         let sent = Instant::now();
-        connection.write_all(&request)?;
+        connection.write_all(requests[number])?;
         all.push(Client { connection, sent, missing: answer });
         poll.add(&all[number], number)?;
     }
@@ -133,14 +139,17 @@ fn exchange(
             let client = &mut all[number];
             client.missing -= answered(client.connection.read(&mut buffer[..client.missing]))?;
             if client.missing == 0 {
-                meter.answered(lines, client.sent);
+                if counts(number) {
+                    meter.answered(requests[number].len() / LINE, client.sent);
+                }
                 client.sent = Instant::now();
                 client.missing = answer;
-                client.connection.write_all(&request)?;
+                client.connection.write_all(requests[number])?;
             }
             Ok(())
         })?;
     }
+    all.iter().enumerate().filter(|(number, _)| counts(*number)).for_each(|(_, client)| meter.unanswered(client.sent));
     Ok(())
 }
 
@@ -172,6 +181,7 @@ fn packets(server: SocketAddr, under_way: usize, meter: &mut Meter<'_>) -> io::R
         sent[number] = Instant::now();
         socket.send(&packet)?;
     }
+    sent.into_iter().for_each(|sent| meter.unanswered(sent));
     Ok(())
 }
 

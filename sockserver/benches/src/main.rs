@@ -1,8 +1,4 @@
-//! Measures sockserver beside its peers, each server in a process of its own, all driven by the same load.
-//!
-//! `sockserver-benches [--quick] [--rounds N] [--peer NAME]… [--workload NAME]… [--out DIR]` measures and prints the
-//! tables; in DIR (default `results`, here) it leaves `run.tsv`, `report.md` and `plot.svg`.
-//! `sockserver-benches report FILE…` makes the tables anew from what one run has left.
+#![doc = include_str!("../README.md")]
 
 use std::{
     env, fs,
@@ -11,11 +7,13 @@ use std::{
     time::Duration,
 };
 
+use cores::Cores;
 use measure::measure;
 use report::Run;
 use servers::Peer;
 use workload::Workload;
 
+mod cores;
 mod load;
 mod machine;
 mod measure;
@@ -28,6 +26,7 @@ mod workload;
 struct Plan {
     rounds: usize,
     time: Duration,
+    cores: Option<Cores>,
     peers: Vec<Peer>,
     workloads: Vec<Workload>,
     out: PathBuf,
@@ -55,20 +54,24 @@ fn main() -> io::Result<()> {
 impl Plan {
     fn of(options: &[&str]) -> io::Result<Plan> {
         let out = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
-        let mut plan =
-            Plan { rounds: 5, time: Duration::from_millis(600), peers: Vec::new(), workloads: Vec::new(), out };
+        let mut plan = Plan {
+            rounds: 5,
+            time: Duration::from_millis(600),
+            cores: None,
+            peers: Vec::new(),
+            workloads: Vec::new(),
+            out,
+        };
         let mut options = options.iter();
         while let Some(&option) = options.next() {
-            if option == "--quick" {
-                (plan.rounds, plan.time) = (1, Duration::from_millis(250));
-                continue;
-            }
-            let value = *options.next().ok_or_else(|| wrong(option))?;
+            let mut value = || options.next().copied().ok_or_else(|| wrong(option));
             match option {
-                "--rounds" => plan.rounds = value.parse().map_err(|_| wrong(value))?,
-                "--peer" => plan.peers.push(Peer::named(value).ok_or_else(|| wrong(value))?),
-                "--workload" => plan.workloads.push(Workload::named(value).ok_or_else(|| wrong(value))?),
-                "--out" => plan.out = value.into(),
+                "--quick" => (plan.rounds, plan.time) = (1, Duration::from_millis(250)),
+                "--pin" => plan.cores = Some(Cores::two()?),
+                "--rounds" => plan.rounds = understood(value()?, |rounds| rounds.parse().ok())?,
+                "--peer" => plan.peers.push(understood(value()?, Peer::named)?),
+                "--workload" => plan.workloads.push(understood(value()?, Workload::named)?),
+                "--out" => plan.out = value()?.into(),
                 _ => return Err(wrong(option)),
             }
         }
@@ -83,7 +86,7 @@ impl Plan {
 
     /// Peer after peer, round after round: what else the machine does meets them all.
     fn run(&self) -> Run {
-        let mut run = Run::new();
+        let mut run = Run::new(self.cores);
         let mut installed = Vec::new();
         for &peer in &self.peers {
             match peer.program() {
@@ -101,7 +104,7 @@ impl Plan {
                     if known || !workload.is_for(*peer) {
                         continue;
                     }
-                    match measure(workload, program, self.time) {
+                    match measure(workload, program, self.time, self.cores) {
                         Ok(figures) => run.add(workload, *peer, figures),
                         Err(error) => eprintln!("{}, {}: {error}", workload.name(), peer.name()),
                     }
@@ -112,8 +115,12 @@ impl Plan {
     }
 }
 
+fn understood<T>(value: &str, meaning: impl Fn(&str) -> Option<T>) -> io::Result<T> {
+    meaning(value).ok_or_else(|| wrong(value))
+}
+
 fn wrong(argument: &str) -> io::Error {
-    io::Error::new(ErrorKind::InvalidInput, format!("`{argument}` is not understood; src/main.rs says what is"))
+    io::Error::new(ErrorKind::InvalidInput, format!("`{argument}` is not understood; README.md says what is"))
 }
 
 fn write_results(run: &Run, out: &Path) -> io::Result<()> {

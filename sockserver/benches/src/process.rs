@@ -13,6 +13,8 @@ use nix::{
     unistd::Pid,
 };
 
+use crate::cores::Cores;
+
 pub struct Process {
     child: Child,
     stdout: BufReader<ChildStdout>,
@@ -23,8 +25,12 @@ pub struct Process {
 
 impl Process {
     /// Starts a server, which says on its standard output which port it listens on.
-    pub fn start(mut command: Command) -> io::Result<Process> {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    pub fn start(mut command: Command, cores: Option<Cores>) -> io::Result<Process> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = match cores {
+            Some(cores) => cores.start(&mut command)?,
+            None => command.spawn()?,
+        };
         let stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
         let mut stdout = BufReader::new(stdout);
         let mut port = String::new();
@@ -65,5 +71,25 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.stdout.read_to_end(&mut Vec::new());
         let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Process {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(script);
+        Process::start(command, None).expect("a shell")
+    }
+
+    #[test]
+    fn the_cpu_time_is_that_of_the_server_and_of_no_other_process() {
+        let waiting = shell("echo 1; read line");
+        let computing = shell("echo 1; while :; do :; done");
+        let used = Duration::from_millis(200);
+        while computing.cpu_time().expect("a process that runs") < used {}
+        assert!(waiting.cpu_time().expect("a process that runs") < used / 2);
     }
 }

@@ -6,7 +6,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use crate::{machine, measure::Figures, servers::Peer, workload::Workload};
+use crate::{cores::Cores, machine, measure::Figures, servers::Peer, workload::Workload};
 
 /// All measurements of one run. Figures of different runs are never put side by side: what a machine does in one hour
 /// says nothing of another.
@@ -25,9 +25,10 @@ struct Sample {
 }
 
 impl Run {
-    pub fn new() -> Run {
+    pub fn new(cores: Option<Cores>) -> Run {
         let id = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-        Run { id: id.to_string(), machine: machine::describe(), samples: Vec::new() }
+        let pinned = cores.map_or("", |_| "; client and server on a core each");
+        Run { id: id.to_string(), machine: machine::describe() + pinned, samples: Vec::new() }
     }
 
     pub fn add(&mut self, workload: Workload, peer: Peer, figures: Figures) {
@@ -83,15 +84,21 @@ impl Run {
         Workload::ALL.into_iter().filter(measured).collect()
     }
 
+    /// Those that sockserver is compared with, and itself.
     pub fn peers(&self) -> Vec<Peer> {
         let measured = |peer: &Peer| self.samples.iter().any(|sample| sample.peer == *peer);
-        Peer::ALL.into_iter().filter(measured).collect()
+        Peer::ALL.into_iter().filter(|peer| *peer != Peer::OursOnSignals).filter(measured).collect()
+    }
+
+    fn is_measured(&self, workload: Workload, peer: Peer) -> bool {
+        self.samples.iter().any(|sample| sample.workload == workload && sample.peer == peer)
     }
 
     /// What the workload is about: less is better.
     pub fn cost(&self, workload: Workload, peer: Peer) -> Option<f64> {
         self.median(workload, peer, |figures| match workload {
             Workload::Bulk { .. } => figures.rate.map(|rate| 1e6 / rate),
+            Workload::Beside { .. } => figures.tw99,
             Workload::Idle { .. } => figures.resident,
             Workload::Stop { .. } => figures.p99,
             _ => figures.cpu,
@@ -108,18 +115,19 @@ impl Run {
     }
 
     fn ratios(&self) -> String {
-        let peers: Vec<Peer> = self.peers().into_iter().filter(|peer| *peer != Peer::Ours).collect();
+        let with_signals = self.samples.iter().any(|sample| sample.peer == Peer::OursOnSignals);
+        let peers: Vec<Peer> = self.peers().into_iter().filter(|peer| *peer != Peer::Ours || with_signals).collect();
         let mut text = format!("Medians of {}.\n\n| | sockserver |", self.origin());
-        peers.iter().for_each(|peer| text += &format!(" {} |", peer.name()));
+        for peer in &peers {
+            let _ = write!(text, " {} |", if *peer == Peer::Ours { "itself without signals" } else { peer.name() });
+        }
         text += "\n|---|--:|";
         peers.iter().for_each(|_| text += "--:|");
         for workload in self.workloads() {
-            let ours = self.cost(workload, Peer::Ours);
-            let limit = target(workload, Peer::Ours);
-            let _ = write!(text, "\n| {}, {} | {} |", workload.name(), unit(workload), judged(ours, limit, 1));
-            for peer in &peers {
-                let ratio = ours.zip(self.cost(workload, *peer)).map(|(ours, theirs)| ours / theirs);
-                let _ = write!(text, " {} |", judged(ratio, target(workload, *peer), 2));
+            for subject in [Peer::Ours, Peer::OursOnSignals] {
+                if self.is_measured(workload, subject) {
+                    self.ratios_of(workload, subject, &peers, &mut text);
+                }
             }
         }
         text += "\n\nUnder sockserver its own figure, less being better; under each peer sockserver's figure divided by \
@@ -127,14 +135,27 @@ impl Run {
         text
     }
 
+    fn ratios_of(&self, workload: Workload, subject: Peer, peers: &[Peer], text: &mut String) {
+        let signals = if subject == Peer::OursOnSignals { " with signals" } else { "" };
+        let own = self.cost(workload, subject);
+        let own_judged = judged(own, own_target(workload), 1);
+        let _ = write!(text, "\n| {}{signals}, {} | {own_judged} |", workload.name(), unit(workload));
+        for peer in peers {
+            let theirs = self.cost(workload, *peer).filter(|_| *peer != subject);
+            let ratio = own.zip(theirs).map(|(own, theirs)| own / theirs);
+            let _ = write!(text, " {} |", judged(ratio, target(workload, *peer), 2));
+        }
+    }
+
     fn details(&self) -> String {
         let mut text = String::from(
-            "| | | requests/s | p50 µs | p99 µs | CPU µs/request | resident KiB |\n|---|---|--:|--:|--:|--:|--:|\n",
+            "| | | requests/s | p50 µs | p99 µs | tw99 µs | CPU µs/request | resident KiB |\n\
+             |---|---|--:|--:|--:|--:|--:|--:|\n",
         );
         for workload in self.workloads() {
-            for peer in self.peers().into_iter().filter(|peer| workload.is_for(*peer)) {
+            for peer in Peer::ALL.into_iter().filter(|peer| self.is_measured(workload, *peer)) {
                 let _ = write!(text, "| {} | {} |", workload.name(), peer.name());
-                for (number, decimals) in [0, 1, 1, 2, 1].into_iter().enumerate() {
+                for (number, decimals) in [0, 1, 1, 1, 2, 1].into_iter().enumerate() {
                     let figure = self.median(workload, peer, |figures| figures.all()[number]);
                     let _ = write!(text, " {} |", judged(figure, None, decimals));
                 }
@@ -157,31 +178,41 @@ fn judged(figure: Option<f64>, target: Option<f64>, decimals: usize) -> String {
 fn unit(workload: Workload) -> &'static str {
     match workload {
         Workload::Bulk { .. } => "µs a request",
+        Workload::Beside { .. } => "tw99 µs",
         Workload::Idle { .. } => "KiB a connection",
         Workload::Stop { .. } => "p99 µs",
         _ => "CPU µs a request",
     }
 }
 
-/// What sockserver's cost may be, in parts of the peer's; for sockserver itself in its own unit.
+/// What sockserver's cost may be, in its own unit.
+fn own_target(workload: Workload) -> Option<f64> {
+    match workload {
+        Workload::Stop { connections: 0 } => Some(5_000.0),
+        Workload::Stop { .. } => Some(15_000.0),
+        _ => None,
+    }
+}
+
+/// What sockserver's cost may be, in parts of the peer's.
 fn target(workload: Workload, peer: Peer) -> Option<f64> {
     Some(match (workload, peer) {
-        (Workload::Connect { clients: 8.. }, Peer::Limit) => 1.10,
+        (Workload::Connect { clients: 8.. }, Peer::Limit) => 1.15,
         (Workload::Connect { clients: 8.. }, Peer::StdThreads) => 0.30,
         (Workload::Connect { clients: 8.. }, Peer::Tokio) => 0.90,
         (Workload::Connect { clients: 8.. }, Peer::Go) => 0.65,
         (Workload::Connect { clients: 8.. }, Peer::Python) => 0.04,
-        (Workload::Ping { connections: ..=64 }, Peer::Limit | Peer::StdThreads) => 1.03,
+        // Itself: with signals, of what it costs without.
+        (Workload::Ping { connections: ..=64 }, Peer::Limit | Peer::StdThreads | Peer::Ours) => 1.03,
         (Workload::Ping { connections: 64 }, Peer::Python) => 0.50,
         (Workload::Pipeline { .. }, Peer::Limit) => 1.10,
         (Workload::Pipeline { .. }, Peer::StdThreads) => 0.35,
         (Workload::Pipeline { .. }, Peer::Tokio) => 1.00,
-        (Workload::Udp { .. }, Peer::Limit) => 1.05,
-        (Workload::Udp { .. }, Peer::Tokio) => 1.00,
+        (Workload::Udp { .. }, Peer::Limit) => 1.10,
+        (Workload::Udp { .. }, Peer::Tokio) => 0.75,
         (Workload::Udp { .. }, Peer::Python) => 0.60,
         (Workload::Bulk { .. }, Peer::Limit) => 1.05,
         (Workload::Idle { .. }, Peer::StdThreads) => 1.10,
-        (Workload::Stop { .. }, Peer::Ours) => 5000.0,
         _ => return None,
     })
 }
@@ -190,25 +221,26 @@ fn target(workload: Workload, peer: Peer) -> Option<f64> {
 mod tests {
     use super::*;
 
-    fn run(costs: &[(Peer, f64)]) -> Run {
-        let mut run = Run::new();
+    const CONNECT: Workload = Workload::Connect { clients: 8 };
+
+    fn run(workload: Workload, costs: &[(Peer, f64)]) -> Run {
+        let mut run = Run::new(None);
         for (peer, cpu) in costs {
-            let figures = Figures { cpu: Some(*cpu), ..Figures::default() };
-            run.add(Workload::Connect { clients: 8 }, *peer, figures);
+            run.add(workload, *peer, Figures { cpu: Some(*cpu), ..Figures::default() });
         }
         run
     }
 
     #[test]
     fn a_saved_run_is_loaded_as_it_was() {
-        let run = run(&[(Peer::Ours, 10.5), (Peer::StdThreads, 42.0)]);
+        let run = run(CONNECT, &[(Peer::Ours, 10.5), (Peer::StdThreads, 42.0)]);
         let loaded = Run::load(&run.save()).expect("what was saved");
         assert_eq!((loaded.id, loaded.machine, loaded.samples), (run.id, run.machine, run.samples));
     }
 
     #[test]
     fn figures_of_different_runs_are_not_compared() {
-        let (one, mut other) = (run(&[(Peer::Ours, 1.0)]), run(&[(Peer::Limit, 1.0)]));
+        let (one, mut other) = (run(CONNECT, &[(Peer::Ours, 1.0)]), run(CONNECT, &[(Peer::Limit, 1.0)]));
         other.id += "0";
         let error = Run::load(&(one.save() + &other.save())).expect_err("two runs");
         assert!(error.to_string().contains("different runs"), "{error}");
@@ -216,7 +248,17 @@ mod tests {
 
     #[test]
     fn a_ratio_is_one_of_medians_and_judged_by_its_target() {
-        let run = run(&[(Peer::Ours, 10.0), (Peer::Ours, 12.0), (Peer::Ours, 50.0), (Peer::Limit, 10.0)]);
-        assert!(run.ratios().contains("| connect 8, CPU µs a request | 12.0 | **1.20** > 1.1 |"), "{}", run.ratios());
+        let run = run(CONNECT, &[(Peer::Ours, 10.0), (Peer::Ours, 12.0), (Peer::Ours, 50.0), (Peer::Limit, 10.0)]);
+        let row = "| connect 8, CPU µs a request | 12.0 | **1.20** > 1.15 |";
+        assert!(run.ratios().contains(row), "{}", run.ratios());
+    }
+
+    #[test]
+    fn what_signals_cost_is_a_row_beside_the_one_without() {
+        let costs = [(Peer::Ours, 10.0), (Peer::OursOnSignals, 10.2), (Peer::Limit, 10.0)];
+        let ratios = run(Workload::Ping { connections: 16 }, &costs).ratios();
+        assert!(ratios.contains("| | sockserver | itself without signals | limit |"), "{ratios}");
+        assert!(ratios.contains("| ping 16, CPU µs a request | 10.0 |  | 1.00 |"), "{ratios}");
+        assert!(ratios.contains("| ping 16 with signals, CPU µs a request | 10.2 | 1.02 | 1.02 |"), "{ratios}");
     }
 }

@@ -11,6 +11,8 @@ pub enum Workload {
     Connect { clients: usize },
     /// A line and its answer at a time, over connections that stay.
     Ping { connections: usize },
+    /// The same, while one more client keeps a handler computing all the time.
+    Beside { connections: usize },
     /// Many lines in one packet, answered before the next.
     Pipeline { connections: usize, lines: usize },
     /// A line, answered with 64 KiB.
@@ -24,7 +26,7 @@ pub enum Workload {
 }
 
 impl Workload {
-    pub const ALL: [Workload; 14] = [
+    pub const ALL: [Workload; 15] = [
         Workload::Connect { clients: 1 },
         Workload::Connect { clients: 8 },
         Workload::Connect { clients: 32 },
@@ -32,6 +34,7 @@ impl Workload {
         Workload::Ping { connections: 16 },
         Workload::Ping { connections: 64 },
         Workload::Ping { connections: 1000 },
+        Workload::Beside { connections: 16 },
         Workload::Pipeline { connections: 1, lines: 16 },
         Workload::Pipeline { connections: 8, lines: 16 },
         Workload::Bulk { connections: 4 },
@@ -45,6 +48,7 @@ impl Workload {
         match self {
             Workload::Connect { clients } => format!("connect {clients}"),
             Workload::Ping { connections } => format!("ping {connections}"),
+            Workload::Beside { connections } => format!("ping {connections} beside 1"),
             Workload::Pipeline { connections, .. } => format!("pipeline {connections}"),
             Workload::Bulk { .. } => "bulk".into(),
             Workload::Udp { .. } => "udp".into(),
@@ -60,6 +64,7 @@ impl Workload {
     pub fn service(self) -> Service {
         match self {
             Workload::Connect { .. } => Service::OneLine,
+            Workload::Beside { .. } => Service::Computing,
             Workload::Bulk { .. } => Service::Bulk,
             Workload::Udp { .. } => Service::Packets,
             _ => Service::Lines,
@@ -69,6 +74,9 @@ impl Workload {
     /// Whether the server has such a thing.
     pub fn is_for(self, peer: Peer) -> bool {
         match self {
+            // Signals are seen while a server waits for what comes next, on a connection that stays.
+            Workload::Ping { connections: 16 | 64 } => true,
+            _ if peer == Peer::OursOnSignals => false,
             Workload::Udp { .. } => !matches!(peer, Peer::StdThreads | Peer::May),
             // The limit has nothing to say here that a thread each does not.
             Workload::Idle { .. } => peer != Peer::Limit,

@@ -37,7 +37,12 @@ fn answer(mut connection: TcpStream, service: Service) -> io::Result<()> {
         match connection.read(&mut buffer)? {
             0 => return Ok(()),
             _ if service == Service::Bulk => connection.write_all(&BULK)?,
-            received => connection.write_all(&buffer[..received])?,
+            received => {
+                if service == Service::Computing {
+                    super::compute_if_told(&buffer[..received]);
+                }
+                connection.write_all(&buffer[..received])?;
+            }
         }
     }
 }

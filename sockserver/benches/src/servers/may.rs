@@ -27,6 +27,10 @@ fn answer(connection: TcpStream, service: Service) -> io::Result<()> {
     while reader.read_until(b'\n', &mut line)? > 0 {
         match service {
             Service::Bulk => reader.get_mut().write_all(&BULK)?,
+            Service::Computing => {
+                super::compute_if_told(&line);
+                reader.get_mut().write_all(&line)?;
+            }
             _ => reader.get_mut().write_all(&line)?,
         }
         line.clear();

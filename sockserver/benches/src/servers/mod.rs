@@ -1,11 +1,12 @@
-//! The servers under test. Each answers lines with themselves, lines with 64 KiB, or packets with themselves, in the
-//! way that a careful user of it would write.
+//! The servers under test. Each answers lines with themselves (after having computed, if the line says so), lines with
+//! 64 KiB, or packets with themselves, in the way that a careful user of it would write.
 
 use std::{
     env,
     io::{self, Read, Write},
     path::PathBuf,
     process::{self, Command},
+    time::{Duration, Instant},
 };
 
 pub mod limit;
@@ -21,6 +22,8 @@ pub enum Service {
     OneLine,
     /// Answers each line with itself, on connections that stay.
     Lines,
+    /// The same, but computes before it answers a line that begins with [`COMPUTE`].
+    Computing,
     /// Answers each line with [`BULK`].
     Bulk,
     /// Answers each packet with itself.
@@ -30,10 +33,25 @@ pub enum Service {
 /// An answer of [`Service::Bulk`].
 pub static BULK: [u8; 64 * 1024] = [b'x'; 64 * 1024];
 
+/// How a line begins that makes [`Service::Computing`] compute. The peers in other languages know it too.
+pub const COMPUTE: u8 = b'c';
+
+/// Keeps its thread busy for 100 ms, if the line says so. That is time as the clock on the wall has it, since a goroutine
+/// has no other one.
+fn compute_if_told(line: &[u8]) {
+    if line.first() == Some(&COMPUTE) {
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(100) {
+            std::hint::spin_loop();
+        }
+    }
+}
+
 impl Service {
-    const ALL: [(Service, &str); 4] = [
+    const ALL: [(Service, &str); 5] = [
         (Service::OneLine, "one-line"),
         (Service::Lines, "lines"),
+        (Service::Computing, "computing"),
         (Service::Bulk, "bulk"),
         (Service::Packets, "packets"),
     ];
@@ -51,6 +69,9 @@ impl Service {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Peer {
     Ours,
+    /// Ours, which also stops on signals: what that costs. Next to [`Ours`](Peer::Ours) in [`ALL`](Peer::ALL), so that
+    /// in nearly all rounds the two are measured one right after the other.
+    OursOnSignals,
     Limit,
     StdThreads,
     Tokio,
@@ -60,12 +81,21 @@ pub enum Peer {
 }
 
 impl Peer {
-    pub const ALL: [Peer; 7] =
-        [Peer::Ours, Peer::Limit, Peer::StdThreads, Peer::Tokio, Peer::May, Peer::Go, Peer::Python];
+    pub const ALL: [Peer; 8] = [
+        Peer::Ours,
+        Peer::OursOnSignals,
+        Peer::Limit,
+        Peer::StdThreads,
+        Peer::Tokio,
+        Peer::May,
+        Peer::Go,
+        Peer::Python,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
             Peer::Ours => "sockserver",
+            Peer::OursOnSignals => "sockserver with signals",
             Peer::Limit => "limit",
             Peer::StdThreads => "std thread each",
             Peer::Tokio => "tokio",
@@ -111,7 +141,8 @@ pub fn serve(peer: &str, service: &str) -> io::Result<()> {
     let unknown = || io::Error::new(io::ErrorKind::InvalidInput, "serve PEER SERVICE");
     let service = Service::named(service).ok_or_else(unknown)?;
     match Peer::named(peer).ok_or_else(unknown)? {
-        Peer::Ours => ours::serve(service),
+        Peer::Ours => ours::serve(service, false),
+        Peer::OursOnSignals => ours::serve(service, true),
         Peer::Limit => limit::serve(service),
         Peer::StdThreads => std_threads::serve(service),
         Peer::Tokio => tokio::serve(service),

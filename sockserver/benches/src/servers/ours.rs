@@ -27,6 +27,26 @@ impl RequestHandler for Lines {
 
 #[request_handler]
 #[server(transport = "tcp", concurrency = "threading")]
+struct Computing {
+    rfile: Reader,
+    wfile: Writer,
+    #[default]
+    line: Vec<u8>,
+}
+
+impl RequestHandler for Computing {
+    fn handle(&mut self) -> HandlerResult {
+        while self.rfile.read_until(b'\n', &mut self.line)? > 0 {
+            super::compute_if_told(&self.line);
+            self.wfile.write_all(&self.line)?;
+            self.line.clear();
+        }
+        Ok(())
+    }
+}
+
+#[request_handler]
+#[server(transport = "tcp", concurrency = "threading")]
 struct Bulk {
     rfile: Reader,
     wfile: Writer,
@@ -56,19 +76,23 @@ impl RequestHandler for Packets {
     }
 }
 
-pub fn serve(service: Service) -> io::Result<()> {
+pub fn serve(service: Service, on_signals: bool) -> io::Result<()> {
     match service {
-        Service::OneLine | Service::Lines => run(LinesServer),
-        Service::Bulk => run(BulkServer),
-        Service::Packets => run(PacketsServer),
+        Service::OneLine | Service::Lines => run(LinesServer, on_signals),
+        Service::Computing => run(ComputingServer, on_signals),
+        Service::Bulk => run(BulkServer, on_signals),
+        Service::Packets => run(PacketsServer, on_signals),
     }
 }
 
-fn run<S: Server>(server: S) -> io::Result<()>
+fn run<S: Server>(server: S, on_signals: bool) -> io::Result<()>
 where
     &'static str: BindTo<S::Transport>,
 {
     let server = server.bind("127.0.0.1:0")?;
+    if on_signals {
+        server.shutdown_on_signals()?;
+    }
     super::announce(server.server_address().port().unwrap_or_default());
     let handle = server.handle();
     super::when_told(move || handle.shutdown());

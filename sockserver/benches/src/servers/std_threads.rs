@@ -25,6 +25,10 @@ fn answer(mut connection: &TcpStream, service: Service) -> io::Result<()> {
     while reader.read_until(b'\n', &mut line)? > 0 {
         match service {
             Service::Bulk => connection.write_all(&BULK)?,
+            Service::Computing => {
+                super::compute_if_told(&line);
+                connection.write_all(&line)?;
+            }
             _ => connection.write_all(&line)?,
         }
         line.clear();

@@ -54,6 +54,10 @@ async fn answer(mut connection: TcpStream, service: Service) -> io::Result<()> {
     while reader.read_until(b'\n', &mut line).await? > 0 {
         match service {
             Service::Bulk => writer.write_all(&BULK).await?,
+            Service::Computing => {
+                super::compute_if_told(&line);
+                writer.write_all(&line).await?;
+            }
             _ => writer.write_all(&line).await?,
         }
         if reader.buffer().is_empty() {
