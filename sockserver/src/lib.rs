@@ -186,6 +186,7 @@ pub mod concurrency;
 mod connections;
 mod datagram;
 mod file;
+pub mod framing;
 mod handle;
 mod handler;
 mod io;
