@@ -11,7 +11,8 @@ use super::{FrameError, Framing, FromFrame, Scan};
 /// byte costs no more than one that comes at once.
 ///
 /// A frame is refused when its payload is longer than `max_frame`. The bytes of such a frame are consumed as they come.
-/// So a connection never has to keep more than `max_frame` bytes for a frame, and a header and a trailer.
+/// So a connection never keeps more of a frame than `max_frame` bytes, 64 bytes of header and trailer, and the few that
+/// its framing has left unscanned.
 pub struct Decoder<F> {
     framing: F,
     max_frame: usize,
@@ -34,7 +35,7 @@ enum State {
 const START: State = State::Scanning { scanned: 0 };
 
 /// How many bytes more than `max_frame` are scanned before a frame is too long: a header and a trailer, which do not
-/// count, may be among them. A framing that leaves more than that unscanned has lost its way.
+/// count, may be among them. A framing that leaves more than that unscanned has a mistake.
 const OVERHEAD: usize = 64;
 
 impl<F: Framing> Decoder<F> {

@@ -97,9 +97,8 @@ pub const DEFAULT_MAX_FRAME: usize = 64 * 1024;
 
 /// Where a frame ends, and how one is written.
 ///
-/// Only [`scan`](Self::scan) and [`encode`](Self::encode) have to be written. What is hard about framing is not among
-/// them: the [`Decoder`] puts the pieces together, knows how far they have been scanned, keeps to `max_frame`, and throws
-/// away what is too long.
+/// Only [`scan`](Self::scan) and [`encode`](Self::encode) have to be written. The [`Decoder`] does the rest: it puts the
+/// pieces together, remembers how far they have been scanned, keeps to `max_frame`, and throws away what is too long.
 ///
 /// # A framing of one's own
 ///
@@ -190,7 +189,8 @@ pub enum Scan {
     /// So many bytes belong to the frame. The next scan starts after them, at once if any are there. Zero: more bytes
     /// are needed, and the next scan starts at the same one.
     ///
-    /// They count as payload while the end of the frame is not known, but for 64 bytes.
+    /// A frame is [too long](FrameError::TooLong) when these are more than `max_frame` and 64 bytes, which leave room for
+    /// a header and a trailer. It is [broken](FrameError::Broken) when `scan` returns zero for more than that.
     More(usize),
     /// The frame ends after `length` of the bytes. Its first `header` bytes and its last `trailer` bytes are no payload,
     /// whether they were scanned now or before.
