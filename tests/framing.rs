@@ -62,6 +62,25 @@ fn a_last_line_needs_no_end() {
 }
 
 #[test]
+fn a_last_frame_has_all_bytes_that_its_framing_has_asked_for() {
+    /// One frame of pairs of bytes.
+    struct Pairs;
+    impl Framing for Pairs {
+        const ENDS_WITH_STREAM: bool = true;
+
+        fn scan(&mut self, _bytes: &[u8]) -> Result<Scan, BoxError> {
+            Ok(Scan::More(2))
+        }
+
+        fn encode(&self, _payload: &[u8], _outgoing: &mut Vec<u8>) -> Result<(), BoxError> {
+            Ok(())
+        }
+    }
+    assert_eq!(hear(Pairs, 100, [&b"abcd"[..]]), [message(b"abcd")]);
+    assert_eq!(hear(Pairs, 100, [&b"abcde"[..]]), [Heard::Truncated]);
+}
+
+#[test]
 fn any_other_frame_is_truncated_by_the_end_of_the_stream() {
     fn is_truncated<F: Framing + Default>() {
         let frame = encoded(&F::default(), b"payload").unwrap();
@@ -103,8 +122,21 @@ fn what_would_be_another_frame_for_the_client_is_not_sent() {
     is_refused(&U16, &[b'x'; 65_536], "65536");
     is_refused(&U16Le, &[b'x'; 65_536], "65536");
 
-    let too_much: FrameError = encode(&Line, "two\nlines", &mut Vec::new(), &mut Vec::new()).unwrap_err();
-    assert_eq!(io::Error::from(too_much).kind(), ErrorKind::InvalidInput);
+    struct Undecided;
+    impl Framing for Undecided {
+        fn scan(&mut self, _bytes: &[u8]) -> Result<Scan, BoxError> {
+            Ok(Scan::More(0))
+        }
+
+        fn encode(&self, payload: &[u8], outgoing: &mut Vec<u8>) -> Result<(), BoxError> {
+            outgoing.extend_from_slice(payload);
+            Err("no, it is not".into())
+        }
+    }
+    is_refused(&Undecided, b"one", "no, it is not");
+
+    let error = encode(&Line, "two\nlines", &mut Vec::new(), &mut Vec::new()).unwrap_err();
+    assert_eq!(io::Error::from(error).kind(), ErrorKind::InvalidInput);
 }
 
 #[test]
@@ -281,9 +313,10 @@ fn a_handler_names_the_type_of_its_messages_and_gets_what_it_stands_for() {
 
 #[test]
 fn json_is_read_from_a_line_and_written_as_one() {
-    let mut outgoing = Vec::new();
-    encode(&Line, &Json(("two\nlines", [1, 2])), &mut Vec::new(), &mut outgoing).unwrap();
-    assert_eq!(outgoing, b"[\"two\\nlines\",[1,2]]\n");
+    let (mut outgoing, mut spare) = (Vec::new(), Vec::new());
+    encode(&Line, &Json(("two\nlines", [1, 2])), &mut spare, &mut outgoing).unwrap();
+    encode(&Line, &Json(true), &mut spare, &mut outgoing).unwrap();
+    assert_eq!(outgoing, b"[\"two\\nlines\",[1,2]]\ntrue\n");
 
     let mut decoder = Decoder::new(Line, 100);
     let frame = decoder.next_frame(&outgoing, &mut 0).unwrap().unwrap();
@@ -364,6 +397,24 @@ fn a_frame_that_comes_byte_by_byte_is_not_searched_again_from_its_start() {
     let command = [&b"*5000\r\n"[..], &b"$1\r\nx\r\n".repeat(5000)].concat();
     assert!(shown(Resp::default(), &command) < 3 * command.len());
     assert_eq!(shown(Resp::default(), &a_line), a_line.len());
+}
+
+#[test]
+fn a_turn_of_an_event_loop_can_end_between_two_messages() {
+    let stream: Vec<u8> = (0..40).flat_map(|number| format!("{number}\n").into_bytes()).collect();
+    let (mut decoder, mut incoming, mut turns) = (Decoder::new(Line, 100), stream, Vec::new());
+    while !incoming.is_empty() {
+        let (mut position, mut turn) = (0, Vec::new());
+        while turn.len() < 16
+            && let Some(frame) = decoder.next_frame(&incoming, &mut position).unwrap()
+        {
+            turn.push(decoder.message::<str>(&incoming[frame]).unwrap().parse::<u8>().unwrap());
+        }
+        incoming.drain(..position);
+        turns.push(turn);
+    }
+    assert_eq!(turns.iter().map(Vec::len).collect::<Vec<_>>(), [16, 16, 8]);
+    assert_eq!(turns.concat(), (0..40).collect::<Vec<_>>());
 }
 
 #[test]

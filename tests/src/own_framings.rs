@@ -105,7 +105,7 @@ struct Header {
 }
 
 impl Header {
-    const LONGEST: usize = 512;
+    const LONGEST: usize = 64;
 
     /// `None`: it has not all come.
     fn parse(bytes: &[u8]) -> Result<Option<Header>, BoxError> {
