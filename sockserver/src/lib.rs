@@ -187,6 +187,7 @@ mod connections;
 mod datagram;
 mod exits;
 mod file;
+pub mod framing;
 mod handle;
 mod handler;
 mod io;

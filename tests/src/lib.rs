@@ -5,6 +5,8 @@ pub mod concurrencies;
 pub mod farewell;
 pub mod last_word;
 pub mod line_server;
+pub mod own_framings;
+pub mod pieces;
 pub mod place;
 pub mod process;
 pub mod resources;
