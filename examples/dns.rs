@@ -33,7 +33,7 @@ struct Query {
 
 impl RequestHandler for Query {
     fn handle(&mut self) -> HandlerResult {
-        if let Some(reply) = self.server.reply_to(self.packet.packet()) {
+        if let Some(reply) = self.server.reply_to(self.packet.payload()) {
             self.packet.reply(&reply)?;
         }
         Ok(())

@@ -31,7 +31,7 @@ struct Syslog {
 
 impl RequestHandler for Syslog {
     fn handle(&mut self) -> HandlerResult {
-        let message = String::from_utf8_lossy(self.packet.packet());
+        let message = String::from_utf8_lossy(self.packet.payload());
         let (facility, severity, text) = parse(&message).unwrap_or(("user", "notice", &message));
         // A message is not to forge another one, nor to steer the terminal.
         let text = text.trim_end_matches(['\n', '\0']).replace(char::is_control, "?");

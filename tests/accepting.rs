@@ -20,9 +20,9 @@ use std::{
 
 use socket2::SockRef;
 use sockserver::{
-    Address, BindTo, Concurrency, HandlerError, HandlerResult, Options, Reader, RequestHandler, Server, ServerHandle,
+    Handled,     Address, BindTo, Concurrency, HandlerError, HandlerResult, Options, Reader, RequestHandler, Server, ServerHandle,
     Stage, Stream, Transport, Writer, request_handler,
-    transport::{StreamTransport, Tcp, TcpListener},
+    transport::{StreamTransport, Tcp, TcpAcceptor},
 };
 use sockserver_tests::{
     client::{Client, PATIENCE, eventually},
@@ -39,7 +39,7 @@ use sockserver_tests::{
 struct Faulty;
 
 struct FaultyListener {
-    inner: TcpListener,
+    inner: TcpAcceptor,
     faults: Faults,
 }
 
@@ -109,8 +109,8 @@ impl Transport for Faulty {
     type Listener = FaultyListener;
     type Request = Stream;
 
-    fn adopt(socket: OwnedFd, options: &Options) -> io::Result<FaultyListener> {
-        Ok(FaultyListener { inner: Tcp::adopt(socket, options)?, faults: Faults::default() })
+    fn from_listener(socket: OwnedFd, options: &Options) -> io::Result<FaultyListener> {
+        Ok(FaultyListener { inner: Tcp::from_listener(socket, options)?, faults: Faults::default() })
     }
 
     fn server_address(listener: &FaultyListener) -> io::Result<Address> {
@@ -148,11 +148,11 @@ impl BindTo<Faulty> for &Faults {
     }
 }
 
-fn serve<C: Concurrency>(faults: &Faults) -> (Served, Receiver<Report>) {
+fn serve<C: Concurrency + Default>(faults: &Faults) -> (Served, Receiver<Report>) {
     serve_with::<C>(faults, Options::new())
 }
 
-fn serve_with<C: Concurrency>(faults: &Faults, options: Options) -> (Served, Receiver<Report>) {
+fn serve_with<C: Concurrency + Default>(faults: &Faults, options: Options) -> (Served, Receiver<Report>) {
     let (script, reports) = Script::<Faulty, C>::new(upper);
     (Served::new(script.bind_with(faults, options).expect("a free port")), reports)
 }
@@ -161,7 +161,7 @@ fn ask_once(server: &ServerHandle, line: &str) -> String {
     Client::connect(server.server_address()).ask(line)
 }
 
-fn errors_of_a_connection_that_died_are_passed_over<C: Concurrency>() {
+fn errors_of_a_connection_that_died_are_passed_over<C: Concurrency + Default>() {
     let faults = Faults::new(&[
         libc::ECONNABORTED,
         libc::EINTR,
@@ -184,7 +184,7 @@ fn errors_of_a_connection_that_died_are_passed_over<C: Concurrency>() {
     assert_eq!(reports.try_recv().ok(), None);
 }
 
-fn a_connection_that_the_transport_will_not_have_holds_up_no_other<C: Concurrency>() {
+fn a_connection_that_the_transport_will_not_have_holds_up_no_other<C: Concurrency + Default>() {
     let faults = Faults::default();
     for _ in 0..20 {
         for error in [libc::EPIPE, libc::ENOTCONN, libc::ETIMEDOUT] {
@@ -201,7 +201,7 @@ fn a_connection_that_the_transport_will_not_have_holds_up_no_other<C: Concurrenc
     assert_eq!(reports.try_recv().ok(), None);
 }
 
-fn shortages_are_waited_for_and_reported_once_an_episode<C: Concurrency>() {
+fn shortages_are_waited_for_and_reported_once_an_episode<C: Concurrency + Default>() {
     let shortages = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EPERM, libc::ENOTTY];
     let faults = Faults::new(&shortages);
     let begin = Instant::now();
@@ -219,7 +219,7 @@ fn shortages_are_waited_for_and_reported_once_an_episode<C: Concurrency>() {
     assert!(begin.elapsed() > Duration::from_millis(500), "twelve tries take longer than half a second");
 }
 
-fn the_server_never_spins<C: Concurrency>() {
+fn the_server_never_spins<C: Concurrency + Default>() {
     // The second is passed over, as long as it does not come all the time.
     for error in [libc::EMFILE, libc::ECONNABORTED] {
         let faults = Faults::forever(error);
@@ -236,7 +236,7 @@ fn the_server_never_spins<C: Concurrency>() {
     }
 }
 
-fn live_connections_are_unharmed_by_a_shortage<C: Concurrency>() {
+fn live_connections_are_unharmed_by_a_shortage<C: Concurrency + Default>() {
     let faults = Faults::default();
     let (server, _reports) = serve::<C>(&faults);
     let mut live = Client::connect(server.server_address());
@@ -250,7 +250,7 @@ fn live_connections_are_unharmed_by_a_shortage<C: Concurrency>() {
     assert_eq!(live.ask("after"), "AFTER");
 }
 
-fn a_broken_socket_ends_the_server_with_its_error<C: Concurrency>() {
+fn a_broken_socket_ends_the_server_with_its_error<C: Concurrency + Default>() {
     let _watchdog = Watchdog::new();
     for error in [libc::EBADF, libc::ENOTSOCK, libc::EINVAL, libc::EFAULT] {
         let faults = Faults::new(&[libc::ECONNABORTED, error]);
@@ -272,7 +272,7 @@ fn a_broken_socket_ends_the_server_with_its_error<C: Concurrency>() {
     }
 }
 
-fn a_socket_that_somebody_has_shut_ends_the_server<C: Concurrency>() {
+fn a_socket_that_somebody_has_shut_ends_the_server<C: Concurrency + Default>() {
     let _watchdog = Watchdog::new();
     let (server, _reports, _place) = Script::<Tcp, C>::bind(upper, Options::new());
     // shutdown(2) breaks a listening socket for all who share it.
@@ -288,7 +288,7 @@ fn no_stack_to_start_a_thread_with() -> Options {
     options
 }
 
-fn without_threads_requests_are_served_one_by_one<C: Concurrency>() {
+fn without_threads_requests_are_served_one_by_one<C: Concurrency + Default>() {
     let (server, _reports) = serve_with::<C>(&Faults::default(), no_stack_to_start_a_thread_with());
     let mut first = Client::connect(server.server_address());
     assert_eq!(first.ask("first"), "FIRST");
@@ -305,7 +305,7 @@ fn without_threads_requests_are_served_one_by_one<C: Concurrency>() {
     assert_eq!(server.stop().leaked, 0);
 }
 
-fn handle_request_serves_in_place_without_threads<C: Concurrency>() {
+fn handle_request_serves_in_place_without_threads<C: Concurrency + Default>() {
     let _watchdog = Watchdog::new();
     let (script, _reports) = Script::<Faulty, C>::new(upper);
     let faults = Faults::default();
@@ -313,7 +313,7 @@ fn handle_request_serves_in_place_without_threads<C: Concurrency>() {
     let mut client = Client::connect(server.server_address());
     client.send("hello\n");
     client.finish();
-    assert!(server.handle_request().expect("a request"));
+    assert_eq!(server.handle_request().expect("a request"), Handled::Request);
     assert_eq!(client.rest(), "HELLO\n");
 }
 
@@ -329,12 +329,12 @@ fn a_pool_reports_that_it_has_fewer_threads() {
 /// A server whose handler has a timeout, and whose `handle_error` panics.
 #[derive(Server)]
 #[server(transport = Faulty, concurrency = C, handler = Answer, hooks(handle_error = Self::report_and_panic))]
-struct Panicky<C: Concurrency> {
+struct Panicky<C: Concurrency + Default> {
     reports: Sender<(Stage, Option<i32>)>,
     concurrency: PhantomData<C>,
 }
 
-impl<C: Concurrency> Panicky<C> {
+impl<C: Concurrency + Default> Panicky<C> {
     fn report_and_panic(&self, error: &HandlerError, _client_address: &Address) {
         let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>()).expect("an error of the system");
         self.reports.send((error.stage(), cause.raw_os_error())).expect("the test looks");
@@ -355,7 +355,7 @@ impl RequestHandler for Answer {
     }
 }
 
-fn a_connection_that_is_no_socket_ends_that_request_only<C: Concurrency>() {
+fn a_connection_that_is_no_socket_ends_that_request_only<C: Concurrency + Default>() {
     let (reports, reported) = mpsc::channel();
     let faults = Faults::new(&[libc::EMFILE]);
     let panicky = Panicky::<C> { reports, concurrency: PhantomData };

@@ -10,12 +10,12 @@ use std::{
 };
 
 use sockserver::{
-    Accepted, Acceptor, Address, Closing, ConnectionId, ConnectionInfo, Context, Datagram, Drained, HandlerError,
-    HandlerResult, Limits, OnLimit, Options, PeerCred, Reader, ReplyError, RequestHandler, Running, Server,
+    Job, Acceptor, Address, Closing, ConnectionId, ConnectionInfo, Context, Datagram, DrainReport, HandlerError,
+    HandlerResult, Limits, OnLimit, Options, PeerCred, Reader, UnnamedPeer, RequestHandler, RunningServer, Server,
     ServerHandle, SocketOptions, SocketServer, Stage, Stats, Stream, Timeouts, UnixAddress, Writer,
-    concurrency::{Forking, Pool, Sync, Threading},
+    concurrency::{Forking, Pool, Synchronous, Threading},
     request_handler,
-    transport::{DatagramListener, Tcp, TcpListener, Udp, Unix, UnixDatagram, UnixDatagramListener, UnixListener},
+    transport::{DatagramListener, Tcp, TcpAcceptor, Udp, Unix, UnixDatagram, UnixDatagramListener, UnixAcceptor},
 };
 
 #[request_handler]
@@ -36,13 +36,13 @@ fn what_can_be_moved_to_another_thread_can() {
     // What one request has is one thread's at a time.
     is_send::<Reader>();
     is_send::<Writer>();
-    is_send::<Accepted<IdleServer>>();
+    is_send::<Job<IdleServer>>();
     is_shared::<Stream>();
     is_shared::<Datagram>();
     is_shared::<PeerCred>();
     is_shared::<SocketServer<IdleServer>>();
     is_shared::<Acceptor<IdleServer>>();
-    is_shared::<Running>();
+    is_shared::<RunningServer>();
     is_shared::<ServerHandle>();
     is_shared::<ConnectionInfo>();
     is_shared::<Address>();
@@ -53,17 +53,17 @@ fn what_can_be_moved_to_another_thread_can() {
 fn errors_can_be_boxed_and_sent() {
     fn is_error<T: Error + Send + marker::Sync + 'static>() {}
     is_error::<HandlerError>();
-    is_error::<ReplyError>();
+    is_error::<UnnamedPeer>();
 }
 
 #[test]
 fn what_is_looked_at_while_debugging_can_be_shown() {
     fn is_shown<T: Debug>() {}
     is_shown::<Context<'_, IdleServer>>();
-    is_shown::<(Closing, ConnectionId, Drained, Stage, Stats)>();
+    is_shown::<(Closing, ConnectionId, DrainReport, Stage, Stats)>();
     is_shown::<(Tcp, Udp, Unix, UnixDatagram)>();
-    is_shown::<(TcpListener, DatagramListener, UnixListener, UnixDatagramListener)>();
-    is_shown::<(Sync, Threading, Pool, Forking)>();
+    is_shown::<(TcpAcceptor, DatagramListener, UnixAcceptor, UnixDatagramListener)>();
+    is_shown::<(Synchronous, Threading, Pool, Forking)>();
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn what_a_handler_has_can_be_used_where_panics_are_caught() {
     is_unwind_safe::<Reader>();
     is_unwind_safe::<Writer>();
     is_unwind_safe::<ServerHandle>();
-    is_unwind_safe::<Running>();
+    is_unwind_safe::<RunningServer>();
 }
 
 #[test]
@@ -124,5 +124,5 @@ fn a_handle_outlives_what_runs_the_server() {
     let running = IdleServer.bind("127.0.0.1:0").expect("a free port").spawn().expect("a thread");
     let handle = running.handle();
     running.stop().expect("nobody was served");
-    assert_eq!(handle.wait().expect("this is no handler"), Drained::default());
+    assert_eq!(handle.wait().expect("this is no handler"), DrainReport::default());
 }

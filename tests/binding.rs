@@ -14,7 +14,7 @@ use std::{
 use socket2::{Domain, SockRef, Socket, Type};
 use sockserver::{
     Address, BindTo, Concurrency, HandlerResult, Options, Server, SocketServer,
-    concurrency::{Pool, Sync},
+    concurrency::{Pool, Synchronous},
     transport::{Tcp, Udp, Unix, UnixDatagram},
 };
 use sockserver_tests::{
@@ -24,7 +24,7 @@ use sockserver_tests::{
     served::Served,
 };
 
-fn echo<T: Local, C: Concurrency>(session: &mut Session<T, C>) -> HandlerResult {
+fn echo<T: Local, C: Concurrency + Default>(session: &mut Session<T, C>) -> HandlerResult {
     while let Some(line) = session.rfile.next_line()? {
         writeln!(session.wfile, "{line}")?;
     }
@@ -36,8 +36,8 @@ fn echo<T: Local, C: Concurrency>(session: &mut Session<T, C>) -> HandlerResult 
 /// Adopts the socket, and finds that it is served.
 #[track_caller]
 fn assert_adopts<T: Local>(socket: impl Into<OwnedFd>, connect: impl FnOnce(&Address) -> String) {
-    let (script, _reports) = Script::<T, Sync>::new(echo);
-    let server = Served::new(script.adopt(socket, Options::new()).expect("a socket of this transport"));
+    let (script, _reports) = Script::<T, Synchronous>::new(echo);
+    let server = Served::new(script.from_listener(socket, Options::new()).expect("a socket of this transport"));
     assert_eq!(connect(server.server_address()), "hello");
 }
 
@@ -69,7 +69,7 @@ fn sockets_that_were_bound_elsewhere_are_adopted() {
 fn a_socket_of_another_transport_is_not_adopted() {
     #[track_caller]
     fn refuses<T: Local>(socket: impl Into<OwnedFd>, reason: &str) {
-        let error = Script::<T, Sync>::new(echo).0.adopt(socket, Options::new()).expect_err("the wrong kind");
+        let error = Script::<T, Synchronous>::new(echo).0.from_listener(socket, Options::new()).expect_err("the wrong kind");
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
         let message = error.to_string();
         assert!(message.starts_with("cannot adopt the socket: ") && message.contains(reason), "{message}");
@@ -90,14 +90,14 @@ fn a_socket_of_another_transport_is_not_adopted() {
 // Addresses.
 
 #[track_caller]
-fn bound<T: Local>(address: impl BindTo<T>) -> SocketServer<Script<T, Sync>> {
-    let (script, _reports) = Script::<T, Sync>::new(echo);
+fn bound<T: Local>(address: impl BindTo<T>) -> SocketServer<Script<T, Synchronous>> {
+    let (script, _reports) = Script::<T, Synchronous>::new(echo);
     script.bind(address).expect("a free place")
 }
 
 #[track_caller]
 fn error_of_bind<T: Local>(address: impl BindTo<T>) -> io::Error {
-    let (script, _reports) = Script::<T, Sync>::new(echo);
+    let (script, _reports) = Script::<T, Synchronous>::new(echo);
     script.bind(address).expect_err("it cannot be bound")
 }
 
@@ -145,7 +145,7 @@ fn an_ipv6_server_serves_ipv4_unless_it_is_told_not_to() {
     for (only_v6, accepted) in [(false, 2), (true, 1)] {
         let mut options = Options::new();
         options.socket.only_v6 = only_v6;
-        let (script, _reports) = Script::<Tcp, Sync>::new(echo);
+        let (script, _reports) = Script::<Tcp, Synchronous>::new(echo);
         let server = Served::new(script.bind_with("[::]:0", options).expect("a free port"));
         let port = server.server_address().port().expect("a port");
         // With IPv4 the port may be somebody else's.
@@ -276,7 +276,7 @@ fn options_that_make_no_sense_are_refused() {
 fn a_path_with_a_zero_byte_is_refused() {
     let mut options = Options::new();
     options.socket.unlink = false;
-    let (script, _reports) = Script::<Unix, Sync>::new(echo);
+    let (script, _reports) = Script::<Unix, Synchronous>::new(echo);
     let error = script.bind_with("/tmp/sockserver\0tail", options).expect_err("it would be cut off there");
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
 }
@@ -303,7 +303,7 @@ fn options_of_the_socket_are_in_force() {
 /// Whether a connection has nodelay and keepalive, and the time of that.
 fn connection_with(options: Options) -> (bool, bool, Option<Duration>) {
     let (seen, connections) = mpsc::channel();
-    let (server, _reports, _place) = Script::<Tcp, Sync>::bind(
+    let (server, _reports, _place) = Script::<Tcp, Synchronous>::bind(
         move |session| {
             let socket = SockRef::from(&session.request);
             let time = socket.keepalive()?.then(|| socket.tcp_keepalive_time()).transpose()?;
@@ -322,7 +322,7 @@ fn connection_with(options: Options) -> (bool, bool, Option<Duration>) {
 fn servers_that_both_allow_it_share_a_port() {
     let mut shared = Options::new();
     shared.socket.allow_reuse_port = true;
-    let bind = |address: &Address, options| Script::<Tcp, Sync>::new(echo).0.bind_with(address, options);
+    let bind = |address: &Address, options| Script::<Tcp, Synchronous>::new(echo).0.bind_with(address, options);
     let first = bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into(), shared.clone()).expect("a free port");
     drop(bind(first.server_address(), shared).expect("both allow it"));
     let error = bind(first.server_address(), Options::new()).expect_err("this one does not");
@@ -340,7 +340,7 @@ fn a_bound_server_knows_its_address_and_its_descriptor() {
 
 #[test]
 fn clients_that_connect_before_the_server_serves_are_served() {
-    let (server, _reports, _place) = Script::<Tcp, Sync>::bind(echo, Options::new());
+    let (server, _reports, _place) = Script::<Tcp, Synchronous>::bind(echo, Options::new());
     let mut clients: Vec<_> = (0..5).map(|_| Client::connect(server.server_address())).collect();
     for client in &mut clients {
         client.send("hello\n");

@@ -63,7 +63,7 @@ const LINE: [u8; 64] = [b'a'; 64];
 
 #[derive(Server)]
 #[server(transport = "tcp", concurrency = C, handler = Echo)]
-struct Echoes<C: Concurrency>(PhantomData<C>);
+struct Echoes<C: Concurrency + Default>(PhantomData<C>);
 
 #[request_handler]
 #[server(transport = "tcp", concurrency = "threading")]
@@ -84,7 +84,7 @@ impl RequestHandler for Echo {
     }
 }
 
-fn a_connection_costs_one_allocation_and_no_buffer<C: Concurrency>() {
+fn a_connection_costs_one_allocation_and_no_buffer<C: Concurrency + Default>() {
     let _alone = alone();
     let server = Served::new(Echoes::<C>(PhantomData).bind("127.0.0.1:0").expect("a free port"));
     let address = inet(server.server_address());
@@ -187,7 +187,7 @@ struct Packet {
 
 impl RequestHandler for Packet {
     fn handle(&mut self) -> HandlerResult {
-        Ok(self.request.reply(self.request.packet())?)
+        Ok(self.request.reply(self.request.payload())?)
     }
 }
 
@@ -238,7 +238,7 @@ fn the_files_of_a_packet_allocate_nothing() {
 fn inet(address: &Address) -> SocketAddr {
     match address {
         Address::Inet(address) => *address,
-        Address::Unix(_) => panic!("{address} is no internet address"),
+        _ => panic!("{address} is no internet address"),
     }
 }
 

@@ -10,9 +10,9 @@ use std::{
 
 use socket2::{Domain, MsgHdr, Protocol, SockAddr, Socket, Type};
 use sockserver::{
-    Address, Concurrency, ConnectionId, Context, Datagram, FromRequest, HandlerResult, Options, Reader, ReplyError,
+    Address, Concurrency, ConnectionId, Context, Datagram, FromRequest, HandlerResult, Options, Reader, UnnamedPeer,
     RequestHandler, Server, ServerHandle, Stage, Writer,
-    concurrency::{Pool, Sync, Threading},
+    concurrency::{Pool, Synchronous, Threading},
     request_handler,
     transport::{Udp, UnixDatagram},
 };
@@ -25,7 +25,7 @@ use sockserver_tests::{
 };
 
 /// Answers every line.
-fn upper<T: Local, C: Concurrency>(session: &mut Session<T, C>) -> HandlerResult {
+fn upper<T: Local, C: Concurrency + Default>(session: &mut Session<T, C>) -> HandlerResult {
     while let Some(line) = session.rfile.next_line()? {
         write!(session.wfile, "{}", line.to_uppercase())?;
     }
@@ -46,7 +46,7 @@ macro_rules! column {
 
             #[test]
             fn nothing_written_sends_nothing() {
-                let server = Script::<$transport, Sync>::serve(upper);
+                let server = Script::<$transport, Synchronous>::serve(upper);
                 let mut client = DatagramClient::connect(server.server_address());
                 client.send("");
                 client.send("\n");
@@ -57,7 +57,7 @@ macro_rules! column {
 
             #[test]
             fn what_is_written_in_pieces_is_one_packet() {
-                let server = Script::<$transport, Sync>::serve(upper);
+                let server = Script::<$transport, Synchronous>::serve(upper);
                 let client = DatagramClient::connect(server.server_address());
                 client.send("one\ntwo\nthree");
                 assert_eq!(client.receive(), b"ONETWOTHREE");
@@ -65,7 +65,7 @@ macro_rules! column {
 
             #[test]
             fn the_lines_of_a_packet_need_not_be_text() {
-                let server = Script::<$transport, Sync>::serve(|session| {
+                let server = Script::<$transport, Synchronous>::serve(|session| {
                     while let Some(line) = session.rfile.next_line_bytes()? {
                         write!(session.wfile, "{line:?}")?;
                     }
@@ -84,7 +84,7 @@ macro_rules! column {
 
             #[test]
             fn flush_sends_what_was_written_so_far_as_a_packet() {
-                let server = Script::<$transport, Sync>::serve(|session| {
+                let server = Script::<$transport, Synchronous>::serve(|session| {
                     write!(session.wfile, "one")?;
                     session.wfile.flush()?;
                     session.wfile.flush()?;
@@ -98,7 +98,7 @@ macro_rules! column {
 
             #[test]
             fn an_empty_reply_can_be_sent() {
-                let server = Script::<$transport, Sync>::serve(|session| Ok(session.request.reply(b"")?));
+                let server = Script::<$transport, Synchronous>::serve(|session| Ok(session.request.reply(b"")?));
                 let client = DatagramClient::connect(server.server_address());
                 client.send("ping");
                 assert_eq!(client.receive(), b"");
@@ -106,7 +106,7 @@ macro_rules! column {
 
             #[test]
             fn any_number_of_replies_can_be_sent() {
-                let server = Script::<$transport, Sync>::serve(|session| {
+                let server = Script::<$transport, Synchronous>::serve(|session| {
                     Ok((0..5).try_for_each(|number: u8| session.request.reply(&[number]))?)
                 });
                 let client = DatagramClient::connect(server.server_address());
@@ -118,9 +118,9 @@ macro_rules! column {
 
             #[test]
             fn what_was_written_before_an_error_or_a_panic_is_sent() {
-                let server = Script::<$transport, Sync>::serve(|session| {
+                let server = Script::<$transport, Synchronous>::serve(|session| {
                     write!(session.wfile, "sorry")?;
-                    if session.request.packet() == b"panic" { panic!("as told") } else { Err("as told".into()) }
+                    if session.request.payload() == b"panic" { panic!("as told") } else { Err("as told".into()) }
                 });
                 let client = DatagramClient::connect(server.server_address());
                 for how in ["panic", "fail"] {
@@ -133,8 +133,8 @@ macro_rules! column {
             #[test]
             fn an_oversized_packet_is_flagged_and_counted() {
                 let (seen, packets) = mpsc::channel();
-                let server = Script::<$transport, Sync>::serve_with(
-                    move |session| Ok(seen.send((session.request.packet().to_vec(), session.request.is_truncated()))?),
+                let server = Script::<$transport, Synchronous>::serve_with(
+                    move |session| Ok(seen.send((session.request.payload().to_vec(), session.request.is_truncated()))?),
                     up_to(8),
                 );
                 let client = DatagramClient::connect(server.server_address());
@@ -152,9 +152,9 @@ macro_rules! column {
             fn the_longest_packet_comes_and_goes_whole() {
                 // What UDP over IPv4 can carry.
                 let packet: Vec<u8> = (0..65_507_u32).map(|number| (number % 251) as u8).collect();
-                let server = Script::<$transport, Sync>::serve(|session| {
+                let server = Script::<$transport, Synchronous>::serve(|session| {
                     assert!(!session.request.is_truncated());
-                    let packet = session.request.packet();
+                    let packet = session.request.payload();
                     Ok(session.wfile.write_all(packet)?)
                 });
                 let client = DatagramClient::connect(server.server_address());
@@ -165,7 +165,7 @@ macro_rules! column {
             #[test]
             fn a_reply_that_no_packet_can_carry_is_an_error_at_the_end() {
                 let server =
-                    Script::<$transport, Sync>::serve(|session| Ok(session.wfile.write_all(&[0; 10_000_000])?));
+                    Script::<$transport, Synchronous>::serve(|session| Ok(session.wfile.write_all(&[0; 10_000_000])?));
                 let client = DatagramClient::connect(server.server_address());
                 client.send("more");
                 let report = server.report();
@@ -178,7 +178,7 @@ macro_rules! column {
             #[test]
             fn a_reader_reads_the_packet_and_then_its_end() {
                 let (seen, read) = mpsc::channel();
-                let server = Script::<$transport, Sync>::serve(move |session| {
+                let server = Script::<$transport, Synchronous>::serve(move |session| {
                     let first = session.rfile.next_line()?;
                     let mut part = Vec::new();
                     session.rfile.read_until(b';', &mut part)?;
@@ -194,10 +194,10 @@ macro_rules! column {
             #[test]
             fn a_packet_tells_its_addresses() {
                 let (seen, addresses) = mpsc::channel();
-                let server = Script::<$transport, Sync>::serve(move |session| {
-                    assert_eq!(session.request.client_address(), &session.client_address);
+                let server = Script::<$transport, Synchronous>::serve(move |session| {
+                    assert_eq!(session.request.peer_addr()?, session.client_address);
                     assert_eq!(session.request.id(), session.id);
-                    Ok(seen.send((session.client_address.clone(), session.request.local_address()))?)
+                    Ok(seen.send((session.client_address.clone(), session.request.local_addr()?))?)
                 });
                 let client = DatagramClient::connect(server.server_address());
                 client.send("hello");
@@ -209,9 +209,9 @@ macro_rules! column {
             fn a_packet_can_be_sent_to_somebody_else() {
                 let elsewhere = Arc::new(Mutex::new(None));
                 let to = elsewhere.clone();
-                let server = Script::<$transport, Sync>::serve(move |session| {
+                let server = Script::<$transport, Synchronous>::serve(move |session| {
                     let to: Option<Address> = to.lock().expect("no panic").take();
-                    Ok(session.request.send_to(session.request.packet(), &to.ok_or("nobody")?)?)
+                    Ok(session.request.send_to(session.request.payload(), &to.ok_or("nobody")?)?)
                 });
                 let client = DatagramClient::connect(server.server_address());
                 let other = DatagramClient::connect(server.server_address());
@@ -224,7 +224,7 @@ macro_rules! column {
             #[test]
             fn a_packet_that_is_kept_is_not_overwritten_and_can_be_answered_later() {
                 let (kept, packets) = mpsc::channel();
-                let server = Script::<$transport, Sync>::serve(move |session| Ok(kept.send(session.request.clone())?));
+                let server = Script::<$transport, Synchronous>::serve(move |session| Ok(kept.send(session.request.clone())?));
                 let client = DatagramClient::connect(server.server_address());
                 for number in 0..40_u8 {
                     client.send([number]);
@@ -232,18 +232,18 @@ macro_rules! column {
                 let kept: Vec<Datagram> =
                     (0..40).map(|_| packets.recv_timeout(PATIENCE).expect("it is handled")).collect();
                 for (number, packet) in (0..40_u8).zip(&kept) {
-                    assert_eq!(packet.packet(), [number]);
-                    packet.reply(packet.packet()).expect("the client is still there");
+                    assert_eq!(packet.payload(), [number]);
+                    packet.reply(packet.payload()).expect("the client is still there");
                     assert_eq!(client.receive(), [number]);
                 }
             }
 
             /// A request that waits for the release holds up none that comes after it.
-            fn is_not_held_up<C: Concurrency>() {
+            fn is_not_held_up<C: Concurrency + Default>() {
                 let held = Arc::new(Barrier::new(2));
                 let barrier = held.clone();
                 let server = Script::<$transport, C>::serve(move |session| {
-                    if session.request.packet() == b"slow\n" {
+                    if session.request.payload() == b"slow\n" {
                         barrier.wait();
                     }
                     upper(session)
@@ -321,7 +321,7 @@ struct Whoami {
 
 impl RequestHandler for Whoami {
     fn handle(&mut self) -> HandlerResult {
-        assert_eq!((&self.client_address, self.id), (self.request.client_address(), self.request.id()));
+        assert_eq!((&self.client_address, self.id), (&self.request.peer_addr()?, self.request.id()));
         let Whoami { client, handle, .. } = self;
         Ok(self.request.reply(format!("{client} of {}", handle.server_address()).as_bytes())?)
     }
@@ -357,9 +357,9 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 
 fn serve_on_all(address: &str) -> Option<Served> {
     let (script, _reports) = Script::<Udp, Threading>::new(|session| {
-        let Address::Inet(local_address) = session.request.local_address() else { return Err("not UDP".into()) };
+        let Address::Inet(local_address) = session.request.local_addr()? else { return Err("not UDP".into()) };
         let text = canonical(local_address).to_string();
-        match session.request.packet() {
+        match session.request.payload() {
             b"written" => Ok(write!(session.wfile, "{text}")?),
             _ => Ok(session.request.reply(text.as_bytes())?),
         }
@@ -520,7 +520,7 @@ fn a_reply_waits_for_room_as_long_as_the_timeout() {
 #[test]
 fn an_unnamed_unix_client_cannot_be_answered() {
     let (errors, refused) = mpsc::channel();
-    let server = Script::<UnixDatagram, Sync>::serve(move |session| {
+    let server = Script::<UnixDatagram, Synchronous>::serve(move |session| {
         let error = session.request.reply(b"to whom?").expect_err("nobody can be reached");
         errors.send(error)?;
         Ok(write!(session.wfile, "to whom?")?)
@@ -528,7 +528,7 @@ fn an_unnamed_unix_client_cannot_be_answered() {
     DatagramClient::unnamed(server.server_address()).send("hello");
     let error = refused.recv_timeout(PATIENCE).expect("it is handled");
     assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
-    assert_eq!(error.get_ref().and_then(|inner| inner.downcast_ref()), Some(&ReplyError));
+    assert_eq!(error.get_ref().and_then(|inner| inner.downcast_ref()), Some(&UnnamedPeer));
     assert!(error.to_string().contains("no address that can be replied to"), "{error}");
     // The same at the end, where the reply is sent that was written. That is the client's doing, and not printed.
     let report = server.report();
@@ -542,7 +542,7 @@ fn a_packet_from_port_zero_is_counted_and_its_failing_reply_is_no_failure() {
     let Ok(forger) = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::UDP)) else {
         return println!("skipped: raw sockets are not permitted here");
     };
-    let server = Script::<Udp, Sync>::serve(upper);
+    let server = Script::<Udp, Synchronous>::serve(upper);
     let Address::Inet(address) = server.server_address() else { unreachable!("it is UDP") };
     // udp(7): source port, destination port, length with the header, and no checksum.
     let packet = [&[0, 0][..], &address.port().to_be_bytes(), &[0, 13], &[0, 0], b"hello"].concat();
@@ -555,7 +555,7 @@ fn a_packet_from_port_zero_is_counted_and_its_failing_reply_is_no_failure() {
 
 #[test]
 fn an_error_of_the_handlers_own_reply_is_a_failure() {
-    let server = Script::<Udp, Sync>::serve(|session| Ok(session.request.reply(&[0; 1 << 16])?));
+    let server = Script::<Udp, Synchronous>::serve(|session| Ok(session.request.reply(&[0; 1 << 16])?));
     DatagramClient::connect(server.server_address()).send("more than a packet holds");
     assert!(!server.report().is_disconnect);
     eventually("it is counted", || server.stats().failed == 1);
@@ -575,7 +575,7 @@ recv($client, my $answer, 16, 0) // die $!;
 print $answer;
 "#;
     let Some(mut client) = installed("perl") else { return };
-    let server = Script::<UnixDatagram, Sync>::serve(upper);
+    let server = Script::<UnixDatagram, Synchronous>::serve(upper);
     let directory = Directory::new();
     let path = directory.path().join("x".repeat(107 - directory.path().as_os_str().len()));
     client.args(["-e", CLIENT]).arg(server.server_address().path().expect("a path")).arg(path);
@@ -586,7 +586,7 @@ print $answer;
 
 #[test]
 fn descriptors_that_a_client_passes_are_not_kept() {
-    let server = Script::<UnixDatagram, Sync>::serve(upper);
+    let server = Script::<UnixDatagram, Synchronous>::serve(upper);
     let (mut kept, passed) = UnixStream::pair().expect("a socket pair");
     kept.set_read_timeout(Some(PATIENCE)).expect("an open socket");
     // unix(7): a `cmsghdr` of SCM_RIGHTS, and one descriptor.
@@ -607,8 +607,8 @@ fn descriptors_that_a_client_passes_are_not_kept() {
 fn a_unix_client_that_is_gone_is_an_error_of_its_own_request() {
     let gone = Arc::new(Barrier::new(2));
     let is_gone = gone.clone();
-    let server = Script::<UnixDatagram, Sync>::serve(move |session| {
-        if session.request.packet() == b"goodbye" {
+    let server = Script::<UnixDatagram, Synchronous>::serve(move |session| {
+        if session.request.payload() == b"goodbye" {
             is_gone.wait();
         }
         upper(session)
@@ -634,13 +634,13 @@ fn icmp_errors_that_come_back_do_not_disturb_the_loop() {
 
     let gone = Arc::new(Barrier::new(2));
     let is_gone = gone.clone();
-    let (script, reports) = Script::<Udp, Sync>::new(move |session| {
-        if session.request.packet() == b"goodbye\n" {
+    let (script, reports) = Script::<Udp, Synchronous>::new(move |session| {
+        if session.request.payload() == b"goodbye\n" {
             is_gone.wait();
         }
         upper(session)
     });
-    let server = Served::new(script.adopt(socket, Options::new()).expect("a UDP socket"));
+    let server = Served::new(script.from_listener(socket, Options::new()).expect("a UDP socket"));
     client.send_to(b"goodbye\n", server_address).expect("the server is there");
     drop(client);
     // The reply is refused, which the next attempt to receive is told.

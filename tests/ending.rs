@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sockserver::{Closing, Concurrency, Drained, Options, ServerHandle};
+use sockserver::{Closing, Concurrency, DrainReport, Options, ServerHandle};
 use sockserver_tests::{
     client::{Client, PATIENCE, eventually},
     farewell::{Call, End, Farewell, Guest, Hosted, mail, said_goodbye, upper},
@@ -31,8 +31,8 @@ fn shutdown_after(shutdown: Duration) -> Options {
     options
 }
 
-fn drained(in_time: usize, forced: usize, leaked: usize) -> Drained {
-    let mut drained = Drained::default();
+fn drained(in_time: usize, forced: usize, leaked: usize) -> DrainReport {
+    let mut drained = DrainReport::default();
     (drained.in_time, drained.forced, drained.leaked) = (in_time, forced, leaked);
     drained
 }
@@ -86,7 +86,7 @@ impl Gate {
 }
 
 /// A client of a log receiver, which has taken a line of it.
-fn logging<C: Concurrency>(options: Options) -> (Hosted, Client, Arc<AtomicUsize>) {
+fn logging<C: Concurrency + Default>(options: Options) -> (Hosted, Client, Arc<AtomicUsize>) {
     let lines = Arc::new(AtomicUsize::new(0));
     let count = lines.clone();
     let handle = move |guest: &mut Guest<C>| {
@@ -102,7 +102,7 @@ fn logging<C: Concurrency>(options: Options) -> (Hosted, Client, Arc<AtomicUsize
     (server, client, lines)
 }
 
-fn a_one_way_client_that_has_been_quiet_ends_at_once<C: Concurrency>() {
+fn a_one_way_client_that_has_been_quiet_ends_at_once<C: Concurrency + Default>() {
     in_one_of_five("without a further second", || {
         let (server, _client, _lines) = logging::<C>(Options::new());
         // The quiet second is what this is about.
@@ -111,7 +111,7 @@ fn a_one_way_client_that_has_been_quiet_ends_at_once<C: Concurrency>() {
     });
 }
 
-fn a_one_way_client_that_has_just_sent_ends_after_the_quiet_second<C: Concurrency>() {
+fn a_one_way_client_that_has_just_sent_ends_after_the_quiet_second<C: Concurrency + Default>() {
     let begin = Instant::now();
     let (server, mut client, _lines) = logging::<C>(Options::new());
     let time = stops_as_idle(server, 1);
@@ -120,7 +120,7 @@ fn a_one_way_client_that_has_just_sent_ends_after_the_quiet_second<C: Concurrenc
     assert_eq!(client.rest(), "");
 }
 
-fn a_one_way_client_is_not_cut_while_it_goes_on<C: Concurrency>() {
+fn a_one_way_client_is_not_cut_while_it_goes_on<C: Concurrency + Default>() {
     in_one_of_five("without a pause that this machine has made", || {
         let (server, mut client, lines) = logging::<C>(Options::new());
         server.shutdown();
@@ -142,7 +142,7 @@ fn a_one_way_client_is_not_cut_while_it_goes_on<C: Concurrency>() {
     });
 }
 
-fn a_one_way_client_that_never_pauses_is_cut_at_the_end<C: Concurrency>() {
+fn a_one_way_client_that_never_pauses_is_cut_at_the_end<C: Concurrency + Default>() {
     let shutdown = Duration::from_secs(2);
     let (server, client, lines) = logging::<C>(shutdown_after(shutdown));
     let begin = Instant::now();
@@ -159,7 +159,7 @@ fn a_one_way_client_that_never_pauses_is_cut_at_the_end<C: Concurrency>() {
     sending.join().expect("no panic");
 }
 
-fn a_client_that_was_only_greeted_has_a_second_from_when_it_was_accepted<C: Concurrency>() {
+fn a_client_that_was_only_greeted_has_a_second_from_when_it_was_accepted<C: Concurrency + Default>() {
     let greet = |guest: &mut Guest<C>| {
         writeln!(guest.wfile, "220 hello")?;
         upper(guest)
@@ -172,7 +172,7 @@ fn a_client_that_was_only_greeted_has_a_second_from_when_it_was_accepted<C: Conc
     assert!(begin.elapsed() >= QUIET && time < 10 * QUIET, "{time:?}");
 }
 
-fn a_first_line_shortly_after_the_shutdown_is_answered<C: Concurrency>() {
+fn a_first_line_shortly_after_the_shutdown_is_answered<C: Concurrency + Default>() {
     in_one_of_five("the client is in time", || {
         let server = Farewell::new(upper::<C>).serve(Options::new());
         let connecting = Instant::now();
@@ -189,7 +189,7 @@ fn a_first_line_shortly_after_the_shutdown_is_answered<C: Concurrency>() {
     });
 }
 
-fn a_client_that_has_been_silent_for_a_second_ends_at_once<C: Concurrency>() {
+fn a_client_that_has_been_silent_for_a_second_ends_at_once<C: Concurrency + Default>() {
     in_one_of_five("without a further second", || {
         let server = Farewell::new(upper::<C>).serve(Options::new());
         let _client = server.connect();
@@ -199,7 +199,7 @@ fn a_client_that_has_been_silent_for_a_second_ends_at_once<C: Concurrency>() {
     });
 }
 
-fn a_mail_that_is_marked_busy_arrives_whole<C: Concurrency>() {
+fn a_mail_that_is_marked_busy_arrives_whole<C: Concurrency + Default>() {
     let server = Farewell::new(|guest: &mut Guest<C>| mail(guest, true)).serve(Options::new());
     let mut client = server.connect();
     assert_eq!(client.ask("DATA"), "354 go on");
@@ -215,7 +215,7 @@ fn a_mail_that_is_marked_busy_arrives_whole<C: Concurrency>() {
     stops_as_idle(server, 1);
 }
 
-fn a_mail_that_is_not_marked_ends_with_an_error<C: Concurrency>() {
+fn a_mail_that_is_not_marked_ends_with_an_error<C: Concurrency + Default>() {
     let server = Farewell::new(|guest: &mut Guest<C>| mail(guest, false)).serve(Options::new());
     let mut client = server.connect();
     assert_eq!(client.ask("DATA"), "354 go on");
@@ -223,7 +223,7 @@ fn a_mail_that_is_not_marked_ends_with_an_error<C: Concurrency>() {
     assert_eq!(client.rest(), "", "a mail that is cut short is not accepted");
 }
 
-fn a_mail_that_takes_too_long_ends_with_an_error<C: Concurrency>() {
+fn a_mail_that_takes_too_long_ends_with_an_error<C: Concurrency + Default>() {
     let server = Farewell::new(|guest: &mut Guest<C>| mail(guest, true)).serve(shutdown_after(QUIET / 5));
     let mut client = server.connect();
     assert_eq!(client.ask("DATA"), "354 go on");
@@ -236,7 +236,7 @@ fn a_mail_that_takes_too_long_ends_with_an_error<C: Concurrency>() {
 }
 
 /// Serves a handler that never answers, and calls this for each line.
-fn marking<C: Concurrency>(mark: impl Fn(&mut Guest<C>) + Send + Sync + 'static) -> (Hosted, Client) {
+fn marking<C: Concurrency + Default>(mark: impl Fn(&mut Guest<C>) + Send + Sync + 'static) -> (Hosted, Client) {
     let (sender, marked) = mpsc::channel();
     let handle = move |guest: &mut Guest<C>| {
         while guest.rfile.next_line()?.is_some() {
@@ -252,7 +252,7 @@ fn marking<C: Concurrency>(mark: impl Fn(&mut Guest<C>) + Send + Sync + 'static)
     (server, client)
 }
 
-fn a_connection_that_is_marked_idle_ends_at_once<C: Concurrency>() {
+fn a_connection_that_is_marked_idle_ends_at_once<C: Concurrency + Default>() {
     let by_reader = |guest: &mut Guest<C>| guest.rfile.set_busy(false);
     let by_stream = |guest: &mut Guest<C>| guest.request.set_busy(false);
     for mark in [by_reader, by_stream] {
@@ -263,7 +263,7 @@ fn a_connection_that_is_marked_idle_ends_at_once<C: Concurrency>() {
     }
 }
 
-fn another_thread_can_mark_a_connection_idle_that_is_waited_for<C: Concurrency>() {
+fn another_thread_can_mark_a_connection_idle_that_is_waited_for<C: Concurrency + Default>() {
     let (sender, streams) = mpsc::channel();
     let (server, _client) = marking::<C>(move |guest| {
         guest.request.set_busy(true);
@@ -282,7 +282,7 @@ fn another_thread_can_mark_a_connection_idle_that_is_waited_for<C: Concurrency>(
 /// A way of reading.
 type Way<C> = (&'static str, fn(&mut Guest<C>) -> io::Result<()>);
 
-fn ways_of_reading<C: Concurrency>() -> Vec<Way<C>> {
+fn ways_of_reading<C: Concurrency + Default>() -> Vec<Way<C>> {
     vec![
         ("Reader::read", |guest| guest.rfile.read(&mut [0; 100]).map(drop)),
         ("Reader::read of much", |guest| guest.rfile.read(&mut [0; 1 << 16]).map(drop)),
@@ -310,7 +310,7 @@ fn ways_of_reading<C: Concurrency>() -> Vec<Way<C>> {
 }
 
 /// Takes chunks and acknowledges them, the fourth one in this way.
-fn upload<C: Concurrency>(way: fn(&mut Guest<C>) -> io::Result<()>) -> (Hosted, Client) {
+fn upload<C: Concurrency + Default>(way: fn(&mut Guest<C>) -> io::Result<()>) -> (Hosted, Client) {
     let take = move |guest: &mut Guest<C>| {
         for number in 1..=3 {
             guest.rfile.read_exact(&mut [0; 4])?;
@@ -329,7 +329,7 @@ fn upload<C: Concurrency>(way: fn(&mut Guest<C>) -> io::Result<()>) -> (Hosted, 
     (server, client)
 }
 
-fn no_way_of_reading_takes_the_end_of_a_drain_for_that_of_a_file<C: Concurrency>() {
+fn no_way_of_reading_takes_the_end_of_a_drain_for_that_of_a_file<C: Concurrency + Default>() {
     for (name, way) in ways_of_reading::<C>() {
         let (server, mut client) = upload(way);
         server.shutdown();
@@ -341,7 +341,7 @@ fn no_way_of_reading_takes_the_end_of_a_drain_for_that_of_a_file<C: Concurrency>
     }
 }
 
-fn no_way_of_reading_takes_being_closed_for_the_end_of_a_file<C: Concurrency>() {
+fn no_way_of_reading_takes_being_closed_for_the_end_of_a_file<C: Concurrency + Default>() {
     for (name, way) in ways_of_reading::<C>() {
         let (server, mut client) = upload(way);
         assert!(server.close(server.connections()[0].id));
@@ -351,7 +351,7 @@ fn no_way_of_reading_takes_being_closed_for_the_end_of_a_file<C: Concurrency>() 
     }
 }
 
-fn every_way_of_reading_sees_the_end_of_file_of_the_client<C: Concurrency>() {
+fn every_way_of_reading_sees_the_end_of_file_of_the_client<C: Concurrency + Default>() {
     for (name, way) in ways_of_reading::<C>() {
         let (server, mut client) = upload(way);
         client.finish();
@@ -387,7 +387,7 @@ fn no_way_of_reading_takes_half_a_chunk_for_the_whole() {
 }
 
 /// Answers each line in upper case, and waits at the gate before the first answer.
-fn gated<C: Concurrency>() -> (Hosted, Gate) {
+fn gated<C: Concurrency + Default>() -> (Hosted, Gate) {
     let (gate, pass) = Gate::new();
     let handle = move |guest: &mut Guest<C>| {
         if guest.rfile.fill_buf()?.is_empty() {
@@ -399,7 +399,7 @@ fn gated<C: Concurrency>() -> (Hosted, Gate) {
     (Farewell::new(handle).serve(Options::new()), gate)
 }
 
-fn what_had_come_before_the_shutdown_is_answered_and_no_more<C: Concurrency>() {
+fn what_had_come_before_the_shutdown_is_answered_and_no_more<C: Concurrency + Default>() {
     let (server, gate) = gated::<C>();
     let mut client = server.connect();
     // More than the reader takes at once.
@@ -445,7 +445,7 @@ fn is_not_held_up(server: Hosted, talk: impl FnOnce(Client) -> Result<(), io::Er
     assert_eq!(handle.stats().finished, 1);
 }
 
-fn two_requests_in_flight_for_ever_do_not_hold_up_the_stop<C: Concurrency>() {
+fn two_requests_in_flight_for_ever_do_not_hold_up_the_stop<C: Concurrency + Default>() {
     let slowly = |guest: &mut Guest<C>| {
         while let Some(line) = guest.rfile.next_line()? {
             thread::sleep(Duration::from_millis(10));
@@ -479,14 +479,14 @@ fn stream_requests(requests: &'static [u8]) -> impl FnOnce(Client) -> io::Result
     }
 }
 
-fn requests_without_a_pause_do_not_hold_up_the_stop<C: Concurrency>() {
+fn requests_without_a_pause_do_not_hold_up_the_stop<C: Concurrency + Default>() {
     for requests in [&b"a request\n"[..], "request\n".repeat(1024).as_bytes().to_vec().leak()] {
         let server = Farewell::new(upper::<C>).serve(shutdown_after(Duration::from_secs(20)));
         is_not_held_up(server, stream_requests(requests));
     }
 }
 
-fn requests_in_pieces_without_a_pause_do_not_hold_up_the_stop<C: Concurrency>() {
+fn requests_in_pieces_without_a_pause_do_not_hold_up_the_stop<C: Concurrency + Default>() {
     // What the server receives ends in the middle of a request nearly each time.
     for requests in [&b"quest\nre"[..], b"a request of an odd length\n".repeat(997).leak()] {
         let server = Farewell::new(upper::<C>).serve(shutdown_after(Duration::from_secs(20)));
@@ -498,7 +498,7 @@ fn send_urgent(client: &Client) {
     assert_eq!(client.socket().send_out_of_band(b"!").expect("a TCP socket"), 1);
 }
 
-fn urgent_bytes_are_no_request<C: Concurrency>(clients: usize) {
+fn urgent_bytes_are_no_request<C: Concurrency + Default>(clients: usize) {
     let server = Farewell::new(upper::<C>).serve(shutdown_after(Duration::from_secs(20)));
     let mut clients: Vec<_> = (0..clients).map(|_| server.connect()).collect();
     for client in &mut clients {
@@ -520,11 +520,11 @@ fn a_hundred_clients_with_urgent_bytes_do_not_hold_up_the_stop() {
     urgent_bytes_are_no_request::<sockserver::concurrency::Threading>(100);
 }
 
-fn a_client_with_an_urgent_byte_does_not_hold_up_the_stop<C: Concurrency>() {
+fn a_client_with_an_urgent_byte_does_not_hold_up_the_stop<C: Concurrency + Default>() {
     urgent_bytes_are_no_request::<C>(1);
 }
 
-fn what_came_around_an_urgent_byte_is_answered<C: Concurrency>() {
+fn what_came_around_an_urgent_byte_is_answered<C: Concurrency + Default>() {
     let (server, gate) = gated::<C>();
     let mut client = server.connect();
     client.send("one\n");
@@ -542,7 +542,7 @@ fn what_came_around_an_urgent_byte_is_answered<C: Concurrency>() {
     stops_as_idle(server, 1);
 }
 
-fn an_answer_is_not_lost_to_what_is_behind_an_urgent_byte<C: Concurrency>() {
+fn an_answer_is_not_lost_to_what_is_behind_an_urgent_byte<C: Concurrency + Default>() {
     let (gate, pass) = Gate::new();
     let answer_one = move |guest: &mut Guest<C>| {
         let line = guest.rfile.next_line()?.unwrap_or_default();

@@ -80,7 +80,7 @@ fn stops_as_idle(server: ServerProcess, connections: usize) {
     let printed = ended(server);
     assert!(begin.elapsed() < 7 * QUIET, "{:?}", begin.elapsed());
     assert_eq!(printed.calls, vec![lines(&said_goodbye(Closing::Draining)); connections].concat());
-    assert_eq!(printed.drained, format!("Drained {{ in_time: {connections}, forced: 0, leaked: 0 }}"));
+    assert_eq!(printed.drained, format!("DrainReport {{ in_time: {connections}, forced: 0, leaked: 0 }}"));
     assert_eq!(stat(&printed.stats, "finished"), connections as u64, "{}", printed.stats);
 }
 
@@ -160,7 +160,7 @@ fn those_that_are_busy_to_the_end_are_cut<C: Word>() {
     server.signal("TERM");
     client.wait_for_end();
     let printed = ended(server);
-    assert_eq!(printed.drained, "Drained { in_time: 0, forced: 1, leaked: 0 }");
+    assert_eq!(printed.drained, "DrainReport { in_time: 0, forced: 1, leaked: 0 }");
     assert_eq!(stat(&printed.stats, "disconnected"), 1, "{}", printed.stats);
 }
 
@@ -202,7 +202,7 @@ fn urgent_bytes_are_no_request<C: Word>() {
     server.signal("TERM");
     let printed = ended(server);
     assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
-    assert_eq!(printed.drained, "Drained { in_time: 20, forced: 0, leaked: 0 }");
+    assert_eq!(printed.drained, "DrainReport { in_time: 20, forced: 0, leaked: 0 }");
     assert!(!printed.calls.iter().any(|line| line.starts_with("Error")), "{printed:?}");
 }
 
@@ -236,7 +236,7 @@ fn a_handler_elsewhere_can_ask_whether_the_server_is_stopping<C: Word>() {
     assert_eq!(client.rest(), "it is stopping\n");
     let printed = ended(server);
     assert_eq!(printed.calls, ["Handled(Fine)", "Finish"]);
-    assert_eq!(printed.drained, "Drained { in_time: 1, forced: 0, leaked: 0 }");
+    assert_eq!(printed.drained, "DrainReport { in_time: 1, forced: 0, leaked: 0 }");
 }
 
 /// The server was told to stop, and lingers: it serves those who come, and then drains.

@@ -14,7 +14,7 @@ use std::{
 use socket2::{Domain, Socket, Type};
 use sockserver::{
     Address, Concurrency, HandlerResult, Options, Stats,
-    concurrency::Sync,
+    concurrency::Synchronous,
     transport::{Tcp, Udp},
 };
 use sockserver_tests::{
@@ -52,7 +52,7 @@ impl Error for Upstream {
     }
 }
 
-fn an_error_of_another_connection_is_a_failure<C: Concurrency>() {
+fn an_error_of_another_connection_is_a_failure<C: Concurrency + Default>() {
     for is_wrapped in [false, true] {
         for kind in KINDS {
             let server = Script::<Tcp, C>::serve(move |session| {
@@ -72,7 +72,7 @@ fn an_error_of_another_connection_is_a_failure<C: Concurrency>() {
 }
 
 /// Does something to a connection that then fails, and tells how that is counted.
-fn counted<C: Concurrency>(
+fn counted<C: Concurrency + Default>(
     fail: impl Fn(&mut Session<Tcp, C>) -> io::Result<()> + Send + std::marker::Sync + 'static,
     provoke: impl FnOnce(Client),
 ) -> (bool, bool, Stats) {
@@ -83,7 +83,7 @@ fn counted<C: Concurrency>(
     (report.is_disconnect, report.is_timeout, server.stats())
 }
 
-fn an_error_of_the_clients_own_connection_is_its_doing<C: Concurrency>() {
+fn an_error_of_the_clients_own_connection_is_its_doing<C: Concurrency + Default>() {
     let read = |session: &mut Session<Tcp, C>| session.rfile.read_exact(&mut [0; 10]);
     let (is_disconnect, is_timeout, stats) = counted::<C>(read, |mut client| client.send("half"));
     assert!(is_disconnect && !is_timeout);
@@ -102,7 +102,7 @@ fn an_error_of_the_clients_own_connection_is_its_doing<C: Concurrency>() {
     assert_eq!(stats.timed_out, 1);
 }
 
-fn a_request_is_counted_before_its_client_sees_the_end<C: Concurrency>() {
+fn a_request_is_counted_before_its_client_sees_the_end<C: Concurrency + Default>() {
     let server = Script::<Tcp, C>::serve(|session| match session.rfile.next_line()?.as_deref() {
         Some("fail") => Err("as it was told to".into()),
         Some("panic") => std::panic::resume_unwind(Box::new("as it was told to")),
@@ -143,7 +143,7 @@ impl Error for Unfathomable {
     }
 }
 
-fn an_error_that_panics_when_it_is_asked_for_its_source_ends_its_request_only<C: Concurrency>() {
+fn an_error_that_panics_when_it_is_asked_for_its_source_ends_its_request_only<C: Concurrency + Default>() {
     let server = Script::<Tcp, C>::serve(|session| match session.rfile.next_line()?.as_deref() {
         Some("fail") => Err(Unfathomable.into()),
         _ => Ok(writeln!(session.wfile, "still there")?),
@@ -167,7 +167,7 @@ in_each_concurrency! { [sync threading pool]:
     a_request_is_counted_before_its_client_sees_the_end
 }
 
-fn a_connection_that_was_cut_off_is_counted_before_its_client_sees_the_end<C: Concurrency>() {
+fn a_connection_that_was_cut_off_is_counted_before_its_client_sees_the_end<C: Concurrency + Default>() {
     let server = Script::<Tcp, C>::serve(|session| {
         let half = session.rfile.next_line()?;
         Ok(session.rfile.read_exact(&mut vec![0; half.map_or(1, |half| half.len())])?)
@@ -188,7 +188,7 @@ fn a_connection_that_was_cut_off_is_counted_before_its_client_sees_the_end<C: Co
     }
 }
 
-fn a_client_that_is_turned_away_by_a_limit_is_counted_before_it_sees_the_end<C: Concurrency>() {
+fn a_client_that_is_turned_away_by_a_limit_is_counted_before_it_sees_the_end<C: Concurrency + Default>() {
     let mut options = Options::new();
     options.limits.per_client = Some(1);
     let server = Script::<Tcp, C>::serve_with(upper, options);
@@ -318,7 +318,7 @@ fn an_error_of_another_connection_is_a_failure_in_a_child_too() {
 #[test]
 fn lines_of_bytes_need_not_be_text() {
     let (lines, received) = mpsc::channel();
-    let server = Script::<Tcp, Sync>::serve(move |session| {
+    let server = Script::<Tcp, Synchronous>::serve(move |session| {
         while let Some(line) = session.rfile.next_line_bytes()? {
             lines.send(line)?;
         }
@@ -335,7 +335,7 @@ fn lines_of_bytes_need_not_be_text() {
 #[test]
 fn a_line_of_bytes_has_the_same_limit_and_can_be_read_on_after_a_timeout() {
     let (results, received) = mpsc::channel();
-    let server = Script::<Tcp, Sync>::serve(move |session| {
+    let server = Script::<Tcp, Synchronous>::serve(move |session| {
         session.request.set_read_timeout(Some(Duration::from_millis(50)))?;
         loop {
             let result = session.rfile.next_line_bytes().map_err(|error| error.kind());
@@ -366,7 +366,7 @@ fn more_than_there_is_can_be_consumed() {
         rfile.consume(usize::MAX);
         Ok(())
     }
-    let server = Script::<Tcp, Sync>::serve(|session| {
+    let server = Script::<Tcp, Synchronous>::serve(|session| {
         consume_all(&mut session.rfile)?;
         assert_eq!(session.rfile.next_line()?, None);
         Ok(())
@@ -378,7 +378,7 @@ fn more_than_there_is_can_be_consumed() {
     client.wait_for_end();
     assert_eq!(server.stats().finished, 1);
 
-    let server = Script::<Udp, Sync>::serve(|session| {
+    let server = Script::<Udp, Synchronous>::serve(|session| {
         consume_all(&mut session.rfile)?;
         assert_eq!(session.rfile.next_line()?, None);
         Ok(())

@@ -161,7 +161,7 @@ macro_rules! column {
                 client.send("shutdown\n");
                 client.finish();
                 let output = server.output();
-                assert!(output.contains("ended Drained"), "{output}");
+                assert!(output.contains("ended DrainReport"), "{output}");
             }
         }
     };
@@ -332,7 +332,7 @@ fn the_limit_of_children_does_not_hold_up_shutdown() {
     // The rest of its time is the child's own.
     assert_eq!(server.children(), 1);
     kill(&pid);
-    assert!(server.output().contains("ended Drained { in_time: 1, forced: 0, leaked: 0 }"));
+    assert!(server.output().contains("ended DrainReport { in_time: 1, forced: 0, leaked: 0 }"));
 }
 
 // The drain.
@@ -469,7 +469,7 @@ fn an_error_that_panics_when_it_is_told_goes_no_further_than_the_child() {
     server.connect().send("fail_unspeakably\n");
     assert!(server.error().contains("exit status: 1"));
     let output = server.stop();
-    assert_eq!(output.matches("ended Drained").count(), 1, "{output}");
+    assert_eq!(output.matches("ended DrainReport").count(), 1, "{output}");
     assert_eq!(output.matches("closed in").count(), 1, "{output}");
 }
 
@@ -573,7 +573,7 @@ fn handle_request_does_not_fork_a_process_that_has_several_threads_either() {
 fn a_process_that_has_several_threads_is_forked_when_it_is_allowed() {
     let server = Obedient::start("tcp", &["threads=2", "allow_threads=true"]);
     assert_eq!(server.connect().ask("echo hello"), "hello");
-    assert!(server.stop().contains("ended Drained"));
+    assert!(server.stop().contains("ended DrainReport"));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sockserver::{Closing, Concurrency, Drained, HandlerResult, Options, Stage, Stats};
+use sockserver::{Closing, Concurrency, DrainReport, HandlerResult, Options, Stage, Stats};
 use sockserver_tests::{
     client::eventually,
     farewell::{Call, End, Farewell, Guest, Hosted, said_goodbye, say_why, upper},
@@ -51,21 +51,21 @@ fn counted(why: Closing) -> Stats {
     stats
 }
 
-fn drained_in_time() -> Drained {
-    let mut drained = Drained::default();
+fn drained_in_time() -> DrainReport {
+    let mut drained = DrainReport::default();
     drained.in_time = 1;
     drained
 }
 
 /// Serves what says why the server ends a connection.
-fn serve_polite<C: Concurrency>(
+fn serve_polite<C: Concurrency + Default>(
     handle: impl Fn(&mut Guest<C>) -> HandlerResult + Send + Sync + 'static,
     options: Options,
 ) -> Hosted {
     Farewell::new(handle).closing(say_why).serve(options)
 }
 
-fn the_client_is_told_why_the_server_ends_the_connection<C: Concurrency>() {
+fn the_client_is_told_why_the_server_ends_the_connection<C: Concurrency + Default>() {
     for why in REASONS {
         let server = serve_polite(upper::<C>, options_for(why));
         let mut client = server.connect();
@@ -79,11 +79,11 @@ fn the_client_is_told_why_the_server_ends_the_connection<C: Concurrency>() {
 }
 
 /// Waits until the server ends the connection, as a handler can that is not reading.
-fn wait_for_the_end<C: Concurrency>(guest: &Guest<C>) {
+fn wait_for_the_end<C: Concurrency + Default>(guest: &Guest<C>) {
     eventually("the server ends it", || guest.request.closing().is_some());
 }
 
-fn the_goodbye_stands_behind_what_was_answered<C: Concurrency>() {
+fn the_goodbye_stands_behind_what_was_answered<C: Concurrency + Default>() {
     let held_back = |guest: &mut Guest<C>| {
         guest.rfile.next_line()?;
         guest.request.write_all(b"250 sent\r\n")?;
@@ -105,7 +105,7 @@ fn the_goodbye_stands_behind_what_was_answered<C: Concurrency>() {
 const MUCH: usize = 300_000;
 
 #[track_caller]
-fn goodbye_arrives_although_the_client_goes_on_sending<C: Concurrency>(why: Closing) {
+fn goodbye_arrives_although_the_client_goes_on_sending<C: Concurrency + Default>(why: Closing) {
     let go_on = |guest: &mut Guest<C>| -> HandlerResult {
         guest.rfile.next_line()?;
         writeln!(guest.wfile, "ready")?;
@@ -135,15 +135,15 @@ fn goodbye_arrives_although_the_client_goes_on_sending<C: Concurrency>(why: Clos
     assert_eq!(server.stop().1, []);
 }
 
-fn the_goodbye_of_a_drain_arrives_although_the_client_goes_on_sending<C: Concurrency>() {
+fn the_goodbye_of_a_drain_arrives_although_the_client_goes_on_sending<C: Concurrency + Default>() {
     goodbye_arrives_although_the_client_goes_on_sending::<C>(Closing::Draining);
 }
 
-fn the_goodbye_of_a_lifetime_arrives_although_the_client_goes_on_sending<C: Concurrency>() {
+fn the_goodbye_of_a_lifetime_arrives_although_the_client_goes_on_sending<C: Concurrency + Default>() {
     goodbye_arrives_although_the_client_goes_on_sending::<C>(Closing::Lifetime);
 }
 
-fn nobody_is_told_of_an_end_that_the_server_does_not_make<C: Concurrency>() {
+fn nobody_is_told_of_an_end_that_the_server_does_not_make<C: Concurrency + Default>() {
     let obey = |guest: &mut Guest<C>| match guest.rfile.next_line()?.as_deref() {
         None | Some("return") => Ok(()),
         Some("drain and return") => {
@@ -196,7 +196,7 @@ fn nobody_is_told_of_an_end_that_the_server_does_not_make<C: Concurrency>() {
     }
 }
 
-fn a_client_that_resets_is_told_nothing<C: Concurrency>() {
+fn a_client_that_resets_is_told_nothing<C: Concurrency + Default>() {
     let server = serve_polite(upper::<C>, Options::new());
     let mut client = server.connect();
     assert_eq!(client.ask("hello"), "HELLO");
@@ -207,7 +207,7 @@ fn a_client_that_resets_is_told_nothing<C: Concurrency>() {
     eventually("it is counted", || server.stats().disconnected == 1);
 }
 
-fn the_servers_end_is_found_inside_other_errors<C: Concurrency>() {
+fn the_servers_end_is_found_inside_other_errors<C: Concurrency + Default>() {
     #[derive(Debug)]
     struct Wrapped(io::Error);
 
@@ -238,7 +238,7 @@ fn the_servers_end_is_found_inside_other_errors<C: Concurrency>() {
     }
 }
 
-fn a_goodbye_that_the_client_does_not_take_is_given_up<C: Concurrency>() {
+fn a_goodbye_that_the_client_does_not_take_is_given_up<C: Concurrency + Default>() {
     for why in REASONS {
         let flood = |guest: &mut Guest<C>| -> HandlerResult {
             for _ in 0..1000 {
@@ -269,7 +269,7 @@ fn a_goodbye_that_the_client_does_not_take_is_given_up<C: Concurrency>() {
     }
 }
 
-fn a_goodbye_does_not_wait_for_an_answer<C: Concurrency>() {
+fn a_goodbye_does_not_wait_for_an_answer<C: Concurrency + Default>() {
     for why in REASONS {
         let wait = |guest: &mut Guest<C>, _| -> HandlerResult {
             writeln!(guest.wfile, "goodbye?")?;
@@ -287,7 +287,7 @@ fn a_goodbye_does_not_wait_for_an_answer<C: Concurrency>() {
     }
 }
 
-fn a_goodbye_that_fails_or_panics_is_reported<C: Concurrency>() {
+fn a_goodbye_that_fails_or_panics_is_reported<C: Concurrency + Default>() {
     for is_panic in [false, true] {
         let closing = move |guest: &mut Guest<C>, why| -> HandlerResult {
             say_why(guest, why)?;
@@ -313,7 +313,7 @@ fn a_goodbye_that_fails_or_panics_is_reported<C: Concurrency>() {
     }
 }
 
-fn of_a_goodbye_and_its_finish_the_first_error_is_reported<C: Concurrency>() {
+fn of_a_goodbye_and_its_finish_the_first_error_is_reported<C: Concurrency + Default>() {
     for closing_fails in [true, false] {
         let closing = move |_: &mut Guest<C>, _| if closing_fails { Err("closing".into()) } else { Ok(()) };
         let server = Farewell::new(upper::<C>).closing(closing).finish(|_| Err("finish".into())).serve(Options::new());
@@ -328,7 +328,7 @@ fn of_a_goodbye_and_its_finish_the_first_error_is_reported<C: Concurrency>() {
     }
 }
 
-fn setup_that_the_server_ends_is_no_failure<C: Concurrency>() {
+fn setup_that_the_server_ends_is_no_failure<C: Concurrency + Default>() {
     for why in REASONS {
         let server = Farewell::new(upper::<C>)
             .setup(|guest| {
@@ -344,7 +344,7 @@ fn setup_that_the_server_ends_is_no_failure<C: Concurrency>() {
     }
 }
 
-fn a_handler_that_catches_the_servers_end_can_go_on_writing<C: Concurrency>() {
+fn a_handler_that_catches_the_servers_end_can_go_on_writing<C: Concurrency + Default>() {
     let go_on = |guest: &mut Guest<C>| -> HandlerResult {
         let end = End::of(&guest.rfile.next_line());
         assert_eq!(end, End::Server(Closing::Draining));
@@ -368,7 +368,7 @@ fn a_handler_that_catches_the_servers_end_can_go_on_writing<C: Concurrency>() {
     assert_eq!(server.stop(), (drained_in_time(), vec![]));
 }
 
-fn a_handler_that_catches_the_servers_end_can_fail_otherwise<C: Concurrency>() {
+fn a_handler_that_catches_the_servers_end_can_fail_otherwise<C: Concurrency + Default>() {
     let handle = |guest: &mut Guest<C>| -> HandlerResult {
         guest.rfile.next_line().map_err(|error| error.to_string())?;
         Ok(())
@@ -383,7 +383,7 @@ fn a_handler_that_catches_the_servers_end_can_fail_otherwise<C: Concurrency>() {
     assert_eq!(server.stats().failed, 1);
 }
 
-fn the_first_reason_stays<C: Concurrency>() {
+fn the_first_reason_stays<C: Concurrency + Default>() {
     let mut options = Options::new();
     options.timeouts.lifetime = Some(Duration::from_secs(60));
     let linger = |guest: &mut Guest<C>, why| -> HandlerResult {

@@ -76,7 +76,7 @@ fn is_idle_in_the_end(server: &Hosted, client: &mut Client) {
 }
 
 /// A handler that copies with two threads, between its client and an upstream.
-fn proxy<C: Concurrency>(options: Options) -> (Hosted, Client, Socket) {
+fn proxy<C: Concurrency + Default>(options: Options) -> (Hosted, Client, Socket) {
     let (upstream, other_end) = Socket::pair(Domain::UNIX, Type::STREAM, None).expect("two sockets");
     let handle = move |guest: &mut Guest<C>| -> HandlerResult {
         let (mut down, mut up) = (upstream.try_clone()?, upstream.try_clone()?);
@@ -95,7 +95,7 @@ fn proxy<C: Concurrency>(options: Options) -> (Hosted, Client, Socket) {
     (server, client, other_end)
 }
 
-fn a_proxy_lives_while_its_client_only_receives<C: Concurrency>() {
+fn a_proxy_lives_while_its_client_only_receives<C: Concurrency + Default>() {
     at_a_pace(|pace| {
         let (server, mut client, mut upstream) = proxy::<C>(idle(IDLE));
         for number in 0..TRANSFERS {
@@ -114,7 +114,7 @@ fn a_proxy_lives_while_its_client_only_receives<C: Concurrency>() {
     });
 }
 
-fn a_proxy_lives_while_its_client_only_sends<C: Concurrency>() {
+fn a_proxy_lives_while_its_client_only_sends<C: Concurrency + Default>() {
     at_a_pace(|pace| {
         let (server, mut client, mut upstream) = proxy::<C>(idle(IDLE));
         for number in 0..TRANSFERS {
@@ -140,7 +140,7 @@ fn narrow_client(server: &Hosted) -> Client {
     Client::new(socket)
 }
 
-fn what_the_client_takes_of_what_the_kernel_holds_is_a_transfer<C: Concurrency>() {
+fn what_the_client_takes_of_what_the_kernel_holds_is_a_transfer<C: Concurrency + Default>() {
     const PIECE: usize = 4096;
     at_a_pace(|pace| {
         let (sender, sent) = mpsc::channel();
@@ -170,7 +170,7 @@ fn what_the_client_takes_of_what_the_kernel_holds_is_a_transfer<C: Concurrency>(
     });
 }
 
-fn a_client_that_takes_nothing_of_what_the_kernel_holds_is_idle<C: Concurrency>() {
+fn a_client_that_takes_nothing_of_what_the_kernel_holds_is_idle<C: Concurrency + Default>() {
     let server = Farewell::new(|guest: &mut Guest<C>| {
         guest.wfile.write_all(&[b'x'; 400_000])?;
         upper(guest)
@@ -181,7 +181,7 @@ fn a_client_that_takes_nothing_of_what_the_kernel_holds_is_idle<C: Concurrency>(
     drop(client);
 }
 
-fn a_handler_that_computes_is_not_idle<C: Concurrency>() {
+fn a_handler_that_computes_is_not_idle<C: Concurrency + Default>() {
     let (sender, waits) = mpsc::channel();
     let compute = move |guest: &mut Guest<C>| -> HandlerResult {
         let mut answered = Instant::now();
@@ -207,7 +207,7 @@ fn a_handler_that_computes_is_not_idle<C: Concurrency>() {
 }
 
 /// A handler that sets its own timeout, and tells what that has returned.
-fn setting<C: Concurrency>(timeout: Option<Duration>, options: Options) -> (Hosted, Receiver<Result<(), ErrorKind>>) {
+fn setting<C: Concurrency + Default>(timeout: Option<Duration>, options: Options) -> (Hosted, Receiver<Result<(), ErrorKind>>) {
     let (sender, results) = mpsc::channel();
     let handle = move |guest: &mut Guest<C>| {
         let set = guest.request.set_idle_timeout(timeout).map_err(|error| error.kind());
@@ -217,14 +217,14 @@ fn setting<C: Concurrency>(timeout: Option<Duration>, options: Options) -> (Host
     (Farewell::new(handle).serve(options), results)
 }
 
-fn one_connection_can_have_an_idle_timeout<C: Concurrency>() {
+fn one_connection_can_have_an_idle_timeout<C: Concurrency + Default>() {
     let (server, _results) = setting::<C>(Some(IDLE), Options::new());
     let begin = Instant::now();
     is_idle_in_the_end(&server, &mut server.connect());
     assert!(begin.elapsed() >= IDLE);
 }
 
-fn one_connection_can_be_without_the_idle_timeout<C: Concurrency>() {
+fn one_connection_can_be_without_the_idle_timeout<C: Concurrency + Default>() {
     let (server, results) = setting::<C>(None, idle(IDLE));
     let mut client = server.connect();
     assert_eq!(results.recv_timeout(PATIENCE), Ok(Ok(())));
@@ -233,12 +233,12 @@ fn one_connection_can_be_without_the_idle_timeout<C: Concurrency>() {
     assert_eq!(server.calls(), []);
 }
 
-fn one_connection_can_have_a_shorter_idle_timeout<C: Concurrency>() {
+fn one_connection_can_have_a_shorter_idle_timeout<C: Concurrency + Default>() {
     let (server, _results) = setting::<C>(Some(IDLE), idle(Duration::from_secs(60)));
     is_idle_in_the_end(&server, &mut server.connect());
 }
 
-fn an_idle_timeout_of_zero_is_refused<C: Concurrency>() {
+fn an_idle_timeout_of_zero_is_refused<C: Concurrency + Default>() {
     let (server, results) = setting::<C>(Some(Duration::ZERO), Options::new());
     let mut client = server.connect();
     assert_eq!(results.recv_timeout(PATIENCE), Ok(Err(ErrorKind::InvalidInput)));
@@ -266,7 +266,7 @@ fn another_thread_can_set_the_idle_timeout_of_a_connection_that_is_waited_for() 
 const DEADLINE: Duration = Duration::from_millis(400);
 
 /// Timeouts that a client which sends a byte every now and then does not meet.
-fn generous<C: Concurrency>(guest: &Guest<C>) -> HandlerResult {
+fn generous<C: Concurrency + Default>(guest: &Guest<C>) -> HandlerResult {
     Ok(guest.request.set_read_timeout(Some(Duration::from_secs(10)))?)
 }
 
@@ -277,7 +277,7 @@ fn dribble(client: &Client) {
     }
 }
 
-fn a_message_that_comes_byte_by_byte_has_a_deadline<C: Concurrency>() {
+fn a_message_that_comes_byte_by_byte_has_a_deadline<C: Concurrency + Default>() {
     type Read<C> = fn(&mut Guest<C>) -> std::io::Result<()>;
     let ways: [Read<C>; 4] = [
         |guest| guest.rfile.next_line().map(drop),
@@ -315,7 +315,7 @@ fn a_message_that_comes_byte_by_byte_has_a_deadline<C: Concurrency>() {
     }
 }
 
-fn a_deadline_can_be_taken_away<C: Concurrency>() {
+fn a_deadline_can_be_taken_away<C: Concurrency + Default>() {
     let handle = |guest: &mut Guest<C>| -> HandlerResult {
         guest.rfile.set_deadline(Instant::now());
         let early = End::of(&guest.rfile.next_line());
@@ -331,7 +331,7 @@ fn a_deadline_can_be_taken_away<C: Concurrency>() {
     assert_eq!(client.ask("hello"), "HELLO");
 }
 
-fn a_far_deadline_changes_nothing<C: Concurrency>() {
+fn a_far_deadline_changes_nothing<C: Concurrency + Default>() {
     let handle = |guest: &mut Guest<C>| -> HandlerResult {
         guest.rfile.set_deadline(Instant::now() + Duration::from_secs(86_400 * 365 * 100));
         upper(guest)
@@ -345,7 +345,7 @@ fn a_far_deadline_changes_nothing<C: Concurrency>() {
     assert_eq!(server.stop().1, said_goodbye(Closing::Draining));
 }
 
-fn what_has_been_received_is_given_out_after_the_deadline<C: Concurrency>() {
+fn what_has_been_received_is_given_out_after_the_deadline<C: Concurrency + Default>() {
     let handle = |guest: &mut Guest<C>| -> HandlerResult {
         // Both have come, as one packet.
         assert_eq!(guest.rfile.fill_buf()?, b"one\ntwo\nthr");
@@ -367,7 +367,7 @@ fn what_has_been_received_is_given_out_after_the_deadline<C: Concurrency>() {
     assert_eq!(client.line(), "THREE");
 }
 
-fn a_deadline_does_not_bound_writing<C: Concurrency>() {
+fn a_deadline_does_not_bound_writing<C: Concurrency + Default>() {
     let handle = |guest: &mut Guest<C>| -> HandlerResult {
         guest.rfile.set_deadline(Instant::now());
         Ok(guest.wfile.write_all(&[b'x'; 1 << 23])?)
@@ -379,7 +379,7 @@ fn a_deadline_does_not_bound_writing<C: Concurrency>() {
     assert_eq!(server.calls(), [Call::Handled(End::Fine), Call::Finish]);
 }
 
-fn the_earlier_of_deadline_and_timeout_counts<C: Concurrency>() {
+fn the_earlier_of_deadline_and_timeout_counts<C: Concurrency + Default>() {
     let handle = |guest: &mut Guest<C>| -> HandlerResult {
         guest.request.set_read_timeout(Some(DEADLINE / 4))?;
         guest.rfile.set_deadline(Instant::now() + Duration::from_secs(60));

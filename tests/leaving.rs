@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sockserver::{Closing, Concurrency, Drained, HandlerResult, Options, ServerHandle, concurrency::Threading};
+use sockserver::{Handled, Closing, Concurrency, DrainReport, HandlerResult, Options, ServerHandle, concurrency::Threading};
 use sockserver_tests::{
     client::{Client, PATIENCE, eventually},
     concurrencies::Word,
@@ -26,7 +26,7 @@ fn lingering(linger: Duration) -> Options {
     options
 }
 
-fn serve<C: Concurrency>() -> Hosted {
+fn serve<C: Concurrency + Default>() -> Hosted {
     Farewell::new(upper::<C>).serve(Options::new())
 }
 
@@ -37,7 +37,7 @@ fn counter() -> (Arc<AtomicUsize>, impl FnOnce() + Send + 'static) {
     (count, move || _ = counted.fetch_add(1, SeqCst))
 }
 
-fn a_server_says_whether_it_is_ready<C: Concurrency>() {
+fn a_server_says_whether_it_is_ready<C: Concurrency + Default>() {
     let server = serve::<C>();
     let state = || (server.is_ready(), server.is_stopping());
     assert_eq!(state(), (true, false));
@@ -53,7 +53,7 @@ fn a_server_says_whether_it_is_ready<C: Concurrency>() {
     assert_eq!(state(), (false, true));
 }
 
-fn a_server_that_does_not_serve_yet_can_be_ready<C: Concurrency>() {
+fn a_server_that_does_not_serve_yet_can_be_ready<C: Concurrency + Default>() {
     let (server, _calls) = Farewell::new(upper::<C>).bind(Options::new());
     let handle = server.handle();
     assert_eq!((handle.is_ready(), handle.is_stopping()), (true, false));
@@ -61,7 +61,7 @@ fn a_server_that_does_not_serve_yet_can_be_ready<C: Concurrency>() {
     assert_eq!((handle.is_ready(), handle.is_stopping()), (false, true));
 }
 
-fn a_handler_can_ask_whether_the_server_is_stopping<C: Concurrency>() {
+fn a_handler_can_ask_whether_the_server_is_stopping<C: Concurrency + Default>() {
     let (start, started) = mpsc::channel();
     let work = move |guest: &mut Guest<C>| -> HandlerResult {
         start.send(())?;
@@ -76,7 +76,7 @@ fn a_handler_can_ask_whether_the_server_is_stopping<C: Concurrency>() {
     assert_eq!(server.stop().1, [Call::Handled(End::Fine), Call::Finish]);
 }
 
-fn on_stopping_is_called_once<C: Concurrency>() {
+fn on_stopping_is_called_once<C: Concurrency + Default>() {
     let server = serve::<C>();
     let (counts, callbacks): (Vec<_>, Vec<_>) = (0..3).map(|_| counter()).unzip();
     let _guards: Vec<_> = callbacks.into_iter().map(|callback| server.on_stopping(callback)).collect();
@@ -89,7 +89,7 @@ fn on_stopping_is_called_once<C: Concurrency>() {
     assert_eq!(counted(), [1, 1, 1]);
 }
 
-fn on_stopping_is_called_at_once_where_the_server_stops_already<C: Concurrency>() {
+fn on_stopping_is_called_at_once_where_the_server_stops_already<C: Concurrency + Default>() {
     let server = serve::<C>();
     server.shutdown();
     for _ in 0..2 {
@@ -101,7 +101,7 @@ fn on_stopping_is_called_at_once_where_the_server_stops_already<C: Concurrency>(
     }
 }
 
-fn on_stopping_is_not_called_after_its_guard_was_dropped<C: Concurrency>() {
+fn on_stopping_is_not_called_after_its_guard_was_dropped<C: Concurrency + Default>() {
     let server = serve::<C>();
     let [(taken_away, first), (kept, second)] = [counter(), counter()];
     let guard = server.on_stopping(first);
@@ -113,7 +113,7 @@ fn on_stopping_is_not_called_after_its_guard_was_dropped<C: Concurrency>() {
     assert_eq!(taken_away.load(SeqCst), 0);
 }
 
-fn on_stopping_is_not_called_after_its_guard_was_dropped_during_the_stop<C: Concurrency>() {
+fn on_stopping_is_not_called_after_its_guard_was_dropped_during_the_stop<C: Concurrency + Default>() {
     let server = serve::<C>();
     let (start, started) = mpsc::channel();
     let (end, ended) = mpsc::channel::<()>();
@@ -145,7 +145,7 @@ fn on_stopping_is_not_called_after_its_guard_was_dropped_during_the_stop<C: Conc
     stopping.join().expect("no panic");
 }
 
-fn a_panic_in_on_stopping_changes_nothing<C: Concurrency>() {
+fn a_panic_in_on_stopping_changes_nothing<C: Concurrency + Default>() {
     let server = serve::<C>();
     let mut client = server.connect();
     assert_eq!(client.ask("hello"), "HELLO");
@@ -162,7 +162,7 @@ fn a_panic_in_on_stopping_changes_nothing<C: Concurrency>() {
     assert_eq!((drained.in_time, calls), (1, said_goodbye(Closing::Draining)));
 }
 
-fn a_server_has_called_on_stopping_when_it_has_ended<C: Concurrency>() {
+fn a_server_has_called_on_stopping_when_it_has_ended<C: Concurrency + Default>() {
     for linger in [Duration::ZERO, Duration::from_millis(50)] {
         let server = Farewell::new(upper::<C>).serve(lingering(linger));
         assert_eq!(server.connect().ask("hello"), "HELLO");
@@ -175,7 +175,7 @@ fn a_server_has_called_on_stopping_when_it_has_ended<C: Concurrency>() {
     }
 }
 
-fn on_stopping_can_steer_the_server<C: Concurrency>() {
+fn on_stopping_can_steer_the_server<C: Concurrency + Default>() {
     let _watchdog = Watchdog::new();
     let server = serve::<C>();
     let (sender, seen) = mpsc::channel();
@@ -201,7 +201,7 @@ fn on_stopping_can_steer_the_server<C: Concurrency>() {
     server.wait().expect("no handler of the server");
 }
 
-fn a_handler_that_waits_for_a_channel_ends_by_on_stopping<C: Concurrency>() {
+fn a_handler_that_waits_for_a_channel_ends_by_on_stopping<C: Concurrency + Default>() {
     let (start, started) = mpsc::channel();
     let handle = move |guest: &mut Guest<C>| -> HandlerResult {
         let (news, incoming) = mpsc::channel();
@@ -285,10 +285,10 @@ fn a_suspended_server_lingers_and_drains<C: Word>() {
     });
 }
 
-fn a_server_that_was_just_started_lingers_as_well<C: Concurrency>() {
+fn a_server_that_was_just_started_lingers_as_well<C: Concurrency + Default>() {
     let server = Farewell::new(upper::<C>).serve(lingering(LINGER));
     let begin = Instant::now();
-    assert_eq!(server.stop(), (Drained::default(), vec![]));
+    assert_eq!(server.stop(), (DrainReport::default(), vec![]));
     assert!(begin.elapsed() >= LINGER);
 }
 
@@ -299,7 +299,7 @@ fn a_dropped_server_lingers_as_well<C: Word>() {
     });
 }
 
-fn idle_connections_live_on_while_the_server_lingers<C: Concurrency>() {
+fn idle_connections_live_on_while_the_server_lingers<C: Concurrency + Default>() {
     let server = Farewell::new(upper::<C>).serve(lingering(LINGER));
     let mut client = server.connect();
     assert_eq!(client.ask("hello"), "HELLO");
@@ -320,7 +320,7 @@ fn idle_connections_live_on_while_the_server_lingers<C: Concurrency>() {
     assert_eq!(server.stop().1, said_goodbye(Closing::Draining));
 }
 
-fn lingering_is_not_waited_for_where_the_server_does_not_serve<C: Concurrency>() {
+fn lingering_is_not_waited_for_where_the_server_does_not_serve<C: Concurrency + Default>() {
     let _watchdog = Watchdog::new();
     // Longer than any test may take.
     let linger = lingering(Duration::from_secs(3600));
@@ -330,23 +330,23 @@ fn lingering_is_not_waited_for_where_the_server_does_not_serve<C: Concurrency>()
     let _on_stopping = handle.on_stopping(callback);
     handle.shutdown();
     assert_eq!((handle.is_ready(), handle.is_stopping(), count.load(SeqCst)), (false, true, 1));
-    assert!(!server.handle_request().expect("it is shut down"));
+    assert_ne!(server.handle_request().expect("it is shut down"), Handled::Request);
     server.serve_forever().expect("it is shut down");
     // Dropped without having served, and between two single requests.
     let (server, _calls) = Farewell::new(upper::<C>).bind(linger.clone());
     let handle = server.handle();
     handle.shutdown();
     drop(server);
-    assert_eq!(handle.wait().expect("no handler of the server"), Drained::default());
+    assert_eq!(handle.wait().expect("no handler of the server"), DrainReport::default());
     let (server, _calls) = Farewell::new(upper::<C>).bind(linger);
     let mut client = Client::connect(server.server_address());
     client.finish();
-    assert!(server.handle_request().expect("a client is there"));
+    assert_eq!(server.handle_request().expect("a client is there"), Handled::Request);
     server.handle().shutdown();
-    assert!(!server.handle_request().expect("it is shut down"));
+    assert_ne!(server.handle_request().expect("it is shut down"), Handled::Request);
 }
 
-fn a_single_request_that_is_waited_for_ends_without_lingering<C: Concurrency>() {
+fn a_single_request_that_is_waited_for_ends_without_lingering<C: Concurrency + Default>() {
     let _watchdog = Watchdog::new();
     let (server, _calls) = Farewell::new(upper::<C>).bind(lingering(Duration::from_secs(3600)));
     let handle = server.handle();
@@ -356,7 +356,7 @@ fn a_single_request_that_is_waited_for_ends_without_lingering<C: Concurrency>() 
         // It waits by then, or soon.
         assert_eq!(handled.recv_timeout(Duration::from_millis(50)), Err(RecvTimeoutError::Timeout));
         handle.shutdown();
-        assert_eq!(handled.recv_timeout(PATIENCE), Ok(false));
+        assert_eq!(handled.recv_timeout(PATIENCE), Ok(Handled::Stopped));
     });
 }
 

@@ -19,9 +19,9 @@ use std::{
 
 use socket2::{Domain, Socket, Type};
 use sockserver::{
-    Accepted, Address, Concurrency, Context, Drained, FromRequest, HandlerError, HandlerResult, Options, Reader,
-    RequestHandler, Running, Server, ServerHandle, SocketServer, Stage, Stats, Stream, Writer,
-    concurrency::{Pool, Sync, Threading},
+    Service,     Handled,     Job, Address, Concurrency, Context, DrainReport, FromRequest, HandlerError, HandlerResult, Options, Reader,
+    RequestHandler, RunningServer, Server, ServerHandle, SocketServer, Stage, Stats, Stream, Writer,
+    concurrency::{Pool, Synchronous, Threading},
     request_handler,
     transport::Tcp,
 };
@@ -51,7 +51,7 @@ use sockserver_tests::{
         server_close = Self::close,
     ),
 )]
-struct Stepwise<C: Concurrency> {
+struct Stepwise<C: Concurrency + Default> {
     faults: &'static [Fault],
     calls: Sender<&'static str>,
     reports: Sender<Report>,
@@ -64,7 +64,7 @@ enum Fault {
     Panic(&'static str),
 }
 
-impl<C: Concurrency> Stepwise<C> {
+impl<C: Concurrency + Default> Stepwise<C> {
     fn new(faults: &'static [Fault]) -> (Stepwise<C>, Calls) {
         let (calls, called) = mpsc::channel();
         let (reports, reported) = mpsc::channel();
@@ -88,7 +88,7 @@ impl<C: Concurrency> Stepwise<C> {
     }
 
     fn verify(&self, request: &Stream, client_address: &Address) -> bool {
-        assert_eq!(request.peer_address(), client_address);
+        assert_eq!(request.peer_addr().ok().as_ref(), Some(client_address));
         self.call("verify_request").is_ok()
     }
 
@@ -111,28 +111,28 @@ impl<C: Concurrency> Stepwise<C> {
 }
 
 #[request_handler]
-struct Step<C: Concurrency> {
+struct Step<C: Concurrency + Default> {
     made: Made<C>,
     wfile: Writer,
 }
 
 /// A part of the handler that tells when it is made and dropped.
-struct Made<C: Concurrency>(Arc<Stepwise<C>>);
+struct Made<C: Concurrency + Default>(Arc<Stepwise<C>>);
 
-impl<C: Concurrency> FromRequest<Stepwise<C>> for Made<C> {
+impl<C: Concurrency + Default> FromRequest<Stepwise<C>> for Made<C> {
     fn from_request(cx: &mut Context<'_, Stepwise<C>>) -> io::Result<Made<C>> {
         cx.server().call("from_request").map_err(io::Error::other)?;
         Ok(Made(cx.server().clone()))
     }
 }
 
-impl<C: Concurrency> Drop for Made<C> {
+impl<C: Concurrency + Default> Drop for Made<C> {
     fn drop(&mut self) {
         self.0.note("drop");
     }
 }
 
-impl<C: Concurrency> RequestHandler for Step<C> {
+impl<C: Concurrency + Default> RequestHandler for Step<C> {
     fn setup(&mut self) -> HandlerResult {
         self.made.0.call("setup")
     }
@@ -169,7 +169,7 @@ struct Outcome {
     answer: String,
 }
 
-fn one_request<C: Concurrency>(faults: &'static [Fault]) -> Outcome {
+fn one_request<C: Concurrency + Default>(faults: &'static [Fault]) -> Outcome {
     let (server, calls) = Stepwise::<C>::new(faults);
     let server = Served::new(server.bind("127.0.0.1:0").expect("a free port"));
     let answer = Client::connect(server.server_address()).rest();
@@ -191,7 +191,7 @@ in_each_concurrency!([sync threading pool]:
     of_two_errors_the_first_is_told
 );
 
-fn the_steps_of_a_request_have_pythons_order<C: Concurrency>() {
+fn the_steps_of_a_request_have_pythons_order<C: Concurrency + Default>() {
     let Outcome { calls, reports, stats, answer } = one_request::<C>(&[]);
     assert_eq!(calls, ["verify_request", "from_request", "setup", "handle", "finish", "drop"]);
     assert_eq!(reports, []);
@@ -199,7 +199,7 @@ fn the_steps_of_a_request_have_pythons_order<C: Concurrency>() {
     assert_eq!(answer, "handled");
 }
 
-fn a_request_that_is_not_verified_gets_no_handler<C: Concurrency>() {
+fn a_request_that_is_not_verified_gets_no_handler<C: Concurrency + Default>() {
     let Outcome { calls, reports, stats, answer } = one_request::<C>(&[Fault::Error("verify_request")]);
     assert_eq!(calls, ["verify_request"]);
     assert_eq!(reports, []);
@@ -216,7 +216,7 @@ fn calls_until_error(at: &str) -> &'static [&'static str] {
     }
 }
 
-fn an_error_is_handled_after_finish<C: Concurrency>() {
+fn an_error_is_handled_after_finish<C: Concurrency + Default>() {
     let stages: [(_, &'static [Fault], _); 4] = [
         ("from_request", &[Fault::Error("from_request")], Stage::Construction),
         ("setup", &[Fault::Error("setup")], Stage::Setup),
@@ -233,7 +233,7 @@ fn an_error_is_handled_after_finish<C: Concurrency>() {
     }
 }
 
-fn a_panic_is_handled_after_finish<C: Concurrency>() {
+fn a_panic_is_handled_after_finish<C: Concurrency + Default>() {
     let stages: [(_, &'static [Fault], _); 5] = [
         ("from_request", &[Fault::Panic("from_request")], Stage::Construction),
         ("setup", &[Fault::Panic("setup")], Stage::Setup),
@@ -251,7 +251,7 @@ fn a_panic_is_handled_after_finish<C: Concurrency>() {
     }
 }
 
-fn a_panic_in_verify_request_turns_the_client_away<C: Concurrency>() {
+fn a_panic_in_verify_request_turns_the_client_away<C: Concurrency + Default>() {
     let Outcome { calls, reports, stats, answer } = one_request::<C>(&[Fault::Panic("verify_request")]);
     assert_eq!(calls, ["verify_request", "handle_error"]);
     assert_eq!(reports[0].stage, Stage::VerifyRequest);
@@ -259,13 +259,13 @@ fn a_panic_in_verify_request_turns_the_client_away<C: Concurrency>() {
     assert_eq!(answer, "");
 }
 
-fn a_panic_in_handle_error_goes_no_further<C: Concurrency>() {
+fn a_panic_in_handle_error_goes_no_further<C: Concurrency + Default>() {
     let Outcome { calls, stats, .. } = one_request::<C>(&[Fault::Error("setup"), Fault::Panic("handle_error")]);
     assert_eq!(calls, calls_until_error("setup"));
     assert_eq!((stats.accepted, stats.failed), (1, 1));
 }
 
-fn of_two_errors_the_first_is_told<C: Concurrency>() {
+fn of_two_errors_the_first_is_told<C: Concurrency + Default>() {
     let Outcome { calls, reports, .. } = one_request::<C>(&[Fault::Error("handle"), Fault::Panic("finish")]);
     assert_eq!(calls, calls_until_error("handle"));
     let [report] = &reports[..] else { panic!("{reports:?}") };
@@ -306,7 +306,7 @@ fn the_client_sees_the_end_only_after_handle_error() {
 
 #[test]
 fn a_panic_in_server_activate_is_an_error_of_bind() {
-    let (server, calls) = Stepwise::<Sync>::new(&[Fault::Panic("server_activate")]);
+    let (server, calls) = Stepwise::<Synchronous>::new(&[Fault::Panic("server_activate")]);
     let error = server.bind("127.0.0.1:0").expect_err("it is not activated");
     assert!(error.to_string().contains("server_activate panicked: no server_activate"), "{error}");
     assert_eq!(calls.made(), ["server_activate", "server_close"]);
@@ -315,9 +315,9 @@ fn a_panic_in_server_activate_is_an_error_of_bind() {
 #[test]
 fn panics_in_the_other_hooks_do_not_end_the_server() {
     let faults = &[Fault::Panic("service_actions"), Fault::Panic("handle_timeout"), Fault::Panic("server_close")];
-    let (server, calls) = Stepwise::<Sync>::new(faults);
+    let (server, calls) = Stepwise::<Synchronous>::new(faults);
     let server = server.bind("127.0.0.1:0").expect("a free port");
-    assert!(!server.handle_request().expect("it goes on"));
+    assert_ne!(server.handle_request().expect("it goes on"), Handled::Request);
     let server = Served::new(server);
     assert_eq!(Client::connect(server.server_address()).rest(), "handled");
     server.stop();
@@ -326,8 +326,8 @@ fn panics_in_the_other_hooks_do_not_end_the_server() {
 
 #[test]
 fn service_actions_are_called_while_no_client_comes() {
-    let (server, calls) = Stepwise::<Sync>::new(&[]);
-    let mut options = Stepwise::<Sync>::OPTIONS;
+    let (server, calls) = Stepwise::<Synchronous>::new(&[]);
+    let mut options = Stepwise::<Synchronous>::OPTIONS;
     options.timeouts.poll = Some(Duration::from_millis(1));
     let server = Served::new(server.bind_with("127.0.0.1:0", options).expect("a free port"));
     let mut called = 0;
@@ -340,7 +340,7 @@ fn service_actions_are_called_while_no_client_comes() {
 
 #[test]
 fn service_actions_are_not_called_any_more_when_the_server_stops() {
-    let (server, calls) = Stepwise::<Sync>::new(&[]);
+    let (server, calls) = Stepwise::<Synchronous>::new(&[]);
     let server = server.bind("127.0.0.1:0").expect("a free port");
     server.handle().shutdown();
     server.serve_forever().expect("it is shut down");
@@ -349,7 +349,7 @@ fn service_actions_are_not_called_any_more_when_the_server_stops() {
 
 #[test]
 fn service_actions_are_called_before_each_request() {
-    let (server, calls) = Stepwise::<Sync>::new(&[]);
+    let (server, calls) = Stepwise::<Synchronous>::new(&[]);
     let server = Served::new(server.bind("127.0.0.1:0").expect("a free port"));
     for _ in 0..3 {
         assert_eq!(Client::connect(server.server_address()).rest(), "handled");
@@ -364,15 +364,15 @@ fn service_actions_are_called_before_each_request() {
 
 #[test]
 fn handle_request_handles_one_request() {
-    let (server, calls) = Stepwise::<Sync>::new(&[]);
-    let mut options = Stepwise::<Sync>::OPTIONS;
+    let (server, calls) = Stepwise::<Synchronous>::new(&[]);
+    let mut options = Stepwise::<Synchronous>::OPTIONS;
     options.timeouts.request = Some(PATIENCE);
     let server = server.bind_with("127.0.0.1:0", options).expect("a free port");
     let mut clients = [(); 2].map(|()| Client::connect(server.server_address()));
-    assert!(server.handle_request().expect("it works"));
+    assert_eq!(server.handle_request().expect("it works"), Handled::Request);
     assert_eq!(clients[0].rest(), "handled");
     assert_eq!(server.handle().stats().accepted, 1);
-    assert!(server.handle_request().expect("it works"));
+    assert_eq!(server.handle_request().expect("it works"), Handled::Request);
     assert_eq!(clients[1].rest(), "handled");
     let one = ["verify_request", "from_request", "setup", "handle", "finish", "drop"];
     assert_eq!(calls.made(), [&["server_activate"], &one[..], &one[..]].concat());
@@ -380,30 +380,30 @@ fn handle_request_handles_one_request() {
 
 #[test]
 fn handle_request_gives_up_after_the_timeout() {
-    let (server, calls) = Stepwise::<Sync>::new(&[]);
+    let (server, calls) = Stepwise::<Synchronous>::new(&[]);
     let server = server.bind("127.0.0.1:0").expect("a free port");
-    assert!(!server.handle_request().expect("it works"));
+    assert_ne!(server.handle_request().expect("it works"), Handled::Request);
     assert_eq!(calls.made(), ["server_activate", "handle_timeout"]);
 }
 
 #[test]
 fn handle_request_with_a_timeout_of_zero_only_looks() {
-    let (server, _calls) = Stepwise::<Sync>::new(&[]);
-    let mut options = Stepwise::<Sync>::OPTIONS;
+    let (server, _calls) = Stepwise::<Synchronous>::new(&[]);
+    let mut options = Stepwise::<Synchronous>::OPTIONS;
     options.timeouts.request = Some(Duration::ZERO);
     let server = server.bind_with("127.0.0.1:0", options).expect("a free port");
-    assert!(!server.handle_request().expect("it works"));
+    assert_ne!(server.handle_request().expect("it works"), Handled::Request);
     let mut client = Client::connect(server.server_address());
-    eventually("the connection is there", || server.handle_request().expect("it works"));
+    eventually("the connection is there", || server.handle_request().expect("it works") == Handled::Request);
     assert_eq!(client.rest(), "handled");
 }
 
 #[test]
 fn handle_request_counts_a_client_that_was_turned_away() {
-    let (server, _calls) = Stepwise::<Sync>::new(&[Fault::Error("verify_request")]);
+    let (server, _calls) = Stepwise::<Synchronous>::new(&[Fault::Error("verify_request")]);
     let server = server.bind("127.0.0.1:0").expect("a free port");
     let mut client = Client::connect(server.server_address());
-    eventually("the connection is there", || server.handle_request().expect("it works"));
+    eventually("the connection is there", || server.handle_request().expect("it works") == Handled::Request);
     assert_eq!(client.rest(), "");
 }
 
@@ -411,25 +411,25 @@ fn handle_request_counts_a_client_that_was_turned_away() {
 fn handle_request_without_time_takes_all_that_wait() {
     let mut options = Options::new();
     options.timeouts.request = Some(Duration::ZERO);
-    let (server, _reports, _place) = Script::<Tcp, Sync>::bind(|_| Ok(()), options);
+    let (server, _reports, _place) = Script::<Tcp, Synchronous>::bind(|_| Ok(()), options);
     let _clients: Vec<_> = (0..40).map(|_| Client::connect(server.server_address())).collect();
     // The last one's handshake may be under way.
-    eventually("one is there", || server.handle_request().expect("it works"));
-    let taken = (1..40).take_while(|_| server.handle_request().expect("it works")).count();
+    eventually("one is there", || server.handle_request().expect("it works") == Handled::Request);
+    let taken = (1..40).take_while(|_| server.handle_request().expect("it works") == Handled::Request).count();
     assert_eq!(taken, 39);
 }
 
 in_each_concurrency!([threading pool]: a_slow_verify_request_holds_up_no_other_client);
 
-fn a_slow_verify_request_holds_up_no_other_client<C: Concurrency>() {
+fn a_slow_verify_request_holds_up_no_other_client<C: Concurrency + Default>() {
     #[derive(Server)]
     #[server(transport = "tcp", concurrency = C, handler = Prompt, hooks(verify_request = Self::wait_for_all))]
-    struct Meeting<C: Concurrency> {
+    struct Meeting<C: Concurrency + Default> {
         all: Barrier,
         concurrency: PhantomData<C>,
     }
 
-    impl<C: Concurrency> Meeting<C> {
+    impl<C: Concurrency + Default> Meeting<C> {
         fn wait_for_all(&self, _: &Stream, _: &Address) -> bool {
             self.all.wait();
             true
@@ -459,42 +459,42 @@ fn a_slow_verify_request_holds_up_no_other_client<C: Concurrency>() {
 #[test]
 fn handle_request_returns_at_once_when_the_server_is_shut_down() {
     let _watchdog = Watchdog::new();
-    let (server, _reports, _place) = Script::<Tcp, Sync>::bind(|_| Ok(()), Options::new());
+    let (server, _reports, _place) = Script::<Tcp, Synchronous>::bind(|_| Ok(()), Options::new());
     server.handle().shutdown();
-    assert!(!server.handle_request().expect("it works"));
+    assert_ne!(server.handle_request().expect("it works"), Handled::Request);
 }
 
 #[test]
 fn shutdown_wakes_a_handle_request_that_waits() {
     let _watchdog = Watchdog::new();
-    let (server, _reports, _place) = Script::<Tcp, Sync>::bind(|_| Ok(()), Options::new());
+    let (server, _reports, _place) = Script::<Tcp, Synchronous>::bind(|_| Ok(()), Options::new());
     let handle = server.handle();
     thread::scope(|scope| {
         let waiting = scope.spawn(|| server.handle_request().expect("it works"));
         handle.shutdown();
-        assert!(!waiting.join().expect("no panic"));
+        assert_eq!(waiting.join().expect("no panic"), Handled::Stopped);
     });
 }
 
 #[test]
 fn handle_request_serves_in_the_servers_own_way() {
-    fn thread_of_handler<C: Concurrency>() -> ThreadId {
+    fn thread_of_handler<C: Concurrency + Default>() -> ThreadId {
         let (found, findings) = mpsc::channel();
         let ran = move |_: &mut Session<Tcp, C>| Ok(found.send(thread::current().id())?);
         let (server, _reports, _place) = Script::<Tcp, C>::bind(ran, Options::new());
         let _client = Client::connect(server.server_address());
-        assert!(server.handle_request().expect("it works"));
+        assert_eq!(server.handle_request().expect("it works"), Handled::Request);
         findings.recv_timeout(PATIENCE).expect("it is handled")
     }
 
     let _watchdog = Watchdog::new();
     let here = thread::current().id();
-    assert_eq!(thread_of_handler::<Sync>(), here);
+    assert_eq!(thread_of_handler::<Synchronous>(), here);
     assert_eq!(thread_of_handler::<Pool>(), here);
     assert_ne!(thread_of_handler::<Threading>(), here);
 }
 
-fn echo<T: Local, C: Concurrency>(session: &mut Session<T, C>) -> HandlerResult {
+fn echo<T: Local, C: Concurrency + Default>(session: &mut Session<T, C>) -> HandlerResult {
     while let Some(line) = session.rfile.next_line()? {
         writeln!(session.wfile, "{line}")?;
     }
@@ -505,7 +505,7 @@ fn echo<T: Local, C: Concurrency>(session: &mut Session<T, C>) -> HandlerResult 
 
 #[test]
 fn serve_connection_handles_one_end_of_a_socket_pair() {
-    let (server, calls) = Stepwise::<Sync>::new(&[]);
+    let (server, calls) = Stepwise::<Synchronous>::new(&[]);
     let (client, request) = UnixStream::pair().expect("a socket pair");
     server.serve_connection(request).expect("a connected socket");
     assert_eq!(Client::new(client).rest(), "handled");
@@ -544,28 +544,31 @@ fn serve_connection_keeps_the_deadlines_also_of_a_server_that_forks() {
 
 #[test]
 fn serve_connection_refuses_a_socket_that_is_not_connected() {
-    let (server, calls) = Stepwise::<Sync>::new(&[]);
+    let (server, calls) = Stepwise::<Synchronous>::new(&[]);
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     let error = server.serve_connection(socket).expect_err("nobody is there");
-    assert_eq!(error.kind(), io::ErrorKind::NotConnected);
-    assert!(error.to_string().starts_with("cannot serve the connection: "), "{error}");
+    let cause = error.source().expect("an error of the system").to_string();
+    assert!(cause.starts_with("cannot serve the connection: "), "{cause}");
+    assert_eq!(error.stage(), Stage::GetRequest);
+    assert_eq!(io::Error::from(error).kind(), io::ErrorKind::NotConnected);
     assert_eq!(calls.made(), <[&str; 0]>::default());
 }
 
 #[test]
 fn serve_connection_refuses_datagrams() {
-    let (server, _calls) = Stepwise::<Sync>::new(&[]);
+    let (server, _calls) = Stepwise::<Synchronous>::new(&[]);
     let (_client, socket) = UnixDatagram::pair().expect("a socket pair");
     let error = server.serve_connection(socket).expect_err("there would be no end of file");
-    assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-    assert!(error.to_string().ends_with("it is a datagram socket"), "{error}");
+    let cause = error.source().expect("an error of the system").to_string();
+    assert!(cause.ends_with("it is a datagram socket"), "{cause}");
+    assert_eq!(io::Error::from(error).kind(), io::ErrorKind::InvalidInput);
 }
 
 #[test]
 fn a_connection_that_was_read_from_elsewhere_is_drained_like_any_other() {
     let _watchdog = Watchdog::new();
     let (handles, handle) = mpsc::channel();
-    let (script, _reports) = Script::<Tcp, Sync>::new(move |session: &mut Session<Tcp, Sync>| {
+    let (script, _reports) = Script::<Tcp, Synchronous>::new(move |session: &mut Session<Tcp, Synchronous>| {
         handles.send(session.server.clone())?;
         echo(session)
     });
@@ -741,7 +744,7 @@ fn server_close_is_called_before_a_stop_returns_that_gives_a_request_up() {
 #[test]
 fn a_server_in_a_thread_local_ends_with_its_thread() {
     thread_local! {
-        static SERVER: RefCell<Option<Running>> = const { RefCell::new(None) };
+        static SERVER: RefCell<Option<RunningServer>> = const { RefCell::new(None) };
     }
     let serve_and_end = || {
         // Before the server is bound, so that what that has put there is gone first.
@@ -753,7 +756,7 @@ fn a_server_in_a_thread_local_ends_with_its_thread() {
         handle
     };
     let handle = thread::spawn(serve_and_end).join().expect("no panic");
-    assert_eq!(handle.wait().expect("not in a handler"), Drained::default());
+    assert_eq!(handle.wait().expect("not in a handler"), DrainReport::default());
 }
 
 /// A thread for each request, which then waits for another one.
@@ -761,10 +764,10 @@ fn a_server_in_a_thread_local_ends_with_its_thread() {
 struct Greedy;
 
 impl Concurrency for Greedy {
-    fn process_request<S: Server<Concurrency = Self>>(&self, accepted: Accepted<S>) {
+    fn process_request<S: Service>(&self, accepted: Job<S>) {
         let acceptor = accepted.acceptor().clone();
         accepted.process();
-        thread::spawn(move || while acceptor.next().is_some() {});
+        thread::spawn(move || while acceptor.accept().is_some() {});
     }
 }
 
@@ -773,7 +776,7 @@ fn dropping_a_server_ends_whoever_waits_for_its_requests() {
     let _watchdog = Watchdog::new();
     let (server, _reports, _place) = Script::<Tcp, Greedy>::bind(|_| Ok(()), Options::new());
     let _client = Client::connect(server.server_address());
-    assert!(server.handle_request().expect("it works"));
+    assert_eq!(server.handle_request().expect("it works"), Handled::Request);
     // The thread either waits already or finds the server stopped.
     thread::sleep(Duration::from_millis(50));
     drop(server);
@@ -790,7 +793,7 @@ fn a_server_that_its_own_handler_drops_does_not_wait_for_it() {
     };
     let (server, _reports, _place) = Script::<Tcp, Threading>::bind(drop_server, Options::new());
     let mut client = Client::connect(server.server_address());
-    assert!(server.handle_request().expect("a client is there"));
+    assert_eq!(server.handle_request().expect("a client is there"), Handled::Request);
     give.send(server).expect("the handler waits");
     // Else it would be cut after thirty seconds.
     assert_eq!(client.rest(), "dropped");
@@ -805,7 +808,7 @@ fn a_server_that_its_own_handler_drops_does_not_wait_for_it() {
     handler = Unheard,
     hooks(service_actions = Self::act, server_close = Self::close),
 )]
-struct Late<C: Concurrency> {
+struct Late<C: Concurrency + Default> {
     called: Sender<&'static str>,
     concurrency: std::marker::PhantomData<fn() -> C>,
 }
@@ -819,7 +822,7 @@ impl RequestHandler for Unheard {
     }
 }
 
-impl<C: Concurrency> Late<C> {
+impl<C: Concurrency + Default> Late<C> {
     fn act(&self) {
         thread::sleep(Duration::from_millis(20));
         self.called.send("service_actions").expect("the test waits");
@@ -830,7 +833,7 @@ impl<C: Concurrency> Late<C> {
     }
 }
 
-impl<C: Concurrency> Drop for Late<C> {
+impl<C: Concurrency + Default> Drop for Late<C> {
     fn drop(&mut self) {
         self.called.send("drop").expect("the test waits");
     }
@@ -838,7 +841,7 @@ impl<C: Concurrency> Drop for Late<C> {
 
 in_each_concurrency!([sync threading pool]: nothing_of_a_server_is_left_when_it_has_stopped);
 
-fn nothing_of_a_server_is_left_when_it_has_stopped<C: Concurrency>() {
+fn nothing_of_a_server_is_left_when_it_has_stopped<C: Concurrency + Default>() {
     let (called, calls) = mpsc::channel();
     let server = Late::<C> { called, concurrency: std::marker::PhantomData };
     let server = Served::new(server.bind("127.0.0.1:0").expect("a free port"));
@@ -867,7 +870,7 @@ fn server_close_is_called_after_the_requests_that_handle_request_has_started() {
     let address = server.server_address().clone();
     let mut client = Client::connect(&address);
     client.send("hold\n");
-    assert!(server.handle_request().expect("a client is there"));
+    assert_eq!(server.handle_request().expect("a client is there"), Handled::Request);
     assert_eq!(calls.recv_timeout(PATIENCE), Ok("handle"));
     thread::scope(|scope| {
         scope.spawn(|| drop(server));

@@ -13,7 +13,7 @@ use std::{
 use socket2::{Domain, Socket, Type};
 use sockserver::{
     Address, Closing, Concurrency, HandlerResult, OnLimit, Options, RequestHandler, Server, ServerHandle, Stream,
-    concurrency::{Pool, Sync, Threading},
+    concurrency::{Pool, Synchronous, Threading},
     request_handler,
     transport::{StreamTransport, Tcp, Udp, Unix},
 };
@@ -27,7 +27,7 @@ use sockserver_tests::{
 };
 
 /// Serves what answers in upper case, with these options.
-fn serve<C: Concurrency>(set: impl FnOnce(&mut Options)) -> Scripted {
+fn serve<C: Concurrency + Default>(set: impl FnOnce(&mut Options)) -> Scripted {
     Script::<Tcp, C>::serve_with(upper, options(set))
 }
 
@@ -59,7 +59,7 @@ fn assert_rejected(mut client: Client) {
     assert_eq!(client.rest(), "");
 }
 
-fn above_the_limit_clients_wait<C: Concurrency>() {
+fn above_the_limit_clients_wait<C: Concurrency + Default>() {
     let server = serve::<C>(|options| options.limits.connections = Some(3));
     let connect = || Client::connect(server.server_address());
     let mut served: Vec<_> = (0..3).map(|_| assert_served(connect())).collect();
@@ -79,7 +79,7 @@ fn above_the_limit_clients_wait<C: Concurrency>() {
     assert_eq!(server.stats().rejected, 0);
 }
 
-fn above_the_limit_clients_are_rejected<C: Concurrency>() {
+fn above_the_limit_clients_are_rejected<C: Concurrency + Default>() {
     let server = serve::<C>(|options| {
         options.limits.connections = Some(3);
         options.limits.on_limit = OnLimit::Reject;
@@ -110,7 +110,7 @@ fn a_pool_whose_workers_are_all_busy_rejects() {
     }
 }
 
-fn a_client_has_its_own_limit<C: Concurrency>() {
+fn a_client_has_its_own_limit<C: Concurrency + Default>() {
     let server = serve::<C>(|options| options.limits.per_client = Some(2));
     let connect = |ip| client_from(ip, server.server_address());
     let first = assert_served(connect("127.0.0.1"));
@@ -126,7 +126,7 @@ fn a_client_has_its_own_limit<C: Concurrency>() {
 }
 
 /// As IPv6 addresses they all are in one network.
-fn ipv4_clients_of_an_ipv6_server_have_a_limit_each<C: Concurrency>() {
+fn ipv4_clients_of_an_ipv6_server_have_a_limit_each<C: Concurrency + Default>() {
     let (script, _reports) = Script::<Tcp, C>::new(upper);
     let server = match script.bind_with("[::]:0", options(|options| options.limits.per_client = Some(1))) {
         Ok(server) => Served::new(server),
@@ -144,7 +144,7 @@ fn ipv4_clients_of_an_ipv6_server_have_a_limit_each<C: Concurrency>() {
 type End = (Result<(), ErrorKind>, Option<Closing>);
 
 /// Serves with a handler that tells how it has ended.
-fn serve_telling<C: Concurrency>(
+fn serve_telling<C: Concurrency + Default>(
     handle: impl Fn(&mut Session<Tcp, C>) -> HandlerResult + Send + std::marker::Sync + 'static,
     set: impl FnOnce(&mut Options),
 ) -> (Scripted, Receiver<End>) {
@@ -177,7 +177,7 @@ fn client_that_says(said: &str, server: &ServerHandle) -> Client {
     client
 }
 
-fn a_silent_client_is_ended_after_the_idle_timeout<C: Concurrency>() {
+fn a_silent_client_is_ended_after_the_idle_timeout<C: Concurrency + Default>() {
     let (server, ends) = serve_telling::<C>(upper, idle);
     for said in ["", "half"] {
         let begin = Instant::now();
@@ -188,7 +188,7 @@ fn a_silent_client_is_ended_after_the_idle_timeout<C: Concurrency>() {
     eventually("both are counted", || server.stats().timed_out == 2);
 }
 
-fn a_silent_client_that_comes_after_a_pause_is_ended_too<C: Concurrency>() {
+fn a_silent_client_that_comes_after_a_pause_is_ended_too<C: Concurrency + Default>() {
     let (server, ends) = serve_telling::<C>(upper, idle);
     assert_eq!(client_that_says("hello\n", &server).line(), "HELLO");
     let _how = ends.recv_timeout(PATIENCE).expect("it has ended");
@@ -198,7 +198,7 @@ fn a_silent_client_that_comes_after_a_pause_is_ended_too<C: Concurrency>() {
     assert_eq!(ends.recv_timeout(PATIENCE), Ok((Err(ErrorKind::TimedOut), Some(Closing::Idle))));
 }
 
-fn the_handler_of_a_silent_client_can_say_goodbye<C: Concurrency>() {
+fn the_handler_of_a_silent_client_can_say_goodbye<C: Concurrency + Default>() {
     let say_goodbye = |session: &mut Session<Tcp, C>| {
         while let Ok(Some(_)) = session.rfile.next_line() {}
         thread::sleep(Duration::from_millis(50));
@@ -210,7 +210,7 @@ fn the_handler_of_a_silent_client_can_say_goodbye<C: Concurrency>() {
     eventually("it is counted", || server.stats().timed_out == 1);
 }
 
-fn a_handler_that_says_no_goodbye_is_cut_off<C: Concurrency>() {
+fn a_handler_that_says_no_goodbye_is_cut_off<C: Concurrency + Default>() {
     let write_slowly = |session: &mut Session<Tcp, C>| {
         while let Ok(Some(_)) = session.rfile.next_line() {}
         loop {
@@ -223,7 +223,7 @@ fn a_handler_that_says_no_goodbye_is_cut_off<C: Concurrency>() {
     assert_eq!(ends.recv_timeout(PATIENCE), Ok((Err(ErrorKind::TimedOut), Some(Closing::Lifetime))));
 }
 
-fn a_client_that_takes_nothing_is_ended_after_the_idle_timeout<C: Concurrency>() {
+fn a_client_that_takes_nothing_is_ended_after_the_idle_timeout<C: Concurrency + Default>() {
     let write_for_ever = |session: &mut Session<Tcp, C>| loop {
         session.wfile.write_all(&[b'x'; 1 << 16])?;
     };
@@ -233,7 +233,7 @@ fn a_client_that_takes_nothing_is_ended_after_the_idle_timeout<C: Concurrency>()
     eventually("it is counted", || server.stats().timed_out == 1);
 }
 
-fn a_client_that_takes_a_long_answer_piece_by_piece_is_not_idle<C: Concurrency>() {
+fn a_client_that_takes_a_long_answer_piece_by_piece_is_not_idle<C: Concurrency + Default>() {
     takes_a_long_answer::<Tcp, C>(|client| {
         for _ in 0..16 {
             client.bytes(1 << 21);
@@ -253,7 +253,7 @@ fn a_unix_client_that_takes_all_there_is_each_time_is_not_idle() {
     });
 }
 
-fn takes_a_long_answer<T: Local + StreamTransport, C: Concurrency>(take: impl FnOnce(&mut Client)) {
+fn takes_a_long_answer<T: Local + StreamTransport, C: Concurrency + Default>(take: impl FnOnce(&mut Client)) {
     // One call, which ends when the last piece finds room.
     let answer = |session: &mut Session<T, C>| Ok(session.wfile.write_all(&vec![b'x'; 1 << 25])?);
     let idle = options(|options| options.timeouts.idle = Some(8 * SHORT));
@@ -265,7 +265,7 @@ fn takes_a_long_answer<T: Local + StreamTransport, C: Concurrency>(take: impl Fn
     assert_eq!(server.stats().finished, 1);
 }
 
-fn a_client_that_says_something_now_and_then_is_not_idle<C: Concurrency>() {
+fn a_client_that_says_something_now_and_then_is_not_idle<C: Concurrency + Default>() {
     let (server, _ends) = serve_telling::<C>(upper, |options| options.timeouts.idle = Some(10 * SHORT));
     let mut client = Client::connect(server.server_address());
     let begin = Instant::now();
@@ -278,7 +278,7 @@ fn a_client_that_says_something_now_and_then_is_not_idle<C: Concurrency>() {
     assert_eq!(server.stats().timed_out, 0);
 }
 
-fn a_client_that_waits_for_its_answer_is_not_idle<C: Concurrency>() {
+fn a_client_that_waits_for_its_answer_is_not_idle<C: Concurrency + Default>() {
     let think = |session: &mut Session<Tcp, C>| {
         session.rfile.fill_buf()?;
         thread::sleep(8 * SHORT);
@@ -292,7 +292,7 @@ fn a_client_that_waits_for_its_answer_is_not_idle<C: Concurrency>() {
     assert_eq!(ends.recv_timeout(PATIENCE).map(|(end, _)| end), Ok(Ok(())));
 }
 
-fn a_client_cannot_stay_longer_than_the_lifetime<C: Concurrency>() {
+fn a_client_cannot_stay_longer_than_the_lifetime<C: Concurrency + Default>() {
     let (server, ends) = serve_telling::<C>(upper, |options| {
         lifetime(options);
         options.timeouts.idle = Some(PATIENCE);
@@ -310,7 +310,7 @@ fn a_client_cannot_stay_longer_than_the_lifetime<C: Concurrency>() {
     assert_eq!(server.stats().active, 0);
 }
 
-fn a_connection_reaches_its_lifetime_while_the_server_drains<C: Concurrency>() {
+fn a_connection_reaches_its_lifetime_while_the_server_drains<C: Concurrency + Default>() {
     let (start, started) = mpsc::channel();
     let begin = move |session: &mut Session<Tcp, C>| {
         session.rfile.fill_buf()?;
@@ -352,12 +352,12 @@ fn wait_of_a_newcomer() -> Duration {
     waits.recv_timeout(PATIENCE).expect("its time is over too")
 }
 
-fn a_request_whose_time_is_over_before_its_handler_starts_is_rejected<C: Concurrency>() {
+fn a_request_whose_time_is_over_before_its_handler_starts_is_rejected<C: Concurrency + Default>() {
     #[derive(Server)]
     #[server(transport = "tcp", concurrency = C, handler = Never, hooks(verify_request = Self::dawdle))]
-    struct Dawdling<C: Concurrency>(PhantomData<C>);
+    struct Dawdling<C: Concurrency + Default>(PhantomData<C>);
 
-    impl<C: Concurrency> Dawdling<C> {
+    impl<C: Concurrency + Default> Dawdling<C> {
         fn dawdle(&self, request: &Stream, _: &Address) -> bool {
             eventually("its time is over", || request.closing().is_some());
             true
@@ -382,17 +382,17 @@ fn a_request_whose_time_is_over_before_its_handler_starts_is_rejected<C: Concurr
 
 #[test]
 fn a_datagram_has_no_lifetime() {
-    let slow = |session: &mut Session<Udp, Sync>| {
+    let slow = |session: &mut Session<Udp, Synchronous>| {
         thread::sleep(2 * SHORT);
         upper(session)
     };
-    let server = Script::<Udp, Sync>::serve_with(slow, options(lifetime));
+    let server = Script::<Udp, Synchronous>::serve_with(slow, options(lifetime));
     assert_eq!(DatagramClient::connect(server.server_address()).ask("hello"), "HELLO");
     eventually("it has ended", || server.stats().active == 0);
     assert_eq!(server.stats().finished, 1);
 }
 
-fn a_busy_handler_finds_its_connection_cut_at_the_end_of_its_life<C: Concurrency>() {
+fn a_busy_handler_finds_its_connection_cut_at_the_end_of_its_life<C: Concurrency + Default>() {
     let (server, ends) = serve_telling::<C>(
         |session| {
             eventually("the connection is cut", || session.request.closing().is_some());
@@ -424,7 +424,7 @@ fn deadlines_are_kept_by_a_thread_that_is_there_only_where_one_is_set() {
     }
 }
 
-fn connections_are_listed_oldest_first<C: Concurrency>() {
+fn connections_are_listed_oldest_first<C: Concurrency + Default>() {
     let (server, _ends) = serve_telling::<C>(upper, |_| {});
     let mut clients: Vec<_> = (0..3).map(|_| assert_served(Client::connect(server.server_address()))).collect();
     assert_eq!(clients[2].ask("more"), "MORE");
@@ -443,7 +443,7 @@ fn connections_are_listed_oldest_first<C: Concurrency>() {
     assert_eq!(server.connections()[1].id, list[2].id);
 }
 
-fn a_connection_can_be_closed_by_its_number<C: Concurrency>() {
+fn a_connection_can_be_closed_by_its_number<C: Concurrency + Default>() {
     let (server, ends) = serve_telling::<C>(upper, |_| {});
     for said in ["", "half"] {
         let mut client = assert_served(Client::connect(server.server_address()));
@@ -460,7 +460,7 @@ fn a_connection_can_be_closed_by_its_number<C: Concurrency>() {
     assert_eq!(server.stats().disconnected, 2);
 }
 
-fn a_handler_can_close_its_own_connection<C: Concurrency>() {
+fn a_handler_can_close_its_own_connection<C: Concurrency + Default>() {
     let (server, ends) = serve_telling::<C>(
         |session| {
             assert!(session.server.close(session.id));

@@ -25,7 +25,7 @@ use std::{
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use sockserver::{
     Address, Concurrency, Server,
-    concurrency::{Sync, Threading},
+    concurrency::{Synchronous, Threading},
     transport::{Tcp, Unix},
 };
 use sockserver_tests::{
@@ -167,7 +167,7 @@ in_each_concurrency! { [sync threading pool forking]:
     the_goodbye_of_a_drain_arrives
 }
 
-fn the_end_is_seen_although_a_copy_of_the_descriptor_is_kept<C: Concurrency>() {
+fn the_end_is_seen_although_a_copy_of_the_descriptor_is_kept<C: Concurrency + Default>() {
     let (keep, kept) = mpsc::channel();
     let server = Script::<Tcp, C>::serve(move |session: &mut Session<Tcp, C>| {
         // As for another runtime, which does not know of the end.
@@ -559,7 +559,7 @@ fn lingers_in_place(mut client: Client, serve: impl FnOnce() + Send) {
 #[test]
 fn serve_connection_lingers_in_place_over_a_socket_pair() {
     let (script, _reports) =
-        Script::<Unix, Sync>::new(|session: &mut Session<Unix, Sync>| Ok(session.wfile.write_all(&word(MIB))?));
+        Script::<Unix, Synchronous>::new(|session: &mut Session<Unix, Synchronous>| Ok(session.wfile.write_all(&word(MIB))?));
     let (client, request) = UnixStream::pair().expect("a socket pair");
     lingers_in_place(Client::new(client), || {
         script.serve_connection(request).expect("a connected socket");

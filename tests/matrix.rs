@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use sockserver::{HandlerResult, Reader, RequestHandler, Server, Writer, request_handler};
+use sockserver::{Service, HandlerResult, Reader, RequestHandler, Server, Writer, request_handler};
 use sockserver_tests::{
     client::{Client, DatagramClient, eventually},
     place::Place,
@@ -88,7 +88,7 @@ macro_rules! cell {
                 client.finish();
                 eventually("the request has ended", || server.stats().finished == 1);
                 assert_eq!(server.stats().active, 0);
-                assert_eq!(server.stop(), sockserver::Drained::default());
+                assert_eq!(server.stop(), sockserver::DrainReport::default());
             }
         }
     };
@@ -137,26 +137,26 @@ mod own {
         pub(super) use sockserver as server;
     }
     use framework::server::{
-        Accepted, Address, BindTo, Concurrency, Options, Stream, Transport,
-        transport::{StreamTransport, Tcp, TcpListener},
+        Job, Address, BindTo, Concurrency, Options, Stream, Transport,
+        transport::{StreamTransport, Tcp, TcpAcceptor},
     };
 
     /// TCP with a line to each client before its handler has it.
     struct Greeting;
 
     impl Transport for Greeting {
-        type Listener = TcpListener;
+        type Listener = TcpAcceptor;
         type Request = Stream;
 
-        fn adopt(socket: OwnedFd, options: &Options) -> io::Result<TcpListener> {
-            Tcp::adopt(socket, options)
+        fn from_listener(socket: OwnedFd, options: &Options) -> io::Result<TcpAcceptor> {
+            Tcp::from_listener(socket, options)
         }
 
-        fn server_address(listener: &TcpListener) -> io::Result<Address> {
+        fn server_address(listener: &TcpAcceptor) -> io::Result<Address> {
             Tcp::server_address(listener)
         }
 
-        fn get_request(listener: &TcpListener) -> io::Result<Stream> {
+        fn get_request(listener: &TcpAcceptor) -> io::Result<Stream> {
             let stream = Tcp::get_request(listener)?;
             writeln!(&stream, "welcome")?;
             Ok(stream)
@@ -166,7 +166,7 @@ mod own {
     impl StreamTransport for Greeting {}
 
     impl BindTo<Greeting> for &str {
-        fn server_bind(self, options: &Options) -> io::Result<TcpListener> {
+        fn server_bind(self, options: &Options) -> io::Result<TcpAcceptor> {
             BindTo::<Tcp>::server_bind(self, options)
         }
     }
@@ -178,7 +178,7 @@ mod own {
     static STARTED: AtomicUsize = AtomicUsize::new(0);
 
     impl Concurrency for ThreadEach {
-        fn process_request<S: Server<Concurrency = Self>>(&self, accepted: Accepted<S>) {
+        fn process_request<S: Service>(&self, accepted: Job<S>) {
             STARTED.fetch_add(1, SeqCst);
             thread::spawn(|| accepted.process());
         }

@@ -4,8 +4,8 @@
 use std::{fs, io::Write, net::TcpListener, os::fd::AsRawFd, path::Path, process::Command, sync::mpsc};
 
 use sockserver::{
-    Address, Concurrency, HandlerResult, Options, Server,
-    concurrency::{Sync, Threading},
+    Handled,     Address, Concurrency, HandlerResult, Options, Server,
+    concurrency::{Synchronous, Threading},
     transport::{Tcp, Udp, Unix, UnixDatagram},
 };
 use sockserver_tests::{
@@ -30,12 +30,12 @@ fn dgram_examine(server: &Address) {
 }
 
 /// Python's handler of this test: one line comes, and goes back.
-fn handle<T: Local, C: Concurrency>(session: &mut Session<T, C>) -> HandlerResult {
+fn handle<T: Local, C: Concurrency + Default>(session: &mut Session<T, C>) -> HandlerResult {
     let line = session.rfile.next_line()?.unwrap_or_default();
     Ok(writeln!(session.wfile, "{line}")?)
 }
 
-fn run_server<T: Local, C: Concurrency>(examine: fn(&Address)) {
+fn run_server<T: Local, C: Concurrency + Default>(examine: fn(&Address)) {
     let server = Script::<T, C>::serve(handle);
     for _ in 0..3 {
         examine(server.server_address());
@@ -46,7 +46,7 @@ fn run_server<T: Local, C: Concurrency>(examine: fn(&Address)) {
 /// test_TCPServer
 #[test]
 fn tcp_server() {
-    run_server::<Tcp, Sync>(stream_examine);
+    run_server::<Tcp, Synchronous>(stream_examine);
 }
 
 /// test_ThreadingTCPServer
@@ -58,7 +58,7 @@ fn threading_tcp_server() {
 /// test_UnixStreamServer
 #[test]
 fn unix_stream_server() {
-    run_server::<Unix, Sync>(stream_examine);
+    run_server::<Unix, Synchronous>(stream_examine);
 }
 
 /// test_ThreadingUnixStreamServer
@@ -70,7 +70,7 @@ fn threading_unix_stream_server() {
 /// test_UDPServer
 #[test]
 fn udp_server() {
-    run_server::<Udp, Sync>(dgram_examine);
+    run_server::<Udp, Synchronous>(dgram_examine);
 }
 
 /// test_ThreadingUDPServer
@@ -82,7 +82,7 @@ fn threading_udp_server() {
 /// test_UnixDatagramServer
 #[test]
 fn unix_datagram_server() {
-    run_server::<UnixDatagram, Sync>(dgram_examine);
+    run_server::<UnixDatagram, Synchronous>(dgram_examine);
 }
 
 /// test_ThreadingUnixDatagramServer
@@ -154,7 +154,7 @@ fn forking_unix_datagram_server() {
 #[test]
 fn shutdown() {
     let servers: Vec<_> =
-        (0..20).map(|_| Script::<Tcp, Sync>::serve(handle)).inspect(|server| server.shutdown()).collect();
+        (0..20).map(|_| Script::<Tcp, Synchronous>::serve(handle)).inspect(|server| server.shutdown()).collect();
     for server in servers {
         assert_eq!(server.stop().leaked, 0);
     }
@@ -176,7 +176,7 @@ fn tcpserver_bind_leak() {
     let address = taken.local_addr().expect("it is bound");
     let before = Observed::this().descriptors();
     for _ in 0..BINDS {
-        Script::<Tcp, Sync>::new(handle).0.bind(address).expect_err("the port is taken");
+        Script::<Tcp, Synchronous>::new(handle).0.bind(address).expect_err("the port is taken");
     }
     // The other tests of this process have some too.
     assert!(Observed::this().descriptors() < before + BINDS / 2);
@@ -186,7 +186,7 @@ fn tcpserver_bind_leak() {
 #[test]
 fn context_manager() {
     let address = {
-        let (server, _reports, _place) = Script::<Tcp, Sync>::bind(handle, Options::new());
+        let (server, _reports, _place) = Script::<Tcp, Synchronous>::bind(handle, Options::new());
         server.server_address().clone()
     };
     // A process that another test starts has a copy of the socket until it becomes its program.
@@ -196,7 +196,7 @@ fn context_manager() {
 // ErrorHandlerTest: the handler is called, then `handle_error`. Python lets exits through; in Rust an exit is none of
 // the server's business, and a panic is handled as an error is.
 
-fn error_handled<C: Concurrency>(panics: bool) {
+fn error_handled<C: Concurrency + Default>(panics: bool) {
     let (called, calls) = mpsc::channel();
     let bad_handler = move |_: &mut Session<Tcp, C>| -> HandlerResult {
         called.send("Handler called")?;
@@ -205,7 +205,7 @@ fn error_handled<C: Concurrency>(panics: bool) {
     let (server, reports, _place) = Script::bind(bad_handler, Options::new());
     let mut client = Client::connect(server.server_address());
     let _watchdog = Watchdog::new();
-    assert!(server.handle_request().expect("a client is there"));
+    assert_eq!(server.handle_request().expect("a client is there"), Handled::Request);
     assert_eq!(client.rest(), "");
     assert_eq!(calls.recv(), Ok("Handler called"));
     let report = reports.recv_timeout(PATIENCE).expect("Error handled");
@@ -217,13 +217,13 @@ fn error_handled<C: Concurrency>(panics: bool) {
 /// test_sync_handled
 #[test]
 fn sync_handled() {
-    error_handled::<Sync>(false);
+    error_handled::<Synchronous>(false);
 }
 
 /// test_sync_not_handled
 #[test]
 fn sync_panic_handled() {
-    error_handled::<Sync>(true);
+    error_handled::<Synchronous>(true);
 }
 
 /// test_threading_handled
@@ -271,7 +271,7 @@ fn forking_panic_handled() {
 #[test]
 fn writer_basics() {
     let (kept, streams) = mpsc::channel();
-    let server = Script::<Tcp, Sync>::serve(move |session| {
+    let server = Script::<Tcp, Synchronous>::serve(move |session| {
         let wfile: &mut dyn Write = &mut session.wfile;
         wfile.write_all(b"over the same socket")?;
         Ok(kept.send((session.request.clone(), session.request.as_raw_fd()))?)
@@ -354,7 +354,7 @@ fn shutdown_request_called_if_verify_request_false() {
 
     let server = Refusing.bind("127.0.0.1:0").expect("a free port");
     let mut client = Client::connect(server.server_address());
-    assert!(server.handle_request().expect("a client is there"));
+    assert_eq!(server.handle_request().expect("a client is there"), Handled::Request);
     assert_eq!(client.rest(), "");
     assert_eq!(server.handle().stats().refused, 1);
 }

@@ -241,9 +241,9 @@ fn without_linger() {
 
 #[test]
 fn a_client_that_waits_in_the_queue_is_served_by_the_next_one() {
-    use sockserver::concurrency::Sync;
+    use sockserver::concurrency::Synchronous;
 
-    let mut succession = Succession::start::<Sync>("0");
+    let mut succession = Succession::start::<Synchronous>("0");
     // It has the server for itself.
     let mut first = connect(succession.address()).expect("it listens");
     first.get_mut().write_all(b"GET / HTTP/1.1\r\n\r\n").expect("it reads");

@@ -170,7 +170,7 @@ fn when_the_last_server_has_ended_a_signal_ends_the_process() {
 
 #[test]
 fn servers_that_have_ended_keep_no_descriptors() {
-    let descriptors = |earlier| Observed::of(start_after::<sockserver::concurrency::Sync>(earlier).id()).descriptors();
+    let descriptors = |earlier| Observed::of(start_after::<sockserver::concurrency::Synchronous>(earlier).id()).descriptors();
     assert_eq!(descriptors(20), descriptors(1));
 }
 
@@ -205,7 +205,7 @@ fn a_busy_pool_sees_the_signal() {
 
 #[test]
 fn one_thread_is_started_for_signals() {
-    let server = start::<sockserver::concurrency::Sync>();
+    let server = start::<sockserver::concurrency::Synchronous>();
     let _client = served(&server);
     let threads = fs::read_dir(format!("/proc/{}/task", server.id())).expect("the server runs").count();
     assert_eq!(threads, 2);

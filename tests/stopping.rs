@@ -13,8 +13,8 @@ use std::{
 };
 
 use sockserver::{
-    Address, Closing, Concurrency, Drained, HandlerError, HandlerResult, Options, RequestHandler, Server, ServerHandle,
-    SocketServer, Stream, concurrency::Sync, request_handler, transport::Tcp,
+    Handled,     Address, Closing, Concurrency, DrainReport, HandlerError, HandlerResult, Options, RequestHandler, Server, ServerHandle,
+    SocketServer, Stream, concurrency::Synchronous, request_handler, transport::Tcp,
 };
 use sockserver_tests::{
     client::{Client, PATIENCE, eventually},
@@ -26,7 +26,7 @@ use sockserver_tests::{
 };
 
 /// Serves what answers in upper case.
-fn serve<C: Concurrency>() -> Scripted {
+fn serve<C: Concurrency + Default>() -> Scripted {
     Script::<Tcp, C>::serve(upper)
 }
 
@@ -36,8 +36,8 @@ fn shutdown_after(shutdown: Duration) -> Options {
     options
 }
 
-fn drained(finished: usize, forced: usize, leaked: usize) -> Drained {
-    let mut drained = Drained::default();
+fn drained(finished: usize, forced: usize, leaked: usize) -> DrainReport {
+    let mut drained = DrainReport::default();
     (drained.in_time, drained.forced, drained.leaked) = (finished, forced, leaked);
     drained
 }
@@ -64,7 +64,7 @@ fn is_refused(server: &Address) -> bool {
 }
 
 /// Answers in upper case, and says that it is always in the middle of something.
-fn busy_upper<C: Concurrency>(session: &mut Session<Tcp, C>) -> HandlerResult {
+fn busy_upper<C: Concurrency + Default>(session: &mut Session<Tcp, C>) -> HandlerResult {
     session.rfile.set_busy(true);
     upper(session)
 }
@@ -77,7 +77,7 @@ struct Stubborn {
 
 impl Stubborn {
     /// Answers in upper case, and on the line `be stubborn` waits until it is told to end.
-    fn serve<C: Concurrency>(options: Options) -> (Scripted, Stubborn) {
+    fn serve<C: Concurrency + Default>(options: Options) -> (Scripted, Stubborn) {
         let (start, started) = mpsc::channel();
         let (end, ended) = mpsc::channel();
         let ended = Mutex::new(ended);
@@ -103,7 +103,7 @@ impl Stubborn {
     }
 }
 
-fn shutdown_never_blocks<C: Concurrency>() {
+fn shutdown_never_blocks<C: Concurrency + Default>() {
     let (server, stubborn) = Stubborn::serve::<C>(Options::new());
     let mut client = stubborn.start(&server);
     server.shutdown();
@@ -113,7 +113,7 @@ fn shutdown_never_blocks<C: Concurrency>() {
     assert_eq!(server.stop(), drained(1, 0, 0));
 }
 
-fn shutdown_works_from_a_handler<C: Concurrency>() {
+fn shutdown_works_from_a_handler<C: Concurrency + Default>() {
     let server = Script::<Tcp, C>::serve(|session| {
         session.server.shutdown();
         upper(session)
@@ -140,7 +140,7 @@ impl RequestHandler for Failure {
     }
 }
 
-impl<C: Concurrency> ShutBy<C> {
+impl<C: Concurrency + Default> ShutBy<C> {
     fn bind(hook: &'static str) -> SocketServer<ShutBy<C>> {
         let mut options = Options::new();
         options.timeouts.request = Some(Duration::from_millis(1));
@@ -157,7 +157,7 @@ impl<C: Concurrency> ShutBy<C> {
     }
 }
 
-impl<C: Concurrency> Server for ShutBy<C> {
+impl<C: Concurrency + Default> Server for ShutBy<C> {
     type Transport = Tcp;
     type Concurrency = C;
     type Handler = Failure;
@@ -190,7 +190,7 @@ impl<C: Concurrency> Server for ShutBy<C> {
     }
 }
 
-fn shutdown_works_from_a_hook_where_wait_is_a_deadlock<C: Concurrency>() {
+fn shutdown_works_from_a_hook_where_wait_is_a_deadlock<C: Concurrency + Default>() {
     let _watchdog = Watchdog::new();
     for hook in ["server_activate", "verify_request", "handle_error", "service_actions"] {
         let server = ShutBy::<C>::bind(hook);
@@ -198,36 +198,36 @@ fn shutdown_works_from_a_hook_where_wait_is_a_deadlock<C: Concurrency>() {
         server.serve_forever().expect("it is shut down");
     }
     let server = ShutBy::<C>::bind("handle_timeout");
-    assert!(!server.handle_request().expect("a time out"));
+    assert_ne!(server.handle_request().expect("a time out"), Handled::Request);
     server.serve_forever().expect("it is shut down");
     drop(ShutBy::<C>::bind("server_close"));
 }
 
-fn a_single_request_during_whose_verification_the_server_is_shut_down_is_handled<C: Concurrency>() {
+fn a_single_request_during_whose_verification_the_server_is_shut_down_is_handled<C: Concurrency + Default>() {
     let _watchdog = Watchdog::new();
     let server = ShutBy::<C>::bind("verify_request");
     let mut client = Client::connect(server.server_address());
-    assert!(server.handle_request().expect("a client is there"));
+    assert_eq!(server.handle_request().expect("a client is there"), Handled::Request);
     client.wait_for_end();
     let handle = server.handle();
     drop(server);
     assert_eq!((handle.stats().rejected, handle.stats().failed), (0, 1));
 }
 
-fn shutdown_before_serving_is_kept<C: Concurrency>() {
+fn shutdown_before_serving_is_kept<C: Concurrency + Default>() {
     let _watchdog = Watchdog::new();
     let (server, _reports, _place) = Script::<Tcp, C>::bind(upper, Options::new());
     let mut client = Client::connect(server.server_address());
     server.handle().shutdown();
-    assert!(!server.handle_request().expect("it is shut down"));
+    assert_ne!(server.handle_request().expect("it is shut down"), Handled::Request);
     let handle = server.handle();
     server.serve_forever().expect("it is shut down");
     assert_eq!(handle.stats().accepted, 0);
     client.wait_for_end();
-    assert_eq!(handle.wait().expect("no handler"), Drained::default());
+    assert_eq!(handle.wait().expect("no handler"), DrainReport::default());
 }
 
-fn shutdown_can_be_called_any_number_of_times<C: Concurrency>() {
+fn shutdown_can_be_called_any_number_of_times<C: Concurrency + Default>() {
     let server = serve::<C>();
     let mut client = client_between_requests(&server);
     let handle = ServerHandle::clone(&server);
@@ -269,7 +269,7 @@ fn an_idle_server_makes_no_wakeups<C: Word>() {
     }
 }
 
-fn an_idle_server_stops_at_once<C: Concurrency>() {
+fn an_idle_server_stops_at_once<C: Concurrency + Default>() {
     let stop_one = |_| {
         let server = serve::<C>();
         let _client = client_between_requests(&server);
@@ -283,7 +283,7 @@ fn an_idle_server_stops_at_once<C: Concurrency>() {
     assert!(times[10] < Duration::from_millis(100), "{times:?}");
 }
 
-fn wait_in_a_handler_is_a_deadlock<C: Concurrency>() {
+fn wait_in_a_handler_is_a_deadlock<C: Concurrency + Default>() {
     let (sender, errors) = mpsc::channel();
     let server = Script::<Tcp, C>::serve(move |session| {
         sender.send(session.server.wait().expect_err("the server waits for this handler").kind())?;
@@ -299,22 +299,22 @@ fn wait_in_a_handler_is_a_deadlock<C: Concurrency>() {
 #[test]
 fn wait_within_the_handler_of_another_server_is_a_deadlock_too() {
     let (sender, errors) = mpsc::channel();
-    let outer = Script::<Tcp, Sync>::serve(move |session| {
+    let outer = Script::<Tcp, Synchronous>::serve(move |session| {
         let (outer, sender) = (session.server.clone(), sender.clone());
-        let wait = move |_: &mut Session<Tcp, Sync>| -> HandlerResult {
+        let wait = move |_: &mut Session<Tcp, Synchronous>| -> HandlerResult {
             Ok(sender.send(outer.wait().expect_err("the outer handler waits for this one").kind())?)
         };
-        let (inner, _reports, _place) = Script::<Tcp, Sync>::bind(wait, Options::new());
+        let (inner, _reports, _place) = Script::<Tcp, Synchronous>::bind(wait, Options::new());
         let _client = Client::connect(inner.server_address());
-        assert!(inner.handle_request()?);
+        assert_eq!(inner.handle_request()?, Handled::Request);
         Ok(())
     });
     let _client = Client::connect(outer.server_address());
     assert_eq!(errors.recv_timeout(PATIENCE), Ok(ErrorKind::Deadlock));
 }
 
-fn a_handler_can_wait_for_another_server<C: Concurrency>() {
-    let other = serve::<Sync>();
+fn a_handler_can_wait_for_another_server<C: Concurrency + Default>() {
+    let other = serve::<Synchronous>();
     let handle = ServerHandle::clone(&other);
     let (sender, waited) = mpsc::channel();
     let server = Script::<Tcp, C>::serve(move |_| {
@@ -323,16 +323,16 @@ fn a_handler_can_wait_for_another_server<C: Concurrency>() {
         Ok(())
     });
     let _client = Client::connect(server.server_address());
-    assert_eq!(waited.recv_timeout(PATIENCE), Ok(Drained::default()));
+    assert_eq!(waited.recv_timeout(PATIENCE), Ok(DrainReport::default()));
 }
 
-fn the_port_closes_at_once<C: Concurrency>() {
+fn the_port_closes_at_once<C: Concurrency + Default>() {
     let (server, stubborn) = Stubborn::serve::<C>(Options::new());
     let mut client = stubborn.start(&server);
     let address = server.server_address().clone();
     server.shutdown();
     eventually("the port is closed", || is_refused(&address));
-    let (next, _reports) = Script::<Tcp, Sync>::new(upper);
+    let (next, _reports) = Script::<Tcp, Synchronous>::new(upper);
     let next = next.bind(&address).expect("the port is free");
     let next = Served::new(next);
     assert_eq!(client_between_requests(&next).ask("the next server"), "THE NEXT SERVER");
@@ -345,7 +345,7 @@ fn the_port_closes_at_once<C: Concurrency>() {
 const DRAINED: (Result<(), ErrorKind>, Option<Closing>) = (Err(ErrorKind::ConnectionAborted), Some(Closing::Draining));
 
 /// A handler that tells how its reading ended, and why.
-fn telling<C: Concurrency>(
+fn telling<C: Concurrency + Default>(
     sender: Sender<(Result<(), ErrorKind>, Option<Closing>)>,
 ) -> impl Fn(&mut Session<Tcp, C>) -> HandlerResult {
     move |session| {
@@ -359,7 +359,7 @@ fn telling<C: Concurrency>(
     }
 }
 
-fn connections_between_requests_end_at_once<C: Concurrency>() {
+fn connections_between_requests_end_at_once<C: Concurrency + Default>() {
     let (sender, ends) = mpsc::channel();
     let server = Script::<Tcp, C>::serve(telling(sender));
     let mut answered = client_between_requests(&server);
@@ -369,7 +369,7 @@ fn connections_between_requests_end_at_once<C: Concurrency>() {
     assert_eq!(server.stop(), drained(1, 0, 0));
 }
 
-fn connections_that_were_answered_directly_are_between_requests<C: Concurrency>() {
+fn connections_that_were_answered_directly_are_between_requests<C: Concurrency + Default>() {
     let answer = |session: &mut Session<Tcp, C>| {
         while let Some(line) = session.rfile.next_line()? {
             writeln!(session.request, "{}", line.to_uppercase())?;
@@ -382,7 +382,7 @@ fn connections_that_were_answered_directly_are_between_requests<C: Concurrency>(
     assert_eq!(answered.rest(), "");
 }
 
-fn a_connection_that_has_sent_nothing_has_a_second_from_when_it_was_accepted<C: Concurrency>() {
+fn a_connection_that_has_sent_nothing_has_a_second_from_when_it_was_accepted<C: Concurrency + Default>() {
     let (sender, ends) = mpsc::channel();
     let server = Script::<Tcp, C>::serve(telling(sender));
     let connecting = Instant::now();
@@ -397,7 +397,7 @@ fn a_connection_that_has_sent_nothing_has_a_second_from_when_it_was_accepted<C: 
     assert_eq!(ends.recv_timeout(PATIENCE), Ok(DRAINED));
 }
 
-fn a_request_that_has_come_already_is_answered<C: Concurrency>() {
+fn a_request_that_has_come_already_is_answered<C: Concurrency + Default>() {
     let (server, stubborn) = Stubborn::serve::<C>(Options::new());
     let mut client = stubborn.start(&server);
     client.send("sent before the shutdown\n");
@@ -407,7 +407,7 @@ fn a_request_that_has_come_already_is_answered<C: Concurrency>() {
     assert_eq!(server.stop(), drained(1, 0, 0));
 }
 
-fn those_in_the_middle_of_a_request_have_time_to_end<C: Concurrency>() {
+fn those_in_the_middle_of_a_request_have_time_to_end<C: Concurrency + Default>() {
     let (sender, ends) = mpsc::channel();
     let server = Script::<Tcp, C>::serve(telling(sender));
     let mut client = client_in_mid_line(&server);
@@ -419,7 +419,7 @@ fn those_in_the_middle_of_a_request_have_time_to_end<C: Concurrency>() {
     assert_eq!(server.stop(), drained(1, 0, 0));
 }
 
-fn those_that_take_longer_are_cut<C: Concurrency>() {
+fn those_that_take_longer_are_cut<C: Concurrency + Default>() {
     for shutdown in [Duration::ZERO, Duration::from_millis(300)] {
         let (sender, ends) = mpsc::channel();
         let server = Script::<Tcp, C>::serve_with(telling(sender), shutdown_after(shutdown));
@@ -433,7 +433,7 @@ fn those_that_take_longer_are_cut<C: Concurrency>() {
     }
 }
 
-fn a_handler_that_cannot_send_is_cut<C: Concurrency>() {
+fn a_handler_that_cannot_send_is_cut<C: Concurrency + Default>() {
     let server = Script::<Tcp, C>::serve_with(
         |session| loop {
             session.wfile.write_all(&[b'x'; 1 << 16])?;
@@ -452,7 +452,7 @@ fn a_handler_that_cannot_send_is_cut<C: Concurrency>() {
     assert_eq!(server.stop(), drained(0, 1, 0));
 }
 
-fn what_still_does_not_return_is_reported_as_leaked<C: Concurrency>() {
+fn what_still_does_not_return_is_reported_as_leaked<C: Concurrency + Default>() {
     let (server, stubborn) = Stubborn::serve::<C>(shutdown_after(Duration::from_millis(50)));
     let mut client = stubborn.start(&server);
     assert_eq!(server.stop(), drained(0, 0, 1));
@@ -460,7 +460,7 @@ fn what_still_does_not_return_is_reported_as_leaked<C: Concurrency>() {
     stubborn.end();
 }
 
-fn serving_ends_although_a_handler_does_not<C: Concurrency>() {
+fn serving_ends_although_a_handler_does_not<C: Concurrency + Default>() {
     let (start, started) = mpsc::channel();
     let (end, ended) = mpsc::channel::<()>();
     let ended = Mutex::new(ended);
@@ -482,7 +482,7 @@ fn serving_ends_although_a_handler_does_not<C: Concurrency>() {
     drop(end);
 }
 
-fn there_is_one_deadline_for_all<C: Concurrency>() {
+fn there_is_one_deadline_for_all<C: Concurrency + Default>() {
     let server = Script::<Tcp, C>::serve_with(busy_upper, shutdown_after(Duration::from_secs(2)));
     let _clients: Vec<_> = (0..8).map(|_| client_in_mid_line(&server)).collect();
     let begin = Instant::now();
@@ -490,7 +490,7 @@ fn there_is_one_deadline_for_all<C: Concurrency>() {
     assert!(begin.elapsed() < Duration::from_secs(12), "{:?}, one after the other takes 16 s", begin.elapsed());
 }
 
-fn all_ends_are_counted<C: Concurrency>() {
+fn all_ends_are_counted<C: Concurrency + Default>() {
     // Time enough for those between two requests.
     let (server, stubborn) = Stubborn::serve::<C>(shutdown_after(Duration::from_millis(600)));
     let _between_requests = [client_between_requests(&server), client_between_requests(&server)];
@@ -505,7 +505,7 @@ fn all_ends_are_counted<C: Concurrency>() {
     assert_eq!((stats.accepted, stats.finished, stats.disconnected), (6, 2, 4));
 }
 
-fn a_request_during_whose_verification_the_server_is_shut_down_is_handled<C: Concurrency>() {
+fn a_request_during_whose_verification_the_server_is_shut_down_is_handled<C: Concurrency + Default>() {
     let _watchdog = Watchdog::new();
     let server = ShutBy::<C>::bind("verify_request");
     let handle = server.handle();
@@ -516,7 +516,7 @@ fn a_request_during_whose_verification_the_server_is_shut_down_is_handled<C: Con
     assert_eq!((stats.accepted, stats.rejected, stats.failed), (1, 0, 1));
 }
 
-fn a_suspended_server_keeps_its_port_and_loses_no_waiting_client<C: Concurrency>() {
+fn a_suspended_server_keeps_its_port_and_loses_no_waiting_client<C: Concurrency + Default>() {
     let server = serve::<C>();
     assert_eq!(client_between_requests(&server).ask("before"), "BEFORE");
     for round in 1..=3 {
@@ -533,7 +533,7 @@ fn a_suspended_server_keeps_its_port_and_loses_no_waiting_client<C: Concurrency>
     }
 }
 
-fn a_server_that_is_suspended_before_it_serves_waits<C: Concurrency>() {
+fn a_server_that_is_suspended_before_it_serves_waits<C: Concurrency + Default>() {
     let (server, _reports, _place) = Script::<Tcp, C>::bind(upper, Options::new());
     server.handle().suspend();
     let server = Served::new(server);
@@ -550,25 +550,25 @@ fn a_server_that_is_suspended_before_it_serves_waits<C: Concurrency>() {
 #[test]
 fn steering_a_server_that_does_not_serve_never_blocks() {
     let _watchdog = Watchdog::new();
-    let (server, _reports, _place) = Script::<Tcp, Sync>::bind(upper, Options::new());
+    let (server, _reports, _place) = Script::<Tcp, Synchronous>::bind(upper, Options::new());
     // More often than a pipe has room for wake-ups.
     for _ in 0..100_000 {
         server.handle().resume();
     }
 }
 
-fn a_suspended_server_serves_those_it_has<C: Concurrency>() {
+fn a_suspended_server_serves_those_it_has<C: Concurrency + Default>() {
     let server = serve::<C>();
     let mut client = client_between_requests(&server);
     server.suspend();
     assert_eq!(client.ask("meanwhile"), "MEANWHILE");
 }
 
-fn a_suspended_server_can_be_shut_down<C: Concurrency>() {
+fn a_suspended_server_can_be_shut_down<C: Concurrency + Default>() {
     let server = serve::<C>();
     server.suspend();
     let mut waiting = Client::connect(server.server_address());
-    let Drained { forced, leaked, .. } = server.stop();
+    let DrainReport { forced, leaked, .. } = server.stop();
     // One thread may have been about to accept.
     assert_eq!((forced, leaked), (0, 0));
     waiting.wait_for_end();
@@ -602,16 +602,16 @@ fn those_that_take_longer_are_cut_in_every_process<C: Word>() {
 #[test]
 fn waiting_ends_when_a_server_is_dropped_that_never_served() {
     let _watchdog = Watchdog::new();
-    let (server, _reports, _place) = Script::<Tcp, Sync>::bind(upper, Options::new());
+    let (server, _reports, _place) = Script::<Tcp, Synchronous>::bind(upper, Options::new());
     let handle = server.handle();
     thread::scope(|scope| {
         let waiting = scope.spawn(|| handle.wait().expect("not in a handler"));
         drop(server);
-        assert_eq!(waiting.join().expect("no panic"), Drained::default());
+        assert_eq!(waiting.join().expect("no panic"), DrainReport::default());
     });
 }
 
-fn dropping_a_running_server_stops_it<C: Concurrency>() {
+fn dropping_a_running_server_stops_it<C: Concurrency + Default>() {
     let (server, _reports, _place) = Script::<Tcp, C>::bind(upper, Options::new());
     let address = server.server_address().clone();
     let _watchdog = Watchdog::new();

@@ -153,7 +153,7 @@ fn storm(round: impl Fn(&mut Random) -> u64) {
     });
 }
 
-fn a_storm_breaks_nothing<C: Concurrency>() {
+fn a_storm_breaks_nothing<C: Concurrency + Default>() {
     storm(|seeds| {
         let server = Ship::<C>::new(|_| {}).bind("127.0.0.1:0").expect("a free port");
         let ship = server.server().clone();

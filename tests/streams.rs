@@ -18,7 +18,7 @@ use socket2::{Domain, Socket, Type};
 use sockserver::{
     Address, ConnectionId, Context, FromRequest, HandlerResult, PeerCred, Reader, RequestHandler, Server, ServerHandle,
     SocketServer, Stage, Stream, Writer,
-    concurrency::{Sync, Threading},
+    concurrency::{Synchronous, Threading},
     request_handler,
     transport::{StreamTransport, Tcp, Unix},
 };
@@ -53,7 +53,7 @@ fn sends<S: Server<Transport: StreamTransport>>(server: S, input: &str) -> Vec<S
     talk(server, Type::SEQPACKET, input)
 }
 
-fn sends_of(handle: impl Handle<Unix, Sync>, input: &str) -> Vec<String> {
+fn sends_of(handle: impl Handle<Unix, Synchronous>, input: &str) -> Vec<String> {
     sends(Script::new(handle).0, input)
 }
 
@@ -63,7 +63,7 @@ fn reads<T: Send + std::marker::Sync + 'static>(
     read: impl Fn(&mut Reader) -> T + Send + std::marker::Sync + 'static,
 ) -> T {
     let (found, findings) = mpsc::channel();
-    let server = Script::<Unix, Sync>::serve(move |session| Ok(found.send(read(&mut session.rfile))?));
+    let server = Script::<Unix, Synchronous>::serve(move |session| Ok(found.send(read(&mut session.rfile))?));
     let mut client = Client::connect(server.server_address());
     client.send(input);
     client.finish();
@@ -83,7 +83,7 @@ fn kind<T: std::fmt::Debug>(result: io::Result<T>) -> io::ErrorKind {
 
 #[test]
 fn an_answer_needs_no_flush() {
-    let server = Script::<Tcp, Sync>::serve(|session| {
+    let server = Script::<Tcp, Synchronous>::serve(|session| {
         write!(session.wfile, "name? ")?;
         let name = session.rfile.next_line()?.unwrap_or_default();
         write!(session.wfile, "hello {name}, age? ")?;
@@ -174,7 +174,7 @@ fn writing_to_the_stream_directly_keeps_the_order() {
 
 #[test]
 fn reading_from_the_stream_directly_sends_what_was_written_first() {
-    let server = Script::<Tcp, Sync>::serve(|session| {
+    let server = Script::<Tcp, Synchronous>::serve(|session| {
         session.wfile.write_all(b"ready?")?;
         let mut answer = [0; 3];
         session.request.read_exact(&mut answer)?;
@@ -223,7 +223,7 @@ fn flush_sends_at_once() {
 
 #[test]
 fn shutting_the_stream_down_sends_what_was_written_first() {
-    let server = Script::<Tcp, Sync>::serve(|session| {
+    let server = Script::<Tcp, Synchronous>::serve(|session| {
         write!(session.wfile, "goodbye")?;
         session.request.shutdown(Shutdown::Write)?;
         // The other direction is still open.
@@ -259,7 +259,7 @@ fn an_rbufsize_that_no_memory_has_is_bounded() {
 
 #[test]
 fn reading_into_no_room_waits_for_nobody() {
-    let server = Script::<Tcp, Sync>::serve(|session| {
+    let server = Script::<Tcp, Synchronous>::serve(|session| {
         let read = session.request.read(&mut [])?;
         Ok(write!(session.wfile, "{read}")?)
     });
@@ -268,7 +268,7 @@ fn reading_into_no_room_waits_for_nobody() {
 
 #[test]
 fn cutting_the_stream_sends_what_was_written_first() {
-    let server = Script::<Tcp, Sync>::serve(|session| {
+    let server = Script::<Tcp, Synchronous>::serve(|session| {
         write!(session.wfile, "goodbye")?;
         Ok(session.request.shutdown(Shutdown::Both)?)
     });
@@ -278,7 +278,7 @@ fn cutting_the_stream_sends_what_was_written_first() {
 #[test]
 fn nothing_follows_a_write_that_has_failed_half_way() {
     let (found, findings) = mpsc::channel();
-    let server = Script::<Tcp, Sync>::serve(move |session| {
+    let server = Script::<Tcp, Synchronous>::serve(move |session| {
         session.request.set_write_timeout(Some(Duration::from_millis(10)))?;
         // More than the socket takes, of which it takes some.
         session.wfile.write_all(&vec![b'x'; 64 << 20]).expect_err("nobody reads");
@@ -298,7 +298,7 @@ fn nothing_follows_a_write_that_has_failed_half_way() {
 #[test]
 fn a_write_of_which_nothing_was_sent_can_be_made_again() {
     let (found, findings) = mpsc::channel();
-    let server = Script::<Unix, Sync>::serve(move |session| {
+    let server = Script::<Unix, Synchronous>::serve(move |session| {
         session.request.set_write_timeout(Some(Duration::from_millis(10)))?;
         while session.request.write(&[b'x'; 1 << 10]).is_ok() {}
         found.send(session.request.write_all(b"!"))?;
@@ -314,7 +314,7 @@ fn a_write_of_which_nothing_was_sent_can_be_made_again() {
 #[test]
 fn cutting_the_stream_waits_for_no_client_that_takes_nothing() {
     let (found, findings) = mpsc::channel();
-    let server = Script::<Tcp, Sync>::serve(move |session| {
+    let server = Script::<Tcp, Synchronous>::serve(move |session| {
         session.request.set_write_timeout(Some(Duration::from_millis(10)))?;
         while session.request.write(&[0; 1 << 16]).is_ok() {}
         session.request.set_write_timeout(None)?;
@@ -327,7 +327,7 @@ fn cutting_the_stream_waits_for_no_client_that_takes_nothing() {
 
 #[test]
 fn what_was_written_before_an_error_or_a_panic_is_sent() {
-    let server = Script::<Tcp, Sync>::serve(|session| {
+    let server = Script::<Tcp, Synchronous>::serve(|session| {
         let line = session.rfile.next_line()?.unwrap_or_default();
         write!(session.wfile, "sorry")?;
         if line == "panic" { panic!("as told") } else { Err("as told".into()) }
@@ -408,7 +408,7 @@ fn read_line_leaves_the_string_as_it_was_on_bytes_that_are_not_utf8() {
 
 #[test]
 fn a_read_that_fails_in_the_middle_of_a_character_tells_its_own_error() {
-    let server = Script::<Tcp, Sync>::serve(|session| {
+    let server = Script::<Tcp, Synchronous>::serve(|session| {
         session.request.set_read_timeout(Some(Duration::from_millis(10)))?;
         let mut line = String::from("before ");
         // The first byte of two comes, or nothing yet.
@@ -425,7 +425,7 @@ fn a_read_that_fails_in_the_middle_of_a_character_tells_its_own_error() {
 
 #[test]
 fn a_line_that_comes_byte_by_byte_is_whole() {
-    let server = Script::<Tcp, Sync>::serve(|session| {
+    let server = Script::<Tcp, Synchronous>::serve(|session| {
         let line = session.rfile.next_line()?.unwrap_or_default();
         Ok(write!(session.wfile, "{line}")?)
     });
@@ -526,7 +526,7 @@ fn a_line_of_bytes_keeps_to_max_line_as_a_line_of_text_does() {
 #[test]
 fn a_line_that_is_not_utf8_and_times_out_is_whole_afterwards() {
     let (timed_out, timeouts) = mpsc::channel();
-    let server = Script::<Tcp, Sync>::serve(move |session| {
+    let server = Script::<Tcp, Synchronous>::serve(move |session| {
         session.request.set_read_timeout(Some(Duration::from_millis(10)))?;
         loop {
             match session.rfile.next_line_bytes() {
@@ -546,7 +546,7 @@ fn a_line_that_is_not_utf8_and_times_out_is_whole_afterwards() {
 
 #[test]
 fn more_than_has_come_can_be_consumed_and_what_comes_then_is_read() {
-    let server = Script::<Tcp, Sync>::serve(|session| {
+    let server = Script::<Tcp, Synchronous>::serve(|session| {
         // Nothing is there yet.
         session.rfile.consume(usize::MAX);
         session.rfile.fill_buf()?;
@@ -680,7 +680,7 @@ fn a_timeout_can_be_set_and_taken_back() {
 #[test]
 fn a_line_that_takes_longer_than_the_timeout_is_not_lost() {
     let (timed_out, timeouts) = mpsc::channel();
-    let server = Script::<Tcp, Sync>::serve(move |session| {
+    let server = Script::<Tcp, Synchronous>::serve(move |session| {
         session.request.set_read_timeout(Some(Duration::from_millis(10)))?;
         loop {
             match session.rfile.next_line() {
@@ -700,7 +700,7 @@ fn a_line_that_takes_longer_than_the_timeout_is_not_lost() {
 
 #[test]
 fn the_shortest_timeout_is_one() {
-    let server = Script::<Tcp, Sync>::serve(|session| {
+    let server = Script::<Tcp, Synchronous>::serve(|session| {
         session.request.set_read_timeout(Some(Duration::from_nanos(1)))?;
         assert_eq!(kind(session.rfile.next_line()), io::ErrorKind::TimedOut);
         Ok(())
@@ -712,7 +712,7 @@ fn the_shortest_timeout_is_one() {
 
 #[test]
 fn a_timeout_of_zero_is_refused() {
-    let server = Script::<Tcp, Sync>::serve(|session| {
+    let server = Script::<Tcp, Synchronous>::serve(|session| {
         assert_eq!(kind(session.request.set_read_timeout(Some(Duration::ZERO))), io::ErrorKind::InvalidInput);
         assert_eq!(kind(session.request.set_write_timeout(Some(Duration::ZERO))), io::ErrorKind::InvalidInput);
         Ok(())
@@ -750,8 +750,8 @@ impl RequestHandler for Inet {
     fn handle(&mut self) -> HandlerResult {
         assert_eq!(self.id, self.request.id());
         assert_eq!(self.client_address, self.client);
-        assert_eq!(*self.request.peer_address(), self.client_address);
-        assert_eq!(self.request.local_address()?, *self.handle.server_address());
+        assert_eq!(self.request.peer_addr()?, self.client_address);
+        assert_eq!(self.request.local_addr()?, *self.handle.server_address());
         assert_eq!((self.nothing, self.number), (None, 7));
         assert_eq!(self.rfile.next_line()?.as_deref(), Some("hello"));
         writeln!(self.wfile, "hello")?;
@@ -795,7 +795,7 @@ fn a_unix_client_has_credentials_and_no_name() {
 
 #[test]
 fn an_internet_client_has_no_credentials() {
-    let server = Script::<Tcp, Sync>::serve(|session| {
+    let server = Script::<Tcp, Synchronous>::serve(|session| {
         assert_eq!(kind(PeerCred::of(&session.request)), io::ErrorKind::Unsupported);
         Ok(())
     });
@@ -949,7 +949,7 @@ fn the_options_of_the_files_can_be_set_by_a_type_of_the_users_own() {
 
 #[test]
 fn clones_share_one_descriptor_and_number() {
-    let server = Script::<Tcp, Sync>::serve(|session| {
+    let server = Script::<Tcp, Synchronous>::serve(|session| {
         let clone = session.request.clone();
         assert_eq!(clone.as_raw_fd(), session.request.as_raw_fd());
         assert_eq!(clone.id(), session.id);
@@ -963,7 +963,7 @@ fn clones_share_one_descriptor_and_number() {
 #[test]
 fn numbers_of_connections_are_never_used_again() {
     let (ids, seen) = mpsc::channel();
-    let server = Script::<Tcp, Sync>::serve(move |session| Ok(ids.send(session.id)?));
+    let server = Script::<Tcp, Synchronous>::serve(move |session| Ok(ids.send(session.id)?));
     for _ in 0..10 {
         assert_eq!(Client::connect(server.server_address()).rest(), "");
     }
@@ -976,7 +976,7 @@ fn numbers_of_connections_are_never_used_again() {
 #[test]
 fn the_number_of_a_connection_can_be_shown_and_read_again() {
     let (ids, seen) = mpsc::channel();
-    let server = Script::<Tcp, Sync>::serve(move |session| Ok(ids.send(session.id)?));
+    let server = Script::<Tcp, Synchronous>::serve(move |session| Ok(ids.send(session.id)?));
     for _ in 0..3 {
         assert_eq!(Client::connect(server.server_address()).rest(), "");
         let id = seen.recv_timeout(PATIENCE).expect("the handler runs");
@@ -1013,7 +1013,7 @@ fn a_clone_that_another_thread_has_writes_to_the_same_client() {
 fn a_handler_reads_while_another_of_its_threads_writes() {
     // More than the queues of both sockets take, in either direction.
     const LENGTH: usize = 4 << 20;
-    let server = Script::<Unix, Sync>::serve(|session| {
+    let server = Script::<Unix, Synchronous>::serve(|session| {
         thread::scope(|scope| {
             let mut stream = &session.request;
             scope.spawn(move || stream.write_all(&vec![b'x'; LENGTH]));
@@ -1033,7 +1033,7 @@ fn what_two_threads_write_is_not_mixed() {
     const LINES: usize = 9;
     // More than is sent at once.
     const LENGTH: usize = 500_000;
-    let server = Script::<Unix, Sync>::serve(|session| {
+    let server = Script::<Unix, Synchronous>::serve(|session| {
         thread::scope(|scope| {
             for letter in ["a", "b", "c"] {
                 let mut stream = &session.request;
@@ -1058,7 +1058,7 @@ fn what_two_threads_write_is_not_mixed() {
 
 #[test]
 fn a_peer_that_hangs_up_is_a_disconnect() {
-    let server = Script::<Tcp, Sync>::serve(|session| {
+    let server = Script::<Tcp, Synchronous>::serve(|session| {
         session.rfile.next_line()?;
         Ok(())
     });

@@ -30,7 +30,7 @@ use sockserver_tests::{
 const TOO_MUCH: usize = 16 << 20;
 
 /// Serves a handler whose one thread reads lines until the end, while another one writes by this function.
-fn serve_pushing<T: Local + StreamTransport, C: Concurrency>(
+fn serve_pushing<T: Local + StreamTransport, C: Concurrency + Default>(
     write: impl Fn(&mut sockserver::Writer) -> io::Result<()> + Send + std::marker::Sync + 'static,
 ) -> Scripted {
     Script::<T, C>::serve(move |session| {
@@ -43,8 +43,8 @@ fn serve_pushing<T: Local + StreamTransport, C: Concurrency>(
     })
 }
 
-fn what_one_thread_writes_arrives_while_another_waits_for_the_client<C: Concurrency>() {
-    fn arrives<T: Local + StreamTransport, C: Concurrency>() {
+fn what_one_thread_writes_arrives_while_another_waits_for_the_client<C: Concurrency + Default>() {
+    fn arrives<T: Local + StreamTransport, C: Concurrency + Default>() {
         type Write = fn(&mut sockserver::Writer) -> io::Result<()>;
         let ways: [Write; 4] = [
             |wfile| wfile.write_all(b"news\n"),
@@ -71,7 +71,7 @@ fn what_one_thread_writes_arrives_while_another_waits_for_the_client<C: Concurre
     arrives::<Unix, C>();
 }
 
-fn the_pieces_of_one_write_are_sent_as_one<C: Concurrency>() {
+fn the_pieces_of_one_write_are_sent_as_one<C: Concurrency + Default>() {
     let (next, is_next) = mpsc::channel::<()>();
     let is_next = Mutex::new(is_next);
     let server = serve_pushing::<Unix, C>(move |wfile| {
@@ -99,7 +99,7 @@ struct Stuck {
     write: Sender<Vec<u8>>,
 }
 
-fn serve_stuck<C: Concurrency>(write_timeout: Option<Duration>) -> (Scripted, Stuck) {
+fn serve_stuck<C: Concurrency + Default>(write_timeout: Option<Duration>) -> (Scripted, Stuck) {
     let ((line, lines), (write, to_write)) = (mpsc::channel(), mpsc::channel::<Vec<u8>>());
     let ((tell, written), to_write) = (mpsc::channel(), Mutex::new(to_write));
     let server = Script::<Tcp, C>::serve(move |session| {
@@ -135,7 +135,7 @@ fn client_that_takes_nothing(server: &Scripted) -> Client {
     client
 }
 
-fn a_thread_that_is_sending_holds_up_no_reader<C: Concurrency>() {
+fn a_thread_that_is_sending_holds_up_no_reader<C: Concurrency + Default>() {
     let (server, stuck) = serve_stuck::<C>(None);
     let mut client = client_that_takes_nothing(&server);
     client.send("a line\n");
@@ -144,7 +144,7 @@ fn a_thread_that_is_sending_holds_up_no_reader<C: Concurrency>() {
     client.reset();
 }
 
-fn a_thread_that_is_sending_holds_up_no_writer_that_has_room<C: Concurrency>() {
+fn a_thread_that_is_sending_holds_up_no_writer_that_has_room<C: Concurrency + Default>() {
     let (server, stuck) = serve_stuck::<C>(None);
     let mut client = client_that_takes_nothing(&server);
     for _ in 0..3 {
@@ -170,7 +170,7 @@ type Attempt = (&'static str, Option<ErrorKind>, Duration);
 
 /// One thread is sending what its client does not take. Another one tries these, and tells what they have failed with,
 /// and after which time.
-fn beside_a_stuck_thread<C: Concurrency>(
+fn beside_a_stuck_thread<C: Concurrency + Default>(
     stuck_timeout: Option<Duration>,
     own_timeout: Option<Duration>,
 ) -> (Scripted, Client, Receiver<Attempt>) {
@@ -224,7 +224,7 @@ fn kind<T>(result: io::Result<T>) -> Option<ErrorKind> {
     result.err().map(|error| error.kind())
 }
 
-fn a_writer_that_waits_for_another_thread_has_its_timeout<C: Concurrency>() {
+fn a_writer_that_waits_for_another_thread_has_its_timeout<C: Concurrency + Default>() {
     let timeout = Duration::from_millis(200);
     let (_server, mut client, told) = beside_a_stuck_thread::<C>(None, Some(timeout));
     for expected in ["write_all", "write", "a large write"] {
@@ -241,7 +241,7 @@ fn a_writer_that_waits_for_another_thread_has_its_timeout<C: Concurrency>() {
     assert_eq!(client.rest(), "y");
 }
 
-fn when_sending_has_failed_half_way_every_thread_is_told_from_then_on<C: Concurrency>() {
+fn when_sending_has_failed_half_way_every_thread_is_told_from_then_on<C: Concurrency + Default>() {
     let (_server, mut client, told) = beside_a_stuck_thread::<C>(Some(Duration::from_millis(200)), None);
     let mut results: Vec<_> = (0..7)
         .map(|_| told.recv_timeout(PATIENCE).expect("nobody waits for ever"))
@@ -253,7 +253,7 @@ fn when_sending_has_failed_half_way_every_thread_is_told_from_then_on<C: Concurr
     assert!(client.rest().bytes().all(|byte| byte == b'x'), "something follows the half");
 }
 
-fn when_the_client_is_gone_every_thread_is_told<C: Concurrency>() {
+fn when_the_client_is_gone_every_thread_is_told<C: Concurrency + Default>() {
     let (_server, client, told) = beside_a_stuck_thread::<C>(None, None);
     client.reset();
     let results: Vec<_> = (0..7)
@@ -268,9 +268,9 @@ fn when_the_client_is_gone_every_thread_is_told<C: Concurrency>() {
     assert!(results.iter().all(is_right), "{results:?}");
 }
 
-fn what_several_threads_write_is_not_mixed_while_another_one_reads<C: Concurrency>() {
+fn what_several_threads_write_is_not_mixed_while_another_one_reads<C: Concurrency + Default>() {
     const LINES: usize = 200;
-    fn is_not_mixed<T: Local + StreamTransport, C: Concurrency>() {
+    fn is_not_mixed<T: Local + StreamTransport, C: Concurrency + Default>() {
         let server = Script::<T, C>::serve(|session| {
             let Session { request, rfile, wfile, .. } = session;
             let wfile = &Mutex::new(wfile);
@@ -359,7 +359,7 @@ fn upstream_is_told(client: &mut Client, upstream: &mut Client) -> String {
 in_each_concurrency! { [sync threading pool forking]: what_another_server_says_arrives_at_once }
 
 /// As where it is given to another runtime by a thread while another one reads.
-fn a_descriptor_that_is_lent_during_a_read_takes_nothing_from_its_timeout<C: Concurrency>() {
+fn a_descriptor_that_is_lent_during_a_read_takes_nothing_from_its_timeout<C: Concurrency + Default>() {
     let server = Script::<Unix, C>::serve(|session| {
         let Session { request, rfile, .. } = session;
         request.set_read_timeout(Some(Duration::from_millis(50)))?;
@@ -403,7 +403,7 @@ fn clone_of(request: &Stream) -> io::Result<TcpStream> {
     Ok(request.as_fd().try_clone_to_owned()?.into())
 }
 
-fn a_descriptor_that_is_non_blocking_is_waited_for<C: Concurrency>() {
+fn a_descriptor_that_is_non_blocking_is_waited_for<C: Concurrency + Default>() {
     let (tell, told) = mpsc::channel();
     let server = Script::<Tcp, C>::serve(move |session: &mut Session<Tcp, C>| -> HandlerResult {
         clone_of(&session.request)?.set_nonblocking(true)?;
@@ -430,7 +430,7 @@ fn a_descriptor_that_is_non_blocking_is_waited_for<C: Concurrency>() {
     assert_eq!(client.bytes(TOO_MUCH).len(), TOO_MUCH);
 }
 
-fn a_lent_descriptor_has_no_timeout<C: Concurrency>() {
+fn a_lent_descriptor_has_no_timeout<C: Concurrency + Default>() {
     let (tell, told) = mpsc::channel();
     let server = Script::<Tcp, C>::serve(move |session: &mut Session<Tcp, C>| -> HandlerResult {
         // It is lent after it was read here, and before that.

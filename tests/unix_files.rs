@@ -18,7 +18,7 @@ use std::{
 use socket2::{Domain, SockAddr, Socket, Type};
 use sockserver::{
     Address, Options, Server, SocketOptions, SocketServer,
-    concurrency::Sync,
+    concurrency::Synchronous,
     transport::{Unix, UnixDatagram},
 };
 use sockserver_tests::{
@@ -62,11 +62,11 @@ impl Files for UnixDatagram {
     }
 }
 
-fn bind<T: Files>(path: &Path) -> io::Result<SocketServer<Script<T, Sync>>> {
+fn bind<T: Files>(path: &Path) -> io::Result<SocketServer<Script<T, Synchronous>>> {
     bind_with(path, |_| {})
 }
 
-fn bind_with<T: Files>(path: &Path, set: impl FnOnce(&mut SocketOptions)) -> io::Result<SocketServer<Script<T, Sync>>> {
+fn bind_with<T: Files>(path: &Path, set: impl FnOnce(&mut SocketOptions)) -> io::Result<SocketServer<Script<T, Synchronous>>> {
     let mut options = Options::new();
     set(&mut options.socket);
     let (script, _reports) = Script::new(upper);
@@ -178,8 +178,8 @@ fn the_file_of_an_adopted_socket_is_not_removed<T: Files>(path: &Path)
 where
     T::Other: Into<std::os::fd::OwnedFd>,
 {
-    let (script, _reports) = Script::<T, Sync>::new(upper);
-    let server = Served::new(script.adopt(T::bind_other(path), Options::new()).expect("a fitting socket"));
+    let (script, _reports) = Script::<T, Synchronous>::new(upper);
+    let server = Served::new(script.from_listener(T::bind_other(path), Options::new()).expect("a fitting socket"));
     assert_eq!(T::ask(path, "hello"), "HELLO");
     server.stop();
     assert!(is_there(path));

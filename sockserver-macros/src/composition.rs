@@ -21,7 +21,7 @@ pub(crate) static TRANSPORT: Choices = Choices {
 pub(crate) static CONCURRENCY: Choices = Choices {
     home: "concurrency",
     choices: &[
-        Choice { word: "sync", name: Some("Sync") },
+        Choice { word: "sync", name: Some("Synchronous") },
         Choice { word: "threading", name: Some("Threading") },
         Choice { word: "pool", name: Some("Pool") },
         Choice { word: "forking", name: Some("Forking") },

@@ -3,7 +3,7 @@
 use std::{
     ffi::OsStr,
     fmt, io,
-    net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6},
+    net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs},
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
@@ -21,6 +21,7 @@ use socket2::SockAddr;
 /// assert_eq!(Address::unix("/run/app.sock").path(), Some("/run/app.sock".as_ref()));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Address {
     /// An IPv4 or IPv6 address with its port.
     Inet(SocketAddr),
@@ -164,5 +165,20 @@ impl PartialEq<Address> for SocketAddr {
 impl PartialEq<SocketAddr> for Address {
     fn eq(&self, other: &SocketAddr) -> bool {
         matches!(self, Address::Inet(address) if address == other)
+    }
+}
+
+impl ToSocketAddrs for Address {
+    type Iter = std::option::IntoIter<SocketAddr>;
+
+    /// Fails with [`io::ErrorKind::InvalidInput`] for the address of a Unix socket.
+    fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
+        match self {
+            Address::Inet(address) => Ok(Some(*address).into_iter()),
+            Address::Unix(_) => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "this is the address of a Unix socket; an internet one is like 127.0.0.1:9999",
+            )),
+        }
     }
 }

@@ -111,7 +111,7 @@
 //! answered; busy ones have [`timeouts(shutdown)`](Timeouts::shutdown), and then are cut. A handler that waits for its
 //! client gets an error with [`Closing`] inside, never an end of file that the client has not sent, and can say goodbye:
 //! [`RequestHandler::closing`]. What was sent arrives, also where the client had sent more than was read.
-//! [`Running::stop`] and [`ServerHandle::wait`] return how that went: [`Drained`]. With
+//! [`RunningServer::stop`] and [`ServerHandle::wait`] return how that went: [`DrainReport`]. With
 //! [`timeouts(linger)`](Timeouts::linger) the server first goes on accepting, while load balancers notice that it is not
 //! [ready](ServerHandle::is_ready).
 #![cfg_attr(
@@ -133,7 +133,7 @@
 //! | `BaseRequestHandler` | [`RequestHandler`] | only the fields that are declared are there |
 //! | `StreamRequestHandler`, `DatagramRequestHandler` | a [`RequestHandler`] with a [`Reader`] and a [`Writer`] | one handler serves both |
 //! | `BaseServer(server_address, RequestHandlerClass)` | [`Server::bind`], `handler = …` | port 0 and host names as in Python |
-//! | `bind_and_activate=False` | [`Server::adopt`] | a socket that was made and bound elsewhere |
+//! | `bind_and_activate=False` | [`Server::from_listener`] | a socket that was made and bound elsewhere |
 //! | `RequestHandlerClass` | [`Server::Handler`] | |
 //! | `server_address` | [`SocketServer::server_address`], [`ServerHandle::server_address`] | an [`Address`] |
 //! | `socket`, `fileno()` | [`SocketServer`] as [`AsFd`](std::os::fd::AsFd) | |
@@ -155,14 +155,14 @@
 //! | `get_request()` | [`Transport::get_request`] | |
 //! | `verify_request()` | [`Server::verify_request`] | |
 //! | `process_request()`, `process_request_thread()` | [`Concurrency::process_request`] | |
-//! | `finish_request()` | [`Accepted::process`] | |
-//! | `shutdown_request()`, `close_request()` | dropping [`Accepted`] | |
+//! | `finish_request()` | [`Job::process`] | |
+//! | `shutdown_request()`, `close_request()` | dropping a [`Job`] | |
 //! | `handle_error()` | [`Server::handle_error`] | a [`HandlerError`]; a client that hung up is not printed |
 //! | `max_children` | `limits(connections)` | for every concurrency |
 //! | `active_children` | [`ServerHandle::connections`] | for every concurrency |
 //! | `collect_children()` | (inside) | children are waited for as they end, and only those of the server |
 //! | `request`, `connection` of a handler | a field of type [`Stream`] or [`Datagram`] | |
-//! | `packet`, `socket` of a `DatagramRequestHandler` | [`Datagram::packet`], [`Datagram::reply`] | a reply leaves from where the request came to |
+//! | `packet`, `socket` of a `DatagramRequestHandler` | [`Datagram::payload`], [`Datagram::reply`] | a reply leaves from where the request came to |
 //! | `client_address` | a field of type [`Address`] or [`SocketAddr`](std::net::SocketAddr) | |
 //! | `server` | a field of type `Arc<TheServer>` | |
 //! | `setup()`, `handle()`, `finish()` | [`RequestHandler`] | `finish` is also called after a panic |
@@ -176,50 +176,62 @@
 #[cfg(not(unix))]
 compile_error!("sockserver is for Unix systems: Linux, macOS and the BSDs");
 
-mod accept_errors;
-mod accepted;
 mod acceptor;
 mod address;
-mod baton;
-mod children;
+mod callbacks;
 pub mod concurrency;
 mod connections;
-mod datagram;
+mod error;
 mod exits;
-mod file;
+mod extractors;
+mod finish_request;
 pub mod framing;
 mod handle;
 mod handler;
+mod hooks;
 mod io;
-mod limits;
+mod job;
 mod lingering;
 mod options;
 mod primitives;
+mod request;
+mod running_server;
 mod server;
+mod server_state;
+mod service;
 #[cfg(feature = "signals")]
 mod signals;
 mod socket_server;
-mod stats;
-mod stream;
 mod sys;
 pub mod transport;
 mod unwind;
 
-pub use accepted::Accepted;
-pub use acceptor::Acceptor;
+pub use acceptor::{Acceptor, EventSource};
 pub use address::{Address, UnixAddress};
+pub use callbacks::OnStopping;
 pub use concurrency::Concurrency;
-pub use connections::Drained;
-pub use datagram::{Datagram, ReplyError};
-pub use file::{Reader, Writer};
-pub use handle::{OnStopping, Running, ServerHandle};
-pub use handler::{BoxError, Context, FromRequest, HandlerError, HandlerResult, PeerCred, RequestHandler, Stage};
-pub use io::record::{Closing, ConnectionId, ConnectionInfo};
+pub use connections::{drain::DrainReport, stats::Stats};
+pub use error::{HandlerError, Stage};
+pub use extractors::PeerCred;
+pub use handle::ServerHandle;
+pub use handler::{BoxError, HandlerResult, RequestHandler};
+pub use io::{
+    closing::Closing,
+    state::{ConnectionId, ConnectionInfo},
+};
+pub use job::Job;
 pub use options::{Limits, OnLimit, Options, SocketOptions, Timeouts};
-pub use server::{Request, Server};
-pub use socket_server::SocketServer;
-pub use stats::Stats;
-pub use stream::Stream;
+pub use request::{
+    AnyRequest,
+    datagram::{Datagram, UnnamedPeer},
+    reader::Reader,
+    stream::Stream,
+    writer::Writer,
+};
+pub use running_server::RunningServer;
+pub use server::Server;
+pub use service::{Context, FromRequest, Request, Service};
+pub use socket_server::{Handled, SocketServer};
 pub use transport::{BindTo, Transport};
 
 #[doc = include_str!("../docs/server.md")]

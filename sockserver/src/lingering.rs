@@ -10,7 +10,7 @@ use std::{
     io,
     mem::MaybeUninit,
     os::fd::AsFd,
-    sync::Arc,
+    sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -49,6 +49,7 @@ pub(crate) struct Lingering {
     called: Condvar,
     /// The thread has ended.
     ended: Condvar,
+    in_turn: std::sync::Mutex<InTurn>,
 }
 
 #[derive(Default)]
@@ -96,7 +97,7 @@ impl Client {
 }
 
 /// Receives what is there, up to a bound, and returns how much it was. `None`: the client has ended.
-pub(crate) fn throw_away(connection: &Connection) -> Option<usize> {
+fn throw_away(connection: &Connection) -> Option<usize> {
     let mut thrown_away = [MaybeUninit::uninit(); 16 << 10];
     let mut bytes = 0;
     for _ in 0..READS {
@@ -140,7 +141,67 @@ pub(crate) fn linger_here(connection: &Arc<Connection>, bell: &Bell, time: Durat
     }
 }
 
+/// The connections of a server that forks, and so starts no thread: the one that waits for requests looks at them.
+#[derive(Default)]
+pub(crate) struct InTurn {
+    /// Oldest first.
+    clients: VecDeque<Client>,
+    next_look: Option<Instant>,
+}
+
+impl InTurn {
+    pub(crate) fn add(&mut self, connection: Arc<Connection>) {
+        self.clients.push_back(Client::new(connection));
+        if self.clients.len() > MOST {
+            self.clients.pop_front();
+        }
+        self.next_look.get_or_insert_with(|| Instant::now() + TICK);
+    }
+
+    /// Drops them, in a child that has them from its parent.
+    pub(crate) fn abandon(&mut self) {
+        *self = InTurn::default();
+    }
+
+    /// Closes those that are waited for no longer, if it is time to look, and returns when it is next.
+    pub(crate) fn look(&mut self) -> Option<Instant> {
+        let now = Instant::now();
+        if self.next_look.is_some_and(|next| now >= next) {
+            self.clients.retain_mut(Client::is_waited_for);
+            self.next_look = (!self.clients.is_empty()).then(|| now + TICK);
+        }
+        self.next_look
+    }
+
+    /// The server ends: as [`Lingering::finish`].
+    pub(crate) fn finish(&mut self, time: Duration) {
+        let finish_by = Instant::now() + time;
+        loop {
+            self.clients.retain_mut(|client| client.is_waited_for() && !client.has_everything());
+            if self.clients.is_empty() || Instant::now() >= finish_by {
+                return self.clients.clear();
+            }
+            thread::sleep(LAST_TICK);
+        }
+    }
+}
+
 impl Lingering {
+    /// As [`add`](Self::add), for a server that may start no thread: [`look_in_turn`](Self::look_in_turn) looks after it.
+    pub(crate) fn add_in_turn(&self, connection: Arc<Connection>) {
+        self.lock_in_turn().add(connection);
+    }
+
+    /// Closes the connections in turn that are waited for no longer, and returns when to look again.
+    pub(crate) fn look_in_turn(&self) -> Option<Instant> {
+        self.lock_in_turn().look()
+    }
+
+    /// Keeps other threads from changing the connections in turn. It is `std`'s lock, which a child can give back.
+    pub(crate) fn lock_in_turn(&self) -> std::sync::MutexGuard<'_, InTurn> {
+        self.in_turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Waits for the client on the server's thread for that, and then closes the connection.
     pub(crate) fn add(self: &Arc<Lingering>, connection: Arc<Connection>) {
         // Its time stands still.
@@ -172,6 +233,7 @@ impl Lingering {
 
     /// The server ends: waits until its clients have received what they were sent, at most for the time.
     pub(crate) fn finish(&self, time: Duration) {
+        self.lock_in_turn().finish(time);
         let mut state = self.state.lock();
         state.finish_by = Some(Instant::now() + time);
         self.called.notify_one();

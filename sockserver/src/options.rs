@@ -93,6 +93,7 @@ pub struct Limits {
 
 /// What happens to a client above the limit of connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OnLimit {
     /// `"wait"`: it waits in the kernel's queue until there is room.
     #[default]
@@ -123,7 +124,7 @@ pub struct Timeouts {
     /// clients take to move to a successor. Default: 0 s.
     pub linger: Duration,
     /// How long connections that are busy when the server begins to drain have to end. Then they are cut, and handlers
-    /// that have not returned a second later are given up ([`Drained::leaked`](crate::Drained::leaked)); the children of
+    /// that have not returned a second later are given up ([`DrainReport::leaked`](crate::DrainReport::leaked)); the children of
     /// `"forking"` are sent SIGTERM and a second later SIGKILL. With `"sync"` a handler that does not return holds up the
     /// end. Default: 25 s, as Kubernetes kills after 30.
     pub shutdown: Duration,

@@ -1,6 +1,7 @@
 //! The trait that `#[derive(Server)]` implements.
 
 use std::{
+    error::Error,
     io::{self, Write},
     os::fd::OwnedFd,
 };
@@ -9,16 +10,16 @@ use crate::{
     acceptor::Acceptor,
     address::Address,
     concurrency::Concurrency,
+    error::{HandlerError, Stage},
     handle::ServerHandle,
-    handler::{FromRequest, HandlerError, RequestHandler, Stage},
+    handler::RequestHandler,
+    job::Job,
     options::Options,
+    request::stream::Stream,
+    service::{FromRequest, Request, Service},
     socket_server::SocketServer,
-    stream::Stream,
     transport::{BindTo, StreamTransport, Transport},
 };
-
-/// What the requests of a server are: [`Stream`] or [`Datagram`](crate::Datagram).
-pub type Request<S> = <<S as Server>::Transport as Transport>::Request;
 
 /// A server: what all its requests share, of what it is composed, and its hooks. Python's `BaseServer`.
 ///
@@ -34,7 +35,7 @@ pub trait Server: Send + Sync + Sized + 'static {
     /// Where requests come from: the key `transport`.
     type Transport: Transport;
     /// How they are served side by side: the key `concurrency`.
-    type Concurrency: Concurrency;
+    type Concurrency: Concurrency + Default;
     /// What handles one: the key `handler`. Python's `RequestHandlerClass`.
     type Handler: RequestHandler + FromRequest<Self>;
     /// The options given in the attribute, and the defaults of the others.
@@ -51,22 +52,23 @@ pub trait Server: Send + Sync + Sized + 'static {
         true
     }
 
-    /// Called when a request has failed, and when the server has trouble itself, which the
-    /// [`stage`](HandlerError::stage) tells: Python's `handle_error`. Unless it is overridden it prints one line to
-    /// standard error, and none for a client that has hung up. Where standard error is closed or full the
-    /// line is lost.
+    /// Called when a request has failed, and when the server has trouble itself, as the
+    /// [`stage`](HandlerError::stage) says: Python's `handle_error`. Unless it is overridden it prints one line to
+    /// standard error, and none for a client that has hung up. Where standard error is closed or full the line is lost.
     fn handle_error(&self, error: &HandlerError, client_address: &Address) {
-        if !error.is_disconnect() {
-            let has_client = !matches!(error.stage(), Stage::GetRequest | Stage::Serve);
-            let of_whom = if has_client { "request from" } else { "server at" };
-            // What a client has sent may be part of it, and is not to make lines of its own.
-            let line = format!("sockserver: {of_whom} {client_address}: {error}").replace(char::is_control, " ");
-            // Where it cannot be printed it is lost: `eprintln` would panic.
-            let _ = writeln!(io::stderr(), "{line}");
+        if error.is_disconnect() {
+            return;
         }
+        let has_client = !matches!(error.stage(), Stage::GetRequest | Stage::Serve);
+        let of_whom = if has_client { "request from" } else { "server at" };
+        let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+        // What a client has sent may be part of it, and is not to make lines of its own.
+        let line = format!("sockserver: {of_whom} {client_address}: {error}{cause}").replace(char::is_control, " ");
+        // Where it cannot be printed it is lost: `eprintln` would panic.
+        let _ = writeln!(io::stderr(), "{line}");
     }
 
-    /// Called when [`handle_request`](SocketServer::handle_request) has waited for `timeouts(request)`: Python's
+    /// Called when [`handle_request`](SocketServer::handle_request) has waited for `timeouts(handle_request)`: Python's
     /// `handle_timeout`.
     fn handle_timeout(&self) {}
 
@@ -97,8 +99,44 @@ pub trait Server: Send + Sync + Sized + 'static {
     ///
     /// As [`bind`](Self::bind); [`io::ErrorKind::InvalidInput`] for options with which nothing could be served.
     fn bind_with<A: BindTo<Self::Transport>>(self, address: A, options: Options) -> io::Result<SocketServer<Self>> {
+        self.bind_as(address, options, Self::Concurrency::default())
+    }
+
+    /// Binds a socket, and serves by a concurrency that was made at run time: one that holds a thread pool, for example,
+    /// or another one than that of the attribute.
+    ///
+    /// ```
+    /// # use sockserver::{HandlerResult, RequestHandler, Writer, request_handler};
+    /// use sockserver::{Options, Server, concurrency::{Synchronous, Threading}};
+    ///
+    /// # #[request_handler]
+    /// # #[server(transport = "tcp", concurrency = "threading")]
+    /// # struct Hello {
+    /// #     wfile: Writer,
+    /// # }
+    /// # impl RequestHandler for Hello {
+    /// #     fn handle(&mut self) -> HandlerResult { Ok(()) }
+    /// # }
+    /// # fn main() -> std::io::Result<()> {
+    /// let is_debugged = std::env::var_os("ONE_AT_A_TIME").is_some();
+    /// let server = match is_debugged {
+    ///     true => HelloServer.bind_as("127.0.0.1:0", Options::new(), Synchronous)?,
+    ///     false => HelloServer.bind_as("127.0.0.1:0", Options::new(), Threading::default())?,
+    /// };
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`bind_with`](Self::bind_with).
+    fn bind_as<A: BindTo<Self::Transport>>(
+        self,
+        address: A,
+        options: Options,
+        concurrency: impl Concurrency,
+    ) -> io::Result<SocketServer<Self>> {
         options.check()?;
-        SocketServer::new(self, address.server_bind(&options)?, options)
+        SocketServer::new(self, address.server_bind(&options)?, options, concurrency)
     }
 
     /// Serves on a socket that was bound elsewhere: inherited from systemd, or from a process that is being replaced.
@@ -122,41 +160,86 @@ pub trait Server: Send + Sync + Sized + 'static {
     /// # fn main() -> io::Result<()> {
     /// // Passed as the standard input: `StandardInput=socket` in a unit of systemd, `wait` in inetd.conf.
     /// let socket = io::stdin().as_fd().try_clone_to_owned()?;
-    /// HelloServer.adopt(socket, HelloServer::OPTIONS)?.serve_forever()
+    /// HelloServer.from_listener(socket, HelloServer::OPTIONS)?.serve_forever()
     /// # }
     /// ```
     ///
     /// # Errors
     ///
     /// [`io::ErrorKind::InvalidInput`] for a socket of another transport. What `server_activate` panics with.
-    fn adopt(self, socket: impl Into<OwnedFd>, options: Options) -> io::Result<SocketServer<Self>> {
+    fn from_listener(self, socket: impl Into<OwnedFd>, options: Options) -> io::Result<SocketServer<Self>> {
         options.check()?;
-        let listener =
-            Self::Transport::adopt(socket.into(), &options).map_err(|error| cannot("adopt the socket", error))?;
-        SocketServer::new(self, listener, options)
+        let listener = Self::Transport::from_listener(socket.into(), &options)
+            .map_err(|error| cannot("serve on the socket", error))?;
+        SocketServer::new(self, listener, options, Self::Concurrency::default())
     }
 
     /// Handles one connection that was accepted elsewhere, by inetd or a socket pair, on this thread.
     ///
-    /// Of the hooks `verify_request`, `handle_error` and at the end `server_close` are called; `server_activate` is
-    /// not, as nothing is bound.
+    /// Of the hooks `verify_request` and at the end `server_close` are called; `server_activate` is not, as nothing is
+    /// bound, and `handle_error` is not, as the error is returned.
     ///
     /// # Errors
     ///
-    /// Only what cannot be told to `handle_error`: the descriptor is no connected socket, or one of datagrams.
-    fn serve_connection(self, stream: impl Into<OwnedFd>) -> io::Result<()>
+    /// What the handler has failed with. With [`Stage::GetRequest`]: the descriptor is no connected socket, or one of
+    /// datagrams, or the options are nonsense.
+    fn serve_connection(self, stream: impl Into<OwnedFd>) -> Result<(), HandlerError>
     where
         Self::Transport: StreamTransport,
     {
+        self.serve_connection_with(stream, Self::OPTIONS)
+    }
+
+    /// As [`serve_connection`](Self::serve_connection), with options that were decided at run time.
+    ///
+    /// # Errors
+    ///
+    /// As `serve_connection`.
+    fn serve_connection_with(self, stream: impl Into<OwnedFd>, options: Options) -> Result<(), HandlerError>
+    where
+        Self::Transport: StreamTransport,
+    {
+        let cannot_serve = |error| HandlerError::new(Stage::GetRequest, cannot("serve the connection", error));
+        options.check().map_err(cannot_serve)?;
         let socket = socket2::Socket::from(stream.into());
-        let (client_address, server_address) =
-            connected(&socket).map_err(|error| cannot("serve the connection", error))?;
-        let acceptor = Acceptor::unbound(self, server_address, Self::OPTIONS)?;
-        if let Some(accepted) = acceptor.accept(Stream::new(socket, client_address)) {
-            accepted.process();
-        }
+        let (client_address, server_address) = connected(&socket).map_err(cannot_serve)?;
+        let acceptor = Acceptor::unbound(self, server_address, options).map_err(cannot_serve)?;
+        let stream = Stream::new(socket, client_address);
+        let served = match acceptor.admit(&stream) {
+            Ok(()) => Job::new(&acceptor, stream).verify().map_or(Ok(()), Job::process_here),
+            Err(_) => Ok(()),
+        };
         acceptor.close();
-        Ok(())
+        served
+    }
+}
+
+impl<S: Server> Service for S {
+    type Transport = S::Transport;
+    type Handler = S::Handler;
+
+    fn server_activate(&self, handle: &ServerHandle) {
+        Server::server_activate(self, handle);
+    }
+
+    fn verify_request(&self, request: &Request<S>, client_address: &Address) -> bool {
+        Server::verify_request(self, request, client_address)
+    }
+
+    fn handle_error(&self, error: &HandlerError, client_address: &Address) {
+        Server::handle_error(self, error, client_address);
+    }
+
+    fn handle_timeout(&self) {
+        Server::handle_timeout(self);
+    }
+
+    fn service_actions(&self) {
+        Server::service_actions(self);
+    }
+
+    fn server_close(&self) {
+        Server::server_close(self);
     }
 }
 

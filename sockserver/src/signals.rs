@@ -9,20 +9,19 @@ use std::{
     io::{self, PipeReader, PipeWriter, Read, Write},
     os::fd::{AsRawFd, RawFd},
     sync::{
-        Arc, OnceLock, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
     thread,
 };
 
-use parking_lot::Mutex;
 use signal_hook::{
     SigId,
     consts::{SIGINT, SIGTERM},
     flag, low_level,
 };
 
-use crate::{handle::Control, sys};
+use crate::{sys, unwind::ServerId};
 
 /// What signals do in this process.
 static SIGNALS: Mutex<Signals> =
@@ -35,7 +34,7 @@ static PIPE: OnceLock<(PipeReader, PipeWriter)> = OnceLock::new();
 /// as a child can register nothing: another thread may have been doing that when it was forked.
 static IN_CHILD: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
-struct Signals {
+pub(crate) struct Signals {
     /// Those that stop on signals, and have not ended.
     servers: Vec<Signalled>,
     /// When all have ended: the next signal ends the process.
@@ -45,7 +44,9 @@ struct Signals {
 }
 
 struct Signalled {
-    control: Weak<Control>,
+    server: ServerId,
+    /// Shuts the server down, if it is still there.
+    shut_down: Arc<dyn Fn() + Send + Sync>,
     /// The thread stops it; it does not fork.
     is_watched: bool,
     /// A signal has come: the next one ends the process.
@@ -91,15 +92,25 @@ impl Drop for Actions {
     }
 }
 
-/// `forks`: no thread may be started.
-pub(crate) fn stop_on_signals(control: &Arc<Control>, forks: bool) -> io::Result<()> {
+/// Keeps other threads from changing what signals do. It is `std`'s lock, which a child can give back.
+pub(crate) fn lock() -> MutexGuard<'static, Signals> {
+    SIGNALS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Has the function called at the first signal: on a small thread, or by the thread that reads the server's own pipe, for a
+/// server that may start no thread.
+pub(crate) fn stop_on_signals(
+    server: ServerId,
+    own_pipe: Option<PipeWriter>,
+    shut_down: Arc<dyn Fn() + Send + Sync>,
+) -> io::Result<()> {
     let pipe = io::pipe()?;
     let (reader, writer) = PIPE.get_or_init(|| pipe);
     let signalled = Arc::new(AtomicBool::new(false));
     let (mut actions, mut pipes) = (Actions(Vec::new()), Vec::new());
     let in_child = IN_CHILD.get_or_init(Arc::default);
-    let mut signals = SIGNALS.lock();
-    if !forks && !signals.is_watched {
+    let mut signals = lock();
+    if own_pipe.is_none() && !signals.is_watched {
         let thread = thread::Builder::new().name("sockserver-signals".into()).stack_size(128 * 1024);
         // It waits for the lock.
         thread.spawn(move || watch(reader))?;
@@ -113,10 +124,10 @@ pub(crate) fn stop_on_signals(control: &Arc<Control>, forks: bool) -> io::Result
         // Actions run in the order of their registration: the first signal finds the flag not set yet.
         actions.end(signal, &signalled)?;
         actions.set(signal, &signalled)?;
-        pipes.push(actions.write(signal, if forks { control.waker.writer()? } else { writer.try_clone()? })?);
+        pipes.push(actions.write(signal, own_pipe.as_ref().unwrap_or(writer).try_clone()?)?);
     }
-    let control = Arc::downgrade(control);
-    signals.servers.push(Signalled { control, is_watched: !forks, signalled, pipes, _actions: actions });
+    let is_watched = own_pipe.is_none();
+    signals.servers.push(Signalled { server, shut_down, is_watched, signalled, pipes, _actions: actions });
     signals.at_the_end = Actions(Vec::new());
     Ok(())
 }
@@ -126,23 +137,23 @@ fn watch(mut pipe: &PipeReader) {
     loop {
         // It is never at its end, as this process has the other end too.
         let _ = pipe.read(&mut [0; 64]);
-        let mut signals = SIGNALS.lock();
+        let mut signals = lock();
         let watched = || signals.servers.iter().filter(|server| server.is_watched);
         if watched().next().is_none() {
             signals.is_watched = false;
             return;
         }
         let signalled = watched().filter(|server| server.signalled.load(SeqCst));
-        let stopped: Vec<Arc<Control>> = signalled.filter_map(|server| server.control.upgrade()).collect();
+        let stopped: Vec<_> = signalled.map(|server| server.shut_down.clone()).collect();
         drop(signals);
-        stopped.iter().for_each(Control::shut_down);
+        stopped.iter().for_each(|shut_down| shut_down());
     }
 }
 
 /// The server has ended. Signals are for those that have not; if there are none, nothing is there to be stopped gently.
-pub(crate) fn forget(control: &Control) {
-    let mut signals = SIGNALS.lock();
-    let has_ended = |server: &Signalled| std::ptr::eq(server.control.as_ptr(), control);
+pub(crate) fn forget(server: ServerId) {
+    let mut signals = lock();
+    let has_ended = |signalled: &Signalled| signalled.server == server;
     if !signals.servers.is_empty() && signals.servers.iter().all(has_ended) {
         let now = Arc::new(AtomicBool::new(true));
         for signal in [SIGINT, SIGTERM].into_iter().filter(|signal| !sys::is_ignored(*signal)) {
@@ -164,13 +175,17 @@ pub(crate) fn forget(control: &Control) {
 /// is the parent's to act on; the second one ends the child as well as the parent. `parent`: the number of the process
 /// that has forked this one.
 ///
-/// Only what signal-safety(7) allows is done here: of other threads nothing is left but the locks that they held.
+/// Nothing is unregistered: signal-hook would wait for a thread that was in a signal handler, and is not here any more.
 pub(crate) fn enter_child(parent: u32) {
     let Some(in_child) = IN_CHILD.get() else { return };
     in_child.store(true, SeqCst);
-    let Some(signals) = SIGNALS.try_lock() else { return };
+    let signals = lock();
     // The parent is not to hear of a signal that only its child was sent.
-    signals.servers.iter().flat_map(|server| &server.pipes).for_each(|pipe| sys::let_go_of_number(*pipe));
+    signals
+        .servers
+        .iter()
+        .flat_map(|server| &server.pipes)
+        .for_each(|pipe| sys::replace_number_with_closed_pipe(*pipe));
     if !signals.servers.is_empty() {
         sys::end_with_parent(parent);
     }

@@ -8,15 +8,16 @@ use std::{
 };
 
 use crate::{
-    accepted::Accepted,
-    acceptor::{Acceptor, Listener, Turn},
+    acceptor::{Acceptor, Event, Listener, Strategy},
     address::Address,
     concurrency::Concurrency,
-    handle::{Running, ServerHandle},
-    handler::Stage,
+    error::Stage,
+    handle::ServerHandle,
+    job::Job,
     options::Options,
     primitives::thread,
-    server::Server,
+    running_server::RunningServer,
+    service::Service,
 };
 
 /// A server that is bound and does not serve yet: an instance of Python's `TCPServer` and the like.
@@ -29,22 +30,61 @@ use crate::{
 /// processes that have it after a fork, one serves it, and the others leave it alone
 /// ([`mem::forget`](std::mem::forget)). As a file descriptor (Python's `fileno`) it is the listening socket.
 #[must_use = "dropping it closes the port: call `serve_forever` or `spawn`"]
-pub struct SocketServer<S: Server> {
+pub struct SocketServer<S: Service> {
     /// Kept for `AsFd` until serving begins: a shutdown before that closes the port only when this is dropped.
     listener: Arc<Listener<S>>,
-    concurrency: S::Concurrency,
-    acceptor: Open<S>,
+    concurrency: Box<dyn Serve<S>>,
+    acceptor: Closing<S>,
+}
+
+/// A [`Concurrency`] of whatever type, for servers of one type.
+trait Serve<S: Service>: Send + Sync {
+    fn process_request(&self, job: Job<S>);
+    fn serve(&self, acceptor: &Arc<Acceptor<S>>);
+}
+
+impl<S: Service, C: Concurrency> Serve<S> for C {
+    fn process_request(&self, job: Job<S>) {
+        Concurrency::process_request(self, job);
+    }
+
+    fn serve(&self, acceptor: &Arc<Acceptor<S>>) {
+        Concurrency::serve(self, acceptor);
+    }
 }
 
 /// Closes the acceptor when it is dropped.
-struct Open<S: Server>(Arc<Acceptor<S>>);
+struct Closing<S: Service>(Arc<Acceptor<S>>);
 
-impl<S: Server> SocketServer<S> {
-    pub(crate) fn new(server: S, listener: Listener<S>, options: Options) -> io::Result<SocketServer<S>> {
+/// What has come of [`SocketServer::handle_request`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[must_use]
+pub enum Handled {
+    /// A request was processed, or `verify_request` did not want it. With `"threading"` and `"forking"` it may still be
+    /// under way.
+    Request,
+    /// No request came within `timeouts(handle_request)`, and `handle_timeout` was called.
+    TimedOut,
+    /// The server was shut down.
+    Stopped,
+}
+
+impl<S: Service> SocketServer<S> {
+    pub(crate) fn new<C: Concurrency>(
+        server: S,
+        listener: Listener<S>,
+        options: Options,
+        concurrency: C,
+    ) -> io::Result<SocketServer<S>> {
         let listener = Arc::new(listener);
-        let acceptor = Open(Acceptor::bound(server, listener.clone(), options)?);
-        match acceptor.0.server_activate() {
-            Ok(()) => Ok(SocketServer { listener, concurrency: S::Concurrency::default(), acceptor }),
+        let strategy = Strategy {
+            capacity: concurrency.max_connections(&options),
+            forks: C::FORKS,
+            source: concurrency.event_source(),
+        };
+        let acceptor = Closing(Acceptor::bound(server, listener.clone(), options, strategy)?);
+        match acceptor.0.hooks.server_activate(acceptor.0.handle()) {
+            Ok(()) => Ok(SocketServer { listener, concurrency: Box::new(concurrency), acceptor }),
             Err(message) => Err(io::Error::other(format!("server_activate panicked: {message}"))),
         }
     }
@@ -66,32 +106,31 @@ impl<S: Server> SocketServer<S> {
 
     /// Waits for one request and processes it, in the way of its `concurrency`: Python's `handle_request`.
     ///
-    /// `Ok(false)`: nothing came within `timeouts(request)`, and `handle_timeout` was called; or the server was shut
-    /// down. `Ok(true)`: a request was processed, or `verify_request` did not want it. With `"threading"` and
-    /// `"forking"` it may still be under way. Requests above a limit do not count.
+    /// It waits for `timeouts(handle_request)`. Requests above a limit do not count.
     ///
     /// # Errors
     ///
-    /// The listening socket is broken. For want of descriptors and the like it waits, as `serve_forever` does; where no
-    /// process can be started for the request, `handle_error` is told.
-    pub fn handle_request(&self) -> io::Result<bool> {
-        let timeout = self.acceptor.0.options().timeouts.request;
+    /// The listening socket is broken. While descriptors and the like are short it waits, as `serve_forever` does; where
+    /// no process can be started for the request, `handle_error` is called.
+    pub fn handle_request(&self) -> io::Result<Handled> {
+        let acceptor = &self.acceptor.0;
+        let timeout = acceptor.options().timeouts.request;
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
-            match self.acceptor.0.next_within(deadline) {
-                Turn::Request(request) => {
-                    if let Some(accepted) = Accepted::new(&self.acceptor.0, request).verify() {
-                        self.concurrency.process_request(accepted);
+            match acceptor.wait_until(deadline) {
+                Event::Request(request) => {
+                    if let Some(job) = Job::new(acceptor, request).verify() {
+                        self.concurrency.process_request(job);
                     }
-                    return Ok(true);
+                    return Ok(Handled::Request);
                 }
-                Turn::Trouble(error) => self.acceptor.0.report(Stage::GetRequest, error),
-                Turn::TimedOut => {
-                    self.acceptor.0.handle_timeout();
-                    return Ok(false);
+                Event::AcceptFailed(error) => acceptor.report(Stage::GetRequest, error),
+                Event::TimedOut => {
+                    acceptor.hooks.handle_timeout();
+                    return Ok(Handled::TimedOut);
                 }
-                Turn::ChildEnded => self.acceptor.0.children.reap(),
-                Turn::Stopped => return self.acceptor.0.handle().control().take_failure().map_or(Ok(false), Err),
+                Event::Source => acceptor.process_source(),
+                Event::Stopped => return acceptor.state().take_failure().map_or(Ok(Handled::Stopped), Err),
             }
         }
     }
@@ -105,13 +144,13 @@ impl<S: Server> SocketServer<S> {
     /// The listening socket is broken. [`io::ErrorKind::Unsupported`] with `"forking"` in a process that has several
     /// threads, unless `allow_threads` is set.
     pub fn serve_forever(self) -> io::Result<()> {
-        let SocketServer { listener, concurrency, acceptor: Open(ref acceptor) } = self;
+        let SocketServer { listener, concurrency, acceptor: Closing(ref acceptor) } = self;
         // From here on the port is closed as soon as the server stops.
         drop(listener);
-        acceptor.handle().control().begin_serving();
+        acceptor.state().begin_serving();
         concurrency.serve(acceptor);
         acceptor.drain();
-        acceptor.handle().control().take_failure().map_or(Ok(()), Err)
+        acceptor.state().take_failure().map_or(Ok(()), Err)
     }
 
     /// Lets the first SIGINT or SIGTERM shut the server down, which drains it as [`ServerHandle::shutdown`] does, so
@@ -127,17 +166,25 @@ impl<S: Server> SocketServer<S> {
     /// The system refuses the signal handler, a pipe, or the thread.
     #[cfg(feature = "signals")]
     pub fn shutdown_on_signals(&self) -> io::Result<()> {
-        crate::signals::stop_on_signals(self.acceptor.0.handle().control(), S::Concurrency::FORKS)
+        let state = self.acceptor.0.state();
+        let own_pipe = state.forks().then(|| state.waker.writer()).transpose()?;
+        let weak = Arc::downgrade(state);
+        let shut_down = move || {
+            if let Some(state) = weak.upgrade() {
+                state.shut_down();
+            }
+        };
+        crate::signals::stop_on_signals(state.id, own_pipe, Arc::new(shut_down))
     }
 
-    /// Serves on a thread of its own, until what is returned is dropped or told to [`stop`](Running::stop).
+    /// Serves on a thread of its own, until what is returned is dropped or told to [`stop`](RunningServer::stop).
     ///
     /// # Errors
     ///
     /// No thread can be started. [`io::ErrorKind::Unsupported`] with `"forking"`, which must not fork beside other
     /// threads, unless `allow_threads` is set.
-    pub fn spawn(self) -> io::Result<Running> {
-        if S::Concurrency::FORKS && !self.acceptor.0.options().allow_threads {
+    pub fn spawn(self) -> io::Result<RunningServer> {
+        if self.acceptor.0.state().forks() && !self.acceptor.0.options().allow_threads {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
                 "a server that forks is not served beside other threads, whose locks would stay locked in its children: \
@@ -147,32 +194,32 @@ impl<S: Server> SocketServer<S> {
         }
         let handle = self.handle();
         // A shutdown may come before the thread runs.
-        handle.control().begin_serving();
+        handle.state().begin_serving();
         let name = format!("sockserver {}", self.server_address());
         let thread = thread::Builder::new().name(name).spawn(move || self.serve_forever())?;
-        Ok(Running::new(handle, thread))
+        Ok(RunningServer::new(handle, thread))
     }
 }
 
-impl<S: Server> Drop for Open<S> {
+impl<S: Service> Drop for Closing<S> {
     fn drop(&mut self) {
         self.0.close();
     }
 }
 
-impl<S: Server> AsFd for SocketServer<S> {
+impl<S: Service> AsFd for SocketServer<S> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.listener.as_fd()
     }
 }
 
-impl<S: Server> AsRawFd for SocketServer<S> {
+impl<S: Service> AsRawFd for SocketServer<S> {
     fn as_raw_fd(&self) -> RawFd {
         self.as_fd().as_raw_fd()
     }
 }
 
-impl<S: Server> fmt::Debug for SocketServer<S> {
+impl<S: Service> fmt::Debug for SocketServer<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SocketServer").field("server_address", self.server_address()).finish_non_exhaustive()
     }

@@ -9,48 +9,49 @@ use std::{
     any::Any,
     cell::RefCell,
     mem,
-    panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use crate::{
-    datagram::Datagram,
-    file::{Reader, Writer},
-    handle::{Control, Running, ServerHandle},
-    primitives::thread_local,
-    stream::Stream,
-};
+use crate::primitives::thread_local;
 
 /// What a handler has can be used in a [`catch_unwind`] of its own: no lock of this crate is held while it runs.
 macro_rules! unwind_safe {
-    ($($type:ty)*) => { $(
-        impl UnwindSafe for $type {}
-        impl RefUnwindSafe for $type {}
-    )* };
+    ($type:ty) => {
+        impl std::panic::UnwindSafe for $type {}
+        impl std::panic::RefUnwindSafe for $type {}
+    };
 }
+pub(crate) use unwind_safe;
 
-unwind_safe! { Stream Datagram Reader Writer ServerHandle Running }
+/// Which server of this process user code belongs to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ServerId(u64);
+
+impl ServerId {
+    pub(crate) fn new() -> ServerId {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        ServerId(NEXT.fetch_add(1, Relaxed))
+    }
+}
 
 thread_local! {
     /// The servers whose user code this thread is in, innermost last.
-    static RUNNING: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+    static RUNNING: RefCell<Vec<ServerId>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Runs user code for a server. `Err`: what it panicked with.
-pub(crate) fn run<T>(control: &Control, user_code: impl FnOnce() -> T) -> Result<T, String> {
+pub(crate) fn run<T>(server: ServerId, user_code: impl FnOnce() -> T) -> Result<T, String> {
     // A thread that is ending has no place for it any more: a server that it drops then is not in its own user code.
-    let _ = RUNNING.try_with(|running| running.borrow_mut().push(identity(control)));
+    let _ = RUNNING.try_with(|running| running.borrow_mut().push(server));
     let result = catch_unwind(AssertUnwindSafe(user_code));
     let _ = RUNNING.try_with(|running| running.borrow_mut().pop());
     result.map_err(message)
 }
 
 /// Whether this thread is in user code of that server.
-pub(crate) fn is_running(control: &Control) -> bool {
-    RUNNING.try_with(|running| running.borrow().contains(&identity(control))).unwrap_or(false)
-}
-
-fn identity(control: &Control) -> usize {
-    (&raw const *control).addr()
+pub(crate) fn is_running(server: ServerId) -> bool {
+    RUNNING.try_with(|running| running.borrow().contains(&server)).unwrap_or(false)
 }
 
 fn message(panic: Box<dyn Any + Send>) -> String {

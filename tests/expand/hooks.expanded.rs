@@ -16,7 +16,7 @@ struct Hooked;
 #[automatically_derived]
 impl ::sockserver::Server for Hooked {
     type Transport = ::sockserver::transport::Tcp;
-    type Concurrency = ::sockserver::concurrency::Sync;
+    type Concurrency = ::sockserver::concurrency::Synchronous;
     type Handler = Session;
     const OPTIONS: ::sockserver::Options = ::sockserver::Options::new();
     fn server_activate(&self, handle: &::sockserver::ServerHandle) {

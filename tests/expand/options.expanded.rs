@@ -51,7 +51,7 @@ struct Local;
 #[automatically_derived]
 impl ::sockserver::Server for Local {
     type Transport = ::sockserver::transport::Unix;
-    type Concurrency = sockserver::concurrency::Sync;
+    type Concurrency = sockserver::concurrency::Synchronous;
     type Handler = Session;
     const OPTIONS: ::sockserver::Options = {
         let mut options = ::sockserver::Options::new();

@@ -25,7 +25,7 @@ struct Chat;
 #[derive(Default, Server)]
 #[server(
     transport = "unix",
-    concurrency = sockserver::concurrency::Sync,
+    concurrency = sockserver::concurrency::Synchronous,
     handler = Session,
     socket(mode = 0o660, unlink = false),
 )]

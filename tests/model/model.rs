@@ -23,7 +23,7 @@ use shuttle::{
     thread,
 };
 use sockserver::{
-    Address, Context, FromRequest, HandlerResult, Options, Reader, RequestHandler, Running, Server, ServerHandle,
+    Address, Context, FromRequest, HandlerResult, Options, Reader, RequestHandler, RunningServer, Server, ServerHandle,
     SocketServer, Stats, Stream, UnixAddress, Writer, request_handler,
     transport::{StreamTransport, Tcp, Unix},
 };
@@ -219,7 +219,7 @@ fn explore(run: impl Fn() + Send + std::marker::Sync + Clone + 'static) {
     shuttle::check_pct(run, SCHEDULES, 3);
 }
 
-fn serve<S: Server<Transport = Unix>>(server: S, options: Options) -> Running {
+fn serve<S: Server<Transport = Unix>>(server: S, options: Options) -> RunningServer {
     bind(server, options).spawn().expect("a thread")
 }
 

@@ -156,11 +156,11 @@ impl DatagramClient {
         let place = match server {
             Address::Inet(SocketAddr::V4(_)) => Place::inet("127.0.0.1:0"),
             Address::Inet(SocketAddr::V6(_)) => Place::inet("[::1]:0"),
-            Address::Unix(_) => Place::unix(),
+            _ => Place::unix(),
         };
         let socket = match place.address() {
             Address::Inet(address) => Packets::Udp(UdpSocket::bind(address).expect("a free port")),
-            Address::Unix(_) => Packets::Unix(UnixDatagram::bind(place.path()).expect("a free path")),
+            _ => Packets::Unix(UnixDatagram::bind(place.path()).expect("a free path")),
         };
         DatagramClient { socket, server: server.clone(), _place: place }.patient()
     }
@@ -286,7 +286,7 @@ fn system_address(address: &Address) -> io::Result<SockAddr> {
     match address {
         Address::Inet(address) => Ok(SockAddr::from(*address)),
         Address::Unix(UnixAddress::Abstract(name)) => SockAddr::unix(OsStr::from_bytes(&[b"\0", &name[..]].concat())),
-        Address::Unix(_) => SockAddr::unix(path_of(address)),
+        _ => SockAddr::unix(path_of(address)),
     }
 }
 

@@ -2,15 +2,15 @@
 
 use sockserver::{
     Concurrency,
-    concurrency::{Forking, Pool, Sync, Threading},
+    concurrency::{Forking, Pool, Synchronous, Threading},
 };
 
 /// A concurrency that has a word in the attribute.
-pub trait Word: Concurrency {
+pub trait Word: Concurrency + Default {
     const WORD: &str;
 }
 
-impl Word for Sync {
+impl Word for Synchronous {
     const WORD: &str = "sync";
 }
 
@@ -35,7 +35,7 @@ macro_rules! in_each_concurrency {
             $( $crate::in_each_concurrency!(@case $test $concurrency); )*
         }
     };
-    (@case $test:ident sync) => { $crate::in_each_concurrency!(@case $test sync, Sync); };
+    (@case $test:ident sync) => { $crate::in_each_concurrency!(@case $test sync, Synchronous); };
     (@case $test:ident threading) => { $crate::in_each_concurrency!(@case $test threading, Threading); };
     (@case $test:ident pool) => { $crate::in_each_concurrency!(@case $test pool, Pool); };
     (@case $test:ident forking) => { $crate::in_each_concurrency!(@case $test forking, Forking); };

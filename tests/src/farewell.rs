@@ -12,7 +12,7 @@ use std::{
 };
 
 use sockserver::{
-    Address, Closing, Concurrency, ConnectionId, Context, Drained, FromRequest, HandlerError, HandlerResult, Options,
+    Address, Closing, Concurrency, ConnectionId, Context, DrainReport, FromRequest, HandlerError, HandlerResult, Options,
     Reader, RequestHandler, Server, ServerHandle, SocketServer, Stage, Stream, Writer, transport::Tcp,
 };
 
@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// A server, written without the macros, whose handler runs functions.
-pub struct Farewell<C: Concurrency> {
+pub struct Farewell<C: Concurrency + Default> {
     setup: Step<C>,
     handle: Step<C>,
     closing: Goodbye<C>,
@@ -37,7 +37,7 @@ type Step<C> = Box<dyn Fn(&mut Guest<C>) -> HandlerResult + Send + Sync>;
 type Goodbye<C> = Box<dyn Fn(&mut Guest<C>, Closing) -> HandlerResult + Send + Sync>;
 
 /// What the functions have.
-pub struct Guest<C: Concurrency> {
+pub struct Guest<C: Concurrency + Default> {
     pub request: Stream,
     pub rfile: Reader,
     pub wfile: Writer,
@@ -100,7 +100,7 @@ pub fn said_goodbye(why: Closing) -> Vec<Call> {
     vec![Call::Handled(End::Server(why)), Call::Closing(why), Call::Finish]
 }
 
-impl<C: Concurrency> Farewell<C> {
+impl<C: Concurrency + Default> Farewell<C> {
     /// Says nothing at the end.
     pub fn new(handle: impl Fn(&mut Guest<C>) -> HandlerResult + Send + Sync + 'static) -> Farewell<C> {
         Farewell {
@@ -154,13 +154,13 @@ impl<C: Concurrency> Farewell<C> {
     }
 }
 
-impl<C: Concurrency> fmt::Debug for Farewell<C> {
+impl<C: Concurrency + Default> fmt::Debug for Farewell<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Farewell").finish_non_exhaustive()
     }
 }
 
-impl<C: Concurrency> Server for Farewell<C> {
+impl<C: Concurrency + Default> Server for Farewell<C> {
     type Transport = Tcp;
     type Concurrency = C;
     type Handler = Guest<C>;
@@ -177,7 +177,7 @@ impl<C: Concurrency> Server for Farewell<C> {
     }
 }
 
-impl<C: Concurrency> FromRequest<Farewell<C>> for Guest<C> {
+impl<C: Concurrency + Default> FromRequest<Farewell<C>> for Guest<C> {
     fn from_request(cx: &mut Context<'_, Farewell<C>>) -> io::Result<Guest<C>> {
         Ok(Guest {
             request: cx.request().clone(),
@@ -190,7 +190,7 @@ impl<C: Concurrency> FromRequest<Farewell<C>> for Guest<C> {
     }
 }
 
-impl<C: Concurrency> RequestHandler for Guest<C> {
+impl<C: Concurrency + Default> RequestHandler for Guest<C> {
     fn setup(&mut self) -> HandlerResult {
         self.farewell.started.fetch_add(1, SeqCst);
         (self.farewell.clone().setup)(self)
@@ -248,7 +248,7 @@ impl Hosted {
 
     /// Stops the server, and returns what has happened until then and was not asked for yet.
     #[track_caller]
-    pub fn stop(self) -> (Drained, Vec<Call>) {
+    pub fn stop(self) -> (DrainReport, Vec<Call>) {
         (self.served.stop(), self.calls.try_iter().collect())
     }
 }
@@ -262,7 +262,7 @@ impl Deref for Hosted {
 }
 
 /// Answers each line in upper case.
-pub fn upper<C: Concurrency>(guest: &mut Guest<C>) -> HandlerResult {
+pub fn upper<C: Concurrency + Default>(guest: &mut Guest<C>) -> HandlerResult {
     while let Some(line) = guest.rfile.next_line()? {
         writeln!(guest.wfile, "{}", line.to_uppercase())?;
     }
@@ -270,7 +270,7 @@ pub fn upper<C: Concurrency>(guest: &mut Guest<C>) -> HandlerResult {
 }
 
 /// After `DATA` takes lines up to a dot, as SMTP does, and says how many. An end of file within them is a short mail.
-pub fn mail<C: Concurrency>(guest: &mut Guest<C>, marks_itself_busy: bool) -> HandlerResult {
+pub fn mail<C: Concurrency + Default>(guest: &mut Guest<C>, marks_itself_busy: bool) -> HandlerResult {
     while let Some(command) = guest.rfile.next_line()? {
         if command != "DATA" {
             writeln!(guest.wfile, "250 fine")?;
@@ -293,6 +293,6 @@ pub fn mail<C: Concurrency>(guest: &mut Guest<C>, marks_itself_busy: bool) -> Ha
 }
 
 /// Says why the server ends the connection.
-pub fn say_why<C: Concurrency>(guest: &mut Guest<C>, why: Closing) -> HandlerResult {
+pub fn say_why<C: Concurrency + Default>(guest: &mut Guest<C>, why: Closing) -> HandlerResult {
     Ok(write!(guest.wfile, "421 {why}\r\n")?)
 }

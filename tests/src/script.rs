@@ -12,7 +12,7 @@ use std::{
 };
 
 use sockserver::{
-    Address, Concurrency, ConnectionId, Context, Drained, FromRequest, HandlerError, HandlerResult, Options, Reader,
+    Address, Concurrency, ConnectionId, Context, DrainReport, FromRequest, HandlerError, HandlerResult, Options, Reader,
     RequestHandler, Server, ServerHandle, SocketServer, Stage, Transport, Writer,
 };
 
@@ -23,25 +23,25 @@ use crate::{
 };
 
 /// A server, written without the macros, whose handler runs a function.
-pub struct Script<T: Transport, C: Concurrency> {
+pub struct Script<T: Transport, C: Concurrency + Default> {
     handle: Box<dyn Handle<T, C>>,
     reports: Sender<Report>,
     composition: PhantomData<fn() -> (T, C)>,
 }
 
 /// What can be the handler.
-pub trait Handle<T: Transport, C: Concurrency>:
+pub trait Handle<T: Transport, C: Concurrency + Default>:
     Fn(&mut Session<T, C>) -> HandlerResult + Send + Sync + 'static
 {
 }
 
-impl<T: Transport, C: Concurrency, F> Handle<T, C> for F where
+impl<T: Transport, C: Concurrency + Default, F> Handle<T, C> for F where
     F: Fn(&mut Session<T, C>) -> HandlerResult + Send + Sync + 'static
 {
 }
 
 /// What the function has.
-pub struct Session<T: Transport, C: Concurrency> {
+pub struct Session<T: Transport, C: Concurrency + Default> {
     pub request: T::Request,
     pub rfile: Reader,
     pub wfile: Writer,
@@ -52,7 +52,7 @@ pub struct Session<T: Transport, C: Concurrency> {
 }
 
 /// A handler that answers each line in upper case.
-pub fn upper<T: Transport, C: Concurrency>(session: &mut Session<T, C>) -> HandlerResult {
+pub fn upper<T: Transport, C: Concurrency + Default>(session: &mut Session<T, C>) -> HandlerResult {
     while let Some(line) = session.rfile.next_line()? {
         writeln!(session.wfile, "{}", line.to_uppercase())?;
     }
@@ -83,7 +83,7 @@ impl Report {
     }
 }
 
-impl<T: Transport, C: Concurrency> Server for Script<T, C> {
+impl<T: Transport, C: Concurrency + Default> Server for Script<T, C> {
     type Transport = T;
     type Concurrency = C;
     type Handler = Session<T, C>;
@@ -95,7 +95,7 @@ impl<T: Transport, C: Concurrency> Server for Script<T, C> {
     }
 }
 
-impl<T: Transport, C: Concurrency> FromRequest<Script<T, C>> for Session<T, C> {
+impl<T: Transport, C: Concurrency + Default> FromRequest<Script<T, C>> for Session<T, C> {
     fn from_request(cx: &mut Context<'_, Script<T, C>>) -> io::Result<Session<T, C>> {
         Ok(Session {
             request: cx.request().clone(),
@@ -109,13 +109,13 @@ impl<T: Transport, C: Concurrency> FromRequest<Script<T, C>> for Session<T, C> {
     }
 }
 
-impl<T: Transport, C: Concurrency> RequestHandler for Session<T, C> {
+impl<T: Transport, C: Concurrency + Default> RequestHandler for Session<T, C> {
     fn handle(&mut self) -> HandlerResult {
         (self.script.clone().handle)(self)
     }
 }
 
-impl<T: Transport, C: Concurrency> Script<T, C> {
+impl<T: Transport, C: Concurrency + Default> Script<T, C> {
     /// The receiver gets what `handle_error` is told.
     pub fn new(handle: impl Handle<T, C>) -> (Script<T, C>, Receiver<Report>) {
         let (reports, receiver) = mpsc::channel();
@@ -123,7 +123,7 @@ impl<T: Transport, C: Concurrency> Script<T, C> {
     }
 }
 
-impl<T: Local, C: Concurrency> Script<T, C> {
+impl<T: Local, C: Concurrency + Default> Script<T, C> {
     /// Binds the server to a place of its own.
     pub fn bind(handle: impl Handle<T, C>, options: Options) -> (SocketServer<Script<T, C>>, Receiver<Report>, Place) {
         let (script, reports) = Script::new(handle);
@@ -143,7 +143,7 @@ impl<T: Local, C: Concurrency> Script<T, C> {
     }
 }
 
-impl<T: Transport, C: Concurrency> fmt::Debug for Script<T, C> {
+impl<T: Transport, C: Concurrency + Default> fmt::Debug for Script<T, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Script").finish_non_exhaustive()
     }
@@ -170,7 +170,7 @@ impl Scripted {
     }
 
     #[track_caller]
-    pub fn stop(self) -> Drained {
+    pub fn stop(self) -> DrainReport {
         self.served.stop()
     }
 }

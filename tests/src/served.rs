@@ -8,12 +8,12 @@ use std::{
     time::Duration,
 };
 
-use sockserver::{Drained, Running, Server, ServerHandle, SocketServer};
+use sockserver::{DrainReport, RunningServer, Server, ServerHandle, SocketServer};
 
 /// A server on a thread of its own, which is stopped when this is dropped.
 #[derive(Debug)]
 pub struct Served {
-    running: Running,
+    running: RunningServer,
     _watchdog: Watchdog,
 }
 
@@ -25,7 +25,7 @@ impl Served {
 
     /// Stops the server and waits until it has ended.
     #[track_caller]
-    pub fn stop(self) -> Drained {
+    pub fn stop(self) -> DrainReport {
         self.running.stop().expect("it has served")
     }
 }

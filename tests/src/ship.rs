@@ -36,7 +36,7 @@ const CONNECTIONS: u64 = 8;
         service_actions = Self::take_turn,
     ),
 )]
-pub struct Ship<C: Concurrency> {
+pub struct Ship<C: Concurrency + Default> {
     /// How many handlers have started.
     pub started: AtomicU64,
     /// What the thread that serves does between two requests.
@@ -46,13 +46,13 @@ pub struct Ship<C: Concurrency> {
 }
 
 #[request_handler]
-pub struct Session<C: Concurrency> {
+pub struct Session<C: Concurrency + Default> {
     rfile: Reader,
     wfile: Writer,
     server: Arc<Ship<C>>,
 }
 
-impl<C: Concurrency> Ship<C> {
+impl<C: Concurrency + Default> Ship<C> {
     pub fn new(turn: fn(&ServerHandle)) -> Ship<C> {
         Ship { started: AtomicU64::new(0), turn, handle: OnceLock::new(), concurrency: PhantomData }
     }
@@ -72,7 +72,7 @@ impl<C: Concurrency> Ship<C> {
     }
 }
 
-impl<C: Concurrency> RequestHandler for Session<C> {
+impl<C: Concurrency + Default> RequestHandler for Session<C> {
     fn handle(&mut self) -> HandlerResult {
         self.server.started.fetch_add(1, SeqCst);
         while let Some(line) = self.rfile.next_line()? {

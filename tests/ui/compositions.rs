@@ -43,7 +43,7 @@ struct UdpSync;
 struct UnixPool;
 
 mod own {
-    pub use sockserver::{concurrency::Sync, transport::Tcp};
+    pub use sockserver::{concurrency::Synchronous, transport::Tcp};
 }
 
 /// Nothing is known of a type of the user's own: all keys may mean something.

@@ -7,7 +7,7 @@ use syn::{Path, TypePath, parse_quote, spanned::Spanned};
 pub(crate) fn server(server: &Server<'_>) -> TokenStream {
     let krate = attr::krate(&server.settings).cloned().unwrap_or_else(|| parse_quote!(::sockserver));
     let given = |key: &str| attr::value(&server.settings, key).map(|given| value(given, &krate));
-    let concurrency = given("concurrency").unwrap_or_else(|| quote!(#krate::concurrency::Sync));
+    let concurrency = given("concurrency").unwrap_or_else(|| quote!(#krate::concurrency::Synchronous));
     let options = options(&server.settings, &krate);
     let known = given("transport").zip(given("handler"));
     let is_known = known.is_some();

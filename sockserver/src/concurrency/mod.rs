@@ -2,43 +2,49 @@
 
 use std::{io, sync::Arc};
 
-use crate::{accepted::Accepted, acceptor::Acceptor, options::Options, primitives::thread, server::Server};
+use crate::{
+    acceptor::{Acceptor, EventSource},
+    job::Job,
+    options::Options,
+    primitives::thread,
+    service::Service,
+};
 
 mod forking;
 mod pool;
-mod sync;
+mod synchronous;
 mod threading;
 
 pub use forking::Forking;
 pub use pool::Pool;
-pub use sync::Sync;
+pub use synchronous::Synchronous;
 pub use threading::Threading;
 
 /// A way of running one loop: accept a request, process it. In `concurrency = "…"` the words `"sync"`, `"threading"`,
-/// `"pool"` and `"forking"` stand for [`Sync`], [`Threading`], [`Pool`] and [`Forking`]; a path names a type of your
+/// `"pool"` and `"forking"` stand for [`Synchronous`], [`Threading`], [`Pool`] and [`Forking`]; a path names a type of your
 /// own:
 ///
 /// ```
-/// use sockserver::{Accepted, Concurrency, Server};
+/// use sockserver::{Concurrency, Job, Service};
 ///
 /// /// A new thread for each request.
 /// #[derive(Default)]
 /// struct ThreadEach;
 ///
 /// impl Concurrency for ThreadEach {
-///     fn process_request<S: Server<Concurrency = Self>>(&self, accepted: Accepted<S>) {
+///     fn process_request<S: Service>(&self, job: Job<S>) {
 ///         // Where no thread can be had, the request is dropped with the closure: its client is turned away.
-///         let _ = std::thread::Builder::new().spawn(|| accepted.process());
+///         let _ = std::thread::Builder::new().spawn(|| job.process());
 ///     }
 /// }
 /// ```
 ///
-/// A server makes its value with [`Default`] when it is bound.
+/// A server makes its value with [`Default`] when it is bound, or is given one: [`Server::bind_as`](crate::Server::bind_as).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no way to serve requests",
     label = "`concurrency` is \"sync\", \"threading\", \"pool\", \"forking\" or a type that implements `Concurrency`"
 )]
-pub trait Concurrency: Default + Send + std::marker::Sync + Sized + 'static {
+pub trait Concurrency: Send + Sync + Sized + 'static {
     /// The server forks: no thread is started beside the one that serves, which keeps the deadlines itself.
     const FORKS: bool = false;
 
@@ -46,14 +52,14 @@ pub trait Concurrency: Default + Send + std::marker::Sync + Sized + 'static {
     ///
     /// [`SocketServer::handle_request`](crate::SocketServer::handle_request) calls it, and unless it is overridden the
     /// loop of [`serve`](Self::serve).
-    fn process_request<S: Server<Concurrency = Self>>(&self, accepted: Accepted<S>);
+    fn process_request<S: Service>(&self, job: Job<S>);
 
     /// Serves until the acceptor has no more. Requests that are still processed when this returns are waited for.
     ///
     /// What the loop needs is made here, like the threads of a pool and the channel that feeds them:
     ///
     /// ```
-    /// use sockserver::{Accepted, Acceptor, Concurrency, Server};
+    /// use sockserver::{Acceptor, Concurrency, Job, Service};
     /// use std::{sync::{Arc, Mutex, mpsc}, thread};
     ///
     /// /// Two threads, each of which takes the next request from a channel.
@@ -61,61 +67,63 @@ pub trait Concurrency: Default + Send + std::marker::Sync + Sized + 'static {
     /// struct Two;
     ///
     /// impl Concurrency for Two {
-    ///     fn process_request<S: Server<Concurrency = Self>>(&self, accepted: Accepted<S>) {
-    ///         accepted.process();
+    ///     fn process_request<S: Service>(&self, job: Job<S>) {
+    ///         job.process();
     ///     }
     ///
-    ///     fn serve<S: Server<Concurrency = Self>>(&self, acceptor: &Arc<Acceptor<S>>) {
-    ///         let (requests, queue) = mpsc::sync_channel::<Accepted<S>>(0);
+    ///     fn serve<S: Service>(&self, acceptor: &Arc<Acceptor<S>>) {
+    ///         let (requests, queue) = mpsc::sync_channel::<Job<S>>(0);
     ///         let queue = Mutex::new(queue);
     ///         let next = || queue.lock().ok()?.recv().ok();
     ///         thread::scope(|scope| {
     ///             for _ in 0..2 {
-    ///                 scope.spawn(|| while let Some(accepted) = next() { accepted.process() });
+    ///                 scope.spawn(|| while let Some(job) = next() { job.process() });
     ///             }
-    ///             while let Some(accepted) = acceptor.next() {
+    ///             while let Some(job) = acceptor.accept() {
     ///                 // It fails when nobody receives, which is so after the loop only.
-    ///                 let _ = requests.send(accepted);
+    ///                 let _ = requests.send(job);
     ///             }
     ///             drop(requests);
     ///         });
     ///     }
     /// }
     /// ```
-    fn serve<S: Server<Concurrency = Self>>(&self, acceptor: &Arc<Acceptor<S>>) {
-        while let Some(accepted) = acceptor.next() {
-            self.process_request(accepted);
+    fn serve<S: Service>(&self, acceptor: &Arc<Acceptor<S>>) {
+        while let Some(job) = acceptor.accept() {
+            self.process_request(job);
         }
     }
 
     /// How many requests are served at once. Default: `limits(connections)`, or 1024.
-    fn connections(options: &Options) -> usize {
+    fn max_connections(&self, options: &Options) -> usize {
         options.limits.connections.unwrap_or(1024)
+    }
+
+    /// What the accept loop waits for beside requests. Default: nothing.
+    fn event_source(&self) -> Option<Arc<dyn EventSource>> {
+        None
     }
 }
 
-/// Starts a thread of the server, whose end is waited for.
-fn enlist<S: Server>(
+/// Starts a worker thread of the server, whose end is waited for.
+fn start_worker<S: Service>(
     acceptor: &Arc<Acceptor<S>>,
     name: String,
     serve: impl FnOnce(&Arc<Acceptor<S>>) + Send + 'static,
 ) -> io::Result<()> {
     let handle = acceptor.handle().clone();
-    handle.control().connections.enlist();
     let acceptor_of_thread = acceptor.clone();
-    let dismissed = handle.clone();
-    let exits = handle.control().exits.clone();
-    let serve_and_leave = move || {
+    let handle_of_thread = handle.clone();
+    let work = move || {
         serve(&acceptor_of_thread);
         drop(acceptor_of_thread);
-        dismissed.control().connections.dismiss();
-        drop(dismissed);
+        handle_of_thread.state().connections.worker_ended();
+        let exits = handle_of_thread.state().exits.clone();
+        drop(handle_of_thread);
         exits.wait();
     };
-    thread(name, acceptor.options())
-        .spawn(serve_and_leave)
-        .map(drop)
-        .inspect_err(|_| handle.control().connections.dismiss())
+    handle.state().connections.worker_started();
+    thread(name, acceptor.options()).spawn(work).map(drop).inspect_err(|_| handle.state().connections.worker_ended())
 }
 
 /// A thread with the stack that the options ask for.

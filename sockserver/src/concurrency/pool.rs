@@ -3,12 +3,12 @@
 use std::{sync::Arc, thread};
 
 use crate::{
-    accepted::Accepted,
     acceptor::Acceptor,
     concurrency::Concurrency,
-    handler::Stage,
+    error::Stage,
+    job::Job,
     options::{OnLimit, Options},
-    server::Server,
+    service::Service,
 };
 
 /// `"pool"`: a fixed number of threads (`workers`), each of which serves one request at a time.
@@ -19,17 +19,17 @@ use crate::{
 pub struct Pool;
 
 impl Concurrency for Pool {
-    fn process_request<S: Server<Concurrency = Self>>(&self, accepted: Accepted<S>) {
-        accepted.process();
+    fn process_request<S: Service>(&self, job: Job<S>) {
+        job.process();
     }
 
-    fn serve<S: Server<Concurrency = Self>>(&self, acceptor: &Arc<Acceptor<S>>) {
+    fn serve<S: Service>(&self, acceptor: &Arc<Acceptor<S>>) {
         let Options { limits, .. } = acceptor.options();
         // While all workers are busy, one more turns away those who come.
         let bouncers = usize::from(limits.on_limit == OnLimit::Reject);
         let threads = workers(acceptor.options()).saturating_add(bouncers);
         for number in 1..=threads {
-            if let Err(error) = super::enlist(acceptor, format!("sockserver-pool-{number}"), work) {
+            if let Err(error) = super::start_worker(acceptor, format!("sockserver-pool-{number}"), work) {
                 acceptor.report(Stage::Serve, error);
                 work(acceptor);
                 break;
@@ -38,7 +38,7 @@ impl Concurrency for Pool {
         acceptor.wait_for_stop();
     }
 
-    fn connections(options: &Options) -> usize {
+    fn max_connections(&self, options: &Options) -> usize {
         workers(options).min(options.limits.connections.unwrap_or(usize::MAX))
     }
 }
@@ -47,8 +47,8 @@ fn workers(options: &Options) -> usize {
     options.workers.unwrap_or_else(|| 4 * thread::available_parallelism().map_or(1, usize::from))
 }
 
-fn work<S: Server>(acceptor: &Arc<Acceptor<S>>) {
-    while let Some(accepted) = acceptor.next() {
-        accepted.process();
+fn work<S: Service>(acceptor: &Arc<Acceptor<S>>) {
+    while let Some(job) = acceptor.accept() {
+        job.process();
     }
 }

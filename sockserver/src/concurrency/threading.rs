@@ -3,15 +3,15 @@
 use std::{io, sync::Arc};
 
 use crate::{
-    accepted::Accepted,
     acceptor::Acceptor,
     concurrency::Concurrency,
-    handler::Stage,
+    error::Stage,
+    job::Job,
     primitives::{
         Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
-    server::Server,
+    service::Service,
 };
 
 /// `"threading"`: a thread for each request that is under way. Python's `ThreadingMixIn`.
@@ -40,25 +40,25 @@ const IDLE: usize = 16;
 
 impl Concurrency for Threading {
     /// Outside of the loop of `serve_forever` a new thread is started for the request.
-    fn process_request<S: Server<Concurrency = Self>>(&self, accepted: Accepted<S>) {
-        if accepted.is_too_late() {
+    fn process_request<S: Service>(&self, job: Job<S>) {
+        if job.is_too_late() {
             return;
         }
-        let acceptor = accepted.acceptor().clone();
-        // What a closure holds that cannot be run is lost, and the request must not be.
-        let accepted = Arc::new(Mutex::new(Some(accepted)));
-        let taken = accepted.clone();
-        let process = |accepted: &Mutex<Option<Accepted<S>>>| {
+        let acceptor = job.acceptor().clone();
+        // If `spawn` fails it drops the closure: the job stays outside of it, so that it can be processed here.
+        let job = Arc::new(Mutex::new(Some(job)));
+        let job_of_thread = job.clone();
+        let process = |job: &Mutex<Option<Job<S>>>| {
             // The lock is free again when the user's code runs.
-            let accepted = accepted.lock().take();
-            accepted.map(Accepted::process)
+            let job = job.lock().take();
+            job.map(Job::process)
         };
-        if super::thread(self.threads.name(), acceptor.options()).spawn(move || process(&taken)).is_err() {
-            process(&accepted);
+        if super::thread(self.threads.name(), acceptor.options()).spawn(move || process(&job_of_thread)).is_err() {
+            process(&job);
         }
     }
 
-    fn serve<S: Server<Concurrency = Self>>(&self, acceptor: &Arc<Acceptor<S>>) {
+    fn serve<S: Service>(&self, acceptor: &Arc<Acceptor<S>>) {
         if let Err(error) = self.threads.start_another(acceptor) {
             acceptor.report(Stage::Serve, error);
             self.threads.idle.fetch_add(1, SeqCst);
@@ -74,14 +74,14 @@ impl Threads {
     }
 
     /// Serves as an idle thread, until there are enough others.
-    fn lead_and_follow<S: Server<Concurrency = Threading>>(self: &Arc<Self>, acceptor: &Arc<Acceptor<S>>) {
-        while let Some(accepted) = acceptor.next_unverified() {
+    fn lead_and_follow<S: Service>(self: &Arc<Self>, acceptor: &Arc<Acceptor<S>>) {
+        while let Some(job) = acceptor.accept_unverified() {
             if self.idle.fetch_sub(1, SeqCst) == 1 {
                 // If there is none, this request is served first.
                 let _ = self.start_another(acceptor);
             }
-            if let Some(accepted) = accepted.verify() {
-                accepted.process();
+            if let Some(job) = job.verify() {
+                job.process();
             }
             // In one step: the others may accept at any moment, and none of them is to count on a thread that is
             // leaving.
@@ -93,14 +93,13 @@ impl Threads {
         self.idle.fetch_sub(1, SeqCst);
     }
 
-    fn start_another<S: Server<Concurrency = Threading>>(
-        self: &Arc<Self>,
-        acceptor: &Arc<Acceptor<S>>,
-    ) -> io::Result<()> {
+    fn start_another<S: Service>(self: &Arc<Self>, acceptor: &Arc<Acceptor<S>>) -> io::Result<()> {
         self.idle.fetch_add(1, SeqCst);
         let threads = self.clone();
-        super::enlist(acceptor, self.name(), move |acceptor| threads.lead_and_follow(acceptor)).inspect_err(|_| {
-            self.idle.fetch_sub(1, SeqCst);
-        })
+        super::start_worker(acceptor, self.name(), move |acceptor| threads.lead_and_follow(acceptor)).inspect_err(
+            |_| {
+                self.idle.fetch_sub(1, SeqCst);
+            },
+        )
     }
 }

@@ -12,7 +12,7 @@ use crate::{
 
 /// A pipe that becomes readable when the server begins to drain, and stays so: one write wakes every thread that waits
 /// for a client of the server, also those of forked children, which have the pipe from their parent.
-pub struct Bell {
+pub(crate) struct Bell {
     reader: PipeReader,
     writer: PipeWriter,
     rung: AtomicBool,

@@ -15,8 +15,9 @@ use socket2::Socket;
 
 use super::{
     buffers::{self, OUTGOING},
+    closing::{self, Closing},
     connection::{Activity, Connection, Outgoing},
-    record::Closing,
+    incoming::Incoming,
 };
 use crate::{
     primitives::{MutexGuard, atomic::Ordering::Relaxed, atomic::Ordering::SeqCst},
@@ -87,16 +88,23 @@ impl Connection {
         if self.held_back.load(SeqCst) {
             self.send_what_is_awaited()?;
         }
-        let closing = self.record.begin_receiving();
+        let closing = self.state.begin_receiving();
         // Another thread writes, sees whether this one is receiving, and sends then: it looks at the one after it has
         // changed the other, as this does, so that one of the two sends.
         let flushed = if self.held_back.load(SeqCst) { self.send_what_is_awaited() } else { Ok(()) };
         let received = flushed.and_then(|()| self.receive_patiently(closing, &mut call));
-        if self.record.end_receiving() == Some(Closing::Draining) {
+        if self.state.end_receiving() == Some(Closing::Draining) {
             // The server has left it to this thread to see what is still to be answered.
             self.left_to_drain();
         }
         received
+    }
+
+    /// Receives anew, once everything is consumed.
+    pub(crate) fn fill(&self, incoming: &mut Incoming, size: usize) -> io::Result<()> {
+        let room = incoming.room(size);
+        self.receive(|socket, limit, flags| sys::receive(socket, room, limit, flags))?;
+        Ok(())
     }
 
     fn receive_patiently(
@@ -104,7 +112,7 @@ impl Connection {
         closing: Option<Closing>,
         call: &mut impl FnMut(&Socket, usize, i32) -> io::Result<usize>,
     ) -> io::Result<usize> {
-        let timeout = self.patience.read_timeout.load();
+        let timeout = self.waits.read_timeout.load();
         let mut wait = None;
         if closing.is_none() && self.begin_slice() {
             wait = timeout.map(|_| Wait::begin(timeout));
@@ -112,21 +120,21 @@ impl Connection {
             self.end_slice();
             match received {
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                    self.patience.is_slow.store(true, Relaxed);
+                    self.waits.is_slow.store(true, Relaxed);
                 }
                 received => return self.received(received),
             }
         }
         let mut wait = wait.unwrap_or_else(|| Wait::begin(timeout));
         loop {
-            let closing = self.record.closing();
+            let closing = self.state.closing();
             let limit = match self.permission(closing)? {
                 Permission::Take(limit) => limit,
                 Permission::Wait(until) => match self.wait_to_receive(&mut wait, closing, until)? {
-                    Event::Ready if self.record.closing() == closing => usize::MAX,
+                    Event::Ready if self.state.closing() == closing => usize::MAX,
                     Event::Ready => continue,
                     Event::BellRang => {
-                        self.record.mark(Closing::Draining);
+                        self.state.mark(Closing::Draining);
                         continue;
                     }
                     Event::Other => continue,
@@ -136,12 +144,12 @@ impl Connection {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if limit != usize::MAX {
-                        self.record.nothing_left_to_drain();
+                        self.state.nothing_left_to_drain();
                     }
                 }
                 received => {
-                    if self.patience.is_slow.load(Relaxed) && wait.began.elapsed() < SLICE {
-                        self.patience.is_slow.store(false, Relaxed);
+                    if self.waits.is_slow.load(Relaxed) && wait.began.elapsed() < SLICE {
+                        self.waits.is_slow.store(false, Relaxed);
                     }
                     return self.received(received);
                 }
@@ -151,20 +159,17 @@ impl Connection {
 
     /// Whether the next receive waits in recv(2).
     fn begin_slice(&self) -> bool {
-        let patience = &self.patience;
+        let waits = &self.waits;
         // The threads of the model all run on one, which must not wait.
-        if cfg!(sockserver_model) || patience.is_slow.load(Relaxed) || patience.is_lent.load(Relaxed) {
+        if cfg!(sockserver_model) || waits.is_slow.load(Relaxed) || waits.is_lent.load(Relaxed) {
             return false;
         }
         let is_long = |time: Option<Duration>| time.is_none_or(|time| time >= 2 * LONG_SLICE);
-        if !is_long(patience.read_timeout.load())
-            || !is_long(patience.idle.load())
-            || patience.deadline.load().is_some()
-        {
+        if !is_long(waits.read_timeout.load()) || !is_long(waits.idle.load()) || waits.deadline.load().is_some() {
             return false;
         }
-        patience.is_in_slice.store(true, SeqCst);
-        if !patience.is_lent.load(SeqCst) {
+        waits.is_in_slice.store(true, SeqCst);
+        if !waits.is_lent.load(SeqCst) {
             return true;
         }
         self.end_slice();
@@ -175,16 +180,16 @@ impl Connection {
     /// system call for it.
     fn receive_in_slice(&self, call: &mut impl FnMut(&Socket, usize, i32) -> io::Result<usize>) -> io::Result<usize> {
         let slice = if self.replies.load(Relaxed) < LIVELY { SLICE } else { LONG_SLICE };
-        let before = self.patience.slice.load();
+        let before = self.waits.slice.load();
         if before != Some(slice) {
             let received = call(&self.socket, usize::MAX, libc::MSG_DONTWAIT);
             let has_to_wait = received.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
             if !has_to_wait {
                 return received;
             }
-            self.patience.slice.store(Some(slice));
+            self.waits.slice.store(Some(slice));
             if self.socket.set_read_timeout(Some(slice)).is_err() {
-                self.patience.slice.store(before);
+                self.waits.slice.store(before);
                 return received;
             }
         }
@@ -192,8 +197,8 @@ impl Connection {
     }
 
     fn end_slice(&self) {
-        self.patience.is_in_slice.store(false, SeqCst);
-        if self.patience.is_lent.load(SeqCst) {
+        self.waits.is_in_slice.store(false, SeqCst);
+        if self.waits.is_lent.load(SeqCst) {
             self.take_slice_away();
         }
     }
@@ -201,7 +206,7 @@ impl Connection {
     /// What recv(2) has returned, which is not that it would have to wait.
     fn received(&self, received: io::Result<usize>) -> io::Result<usize> {
         match received {
-            Ok(0) => match self.record.shut_for() {
+            Ok(0) => match self.state.shut_for() {
                 Some(closing) => Err(self.ended(closing)),
                 None => {
                     self.note_end_of_file();
@@ -210,7 +215,7 @@ impl Connection {
             },
             Ok(received) => {
                 self.note_transfer();
-                self.record.count_in(received);
+                self.state.count_in(received);
                 Ok(received)
             }
             Err(error) => Err(self.failed(error)),
@@ -219,25 +224,25 @@ impl Connection {
 
     /// The error of a call: what the server has done to the connection is not the client's doing.
     fn failed(&self, error: io::Error) -> io::Error {
-        match self.record.shut_for() {
+        match self.state.shut_for() {
             Some(closing) => self.ended(closing),
-            None => self.record.noted(error),
+            None => self.state.noted(error),
         }
     }
 
     /// Ends the connection for this reason, unless it has another one already.
     fn end_for(&self, closing: Closing) -> io::Error {
-        self.record.mark(closing);
-        self.cut_within(super::GOODBYE);
-        self.ended(self.record.closing().unwrap_or(closing))
+        self.state.mark(closing);
+        self.cut_within(closing::GOODBYE);
+        self.ended(self.state.closing().unwrap_or(closing))
     }
 
     fn ended(&self, closing: Closing) -> io::Error {
-        self.record.noted(closing.into_error())
+        self.state.noted(closing.into_error())
     }
 
     fn timed_out(&self, message: &'static str) -> io::Error {
-        self.record.noted(io::Error::new(io::ErrorKind::TimedOut, message))
+        self.state.noted(io::Error::new(io::ErrorKind::TimedOut, message))
     }
 
     fn permission(&self, closing: Option<Closing>) -> io::Result<Permission> {
@@ -246,7 +251,7 @@ impl Connection {
         }
         let closing = match closing {
             None => return Ok(Permission::Wait(None)),
-            Some(Closing::Draining) if self.record.shut_for().is_none() => Closing::Draining,
+            Some(Closing::Draining) if self.state.shut_for().is_none() => Closing::Draining,
             Some(closing) => return Err(self.ended(closing)),
         };
         match self.left_to_drain() {
@@ -264,7 +269,7 @@ impl Connection {
     /// `closing` is what the permission was given for. A reason that has come since then rings the bell, which must be
     /// heard.
     fn wait_to_receive(&self, wait: &mut Wait, closing: Option<Closing>, until: Option<Instant>) -> io::Result<Event> {
-        let reader_deadline = self.patience.deadline.load().map(|age| self.instant(age));
+        let reader_deadline = self.waits.deadline.load().map(|age| self.instant(age));
         self.check_deadlines(wait, reader_deadline, "the client sent nothing within the read timeout")?;
         let idle_look = self.look_whether_idle(wait)?;
         let deadlines = [until, wait.deadline(), reader_deadline, idle_look, self.end_of_life(), self.cut_at()];
@@ -283,16 +288,16 @@ impl Connection {
     }
 
     fn end_of_life(&self) -> Option<Instant> {
-        self.patience.lifetime.load().map(|age| self.instant(age))
+        self.waits.lifetime.load().map(|age| self.instant(age))
     }
 
     fn cut_at(&self) -> Option<Instant> {
-        self.patience.cut.load().map(|age| self.instant(age))
+        self.waits.cut.load().map(|age| self.instant(age))
     }
 
     fn check_deadlines(&self, wait: &Wait, reader: Option<Instant>, message: &'static str) -> io::Result<()> {
         let now = Instant::now();
-        if let Some(closing) = self.record.closing()
+        if let Some(closing) = self.state.closing()
             && has_passed(self.cut_at(), now)
         {
             return Err(self.ended(closing));
@@ -308,14 +313,14 @@ impl Connection {
 
     /// Ends a connection on which nothing was transferred for `timeouts(idle)`; else returns when to look again.
     fn look_whether_idle(&self, wait: &mut Wait) -> io::Result<Option<Instant>> {
-        let can_be_idle = matches!(self.record.closing(), None | Some(Closing::Draining));
-        let Some(idle) = self.patience.idle.load().filter(|_| can_be_idle) else { return Ok(None) };
+        let can_be_idle = matches!(self.state.closing(), None | Some(Closing::Draining));
+        let Some(idle) = self.waits.idle.load().filter(|_| can_be_idle) else { return Ok(None) };
         // What the client takes of what the kernel holds is no call of this process.
         let unsent = sys::bytes_untaken(&self.socket);
         if wait.unsent.replace(unsent).is_some_and(|before| before != unsent) {
             self.note_transfer();
         }
-        let idle_from = self.patience.last_transfer.load().unwrap_or_default();
+        let idle_from = self.waits.last_transfer.load().unwrap_or_default();
         let idle_at = self.instant(idle_from.saturating_add(idle));
         let now = Instant::now();
         if now >= idle_at {
@@ -331,22 +336,22 @@ impl Connection {
     fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         let mut wait = None;
         loop {
-            if let Some(closing) = self.record.closing()
+            if let Some(closing) = self.state.closing()
                 && has_passed(self.cut_at(), Instant::now())
             {
                 return Err(self.ended(closing));
             }
             match sys::send(&self.socket, bytes) {
                 Ok(sent) => {
-                    self.record.count_out(sent);
-                    if self.patience.idle.load().is_some() {
+                    self.state.count_out(sent);
+                    if self.waits.idle.load().is_some() {
                         self.note_transfer();
                     }
                     return Ok(sent);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let timeout = self.patience.write_timeout.load();
+                    let timeout = self.waits.write_timeout.load();
                     self.wait_to_send(wait.get_or_insert_with(|| Wait::begin(timeout)))?;
                 }
                 Err(error) => return Err(self.failed(error)),
@@ -398,7 +403,7 @@ impl Connection {
 
     /// Where another thread receives, which has sent what was held back before it began to wait.
     pub(crate) fn send_to_a_waiting_client(&self) -> io::Result<()> {
-        if self.record.is_receiving() { self.send_what_is_awaited() } else { Ok(()) }
+        if self.state.is_receiving() { self.send_what_is_awaited() } else { Ok(()) }
     }
 
     /// Sends what was held back, without waiting for another thread that is sending: that one sends this too.
@@ -471,11 +476,11 @@ impl Connection {
         self.held_back.store(false, SeqCst);
         drop(outgoing);
         let earlier = self.send_all(&held_back);
-        let (held_back_is_lost, before) = (earlier.is_err(), self.record.bytes_out());
+        let (held_back_is_lost, before) = (earlier.is_err(), self.state.bytes_out());
         let sent = if earlier.is_ok() { then(self) } else { earlier };
         let mut outgoing = self.outgoing.lock();
         // Where nothing was sent of what is written now, its writer knows that, and can go on.
-        let is_partial = held_back_is_lost || self.record.bytes_out() > before;
+        let is_partial = held_back_is_lost || self.state.bytes_out() > before;
         outgoing.failed |= sent.is_err() && is_partial;
         while mem::take(&mut outgoing.is_awaited) && !outgoing.failed && !outgoing.buffer.is_empty() {
             let awaited = mem::take(&mut outgoing.buffer);
@@ -500,7 +505,7 @@ impl Connection {
     }
 
     fn wait_for_the_sender(&self, outgoing: &mut MutexGuard<'_, Outgoing>) -> io::Result<()> {
-        let wait = Wait::begin(self.patience.write_timeout.load());
+        let wait = Wait::begin(self.waits.write_timeout.load());
         match wait.deadline().into_iter().chain(self.cut_at()).min() {
             None => self.sender_ended.wait(outgoing),
             Some(deadline) => drop(self.sender_ended.wait_until(outgoing, deadline)),

@@ -13,8 +13,10 @@ use socket2::Socket;
 use super::{
     bell::Bell,
     buffers::{self, INCOMING, OUTGOING},
-    duration::AtomicDuration,
-    record::{Closing, Record, Tracked},
+    closing::Closing,
+    incoming::Incoming,
+    state::{ConnectionState, Endpoint},
+    waits::Waits,
 };
 use crate::{
     address::Address,
@@ -28,8 +30,8 @@ use crate::{
     sys::{self, Input},
 };
 
-pub struct Connection {
-    pub(crate) record: Record,
+pub(crate) struct Connection {
+    pub(crate) state: ConnectionState,
     pub(super) socket: Socket,
     /// What was received and not consumed, while no `Reader` holds it.
     incoming: Mutex<Option<Incoming>>,
@@ -45,31 +47,8 @@ pub struct Connection {
     /// What that was when the drain found the handler in the middle of a request.
     replies_before_drain: AtomicU32,
     told: AtomicU8,
-    pub(super) patience: Patience,
+    pub(super) waits: Waits,
     bell: OnceLock<Arc<Bell>>,
-}
-
-/// How long threads wait for the client. Times are counted from when the connection was accepted.
-#[derive(Default)]
-pub(super) struct Patience {
-    pub(super) read_timeout: AtomicDuration,
-    pub(super) write_timeout: AtomicDuration,
-    pub(super) idle: AtomicDuration,
-    pub(super) lifetime: AtomicDuration,
-    /// When all reads end: [`Reader::set_deadline`](crate::Reader::set_deadline).
-    pub(super) deadline: AtomicDuration,
-    /// When all waits end: the handler has been told of the end, and has had its time to say goodbye.
-    pub(super) cut: AtomicDuration,
-    /// When bytes were received last or, where `idle` counts, sent.
-    pub(super) last_transfer: AtomicDuration,
-    /// The client has let the handler wait for long: it is waited for with poll(2) at once.
-    pub(super) is_slow: AtomicBool,
-    /// The receive timeout that the socket has, which `blocking` needs.
-    pub(super) slice: AtomicDuration,
-    /// A thread is in a receive that the timeout of the socket is to end.
-    pub(super) is_in_slice: AtomicBool,
-    /// The descriptor was lent to the user, who may receive with it and make it non-blocking.
-    pub(super) is_lent: AtomicBool,
 }
 
 /// How far the talk has come, as far as it can be guessed.
@@ -106,18 +85,11 @@ pub(super) enum Activity {
 }
 
 /// How the server ends its side of a connection.
-pub enum End {
+pub(crate) enum End {
     /// What was sent arrives when the socket is closed.
     Complete,
     /// Closing the socket now could cost the client what it was sent.
     Lingering,
-}
-
-/// Received bytes: those from `start` on are not consumed yet.
-#[derive(Default)]
-pub(crate) struct Incoming {
-    pub(super) buffer: Vec<u8>,
-    start: usize,
 }
 
 /// Written bytes that were not sent yet.
@@ -136,7 +108,7 @@ pub(super) struct Outgoing {
 impl Connection {
     pub(crate) fn new(socket: Socket, client_address: Address) -> Connection {
         Connection {
-            record: Record::new(client_address),
+            state: ConnectionState::new(client_address),
             socket,
             incoming: Mutex::new(Some(Incoming::default())),
             outgoing: Mutex::default(),
@@ -146,7 +118,7 @@ impl Connection {
             replies: AtomicU32::new(0),
             replies_before_drain: AtomicU32::new(NOT_DRAINING),
             told: AtomicU8::new(told::NOTHING),
-            patience: Patience::default(),
+            waits: Waits::default(),
             bell: OnceLock::new(),
         }
     }
@@ -155,8 +127,8 @@ impl Connection {
     pub(crate) fn attach(&self, bell: &Arc<Bell>, idle: Option<Duration>, lifetime: Option<Duration>) {
         // A connection has one server.
         let _ = self.bell.set(bell.clone());
-        self.patience.idle.store(idle);
-        self.patience.lifetime.store(lifetime);
+        self.waits.idle.store(idle);
+        self.waits.lifetime.store(lifetime);
     }
 
     pub(super) fn bell(&self) -> Option<&Bell> {
@@ -173,14 +145,14 @@ impl Connection {
     /// A thread that is receiving looks at `is_lent` after it has changed `is_in_slice`, and this does it the other way
     /// round: so one of the two takes the timeout away, and no receive begins without it that relies on it.
     pub(crate) fn lend_socket(&self) -> &Socket {
-        if !self.patience.is_lent.swap(true, SeqCst) && !self.patience.is_in_slice.load(SeqCst) {
+        if !self.waits.is_lent.swap(true, SeqCst) && !self.waits.is_in_slice.load(SeqCst) {
             self.take_slice_away();
         }
         &self.socket
     }
 
     pub(super) fn take_slice_away(&self) {
-        if self.patience.slice.load().is_some() {
+        if self.waits.slice.load().is_some() {
             // It fails for what is no socket only.
             let _ = self.socket.set_read_timeout(None);
         }
@@ -195,26 +167,26 @@ impl Connection {
     }
 
     pub(crate) fn set_read_timeout(&self, timeout: Option<Duration>) {
-        self.patience.read_timeout.store(timeout);
+        self.waits.read_timeout.store(timeout);
     }
 
     pub(crate) fn set_write_timeout(&self, timeout: Option<Duration>) {
-        self.patience.write_timeout.store(timeout);
+        self.waits.write_timeout.store(timeout);
     }
 
     pub(crate) fn set_idle_timeout(&self, timeout: Option<Duration>) {
-        self.patience.idle.store(timeout);
+        self.waits.idle.store(timeout);
     }
 
     pub(crate) fn set_deadline(&self, deadline: Option<Instant>) {
-        self.patience.deadline.store(deadline.map(|deadline| self.age_at(deadline)));
+        self.waits.deadline.store(deadline.map(|deadline| self.age_at(deadline)));
     }
 
     /// All waits end within the time, or earlier if that was said before.
     pub(crate) fn cut_within(&self, time: Duration) {
         let cut = self.age_at(Instant::now()).saturating_add(time);
-        if self.patience.cut.load().is_none_or(|earlier| cut < earlier) {
-            self.patience.cut.store(Some(cut));
+        if self.waits.cut.load().is_none_or(|earlier| cut < earlier) {
+            self.waits.cut.store(Some(cut));
         }
     }
 
@@ -241,7 +213,7 @@ impl Connection {
             (told::BUSY, _) => Activity::Busy,
             (_, exchange::REPLIED) => Activity::Idle,
             _ => {
-                let quiet_from = self.patience.last_transfer.load().unwrap_or_default();
+                let quiet_from = self.waits.last_transfer.load().unwrap_or_default();
                 let quiet_at = self.instant(quiet_from.saturating_add(QUIET));
                 if Instant::now() >= quiet_at { Activity::Idle } else { Activity::BusyUntil(quiet_at) }
             }
@@ -249,22 +221,22 @@ impl Connection {
     }
 
     pub(super) fn note_transfer(&self) {
-        self.patience.last_transfer.raise(self.age_at(Instant::now()));
+        self.waits.last_transfer.raise(self.age_at(Instant::now()));
     }
 
     pub(super) fn age_at(&self, time: Instant) -> Duration {
-        time.saturating_duration_since(self.record.accepted_at)
+        time.saturating_duration_since(self.state.accepted_at)
     }
 
     /// A time that no clock can express is a year away, when it will be looked at again.
     pub(super) fn instant(&self, age: Duration) -> Instant {
         let far_away = || Instant::now() + Duration::from_secs(86_400 * 365);
-        self.record.accepted_at.checked_add(age).unwrap_or_else(far_away)
+        self.state.accepted_at.checked_add(age).unwrap_or_else(far_away)
     }
 
     /// How much the handler may still take of what had come when the drain began.
     pub(super) fn left_to_drain(&self) -> u64 {
-        self.record.left_to_drain(|| {
+        self.state.left_to_drain(|| {
             let unread = sys::bytes_unread(&self.socket);
             // The kernel counts up to an urgent byte. One byte more lets the handler take what is behind it, and the rest
             // of that message; or see the end of file.
@@ -282,11 +254,11 @@ impl Connection {
     }
 
     pub(super) fn note_end_of_file(&self) {
-        self.record.failures().note(io::ErrorKind::UnexpectedEof);
+        self.state.failures().note(io::ErrorKind::UnexpectedEof);
     }
 
     fn has_client_ended(&self) -> bool {
-        let failures = self.record.failures();
+        let failures = self.state.failures();
         [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset].into_iter().any(|kind| failures.contain(kind))
     }
 
@@ -297,7 +269,7 @@ impl Connection {
             && !outgoing.is_sending
             && !outgoing.buffer.is_empty()
         {
-            self.record.count_out(sys::send(&self.socket, &outgoing.buffer).unwrap_or(0));
+            self.state.count_out(sys::send(&self.socket, &outgoing.buffer).unwrap_or(0));
             outgoing.buffer.clear();
             self.held_back.store(false, SeqCst);
         }
@@ -314,11 +286,11 @@ impl Connection {
     /// client loses what it has not received yet (RFC 1122, 4.2.2.13), or does not look at it.
     pub(crate) fn end(&self, closes: bool) -> End {
         // A copy of the descriptor keeps the connection open, and may be read.
-        let closes = closes && !self.patience.is_lent.load(SeqCst);
+        let closes = closes && !self.waits.is_lent.load(SeqCst);
         let input = if self.has_client_ended() { Input::EndOfFile } else { sys::peek(&self.socket) };
         // A client that has sent something may go on, as one that is in the middle of a large request. Where the server ends
         // the connection, it was idle.
-        let is_talking = self.record.bytes_in() > 0 && self.record.closing().is_none();
+        let is_talking = self.state.bytes_in() > 0 && self.state.closing().is_none();
         let lingers = is_talking && input != Input::EndOfFile && self.has_sent() || self.can_lose_output(input);
         if !closes || input == Input::Bytes || lingers {
             // It fails on a connection that the client has reset, which is an end as well.
@@ -327,7 +299,7 @@ impl Connection {
         if lingers {
             return End::Lingering;
         }
-        if closes && input == Input::Nothing && matches!(self.record.client_address, Address::Unix(_)) {
+        if closes && input == Input::Nothing && matches!(self.state.client_address, Address::Unix(_)) {
             // What a Unix socket has not read when it is closed is an error for its client, behind what it was sent. From
             // here on nothing comes, and what has come meanwhile is thrown away.
             let _ = self.socket.shutdown(Shutdown::Both);
@@ -351,28 +323,28 @@ impl Connection {
 
     /// The client was sent something, and the server has not cut the connection.
     fn has_sent(&self) -> bool {
-        self.record.bytes_out() > 0 && self.record.shut_for().is_none()
+        self.state.bytes_out() > 0 && self.state.shut_for().is_none()
     }
 
     /// What is on its way reaches the client before a reset does, as after a later byte of the client. What was sent on a
     /// Unix socket is with the client already.
     fn has_unsent(&self) -> bool {
-        matches!(self.record.client_address, Address::Inet(_)) && sys::bytes_unsent(&self.socket) > 0
+        matches!(self.state.client_address, Address::Inet(_)) && sys::bytes_unsent(&self.socket) > 0
     }
 }
 
-impl Tracked for Connection {
-    fn record(&self) -> &Record {
-        &self.record
+impl Endpoint for Connection {
+    fn state(&self) -> &ConnectionState {
+        &self.state
     }
 
-    fn shut(&self, how: Shutdown) {
+    fn shut_down(&self, how: Shutdown) {
         // It fails when the connection is gone already, which is what is wanted.
         let _ = self.socket.shutdown(how);
     }
 
     fn drain(&self) {
-        if self.record.mark(Closing::Draining) {
+        if self.state.mark(Closing::Draining) {
             self.left_to_drain();
         }
     }
@@ -382,37 +354,5 @@ impl Drop for Connection {
     fn drop(&mut self) {
         buffers::put(&OUTGOING, mem::take(&mut self.outgoing.get_mut().buffer));
         buffers::put(&INCOMING, self.incoming.get_mut().take().unwrap_or_default().buffer);
-    }
-}
-
-impl Incoming {
-    pub(crate) fn unread(&self) -> &[u8] {
-        &self.buffer[self.start..]
-    }
-
-    pub(crate) fn consume(&mut self, amount: usize) {
-        self.start = self.start.saturating_add(amount).min(self.buffer.len());
-    }
-
-    /// Once everything is consumed.
-    pub(crate) fn put_back(&mut self, bytes: &[u8]) {
-        self.buffer.clear();
-        self.buffer.extend_from_slice(bytes);
-        self.start = 0;
-    }
-
-    /// Receives anew, once everything is consumed.
-    pub(crate) fn fill(&mut self, connection: &Connection, size: usize) -> io::Result<()> {
-        if self.buffer.capacity() == 0 {
-            self.buffer = buffers::take(&INCOMING);
-            if self.buffer.capacity() != size {
-                self.buffer = Vec::with_capacity(size);
-            }
-        }
-        // The end of file can come without a system call.
-        self.buffer.clear();
-        self.start = 0;
-        connection.receive(|socket, limit, flags| sys::receive(socket, &mut self.buffer, limit, flags))?;
-        Ok(())
     }
 }

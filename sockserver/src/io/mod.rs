@@ -6,11 +6,12 @@
 pub(crate) mod bell;
 mod blocking;
 mod buffers;
+pub(crate) mod closing;
 pub(crate) mod connection;
 mod duration;
-pub(crate) mod record;
+pub(crate) mod failures;
+pub(crate) mod incoming;
 pub(crate) mod shared;
+pub(crate) mod state;
+pub(crate) mod waits;
 pub(crate) mod waker;
-
-/// How long a handler has to say goodbye once it has been told that its connection ends.
-pub(crate) const GOODBYE: std::time::Duration = std::time::Duration::from_secs(1);

@@ -1,38 +1,28 @@
 //! Where requests come from: Python's `TCPServer`, `UDPServer`, `UnixStreamServer` and `UnixDatagramServer`.
 
 use std::{
-    fmt::Display,
     io,
-    net::{SocketAddr, ToSocketAddrs},
     os::fd::{AsFd, OwnedFd},
-    sync::Arc,
-    time::Duration,
 };
-
-use socket2::{Domain, Socket, Type};
 
 use crate::{
     address::Address,
-    datagram::Datagram,
-    file::{Files, Reader, Writer},
-    io::{
-        bell::Bell,
-        connection::{Connection, End},
-        record::{ConnectionId, Record, Tracked},
-    },
-    options::{Options, Timeouts},
-    stream::Stream,
+    options::Options,
+    request::{AnyRequest, datagram::Datagram, stream::Stream},
 };
 
+mod inet;
+mod stream_socket;
 mod tcp;
 mod udp;
 mod unix;
 mod unix_datagram;
+mod unix_file;
 
-pub use crate::datagram::DatagramListener;
-pub use tcp::{Tcp, TcpListener};
+pub use crate::request::datagram::DatagramListener;
+pub use tcp::{Tcp, TcpAcceptor};
 pub use udp::Udp;
-pub use unix::{Unix, UnixListener};
+pub use unix::{Unix, UnixAcceptor};
 pub use unix_datagram::{UnixDatagram, UnixDatagramListener};
 
 /// Where the requests of a server come from. In `transport = "…"` the words `"tcp"`, `"udp"`, `"unix"` and
@@ -44,25 +34,25 @@ pub use unix_datagram::{UnixDatagram, UnixDatagramListener};
 /// [`FromRequest`](crate::FromRequest).
 ///
 /// ```
-/// use sockserver::{Address, BindTo, Options, Stream, Transport, transport::{StreamTransport, Tcp, TcpListener}};
+/// use sockserver::{Address, BindTo, Options, Stream, Transport, transport::{StreamTransport, Tcp, TcpAcceptor}};
 /// use std::{io, os::fd::OwnedFd};
 ///
 /// /// TCP with an answer to each connection before its handler is made.
 /// struct Greeting;
 ///
 /// impl Transport for Greeting {
-///     type Listener = TcpListener;
+///     type Listener = TcpAcceptor;
 ///     type Request = Stream;
 ///
-///     fn adopt(socket: OwnedFd, options: &Options) -> io::Result<TcpListener> {
-///         Tcp::adopt(socket, options)
+///     fn from_listener(socket: OwnedFd, options: &Options) -> io::Result<TcpAcceptor> {
+///         Tcp::from_listener(socket, options)
 ///     }
 ///
-///     fn server_address(listener: &TcpListener) -> io::Result<Address> {
+///     fn server_address(listener: &TcpAcceptor) -> io::Result<Address> {
 ///         Tcp::server_address(listener)
 ///     }
 ///
-///     fn get_request(listener: &TcpListener) -> io::Result<Stream> {
+///     fn get_request(listener: &TcpAcceptor) -> io::Result<Stream> {
 ///         let stream = Tcp::get_request(listener)?;
 ///         io::Write::write_all(&mut &stream, b"hello\n")?;
 ///         Ok(stream)
@@ -72,7 +62,7 @@ pub use unix_datagram::{UnixDatagram, UnixDatagramListener};
 /// impl StreamTransport for Greeting {}
 ///
 /// impl BindTo<Greeting> for &str {
-///     fn server_bind(self, options: &Options) -> io::Result<TcpListener> {
+///     fn server_bind(self, options: &Options) -> io::Result<TcpAcceptor> {
 ///         BindTo::<Tcp>::server_bind(self, options)
 ///     }
 /// }
@@ -90,7 +80,7 @@ pub trait Transport: Sized + Send + Sync + 'static {
 
     /// Makes a listener of a socket that was bound elsewhere. It must not block: see
     /// [`get_request`](Self::get_request).
-    fn adopt(socket: OwnedFd, options: &Options) -> io::Result<Self::Listener>;
+    fn from_listener(socket: OwnedFd, options: &Options) -> io::Result<Self::Listener>;
 
     /// Where the socket is bound.
     fn server_address(listener: &Self::Listener) -> io::Result<Address>;
@@ -156,261 +146,4 @@ pub trait UnixTransport: StreamTransport {}
 pub trait BindTo<T: Transport> {
     /// Makes the socket, binds it, and has it listen: Python's `server_bind` and `server_activate`.
     fn server_bind(self, options: &Options) -> io::Result<T::Listener>;
-}
-
-/// What a handler is made from: a [`Stream`] or a [`Datagram`]. It cannot be implemented outside of this crate.
-pub trait AnyRequest: Internals + Clone + Send + Sync + 'static {
-    /// Where the request comes from.
-    fn client_address(&self) -> &Address;
-
-    /// The number of this request, which no other request of this process has.
-    fn id(&self) -> ConnectionId;
-}
-
-mod sealed {
-    use super::*;
-
-    pub trait Internals {
-        /// The client can do something while the request is under way, and fail to.
-        const HAS_PEER: bool;
-
-        fn tracked(&self) -> Arc<dyn Tracked>;
-        fn record(&self) -> &Record;
-        fn reader(&self, files: &Files) -> io::Result<Reader>;
-        fn writer(&self, files: &Files) -> Writer;
-        fn set_timeout(&self, timeout: Duration) -> io::Result<()>;
-        /// What wakes the handler that waits for the client, and how long it waits at most.
-        fn attach(&self, bell: &Arc<Bell>, timeouts: &Timeouts);
-        /// The connection, whose socket is the request's own and not the listener's.
-        fn connection(&self) -> Option<&Arc<Connection>>;
-        /// Sends what was written.
-        fn flush(&self) -> io::Result<()>;
-        /// Python's `shutdown_request`.
-        fn end(&self) -> End;
-    }
-}
-pub(crate) use sealed::Internals;
-
-impl AnyRequest for Stream {
-    fn client_address(&self) -> &Address {
-        self.peer_address()
-    }
-
-    fn id(&self) -> ConnectionId {
-        Stream::id(self)
-    }
-}
-
-impl Internals for Stream {
-    const HAS_PEER: bool = true;
-
-    fn attach(&self, bell: &Arc<Bell>, timeouts: &Timeouts) {
-        Stream::connection(self).attach(bell, timeouts.idle, timeouts.lifetime);
-    }
-
-    fn connection(&self) -> Option<&Arc<Connection>> {
-        Some(Stream::connection(self))
-    }
-
-    fn tracked(&self) -> Arc<dyn Tracked> {
-        Stream::connection(self).clone()
-    }
-
-    fn record(&self) -> &Record {
-        Stream::record(self)
-    }
-
-    fn reader(&self, files: &Files) -> io::Result<Reader> {
-        Reader::of_stream(self, files)
-    }
-
-    fn writer(&self, files: &Files) -> Writer {
-        Writer::of_stream(self, files)
-    }
-
-    fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
-        self.set_read_timeout(Some(timeout))?;
-        self.set_write_timeout(Some(timeout))
-    }
-
-    fn flush(&self) -> io::Result<()> {
-        Stream::connection(self).flush()
-    }
-
-    fn end(&self) -> End {
-        Stream::end(self)
-    }
-}
-
-impl AnyRequest for Datagram {
-    fn client_address(&self) -> &Address {
-        Datagram::client_address(self)
-    }
-
-    fn id(&self) -> ConnectionId {
-        Datagram::id(self)
-    }
-}
-
-impl Internals for Datagram {
-    const HAS_PEER: bool = false;
-
-    fn attach(&self, _bell: &Arc<Bell>, _timeouts: &Timeouts) {}
-
-    fn connection(&self) -> Option<&Arc<Connection>> {
-        None
-    }
-
-    fn tracked(&self) -> Arc<dyn Tracked> {
-        Datagram::tracked(self)
-    }
-
-    fn record(&self) -> &Record {
-        Datagram::record(self)
-    }
-
-    fn reader(&self, files: &Files) -> io::Result<Reader> {
-        Ok(Reader::of_datagram(self, files))
-    }
-
-    fn writer(&self, _files: &Files) -> Writer {
-        Writer::of_datagram(self)
-    }
-
-    fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
-        Datagram::set_timeout(self, timeout);
-        Ok(())
-    }
-
-    fn flush(&self) -> io::Result<()> {
-        Datagram::flush(self)
-    }
-
-    fn end(&self) -> End {
-        End::Complete
-    }
-}
-
-/// What `"host:port"` and the like stand for: implemented once for both internet transports.
-macro_rules! inet_addresses {
-    ($transport:ty: $($address:ty = |$value:ident| $name:expr;)*) => { $(
-        impl BindTo<$transport> for $address {
-            fn server_bind(self, options: &Options) -> io::Result<<$transport as Transport>::Listener> {
-                let $value = &self;
-                super::bind_to_first($name, std::net::ToSocketAddrs::to_socket_addrs(&self), |address| <$transport>::bind(address, options))
-            }
-        }
-    )* };
-    ($transport:ty) => {
-        super::inet_addresses! { $transport:
-            &str = |name| name;
-            String = |name| name;
-            &String = |name| name;
-            std::net::SocketAddr = |address| address;
-            std::net::SocketAddrV4 = |address| address;
-            std::net::SocketAddrV6 = |address| address;
-            (&str, u16) = |pair| format!("{}:{}", pair.0, pair.1);
-            (String, u16) = |pair| format!("{}:{}", pair.0, pair.1);
-            (std::net::IpAddr, u16) = |pair| std::net::SocketAddr::from(*pair);
-            (std::net::Ipv4Addr, u16) = |pair| std::net::SocketAddr::from(*pair);
-            (std::net::Ipv6Addr, u16) = |pair| std::net::SocketAddr::from(*pair);
-            Address = |address| address;
-            &Address = |address| address;
-        }
-    };
-}
-use inet_addresses;
-
-impl ToSocketAddrs for Address {
-    type Iter = std::option::IntoIter<SocketAddr>;
-
-    /// Fails with [`io::ErrorKind::InvalidInput`] for the address of a Unix socket.
-    fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
-        match self {
-            Address::Inet(address) => Ok(Some(*address).into_iter()),
-            Address::Unix(_) => Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "this is the address of a Unix socket; an internet one is like 127.0.0.1:9999",
-            )),
-        }
-    }
-}
-
-/// Binds to the first of the addresses that can be bound.
-fn bind_to_first<L>(
-    name: impl Display,
-    addresses: io::Result<impl Iterator<Item = SocketAddr>>,
-    bind: impl Fn(SocketAddr) -> io::Result<L>,
-) -> io::Result<L> {
-    let mut last = io::Error::new(io::ErrorKind::InvalidInput, "it stands for no address");
-    for address in addresses.map_err(|error| cannot_bind(&name, unknown(&name.to_string(), error)))? {
-        match bind(address) {
-            Ok(listener) => return Ok(listener),
-            Err(error) => last = error,
-        }
-    }
-    Err(cannot_bind(&name, last))
-}
-
-/// What is wrong with a name that stands for no address, where that can be seen: the system says as much of a typing
-/// error as of a host that is not there.
-fn unknown(name: &str, error: io::Error) -> io::Error {
-    let advice = match name.rsplit_once(':') {
-        Some(("" | "*", _)) => "a host is needed; for all addresses of this machine, 0.0.0.0 or [::]",
-        Some((_, port)) if port.parse::<u16>().is_ok() => return error,
-        _ => "a host and a port up to 65535 are needed, like 127.0.0.1:9999",
-    };
-    io::Error::new(io::ErrorKind::InvalidInput, advice)
-}
-
-/// Names the address, and keeps the kind of the error.
-fn cannot_bind(address: impl Display, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("cannot bind to {address}: {error}"))
-}
-
-/// A socket for an internet address with the options that have to be set before it is bound.
-fn bind_inet(address: SocketAddr, kind: Type, options: &Options) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), kind, None)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(options.socket.only_v6)?;
-    }
-    // On a UDP socket the option would let two servers share the port, one of them receiving nothing.
-    if kind == Type::STREAM {
-        socket.set_reuse_address(options.socket.allow_reuse_address)?;
-    }
-    if options.socket.allow_reuse_port {
-        socket.set_reuse_port(true)?;
-    }
-    socket.bind(&address.into())?;
-    Ok(socket)
-}
-
-/// What a socket that was bound elsewhere must be.
-fn check_adopted(socket: &Socket, kind: Type, unix: bool) -> io::Result<()> {
-    let refuse = |reason: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
-    if socket.r#type()? != kind {
-        return refuse(if kind == Type::STREAM { "it is not a stream socket" } else { "it is not a datagram socket" });
-    }
-    if socket.local_addr()?.is_unix() != unix {
-        return refuse(if unix { "it is not a Unix socket" } else { "it is not an internet socket" });
-    }
-    if kind == Type::STREAM && socket.peer_addr().is_ok() {
-        return refuse("it is a connection, which `serve_connection` serves");
-    }
-    Ok(())
-}
-
-/// listen(2), and from here on accepting does not wait. On a socket that listens already it changes the queue's length.
-fn listen(socket: &Socket, options: &Options) -> io::Result<()> {
-    socket.listen(options.socket.request_queue_size.try_into().unwrap_or(i32::MAX))?;
-    socket.set_nonblocking(true)
-}
-
-/// One system call on Linux, where a connection does not inherit that its listener does not wait.
-fn accept(socket: &Socket) -> io::Result<Stream> {
-    let (connection, address) = socket.accept()?;
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    // A connection that has ended already may refuse it, which says nothing about the listening socket.
-    connection.set_nonblocking(false).map_err(|_| io::Error::from(io::ErrorKind::ConnectionAborted))?;
-    Ok(Stream::new(connection, Address::from_system(&address)?))
 }

@@ -9,8 +9,8 @@ use std::{
 
 use socket2::{Socket, TcpKeepalive, Type};
 
-use super::{BindTo, InetTransport, StreamTransport, Transport};
-use crate::{address::Address, options::Options, stream::Stream};
+use super::{BindTo, InetTransport, StreamTransport, Transport, inet, stream_socket};
+use crate::{address::Address, options::Options, request::stream::Stream};
 
 /// `"tcp"`: Python's `TCPServer`. Connections inherit the options of the listening socket.
 #[derive(Clone, Copy, Debug)]
@@ -18,26 +18,26 @@ pub struct Tcp;
 
 /// A listening TCP socket.
 #[derive(Debug)]
-pub struct TcpListener {
+pub struct TcpAcceptor {
     socket: Socket,
 }
 
 impl Transport for Tcp {
-    type Listener = TcpListener;
+    type Listener = TcpAcceptor;
     type Request = Stream;
 
-    fn adopt(socket: OwnedFd, options: &Options) -> io::Result<TcpListener> {
+    fn from_listener(socket: OwnedFd, options: &Options) -> io::Result<TcpAcceptor> {
         let socket = Socket::from(socket);
-        super::check_adopted(&socket, Type::STREAM, false)?;
+        stream_socket::check_kind(&socket, Type::STREAM, false)?;
         Tcp::listen(socket, options)
     }
 
-    fn server_address(listener: &TcpListener) -> io::Result<Address> {
+    fn server_address(listener: &TcpAcceptor) -> io::Result<Address> {
         Address::from_system(&listener.socket.local_addr()?)
     }
 
-    fn get_request(listener: &TcpListener) -> io::Result<Stream> {
-        super::accept(&listener.socket)
+    fn get_request(listener: &TcpAcceptor) -> io::Result<Stream> {
+        stream_socket::accept(&listener.socket)
     }
 }
 
@@ -45,26 +45,26 @@ impl StreamTransport for Tcp {}
 impl InetTransport for Tcp {}
 
 impl Tcp {
-    fn bind(address: SocketAddr, options: &Options) -> io::Result<TcpListener> {
-        Tcp::listen(super::bind_inet(address, Type::STREAM, options)?, options)
+    fn bind(address: SocketAddr, options: &Options) -> io::Result<TcpAcceptor> {
+        Tcp::listen(inet::bind_inet(address, Type::STREAM, options)?, options)
     }
 
-    fn listen(socket: Socket, options: &Options) -> io::Result<TcpListener> {
+    fn listen(socket: Socket, options: &Options) -> io::Result<TcpAcceptor> {
         socket.set_tcp_nodelay(options.socket.nodelay)?;
         if let Some(time) = options.socket.keepalive {
             // The system counts in seconds, and has no zero.
             let time = time.max(Duration::from_secs(1));
             socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(time))?;
         }
-        super::listen(&socket, options)?;
-        Ok(TcpListener { socket })
+        stream_socket::listen(&socket, options)?;
+        Ok(TcpAcceptor { socket })
     }
 }
 
-impl AsFd for TcpListener {
+impl AsFd for TcpAcceptor {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 }
 
-super::inet_addresses!(Tcp);
+inet::inet_addresses!(Tcp);

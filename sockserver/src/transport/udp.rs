@@ -4,8 +4,8 @@ use std::{io, net::SocketAddr, os::fd::OwnedFd};
 
 use socket2::{Socket, Type};
 
-use super::{BindTo, DatagramListener, DatagramTransport, InetTransport, Transport};
-use crate::{address::Address, datagram::Datagram, options::Options, sys};
+use super::{BindTo, DatagramListener, DatagramTransport, InetTransport, Transport, inet, stream_socket};
+use crate::{address::Address, options::Options, request::datagram::Datagram, sys};
 
 /// `"udp"`: Python's `UDPServer`. A reply leaves from the address that the request came to.
 #[derive(Clone, Copy, Debug)]
@@ -15,10 +15,10 @@ impl Transport for Udp {
     type Listener = DatagramListener;
     type Request = Datagram;
 
-    fn adopt(socket: OwnedFd, options: &Options) -> io::Result<DatagramListener> {
+    fn from_listener(socket: OwnedFd, options: &Options) -> io::Result<DatagramListener> {
         let socket = Socket::from(socket);
-        super::check_adopted(&socket, Type::DGRAM, false)?;
-        sys::keep_no_errors(&socket);
+        stream_socket::check_kind(&socket, Type::DGRAM, false)?;
+        sys::disable_recverr(&socket);
         DatagramListener::new(socket, options.socket.max_packet_size)
     }
 
@@ -36,9 +36,9 @@ impl InetTransport for Udp {}
 
 impl Udp {
     fn bind(address: SocketAddr, options: &Options) -> io::Result<DatagramListener> {
-        let socket = super::bind_inet(address, Type::DGRAM, options)?;
+        let socket = inet::bind_inet(address, Type::DGRAM, options)?;
         DatagramListener::new(socket, options.socket.max_packet_size)
     }
 }
 
-super::inet_addresses!(Udp);
+inet::inet_addresses!(Udp);

@@ -1,63 +1,53 @@
-//! Unix stream sockets, and the files of Unix sockets.
+//! Unix stream sockets.
 
 use std::{
-    fs::{self, File, OpenOptions, Permissions, TryLockError},
     io,
-    net::SocketAddr,
-    os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
-    },
-    path::{Path, PathBuf},
-    thread,
-    time::{Duration, Instant},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Socket, Type};
 
-use super::{BindTo, StreamTransport, Transport, UnixTransport};
-use crate::{
-    address::{Address, UnixAddress},
-    options::{Options, SocketOptions},
-    stream::Stream,
-    sys,
+use super::{
+    BindTo, StreamTransport, Transport, UnixTransport, stream_socket,
+    unix_file::{SocketFile, bind_unix},
 };
+use crate::{address::Address, options::Options, request::stream::Stream};
 
 /// `"unix"`: Python's `UnixStreamServer`.
 ///
-/// The socket file is removed when the port closes, if it is still the one that was bound. When binding, a file that
-/// nobody answers at is replaced; one that somebody answers at is [`io::ErrorKind::AddrInUse`], and anything that is no
-/// socket is left alone. Of several servers that find the same stale file at once, one replaces it, where their
+/// The socket file is removed when the port closes, if it is still the one that was bound. When binding, a socket file
+/// that no server answers at is replaced; one that a server answers at is [`io::ErrorKind::AddrInUse`], and a file that is
+/// no socket is left alone. Of several servers that find the same stale file at once, one replaces it, where their
 /// directory can be locked.
 #[derive(Clone, Copy, Debug)]
 pub struct Unix;
 
 /// A listening Unix stream socket.
 #[derive(Debug)]
-pub struct UnixListener {
+pub struct UnixAcceptor {
     /// Dropped before the socket, which holds the inode: the number that it is known by is nobody else's until then.
     _file: Option<SocketFile>,
     socket: Socket,
 }
 
 impl Transport for Unix {
-    type Listener = UnixListener;
+    type Listener = UnixAcceptor;
     type Request = Stream;
 
-    fn adopt(socket: OwnedFd, options: &Options) -> io::Result<UnixListener> {
+    fn from_listener(socket: OwnedFd, options: &Options) -> io::Result<UnixAcceptor> {
         let socket = Socket::from(socket);
-        super::check_adopted(&socket, Type::STREAM, true)?;
-        super::listen(&socket, options)?;
+        stream_socket::check_kind(&socket, Type::STREAM, true)?;
+        stream_socket::listen(&socket, options)?;
         // Its file is whoever bound it's to remove.
-        Ok(UnixListener { socket, _file: None })
+        Ok(UnixAcceptor { socket, _file: None })
     }
 
-    fn server_address(listener: &UnixListener) -> io::Result<Address> {
+    fn server_address(listener: &UnixAcceptor) -> io::Result<Address> {
         Address::from_system(&listener.socket.local_addr()?)
     }
 
-    fn get_request(listener: &UnixListener) -> io::Result<Stream> {
-        super::accept(&listener.socket)
+    fn get_request(listener: &UnixAcceptor) -> io::Result<Stream> {
+        stream_socket::accept(&listener.socket)
     }
 }
 
@@ -65,13 +55,13 @@ impl StreamTransport for Unix {}
 impl UnixTransport for Unix {}
 
 impl Unix {
-    fn bind(address: &Address, options: &Options) -> io::Result<UnixListener> {
+    fn bind(address: &Address, options: &Options) -> io::Result<UnixAcceptor> {
         let (socket, file) = bind_unix(address, Type::STREAM, options)?;
-        Ok(UnixListener { socket, _file: file })
+        Ok(UnixAcceptor { socket, _file: file })
     }
 }
 
-impl AsFd for UnixListener {
+impl AsFd for UnixAcceptor {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
@@ -100,7 +90,7 @@ macro_rules! unix_addresses {
 
         impl BindTo<$transport> for &Address {
             fn server_bind(self, options: &Options) -> io::Result<<$transport as Transport>::Listener> {
-                <$transport>::bind(self, options).map_err(|error| super::cannot_bind(self, error))
+                <$transport>::bind(self, options).map_err(|error| crate::transport::inet::cannot_bind(self, error))
             }
         }
     };
@@ -108,156 +98,3 @@ macro_rules! unix_addresses {
 pub(super) use unix_addresses;
 
 unix_addresses!(Unix);
-
-/// The file of a bound socket, which is removed when this is dropped.
-#[derive(Debug)]
-pub(super) struct SocketFile {
-    path: PathBuf,
-    /// Device and inode: another file of this name is not ours.
-    identity: (u64, u64),
-}
-
-impl SocketFile {
-    fn of(path: &Path) -> io::Result<SocketFile> {
-        let file = fs::symlink_metadata(path)?;
-        let identity = (file.dev(), file.ino());
-        Ok(SocketFile { path: std::path::absolute(path)?, identity })
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if fs::symlink_metadata(&self.path).is_ok_and(|file| (file.dev(), file.ino()) == self.identity) {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// Makes a Unix socket and binds it; one of streams listens then.
-pub(super) fn bind_unix(address: &Address, kind: Type, options: &Options) -> io::Result<(Socket, Option<SocketFile>)> {
-    if !matches!(address, Address::Unix(UnixAddress::Path(_) | UnixAddress::Abstract(_))) {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "a Unix socket is bound to the path of a file that is not there yet, like /run/app.sock",
-        ));
-    }
-    if let Some(file) = address.path().and_then(Path::to_str).filter(|path| path.parse::<SocketAddr>().is_ok()) {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!(
-                "a Unix socket is bound to a path, and this is an internet address; ./{file} is a file of that name"
-            ),
-        ));
-    }
-    let name = address.to_system()?;
-    let socket = Socket::new(Domain::UNIX, kind, None)?;
-    // Until the socket answers those who ask whether its file is stale.
-    let _claim = address.path().filter(|_| options.socket.unlink).and_then(claim);
-    let file = match address.path() {
-        Some(path) => bind_to_path(&socket, path, &name, kind, &options.socket)?,
-        None => {
-            socket.bind(&name)?;
-            None
-        }
-    };
-    if kind == Type::STREAM {
-        super::listen(&socket, options)?;
-    }
-    Ok((socket, file))
-}
-
-fn bind_to_path(
-    socket: &Socket,
-    path: &Path,
-    name: &SockAddr,
-    kind: Type,
-    options: &SocketOptions,
-) -> io::Result<Option<SocketFile>> {
-    if options.unlink {
-        remove_stale(path, name, kind)?;
-    }
-    if let Some(mode) = options.mode {
-        // The file gets the mode of its socket, so that it is never more open than that. Systems that cannot do this
-        // refuse it, and a stream server listens only when the file has its mode.
-        let _ = File::from(OwnedFd::from(socket.try_clone()?)).set_permissions(Permissions::from_mode(mode));
-    }
-    socket.bind(name)?;
-    let file = options.unlink.then(|| SocketFile::of(path)).transpose()?;
-    if let Some(mode) = options.mode {
-        // Adds what the umask took away.
-        sys::set_mode(path, mode)?;
-    }
-    Ok(file)
-}
-
-/// How long a server waits for others that bind in the same directory.
-const CLAIM_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// Locks the directory of a socket file, so that of several servers which find it stale the second one finds the first.
-/// `None`: the system cannot do this there, or somebody holds the lock for reasons of their own.
-fn claim(path: &Path) -> Option<File> {
-    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let directory = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(directory).ok()?;
-    let deadline = Instant::now() + CLAIM_TIMEOUT;
-    loop {
-        match directory.try_lock() {
-            Ok(()) => return Some(directory),
-            Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(Duration::from_millis(5)),
-            Err(_) => return None,
-        }
-    }
-}
-
-/// Removes a socket file that nobody answers at.
-fn remove_stale(path: &Path, name: &SockAddr, kind: Type) -> io::Result<()> {
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-        Ok(file) if !file.file_type().is_socket() => {
-            return Err(io::Error::new(
-                io::ErrorKind::AddrInUse,
-                "there is a file that is no socket, which is not replaced",
-            ));
-        }
-        Ok(_) => {}
-    }
-    let probe = Socket::new(Domain::UNIX, kind, None)?;
-    // Somebody whose queue is full is somebody.
-    probe.set_nonblocking(true)?;
-    match probe.connect(name) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => match fs::remove_file(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            removed => removed,
-        },
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
-        _ => Err(io::Error::new(io::ErrorKind::AddrInUse, "another server answers there")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{env, os::unix::fs::symlink, process};
-
-    use super::*;
-
-    #[test]
-    fn the_mode_of_what_a_link_points_to_is_left_alone() {
-        let directory = env::temp_dir().join(format!("sockserver-mode-{}", process::id()));
-        fs::create_dir(&directory).expect("a free name");
-        let (target, link) = (directory.join("target"), directory.join("link"));
-        fs::write(&target, "").expect("a writable directory");
-        fs::set_permissions(&target, Permissions::from_mode(0o600)).expect("its own file");
-        symlink(&target, &link).expect("a free name");
-        let set = sys::set_mode(&link, 0o666);
-        let mode = fs::metadata(&target).expect("it is there").permissions().mode();
-        let set_directly = sys::set_mode(&target, 0o640);
-        let mode_then = fs::metadata(&target).expect("it is there").permissions().mode();
-        fs::remove_dir_all(&directory).expect("its own directory");
-        // Some systems change the mode of the link.
-        assert!(set.is_err() || cfg!(not(target_os = "linux")));
-        assert_eq!(mode & 0o777, 0o600);
-        assert!(set_directly.is_ok());
-        assert_eq!(mode_then & 0o777, 0o640);
-    }
-}

@@ -8,10 +8,11 @@ use std::{
 use socket2::{Socket, Type};
 
 use super::{
-    BindTo, DatagramListener, DatagramTransport, Transport,
-    unix::{SocketFile, bind_unix, unix_addresses},
+    BindTo, DatagramListener, DatagramTransport, Transport, stream_socket,
+    unix::unix_addresses,
+    unix_file::{SocketFile, bind_unix},
 };
-use crate::{address::Address, datagram::Datagram, options::Options};
+use crate::{address::Address, options::Options, request::datagram::Datagram};
 
 /// `"unix_datagram"`: Python's `UnixDatagramServer`. Its socket file is treated as that of [`Unix`](super::Unix).
 #[derive(Clone, Copy, Debug)]
@@ -29,9 +30,9 @@ impl Transport for UnixDatagram {
     type Listener = UnixDatagramListener;
     type Request = Datagram;
 
-    fn adopt(socket: OwnedFd, options: &Options) -> io::Result<UnixDatagramListener> {
+    fn from_listener(socket: OwnedFd, options: &Options) -> io::Result<UnixDatagramListener> {
         let socket = Socket::from(socket);
-        super::check_adopted(&socket, Type::DGRAM, true)?;
+        stream_socket::check_kind(&socket, Type::DGRAM, true)?;
         Ok(UnixDatagramListener {
             packets: DatagramListener::new(socket, options.socket.max_packet_size)?,
             _file: None,

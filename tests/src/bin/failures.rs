@@ -21,7 +21,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 use sockserver::{
     Address, BoxError, Closing, Concurrency, Context, FromRequest, HandlerError, HandlerResult, Options, Reader,
     RequestHandler, Server, ServerHandle, Transport, Writer,
-    concurrency::{Forking, Pool, Sync, Threading},
+    concurrency::{Forking, Pool, Synchronous, Threading},
     transport::{Tcp, Udp, Unix, UnixDatagram},
 };
 use sockserver_tests::place::Local;
@@ -42,7 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn serve_by<T: Local>(concurrency: &str, cases: &str, address: Address) -> Result<(), Box<dyn Error>> {
     match concurrency {
-        "sync" => serve::<T, Sync>(cases, &address),
+        "sync" => serve::<T, Synchronous>(cases, &address),
         "threading" => serve::<T, Threading>(cases, &address),
         "pool" => serve::<T, Pool>(cases, &address),
         "forking" => serve::<T, Forking>(cases, &address),
@@ -50,7 +50,7 @@ fn serve_by<T: Local>(concurrency: &str, cases: &str, address: Address) -> Resul
     }
 }
 
-fn serve<T: Local, C: Concurrency>(cases: &str, address: &Address) -> Result<(), Box<dyn Error>> {
+fn serve<T: Local, C: Concurrency + Default>(cases: &str, address: &Address) -> Result<(), Box<dyn Error>> {
     let cases = cases.split(',').map(Case::parse).collect::<Result<_, _>>()?;
     let server =
         Failures::<T, C> { cases, welcomed: AtomicUsize::new(0), parent: parent_id(), composition: PhantomData };
@@ -173,7 +173,7 @@ struct Failures<T, C> {
     composition: PhantomData<fn() -> (T, C)>,
 }
 
-impl<T: Transport, C: Concurrency> Server for Failures<T, C> {
+impl<T: Transport, C: Concurrency + Default> Server for Failures<T, C> {
     type Transport = T;
     type Concurrency = C;
     type Handler = Failing;
@@ -205,7 +205,7 @@ struct Failing {
     handle: ServerHandle,
 }
 
-impl<T: Transport, C: Concurrency> FromRequest<Failures<T, C>> for Failing {
+impl<T: Transport, C: Concurrency + Default> FromRequest<Failures<T, C>> for Failing {
     fn from_request(cx: &mut Context<'_, Failures<T, C>>) -> io::Result<Failing> {
         let Failures { cases, welcomed, .. } = &**cx.server();
         let case = cases[welcomed.load(SeqCst) - 1];

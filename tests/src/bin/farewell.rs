@@ -6,7 +6,7 @@ use std::{error::Error, io::Write, thread, time::Duration};
 
 use sockserver::{
     Closing, Concurrency, HandlerResult, Options, Server,
-    concurrency::{Forking, Pool, Sync, Threading},
+    concurrency::{Forking, Pool, Synchronous, Threading},
 };
 use sockserver_tests::farewell::{Farewell, Guest, mail, say_why};
 
@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let options = options.iter().try_fold(Options::new(), with_option)?;
     match concurrency.as_str() {
-        "sync" => serve::<Sync>(protocol, options, address),
+        "sync" => serve::<Synchronous>(protocol, options, address),
         "threading" => serve::<Threading>(protocol, options, address),
         "pool" => serve::<Pool>(protocol, options, address),
         "forking" => serve::<Forking>(protocol, options, address),
@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-fn serve<C: Concurrency>(protocol: &str, options: Options, address: &str) -> Result<(), Box<dyn Error>> {
+fn serve<C: Concurrency + Default>(protocol: &str, options: Options, address: &str) -> Result<(), Box<dyn Error>> {
     let handle = match protocol {
         "log" => log,
         "mail" => |guest: &mut Guest<C>| mail(guest, false),
@@ -53,7 +53,7 @@ fn serve<C: Concurrency>(protocol: &str, options: Options, address: &str) -> Res
 }
 
 /// The receiver of a log, which answers nothing, and prints the log.
-fn log<C: Concurrency>(guest: &mut Guest<C>) -> HandlerResult {
+fn log<C: Concurrency + Default>(guest: &mut Guest<C>) -> HandlerResult {
     while let Some(line) = guest.rfile.next_line()? {
         println!("{line}");
     }
@@ -61,7 +61,7 @@ fn log<C: Concurrency>(guest: &mut Guest<C>) -> HandlerResult {
 }
 
 /// Chunks of four bytes, each of which is acknowledged, until the end of file.
-fn upload<C: Concurrency>(guest: &mut Guest<C>) -> HandlerResult {
+fn upload<C: Concurrency + Default>(guest: &mut Guest<C>) -> HandlerResult {
     let mut chunk = [0; 4];
     while std::io::Read::read(&mut guest.rfile, &mut chunk)? > 0 {
         writeln!(guest.wfile, "ack")?;
@@ -70,7 +70,7 @@ fn upload<C: Concurrency>(guest: &mut Guest<C>) -> HandlerResult {
 }
 
 /// Does what the lines say.
-fn orders<C: Concurrency>(guest: &mut Guest<C>) -> HandlerResult {
+fn orders<C: Concurrency + Default>(guest: &mut Guest<C>) -> HandlerResult {
     while let Some(line) = guest.rfile.next_line()? {
         match line.as_str() {
             "stop" => guest.server.shutdown(),

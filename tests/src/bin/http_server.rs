@@ -17,7 +17,7 @@ use std::{
 
 use sockserver::{
     Concurrency, HandlerResult, Options, Reader, RequestHandler, Server, ServerHandle, Writer,
-    concurrency::{Forking, Pool, Sync, Threading},
+    concurrency::{Forking, Pool, Synchronous, Threading},
     request_handler,
 };
 
@@ -30,7 +30,7 @@ const MAX_BODY: u64 = 1 << 20;
     handler = Session<C>,
     hooks(service_actions = Self::follow_parent),
 )]
-struct Http<C: Concurrency> {
+struct Http<C: Concurrency + Default> {
     parent: u32,
     /// Also where a child of it handles the request.
     process: u32,
@@ -38,14 +38,14 @@ struct Http<C: Concurrency> {
 }
 
 #[request_handler]
-struct Session<C: Concurrency> {
+struct Session<C: Concurrency + Default> {
     rfile: Reader,
     wfile: Writer,
     handle: ServerHandle,
     server: Arc<Http<C>>,
 }
 
-impl<C: Concurrency> Http<C> {
+impl<C: Concurrency + Default> Http<C> {
     fn follow_parent(&self) {
         if parent_id() != self.parent {
             process::exit(1);
@@ -59,7 +59,7 @@ struct Head {
     is_last: bool,
 }
 
-impl<C: Concurrency> RequestHandler for Session<C> {
+impl<C: Concurrency + Default> RequestHandler for Session<C> {
     fn handle(&mut self) -> HandlerResult {
         while let Some(Head { length, is_last }) = self.head()? {
             if length > MAX_BODY {
@@ -82,7 +82,7 @@ impl<C: Concurrency> RequestHandler for Session<C> {
     }
 }
 
-impl<C: Concurrency> Session<C> {
+impl<C: Concurrency + Default> Session<C> {
     /// `None`: the client has ended.
     fn head(&mut self) -> Result<Option<Head>, sockserver::BoxError> {
         let mut head = Head { length: 0, is_last: false };
@@ -108,7 +108,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let address = arguments.next_back().ok_or("which address?")?;
     let options = arguments.try_fold(Options::new(), with_option)?;
     match concurrency.as_str() {
-        "sync" => serve::<Sync>(options, &address),
+        "sync" => serve::<Synchronous>(options, &address),
         "threading" => serve::<Threading>(options, &address),
         "pool" => serve::<Pool>(options, &address),
         "forking" => serve::<Forking>(options, &address),
@@ -116,10 +116,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-fn serve<C: Concurrency>(options: Options, address: &str) -> Result<(), Box<dyn Error>> {
+fn serve<C: Concurrency + Default>(options: Options, address: &str) -> Result<(), Box<dyn Error>> {
     let server = Http::<C> { parent: parent_id(), process: process::id(), concurrency: PhantomData };
     let server = match address {
-        "-" => server.adopt(io::stdin().as_fd().try_clone_to_owned()?, options)?,
+        "-" => server.from_listener(io::stdin().as_fd().try_clone_to_owned()?, options)?,
         address => server.bind_with(address, options)?,
     };
     server.shutdown_on_signals()?;

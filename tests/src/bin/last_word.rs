@@ -24,7 +24,7 @@ use socket2::SockRef;
 use sockserver::{
     Address, Closing, Concurrency, Context, FromRequest, HandlerResult, Options, Reader, RequestHandler, Server,
     ServerHandle, SocketServer, Stream, Writer,
-    concurrency::{Forking, Pool, Sync, Threading},
+    concurrency::{Forking, Pool, Synchronous, Threading},
     transport::{StreamTransport, Tcp, Transport, Unix},
 };
 use sockserver_tests::{last_word::word, place::Local};
@@ -60,7 +60,7 @@ impl<T, C> LastWord<T, C> {
     }
 }
 
-impl<T: StreamTransport + Transport<Request = Stream>, C: Concurrency> Server for LastWord<T, C> {
+impl<T: StreamTransport + Transport<Request = Stream>, C: Concurrency + Default> Server for LastWord<T, C> {
     type Transport = T;
     type Concurrency = C;
     type Handler = Session<T, C>;
@@ -82,7 +82,7 @@ impl<T: StreamTransport + Transport<Request = Stream>, C: Concurrency> Server fo
     }
 }
 
-impl<T: StreamTransport + Transport<Request = Stream>, C: Concurrency> FromRequest<LastWord<T, C>> for Session<T, C> {
+impl<T: StreamTransport + Transport<Request = Stream>, C: Concurrency + Default> FromRequest<LastWord<T, C>> for Session<T, C> {
     fn from_request(cx: &mut Context<'_, LastWord<T, C>>) -> io::Result<Session<T, C>> {
         Ok(Session {
             stream: Stream::from_request(cx)?,
@@ -164,11 +164,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let composition = (transport.as_str(), concurrency.as_str());
     let what = What { when, bytes: bytes.parse()?, unasked };
     match composition {
-        ("tcp", "sync") => serve::<Tcp, Sync>(&what, options, address),
+        ("tcp", "sync") => serve::<Tcp, Synchronous>(&what, options, address),
         ("tcp", "threading") => serve::<Tcp, Threading>(&what, options, address),
         ("tcp", "pool") => serve::<Tcp, Pool>(&what, options, address),
         ("tcp", "forking") => serve::<Tcp, Forking>(&what, options, address),
-        ("unix", "sync") => serve::<Unix, Sync>(&what, options, address),
+        ("unix", "sync") => serve::<Unix, Synchronous>(&what, options, address),
         ("unix", "threading") => serve::<Unix, Threading>(&what, options, address),
         ("unix", "pool") => serve::<Unix, Pool>(&what, options, address),
         ("unix", "forking") => serve::<Unix, Forking>(&what, options, address),
@@ -185,7 +185,7 @@ struct What<'a> {
 fn serve<T, C>(what: &What<'_>, options: Options, address: &str) -> Result<(), Box<dyn Error>>
 where
     T: Local + StreamTransport + Transport<Request = Stream>,
-    C: Concurrency,
+    C: Concurrency + Default,
 {
     let server = LastWord::<T, C> {
         when: what.when.to_owned(),

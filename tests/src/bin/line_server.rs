@@ -18,7 +18,7 @@ use std::{
 use sockserver::{
     Address, Concurrency, HandlerResult, OnLimit, Options, Reader, RequestHandler, Server, ServerHandle, Stream,
     Writer,
-    concurrency::{Forking, Pool, Sync, Threading},
+    concurrency::{Forking, Pool, Synchronous, Threading},
     request_handler,
 };
 
@@ -29,7 +29,7 @@ use sockserver::{
     handler = Session,
     hooks(verify_request = Self::is_welcome, service_actions = Self::follow_parent),
 )]
-struct Lines<C: Concurrency> {
+struct Lines<C: Concurrency + Default> {
     parent: u32,
     concurrency: PhantomData<C>,
 }
@@ -66,7 +66,7 @@ impl RequestHandler for Session {
     }
 }
 
-impl<C: Concurrency> Lines<C> {
+impl<C: Concurrency + Default> Lines<C> {
     fn is_welcome(&self, _request: &Stream, client_address: &Address) -> bool {
         !matches!(client_address.ip(), Some(IpAddr::V4(ip)) if ip.octets().starts_with(&[127, 0, 1]))
     }
@@ -84,7 +84,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let address = arguments.next_back().ok_or("which address?")?;
     let options = arguments.try_fold(Options::new(), with_option)?;
     match concurrency.as_str() {
-        "sync" => serve::<Sync>(options, &address),
+        "sync" => serve::<Synchronous>(options, &address),
         "threading" => serve::<Threading>(options, &address),
         "pool" => serve::<Pool>(options, &address),
         "forking" => serve::<Forking>(options, &address),
@@ -92,7 +92,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-fn serve<C: Concurrency>(options: Options, address: &str) -> Result<(), Box<dyn Error>> {
+fn serve<C: Concurrency + Default>(options: Options, address: &str) -> Result<(), Box<dyn Error>> {
     let server = Lines::<C> { parent: parent_id(), concurrency: PhantomData }.bind_with(address, options)?;
     println!("listening on {}", server.server_address());
     Ok(server.serve_forever()?)

@@ -16,7 +16,7 @@ use std::{
 
 use sockserver::{
     Address, Concurrency, Context, FromRequest, HandlerResult, Options, Reader, RequestHandler, Server, Stream, Writer,
-    concurrency::{Forking, Pool, Sync, Threading},
+    concurrency::{Forking, Pool, Synchronous, Threading},
     transport::{StreamTransport, Tcp, Unix},
 };
 use sockserver_tests::place::Local;
@@ -39,7 +39,7 @@ fn serve_by<T: Local + StreamTransport>(
     address: Address,
 ) -> Result<(), Box<dyn Error>> {
     match concurrency {
-        "sync" => serve::<T, Sync>(settings, &address),
+        "sync" => serve::<T, Synchronous>(settings, &address),
         "threading" => serve::<T, Threading>(settings, &address),
         "pool" => serve::<T, Pool>(settings, &address),
         "forking" => serve::<T, Forking>(settings, &address),
@@ -47,7 +47,7 @@ fn serve_by<T: Local + StreamTransport>(
     }
 }
 
-fn serve<T: Local + StreamTransport, C: Concurrency>(
+fn serve<T: Local + StreamTransport, C: Concurrency + Default>(
     settings: &[String],
     address: &Address,
 ) -> Result<(), Box<dyn Error>> {
@@ -73,7 +73,7 @@ struct Relay<T, C> {
     composition: PhantomData<fn() -> (T, C)>,
 }
 
-impl<T: StreamTransport, C: Concurrency> Server for Relay<T, C> {
+impl<T: StreamTransport, C: Concurrency + Default> Server for Relay<T, C> {
     type Transport = T;
     type Concurrency = C;
     type Handler = Both<T, C>;
@@ -86,14 +86,14 @@ impl<T: StreamTransport, C: Concurrency> Server for Relay<T, C> {
     }
 }
 
-struct Both<T: StreamTransport, C: Concurrency> {
+struct Both<T: StreamTransport, C: Concurrency + Default> {
     request: Stream,
     rfile: Reader,
     wfile: Writer,
     server: Arc<Relay<T, C>>,
 }
 
-impl<T: StreamTransport, C: Concurrency> FromRequest<Relay<T, C>> for Both<T, C> {
+impl<T: StreamTransport, C: Concurrency + Default> FromRequest<Relay<T, C>> for Both<T, C> {
     fn from_request(cx: &mut Context<'_, Relay<T, C>>) -> io::Result<Both<T, C>> {
         Ok(Both {
             request: Stream::from_request(cx)?,
@@ -104,7 +104,7 @@ impl<T: StreamTransport, C: Concurrency> FromRequest<Relay<T, C>> for Both<T, C>
     }
 }
 
-impl<T: StreamTransport, C: Concurrency> RequestHandler for Both<T, C> {
+impl<T: StreamTransport, C: Concurrency + Default> RequestHandler for Both<T, C> {
     fn handle(&mut self) -> HandlerResult {
         let Both { request, rfile, wfile, server } = self;
         let others = TcpStream::from(request.as_fd().try_clone_to_owned()?);

@@ -13,13 +13,13 @@ use std::{
 
 use sockserver::{
     Address, Concurrency, HandlerResult, Reader, RequestHandler, Server, SocketServer, Stream, Writer,
-    concurrency::{Forking, Pool, Sync, Threading},
+    concurrency::{Forking, Pool, Synchronous, Threading},
     request_handler,
 };
 
 #[derive(Server)]
 #[server(transport = "tcp", concurrency = C, workers = 2, handler = Upper, hooks(verify_request = Self::is_welcome))]
-struct Lines<C: Concurrency>(PhantomData<C>);
+struct Lines<C: Concurrency + Default>(PhantomData<C>);
 
 #[request_handler]
 struct Upper {
@@ -40,7 +40,7 @@ impl RequestHandler for Upper {
     }
 }
 
-impl<C: Concurrency> Lines<C> {
+impl<C: Concurrency + Default> Lines<C> {
     /// Who comes from 127.0.1.0/24 is turned away, so slowly that the next one is there already.
     fn is_welcome(&self, _request: &Stream, client_address: &Address) -> bool {
         let is_welcome = !matches!(client_address.ip(), Some(IpAddr::V4(ip)) if ip.octets().starts_with(&[127, 0, 1]));
@@ -60,14 +60,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         _ => return Err("which concurrency, after how many others, and where?".into()),
     };
     for _ in 0..earlier.parse()? {
-        drop(bind::<Sync>("127.0.0.1:0")?);
+        drop(bind::<Synchronous>("127.0.0.1:0")?);
     }
     let Some((concurrency, address)) = server else {
         println!("ended");
         return Ok(io::copy(&mut io::stdin(), &mut io::sink()).map(drop)?);
     };
     match concurrency {
-        "sync" => serve::<Sync>(address),
+        "sync" => serve::<Synchronous>(address),
         "threading" => serve::<Threading>(address),
         "pool" => serve::<Pool>(address),
         "forking" => serve::<Forking>(address),
@@ -75,13 +75,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-fn serve<C: Concurrency>(address: &str) -> Result<(), Box<dyn Error>> {
+fn serve<C: Concurrency + Default>(address: &str) -> Result<(), Box<dyn Error>> {
     let server = bind::<C>(address)?;
     println!("listening on {}", server.server_address());
     Ok(server.serve_forever()?)
 }
 
-fn bind<C: Concurrency>(address: &str) -> io::Result<SocketServer<Lines<C>>> {
+fn bind<C: Concurrency + Default>(address: &str) -> io::Result<SocketServer<Lines<C>>> {
     let server = Lines::<C>(PhantomData).bind(address)?;
     server.shutdown_on_signals()?;
     Ok(server)

@@ -72,7 +72,7 @@ struct Packets {
 
 impl RequestHandler for Packets {
     fn handle(&mut self) -> HandlerResult {
-        Ok(self.request.reply(self.request.packet())?)
+        Ok(self.request.reply(self.request.payload())?)
     }
 }
 

@@ -12,9 +12,13 @@ use socket2::{SockAddr, Socket};
 
 use crate::{
     address::{Address, UnixAddress},
-    io::record::{Closing, ConnectionId, Record, Tracked},
+    io::{
+        closing::Closing,
+        state::{ConnectionId, ConnectionState, Endpoint},
+    },
     primitives::Mutex,
     sys,
+    unwind::unwind_safe,
 };
 
 /// A handle on one received packet: Python's `request` of a datagram server, which is a pair of packet and socket.
@@ -33,7 +37,7 @@ use crate::{
 ///
 /// impl RequestHandler for Length {
 ///     fn handle(&mut self) -> HandlerResult {
-///         Ok(self.packet.reply(self.packet.packet().len().to_string().as_bytes())?)
+///         Ok(self.packet.reply(self.packet.payload().len().to_string().as_bytes())?)
 ///     }
 /// }
 ///
@@ -52,7 +56,7 @@ pub struct Datagram {
 }
 
 struct Packet {
-    record: Record,
+    state: ConnectionState,
     socket: Arc<DatagramSocket>,
     /// With room for one byte more than the longest packet that is received whole: that one shows one that is too long.
     bytes: Vec<u8>,
@@ -149,7 +153,7 @@ impl AsFd for DatagramListener {
 impl Packet {
     fn new(socket: &Arc<DatagramSocket>) -> Packet {
         Packet {
-            record: Record::new(Address::Unix(UnixAddress::Unnamed)),
+            state: ConnectionState::new(Address::Unix(UnixAddress::Unnamed)),
             socket: socket.clone(),
             bytes: Vec::with_capacity(socket.max_packet_size + 1),
             client: SockAddr::from(SocketAddr::from(([0; 4], 0))),
@@ -164,67 +168,75 @@ impl Packet {
             true => sys::receive_packet_with_destination(socket, &mut self.bytes)?,
             false => sys::receive_packet(socket, &mut self.bytes)?,
         };
-        self.record = Record::new(Address::from_system(&envelope.from)?);
-        self.record.truncated = self.bytes.len() > *max_packet_size;
+        self.state = ConnectionState::new(Address::from_system(&envelope.from)?);
+        self.state.truncated = self.bytes.len() > *max_packet_size;
         self.bytes.truncate(*max_packet_size);
         self.client = envelope.from;
         self.destination = envelope.destination;
         let reply = self.reply.get_mut();
         reply.bytes.clear();
         reply.timeout = REPLY_TIMEOUT;
-        self.record.count_in(self.bytes.len());
+        self.state.count_in(self.bytes.len());
         Ok(())
     }
 }
 
 impl Datagram {
-    /// The bytes of the packet.
-    pub fn packet(&self) -> &[u8] {
+    /// The bytes of the packet: Python's `packet`. Also by [`AsRef`].
+    pub fn payload(&self) -> &[u8] {
         &self.packet.bytes
     }
 
     /// The packet was longer than `max_packet_size`, and its end is lost.
     pub fn is_truncated(&self) -> bool {
-        self.packet.record.truncated
+        self.packet.state.truncated
     }
 
     /// The number of this request, which no other request of this process has.
     pub fn id(&self) -> ConnectionId {
-        self.packet.record.id
+        self.packet.state.id
     }
 
     /// Where the packet came from: Python's `client_address`.
-    pub fn client_address(&self) -> &Address {
-        &self.packet.record.client_address
+    ///
+    /// # Errors
+    ///
+    /// None today. It returns a result as that of a [`Stream`](crate::Stream) does.
+    pub fn peer_addr(&self) -> io::Result<Address> {
+        Ok(self.state().client_address.clone())
     }
 
     /// The address of this machine that the packet came to, also where the server listens on all of them.
-    pub fn local_address(&self) -> Address {
-        match (&self.packet.destination, &self.packet.socket.server_address) {
+    ///
+    /// # Errors
+    ///
+    /// None today, as [`peer_addr`](Self::peer_addr).
+    pub fn local_addr(&self) -> io::Result<Address> {
+        Ok(match (&self.packet.destination, &self.packet.socket.server_address) {
             (Some(destination), Address::Inet(address)) => {
                 Address::Inet(SocketAddr::new(destination.ip, address.port()))
             }
             (_, address) => address.clone(),
-        }
+        })
     }
 
     /// Sends a packet back to the client at once, also an empty one, from the address that the request came to.
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::AddrNotAvailable`] with a [`ReplyError`] inside if the client cannot be answered: a Unix socket
+    /// [`io::ErrorKind::AddrNotAvailable`] with a [`UnnamedPeer`] inside if the client cannot be answered: a Unix socket
     /// without a name, or port 0, which anybody can forge. [`io::ErrorKind::TimedOut`] if the client's queue stays full
     /// for the handler's `timeout`, or for a second if it has none. Otherwise that of the kernel. Where the client's
     /// address is the reason, it [is a disconnect](crate::HandlerError::is_disconnect), which is not printed.
     pub fn reply(&self, bytes: &[u8]) -> io::Result<()> {
-        let failures = self.packet.record.failures();
-        let cannot_be_answered = match self.client_address() {
+        let failures = self.packet.state.failures();
+        let cannot_be_answered = match &self.state().client_address {
             Address::Unix(address) => *address == UnixAddress::Unnamed,
             Address::Inet(address) => address.port() == 0,
         };
         if cannot_be_answered {
             failures.note_unreachable();
-            return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, ReplyError));
+            return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, UnnamedPeer));
         }
         let sent = self.send(bytes, &self.packet.client, self.packet.destination.as_ref());
         if sent.as_ref().is_err_and(is_about_the_client) {
@@ -239,25 +251,25 @@ impl Datagram {
     }
 
     fn send(&self, bytes: &[u8], to: &SockAddr, from: Option<&sys::Destination>) -> io::Result<()> {
-        let Packet { record, socket, reply, .. } = &*self.packet;
+        let Packet { state, socket, reply, .. } = &*self.packet;
         let mut began = None;
         loop {
             match sys::send_packet(&socket.socket, bytes, to, from) {
                 Ok(sent) => {
-                    record.count_out(sent);
+                    state.count_out(sent);
                     return Ok(());
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if let Some(closing) = record.shut_for() {
-                        return Err(record.noted(closing.into_error()));
+                    if let Some(closing) = state.shut_for() {
+                        return Err(state.noted(closing.into_error()));
                     }
                     if began.get_or_insert_with(Instant::now).elapsed() >= reply.lock().timeout {
                         let error = io::Error::new(io::ErrorKind::TimedOut, "the client's queue stayed full");
-                        return Err(record.noted(error));
+                        return Err(state.noted(error));
                     }
                 }
-                Err(error) => return Err(record.noted(error)),
+                Err(error) => return Err(state.noted(error)),
             }
         }
     }
@@ -266,12 +278,12 @@ impl Datagram {
         self.packet.reply.lock().timeout = timeout;
     }
 
-    pub(crate) fn tracked(&self) -> Arc<dyn Tracked> {
+    pub(crate) fn endpoint(&self) -> Arc<dyn Endpoint> {
         self.packet.clone()
     }
 
-    pub(crate) fn record(&self) -> &Record {
-        &self.packet.record
+    pub(crate) fn state(&self) -> &ConnectionState {
+        &self.packet.state
     }
 
     pub(crate) fn write_later(&self, bytes: &[u8]) {
@@ -297,18 +309,18 @@ impl Datagram {
 
 /// A reply has failed because of the address that its packet has come from.
 pub(crate) fn is_about_the_client(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<ReplyError>()) || sys::is_about_the_receiver(error)
+    error.get_ref().is_some_and(|inner| inner.is::<UnnamedPeer>()) || sys::is_about_the_receiver(error)
 }
 
-impl Tracked for Packet {
-    fn record(&self) -> &Record {
-        &self.record
+impl Endpoint for Packet {
+    fn state(&self) -> &ConnectionState {
+        &self.state
     }
 
-    fn shut(&self, _how: Shutdown) {}
+    fn shut_down(&self, _how: Shutdown) {}
 
     fn drain(&self) {
-        self.record.mark(Closing::Draining);
+        self.state.mark(Closing::Draining);
     }
 }
 
@@ -318,11 +330,19 @@ impl fmt::Debug for DatagramListener {
     }
 }
 
+impl AsRef<[u8]> for Datagram {
+    fn as_ref(&self) -> &[u8] {
+        self.payload()
+    }
+}
+
+unwind_safe!(Datagram);
+
 impl fmt::Debug for Datagram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Datagram")
             .field("id", &self.id())
-            .field("client_address", self.client_address())
+            .field("peer_addr", &self.state().client_address)
             .field("length", &self.packet.bytes.len())
             .finish()
     }
@@ -331,12 +351,12 @@ impl fmt::Debug for Datagram {
 /// A packet was to be answered that has come from no address: from a Unix socket that its client has not bound, or from
 /// port 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReplyError;
+pub struct UnnamedPeer;
 
-impl fmt::Display for ReplyError {
+impl fmt::Display for UnnamedPeer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the packet has come from no address that can be replied to: the client must bind its socket to be answered")
     }
 }
 
-impl std::error::Error for ReplyError {}
+impl std::error::Error for UnnamedPeer {}

@@ -14,10 +14,12 @@ use socket2::Socket;
 use crate::{
     address::Address,
     io::{
+        closing::Closing,
         connection::{Connection, End},
-        record::{Closing, ConnectionId, Record},
+        state::{ConnectionId, ConnectionState},
     },
     sys,
+    unwind::unwind_safe,
 };
 
 /// A handle on one accepted connection: Python's `request` of a stream server.
@@ -63,16 +65,24 @@ impl Stream {
 
     /// The number of this connection, which no other connection of this process has.
     pub fn id(&self) -> ConnectionId {
-        self.record().id
+        self.state().id
     }
 
     /// The address of the client: Python's `client_address`, known without a system call.
-    pub fn peer_address(&self) -> &Address {
-        &self.record().client_address
+    ///
+    /// # Errors
+    ///
+    /// None today. It returns a result as std's does.
+    pub fn peer_addr(&self) -> io::Result<Address> {
+        Ok(self.state().client_address.clone())
     }
 
     /// The address that the client connected to.
-    pub fn local_address(&self) -> io::Result<Address> {
+    ///
+    /// # Errors
+    ///
+    /// That of getsockname(2), as for want of memory.
+    pub fn local_addr(&self) -> io::Result<Address> {
         Address::from_system(&self.connection.socket().local_addr()?)
     }
 
@@ -119,15 +129,15 @@ impl Stream {
     /// A read finds out by itself: it fails with an error that has this inside. This is for a handler that waits for
     /// something else than its client, or works for long.
     pub fn closing(&self) -> Option<Closing> {
-        self.record().closing()
+        self.state().closing()
     }
 
     pub(crate) fn connection(&self) -> &Arc<Connection> {
         &self.connection
     }
 
-    pub(crate) fn record(&self) -> &Record {
-        &self.connection.record
+    pub(crate) fn state(&self) -> &ConnectionState {
+        &self.connection.state
     }
 
     /// Python's `shutdown_request`, after which this handle is dropped.
@@ -209,8 +219,10 @@ impl AsRawFd for Stream {
     }
 }
 
+unwind_safe!(Stream);
+
 impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stream").field("id", &self.id()).field("peer_address", self.peer_address()).finish()
+        f.debug_struct("Stream").field("id", &self.id()).field("peer_addr", &self.state().client_address).finish()
     }
 }

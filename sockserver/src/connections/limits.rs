@@ -1,4 +1,4 @@
-//! How much is served at once: in all, and for one client.
+//! How many connections are served at once: in all, and for one client.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -8,36 +8,47 @@ use std::{
 use crate::address::Address;
 
 /// `limits(connections)`.
-pub(crate) struct Room {
+pub(crate) struct Permits {
     left: usize,
-    /// The acceptor waits for room, and whoever makes some must wake it.
-    wanted: bool,
+    /// The leader waits for one, and must be woken when one is returned.
+    is_awaited: bool,
 }
 
-impl Room {
-    pub(crate) fn new(connections: usize) -> Room {
-        Room { left: connections, wanted: false }
+impl Permits {
+    pub(crate) fn new(connections: usize) -> Permits {
+        Permits { left: connections, is_awaited: false }
     }
 
-    pub(crate) fn is_left(&self) -> bool {
+    /// Whether one is left.
+    pub(crate) fn are_left(&self) -> bool {
         self.left > 0
     }
 
-    /// As [`is_left`](Self::is_left); if there is none, whoever makes some is to wake the acceptor.
-    pub(crate) fn want(&mut self) -> bool {
-        self.wanted = !self.is_left();
-        self.is_left()
+    /// Asks for the leader to be woken when one is returned.
+    pub(crate) fn wake_leader(&mut self) {
+        self.is_awaited = true;
     }
 
-    pub(crate) fn enter(&mut self) {
+    pub(crate) fn take(&mut self) {
         self.left -= 1;
     }
 
-    /// `true`: the acceptor waits for it.
-    pub(crate) fn leave(&mut self) -> bool {
+    /// Returns one.
+    pub(crate) fn give_back(&mut self) -> Returned {
         self.left += 1;
-        std::mem::take(&mut self.wanted)
+        match std::mem::take(&mut self.is_awaited) {
+            true => Returned::Awaited,
+            false => Returned::Unnoticed,
+        }
     }
+}
+
+/// Whether the leader has waited for the permit that was returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Returned {
+    /// It has, and is to be woken.
+    Awaited,
+    Unnoticed,
 }
 
 /// `limits(per_client)`.
@@ -52,13 +63,15 @@ impl Clients {
         Clients { limit, counts: HashMap::new() }
     }
 
-    /// `false`: this client has as many as it may.
-    pub(crate) fn enter(&mut self, client: Option<IpAddr>) -> bool {
-        let (Some(limit), Some(client)) = (self.limit, client) else { return true };
+    /// Counts a connection of this client, unless the client has as many as it may.
+    pub(crate) fn enter(&mut self, client: Option<IpAddr>) -> Result<(), TooMany> {
+        let (Some(limit), Some(client)) = (self.limit, client) else { return Ok(()) };
         let count = self.counts.entry(client).or_default();
-        let allowed = *count < limit;
-        *count += usize::from(allowed);
-        allowed
+        if *count >= limit {
+            return Err(TooMany);
+        }
+        *count += 1;
+        Ok(())
     }
 
     pub(crate) fn leave(&mut self, client: Option<IpAddr>) {
@@ -71,6 +84,10 @@ impl Clients {
         }
     }
 }
+
+/// The client has as many connections as it may.
+#[derive(Debug)]
+pub(crate) struct TooMany;
 
 /// Whom an address counts for: an IPv6 site has a /64 at least, of which it can use any address.
 pub(crate) fn client_of(address: &Address) -> Option<IpAddr> {
@@ -99,11 +116,11 @@ mod tests {
     #[test]
     fn a_client_that_has_left_is_forgotten() {
         let mut clients = Clients::new(Some(1));
-        assert!(clients.enter(client_of(&client("192.0.2.1"))));
-        assert!(!clients.enter(client_of(&client("192.0.2.1"))));
-        assert!(clients.enter(client_of(&client("192.0.2.2"))));
+        clients.enter(client_of(&client("192.0.2.1"))).expect("the first one");
+        clients.enter(client_of(&client("192.0.2.1"))).expect_err("the second one");
+        clients.enter(client_of(&client("192.0.2.2"))).expect("another client");
         clients.leave(client_of(&client("192.0.2.1")));
         assert_eq!(clients.counts.len(), 1);
-        assert!(clients.enter(client_of(&client("192.0.2.1"))));
+        clients.enter(client_of(&client("192.0.2.1"))).expect("the first one");
     }
 }

@@ -1,20 +1,16 @@
-//! The life of one accepted request.
+//! The life of one request that was accepted.
 
 use std::{fmt, sync::Arc};
 
 use crate::{
     acceptor::Acceptor,
     address::Address,
-    connections::GRACE,
-    handler::{Ended, HandlerError, Stage, finish_request},
-    io::{
-        connection::End,
-        record::{Closing, ConnectionId},
-    },
-    lingering,
-    server::{Request, Server},
-    stats::Outcome,
-    transport::{AnyRequest, Internals},
+    connections::stats::Outcome,
+    error::{HandlerError, Stage},
+    finish_request::{Ended, finish_request},
+    io::{closing::Closing, connection::End, state::ConnectionId},
+    request::{self, AnyRequest},
+    service::{Request, Service},
 };
 
 /// A request that was accepted and verified, and waits to be processed.
@@ -22,25 +18,44 @@ use crate::{
 /// It counts as under way until it is dropped, and dropping it shuts the request down: one that is not processed is a
 /// client that was turned away.
 #[must_use = "a request that is not processed is turned away: call `process`"]
-pub struct Accepted<S: Server> {
+pub struct Job<S: Service> {
     /// Dropped before the registration: a request that is not counted any more has no socket either.
     request: Request<S>,
     registration: Registration<S>,
 }
 
 /// The place of a request in the registry, which it leaves when this is dropped.
-struct Registration<S: Server> {
+struct Registration<S: Service> {
     acceptor: Arc<Acceptor<S>>,
     id: ConnectionId,
     /// This process is a child, and the request its parent's.
     abandoned: bool,
 }
 
-impl<S: Server> Accepted<S> {
+impl<S: Service> Acceptor<S> {
+    /// Waits for the next request that the limits and `verify_request` let through. `None`: the server is stopping, and
+    /// there will be no further one.
+    ///
+    /// Any number of threads can call it at once.
+    pub fn accept(self: &Arc<Self>) -> Option<Job<S>> {
+        loop {
+            if let Some(job) = self.accept_unverified()?.verify() {
+                return Some(job);
+            }
+        }
+    }
+
+    /// As [`accept`](Self::accept), before `verify_request`.
+    pub(crate) fn accept_unverified(self: &Arc<Self>) -> Option<Job<S>> {
+        self.wait_for_request().map(|request| Job::new(self, request))
+    }
+}
+
+impl<S: Service> Job<S> {
     /// The request is registered already.
-    pub(crate) fn new(acceptor: &Arc<Acceptor<S>>, request: Request<S>) -> Accepted<S> {
+    pub(crate) fn new(acceptor: &Arc<Acceptor<S>>, request: Request<S>) -> Job<S> {
         let registration = Registration { acceptor: acceptor.clone(), id: request.id(), abandoned: false };
-        Accepted { request, registration }
+        Job { request, registration }
     }
 
     /// Whose request it is.
@@ -67,45 +82,41 @@ impl<S: Server> Accepted<S> {
         }
     }
 
-    /// The server has ended the request already, so that it can only be dropped. One that was accepted before the server
-    /// drains is handled as any other.
-    pub(crate) fn is_too_late(&self) -> bool {
-        let record = self.request.record();
-        record.shut_for().is_some() || record.closing().is_some_and(|closing| closing != Closing::Draining)
-    }
-
-    /// In a child process: runs the handler and ends the request for its client. The parent reports the error.
-    pub(crate) fn process_in_child(&self) -> (Ended, End) {
-        let ended = self.run();
-        self.count(ended.outcome);
-        // The parent has the socket as well.
-        let end = self.request.connection().map_or(End::Complete, |connection| connection.end(false));
-        (ended, end)
-    }
-
-    /// In a child process, after its report: waits for the client where it may not have received everything.
-    pub(crate) fn linger_in_child(&self, end: &End) {
-        if let (End::Lingering, Some(connection)) = (end, self.request.connection()) {
-            lingering::linger_here(connection, &self.acceptor().handle().control().bell, GRACE);
+    /// As [`process`](Self::process), and returns the error instead of reporting it.
+    pub(crate) fn process_here(self) -> Result<(), HandlerError> {
+        if self.is_too_late() {
+            return Ok(());
         }
+        let Ended { outcome, error } = self.run();
+        self.count(outcome);
+        error.map_or(Ok(()), Err)
     }
 
-    fn run(&self) -> Ended {
-        finish_request(self.acceptor(), &self.request)
+    /// The server has ended the request already, so that it can only be dropped. A request that was accepted before the
+    /// server drains is handled as any other.
+    pub(crate) fn is_too_late(&self) -> bool {
+        let state = request::kind(&self.request).state();
+        state.shut_for().is_some() || state.closing().is_some_and(|closing| closing != Closing::Draining)
+    }
+
+    /// Makes the handler and runs it.
+    pub(crate) fn run(&self) -> Ended {
+        let acceptor = self.acceptor();
+        finish_request(acceptor.server(), acceptor.handle(), &self.request)
     }
 
     /// Counts how the request ended, and reports it; then the request ends.
     pub(crate) fn settle(self, outcome: Outcome, error: Option<HandlerError>) {
         self.count(outcome);
         if let Some(error) = error {
-            self.acceptor().handle_error(error, self.client_address());
+            self.acceptor().hooks.handle_error(error, self.client_address());
         }
     }
 
     /// Before the client can see the end. Only the first outcome counts.
-    fn count(&self, outcome: Outcome) {
-        if self.request.record().is_to_be_counted() {
-            self.acceptor().handle().control().connections.count_ended(outcome);
+    pub(crate) fn count(&self, outcome: Outcome) {
+        if request::kind(&self.request).state().is_to_be_counted() {
+            self.acceptor().state().connections.count_ended(outcome);
         }
     }
 
@@ -115,14 +126,14 @@ impl<S: Server> Accepted<S> {
     }
 
     /// Ends the request, as it could not be started: it counts as failed, and the error is told to
-    /// [`handle_error`](Server::handle_error) with [`Stage::ProcessRequest`](crate::Stage::ProcessRequest).
+    /// [`handle_error`](crate::Server::handle_error) with [`Stage::ProcessRequest`](crate::Stage::ProcessRequest).
     pub fn fail(self, error: impl Into<crate::BoxError>) {
         self.settle(Outcome::Failed, Some(HandlerError::new(Stage::ProcessRequest, error)));
     }
 
     /// Python's `verify_request`: ends the request if the server does not want it.
-    pub(crate) fn verify(self) -> Option<Accepted<S>> {
-        match self.acceptor().verify_request(&self.request) {
+    pub(crate) fn verify(self) -> Option<Job<S>> {
+        match self.acceptor().hooks.verify_request(&self.request, self.client_address()) {
             Ok(true) => Some(self),
             Ok(false) => {
                 self.settle(Outcome::Refused, None);
@@ -136,20 +147,21 @@ impl<S: Server> Accepted<S> {
     }
 }
 
-impl<S: Server> Drop for Accepted<S> {
+impl<S: Service> Drop for Job<S> {
     fn drop(&mut self) {
         if self.registration.abandoned {
             return;
         }
         // Before the client can see the end.
         self.count(Outcome::Rejected);
-        if let (End::Lingering, Some(connection)) = (self.request.end(), self.request.connection()) {
+        let request = request::kind(&self.request);
+        if let (End::Lingering, Some(connection)) = (request.end(), request.connection()) {
             self.registration.acceptor.linger(connection.clone());
         }
     }
 }
 
-impl<S: Server> Drop for Registration<S> {
+impl<S: Service> Drop for Registration<S> {
     fn drop(&mut self) {
         if !self.abandoned {
             self.acceptor.unregister(self.id);
@@ -157,8 +169,8 @@ impl<S: Server> Drop for Registration<S> {
     }
 }
 
-impl<S: Server> fmt::Debug for Accepted<S> {
+impl<S: Service> fmt::Debug for Job<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Accepted").field("client_address", self.client_address()).finish_non_exhaustive()
+        f.debug_struct("Job").field("client_address", self.client_address()).finish_non_exhaustive()
     }
 }

@@ -1,7 +1,6 @@
-//! What is known of one request while it is under way.
+//! What is known of a connection or packet while it is under way.
 
 use std::{
-    error::Error,
     fmt, io,
     net::Shutdown,
     str::FromStr,
@@ -9,10 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::{closing::Closing, failures::Failures};
 use crate::{
     address::Address,
     primitives::atomic::{
-        AtomicBool, AtomicU8, AtomicU32, AtomicU64,
+        AtomicBool, AtomicU32, AtomicU64,
         Ordering::{Relaxed, SeqCst},
     },
     sys,
@@ -21,6 +21,15 @@ use crate::{
 /// The number of a request, which no other request of this process has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(u64);
+
+impl ConnectionId {
+    pub(crate) const FIRST: ConnectionId = ConnectionId(1);
+
+    /// The number of the connection that was made next, on whatever server.
+    pub(crate) fn next(self) -> ConnectionId {
+        ConnectionId(self.0 + 1)
+    }
+}
 
 impl fmt::Display for ConnectionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -37,66 +46,8 @@ impl FromStr for ConnectionId {
     }
 }
 
-/// Why the server is ending a connection. It is shown as a reason: `the server is stopping`.
-///
-/// A handler that waits for input then gets an [`io::Error`] with this inside, never an end of file:
-///
-/// ```
-/// use sockserver::Closing;
-/// use std::io;
-///
-/// fn closing_of(error: &io::Error) -> Option<Closing> {
-///     error.get_ref()?.downcast_ref().copied()
-/// }
-/// # let error = io::Error::new(io::ErrorKind::ConnectionAborted, Closing::Draining);
-/// # assert_eq!(closing_of(&error), Some(Closing::Draining));
-/// # assert_eq!(closing_of(&io::ErrorKind::ConnectionAborted.into()), None);
-/// ```
-///
-/// `?` carries it out of `handle`, and [`RequestHandler::closing`](crate::RequestHandler::closing) is called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Closing {
-    /// The server is stopping. An idle connection ends at once; a busy one has until `timeouts(shutdown)`, and is then
-    /// cut. The kind of the error is [`ConnectionAborted`](io::ErrorKind::ConnectionAborted).
-    Draining,
-    /// Nothing was transferred for `timeouts(idle)`. The kind is [`TimedOut`](io::ErrorKind::TimedOut).
-    Idle,
-    /// The connection has lasted for `timeouts(lifetime)`. The kind is [`TimedOut`](io::ErrorKind::TimedOut).
-    Lifetime,
-    /// [`ServerHandle::close`](crate::ServerHandle::close) was called for it. The kind is
-    /// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted).
-    Kicked,
-}
-
-impl Closing {
-    const ALL: [Closing; 4] = [Closing::Draining, Closing::Idle, Closing::Lifetime, Closing::Kicked];
-
-    /// What a read or a write fails with that the server has ended.
-    pub(crate) fn into_error(self) -> io::Error {
-        let kind = match self {
-            Closing::Idle | Closing::Lifetime => io::ErrorKind::TimedOut,
-            Closing::Draining | Closing::Kicked => io::ErrorKind::ConnectionAborted,
-        };
-        io::Error::new(kind, self)
-    }
-}
-
-impl fmt::Display for Closing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Closing::Draining => "the server is stopping",
-            Closing::Idle => "nothing was transferred for longer than the idle timeout",
-            Closing::Lifetime => "the connection has reached its lifetime",
-            Closing::Kicked => "the server has closed this connection",
-        })
-    }
-}
-
-impl Error for Closing {}
-
 /// What is known of a request while it is under way.
-pub struct Record {
+pub(crate) struct ConnectionState {
     pub(crate) id: ConnectionId,
     pub(crate) client_address: Address,
     pub(crate) accepted_at: Instant,
@@ -145,10 +96,10 @@ impl Progress {
     }
 }
 
-impl Record {
-    pub(crate) fn new(client_address: Address) -> Record {
+impl ConnectionState {
+    pub(crate) fn new(client_address: Address) -> ConnectionState {
         static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
-        Record {
+        ConnectionState {
             id: ConnectionId(NEXT.fetch_add(1, Relaxed)),
             client_address,
             accepted_at: Instant::now(),
@@ -268,65 +219,25 @@ impl Record {
     }
 }
 
-/// The kinds of errors that a connection has had.
-#[derive(Default)]
-pub(crate) struct Failures {
-    kinds: AtomicU8,
-    /// The client cannot be answered, whatever the error says.
-    unreachable: AtomicBool,
-}
+/// A connection or a packet, as the server ends it.
+pub(crate) trait Endpoint: Send + Sync {
+    fn state(&self) -> &ConnectionState;
 
-impl Failures {
-    /// Kinds that other errors of a handler can have as well: whether one is the client's, its connection tells.
-    const KINDS: [io::ErrorKind; 6] = [
-        io::ErrorKind::BrokenPipe,
-        io::ErrorKind::ConnectionAborted,
-        io::ErrorKind::ConnectionReset,
-        io::ErrorKind::NotConnected,
-        io::ErrorKind::UnexpectedEof,
-        io::ErrorKind::TimedOut,
-    ];
-
-    pub(crate) fn note(&self, kind: io::ErrorKind) {
-        if let Some(bit) = Failures::KINDS.iter().position(|known| *known == kind) {
-            self.kinds.fetch_or(1 << bit, Relaxed);
-        }
-    }
-
-    /// The sender of a packet has an address that no reply can be sent to.
-    pub(crate) fn note_unreachable(&self) {
-        self.unreachable.store(true, Relaxed);
-    }
-
-    pub(crate) fn contain_unreachable(&self) -> bool {
-        self.unreachable.load(Relaxed)
-    }
-
-    pub(crate) fn contain(&self, kind: io::ErrorKind) -> bool {
-        let bit = Failures::KINDS.iter().position(|known| *known == kind);
-        bit.is_some_and(|bit| self.kinds.load(Relaxed) & 1 << bit != 0)
-    }
-}
-
-/// A request that the server can end.
-pub trait Tracked: Send + Sync {
-    fn record(&self) -> &Record;
-
-    /// shutdown(2), which wakes a handler that waits. Nothing for a datagram.
-    fn shut(&self, how: Shutdown);
+    /// shutdown(2), which wakes a handler that waits. Nothing for a packet.
+    fn shut_down(&self, how: Shutdown);
 
     /// The server begins to drain: what the kernel has received by now is still to be answered.
     fn drain(&self);
 }
 
-impl dyn Tracked + '_ {
+impl dyn Endpoint + '_ {
     /// Ends the connection for this reason unless there is one already. A handler that waits finds out by its own
     /// deadlines, or by the end of what it reads or of the whole connection.
     pub(crate) fn end(&self, closing: Closing, how: Option<Shutdown>) {
-        self.record().mark(closing);
+        self.state().mark(closing);
         if let Some(how) = how {
-            self.record().mark_shut();
-            self.shut(how);
+            self.state().mark_shut();
+            self.shut_down(how);
         }
     }
 }

@@ -1,0 +1,444 @@
+//! Waiting for connections and accepting them.
+
+use std::{
+    fmt, io, mem,
+    ops::ControlFlow,
+    os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    address::Address,
+    connections::{GRACE, Rejected, limits::Returned},
+    error::Stage,
+    handle::ServerHandle,
+    hooks::Hooks,
+    io::{connection::Connection, state::ConnectionId},
+    lingering,
+    options::{OnLimit, Options},
+    primitives::thread,
+    request,
+    server_state::ServerState,
+    service::{Request, Service},
+    sys,
+    transport::Transport,
+};
+
+mod errors;
+mod event_source;
+mod leader_lock;
+
+use errors::{AcceptBackoff, BACK_OFF, Retry};
+pub use event_source::EventSource;
+use leader_lock::LeaderLock;
+
+/// After this many accepts in a row the leader looks at the waker: otherwise a flood of clients would starve a shutdown.
+const IN_A_ROW: u32 = 16;
+
+pub(crate) type Listener<S> = <<S as Service>::Transport as Transport>::Listener;
+
+/// Accepts the requests of one server, for all its threads.
+///
+/// One thread at a time is the leader: it alone waits for a request, and lets the next thread lead when it has accepted
+/// one.
+pub struct Acceptor<S: Service> {
+    pub(crate) hooks: Hooks<S>,
+    handle: ServerHandle,
+    options: Options,
+    /// It has a listening socket, and not just one connection that was accepted elsewhere.
+    is_bound: bool,
+    leader: Arc<LeaderLock<Leader<S>>>,
+    /// What the strategy waits for, too.
+    source: Option<Arc<dyn EventSource>>,
+}
+
+/// What the leader works with.
+struct Leader<S: Service> {
+    /// Taken when the server stops; shared only with a `SocketServer` that does not serve yet.
+    listener: Option<Arc<Listener<S>>>,
+    backoff: AcceptBackoff,
+    /// How often accepting was tried since the last wait.
+    in_a_row: u32,
+    /// One more connection can be admitted. Only leaders admit, so that it stays true until the next one is.
+    has_room: bool,
+}
+
+/// What has ended the wait of the leader.
+pub(crate) enum Event<R> {
+    Request(R),
+    TimedOut,
+    /// The event source of the strategy has something to do.
+    Source,
+    /// Accepting has failed, for the first time in this episode.
+    AcceptFailed(io::Error),
+    /// The server is stopping, and the listening socket is closed.
+    Stopped,
+}
+
+/// How a strategy runs the server, as its acceptor has to know it.
+pub(crate) struct Strategy {
+    /// How many connections are served at once.
+    pub(crate) capacity: usize,
+    pub(crate) forks: bool,
+    pub(crate) source: Option<Arc<dyn EventSource>>,
+}
+
+impl<S: Service> Acceptor<S> {
+    pub(crate) fn bound(
+        server: S,
+        listener: Arc<Listener<S>>,
+        mut options: Options,
+        strategy: Strategy,
+    ) -> io::Result<Arc<Acceptor<S>>> {
+        if !request::is_stream::<Request<S>>() {
+            (options.timeouts.idle, options.timeouts.lifetime) = (None, None);
+        }
+        let server_address = S::Transport::server_address(&listener)?;
+        Acceptor::new(server, Some(listener), server_address, options, strategy)
+    }
+
+    /// For connections that are accepted elsewhere.
+    pub(crate) fn unbound(server: S, server_address: Address, options: Options) -> io::Result<Arc<Acceptor<S>>> {
+        // The one connection is handled in place.
+        let strategy = Strategy { capacity: 1, forks: false, source: None };
+        Acceptor::new(server, None, server_address, options, strategy)
+    }
+
+    fn new(
+        server: S,
+        listener: Option<Arc<Listener<S>>>,
+        server_address: Address,
+        options: Options,
+        strategy: Strategy,
+    ) -> io::Result<Arc<Acceptor<S>>> {
+        let Strategy { capacity, forks, source } = strategy;
+        let is_bound = listener.is_some();
+        let leader = Leader { listener, backoff: AcceptBackoff::default(), in_a_row: 0, has_room: false };
+        let leader = Arc::new(LeaderLock::new(leader));
+        let close_listener = {
+            let leader = leader.clone();
+            Box::new(move || close_listener(&leader))
+        };
+        let state = ServerState::new(server_address, capacity, &options, forks, close_listener)?;
+        let hooks = Hooks::new(server, state.id);
+        let handle = ServerHandle::new(Arc::new(state));
+        Ok(Arc::new(Acceptor { hooks, handle, options, is_bound, leader, source }))
+    }
+
+    /// The server whose requests these are.
+    pub fn server(&self) -> &Arc<S> {
+        &self.hooks.server
+    }
+
+    /// The handle that steers the server.
+    pub fn handle(&self) -> &ServerHandle {
+        &self.handle
+    }
+
+    /// The options that the server was bound with.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    pub(crate) fn state(&self) -> &Arc<ServerState> {
+        self.handle.state()
+    }
+
+    /// Waits for the next request that the limits let through; `None` when the server is stopping.
+    pub(crate) fn wait_for_request(&self) -> Option<Request<S>> {
+        loop {
+            if !self.state().is_stopping() {
+                self.hooks.service_actions();
+            }
+            // Only the leader's time runs: its followers have nothing to do.
+            let poll = self.options.timeouts.poll;
+            match self.lead(None, || poll.and_then(|poll| Instant::now().checked_add(poll))) {
+                Event::Request(request) => return Some(request),
+                Event::AcceptFailed(error) => self.report(Stage::GetRequest, error),
+                Event::Source => self.process_source(),
+                Event::TimedOut => {}
+                Event::Stopped => return None,
+            }
+        }
+    }
+
+    /// Waits for one request, until the deadline.
+    pub(crate) fn wait_until(&self, deadline: Option<Instant>) -> Event<Request<S>> {
+        self.lead(deadline, || deadline)
+    }
+
+    pub(crate) fn process_source(&self) {
+        if let Some(source) = &self.source {
+            source.process(&self.handle);
+        }
+    }
+
+    /// Becomes the leader until the first deadline, and waits as the leader until the second.
+    fn lead(&self, deadline: Option<Instant>, until: impl FnOnce() -> Option<Instant>) -> Event<Request<S>> {
+        let Some(mut leader) = self.leader.lock(deadline) else { return Event::TimedOut };
+        let event = self.next_event(&mut leader, until());
+        drop(leader);
+        if self.state().is_stopping() {
+            // `stop` may have found the lock taken.
+            close_listener(&self.leader);
+        }
+        event
+    }
+
+    fn next_event(&self, leader: &mut Leader<S>, deadline: Option<Instant>) -> Event<Request<S>> {
+        let state = self.state();
+        loop {
+            if state.is_stopping() {
+                leader.listener = None;
+            }
+            let Leader { listener: Some(listener), backoff, in_a_row, has_room } = leader else {
+                return Event::Stopped;
+            };
+            let rests_until = backoff.rests_until();
+            let is_due_to_poll = *in_a_row == IN_A_ROW;
+            let may_accept =
+                !is_due_to_poll && !state.is_suspended() && rests_until.is_none() && self.may_accept(has_room);
+            if may_accept {
+                *in_a_row += 1;
+                match self.accept_once(listener, backoff, has_room) {
+                    ControlFlow::Break(event) => return event,
+                    ControlFlow::Continue(Retry::WhenReady) => {}
+                    ControlFlow::Continue(_) => continue,
+                }
+            }
+            let source_due = self.source.as_ref().and_then(|source| source.deadline(&self.handle));
+            *in_a_row = 0;
+            let until = match is_due_to_poll {
+                true => Some(Instant::now()),
+                false => deadline.into_iter().chain(rests_until).chain(source_due).min(),
+            };
+            match self.wait(may_accept.then(|| listener.as_fd()), until) {
+                Ok(Woken::BySource) => return Event::Source,
+                Ok(Woken::Otherwise) => {
+                    let has_passed = |time: Option<Instant>| time.is_some_and(|time| Instant::now() >= time);
+                    if has_passed(source_due) {
+                        return Event::Source;
+                    }
+                    if !is_due_to_poll && has_passed(deadline) {
+                        return Event::TimedOut;
+                    }
+                }
+                Err(error) => {
+                    let retry = backoff.after(&error);
+                    if retry == Retry::Never {
+                        return self.give_up(error);
+                    }
+                    state.connections.count_accept_error();
+                    // Nothing can be waited for, not even the end of the rest.
+                    thread::sleep(BACK_OFF);
+                    if retry == Retry::LaterReported {
+                        return Event::AcceptFailed(error);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Accepts without waiting.
+    fn accept_once(
+        &self,
+        listener: &Listener<S>,
+        backoff: &mut AcceptBackoff,
+        has_room: &mut bool,
+    ) -> ControlFlow<Event<Request<S>>, Retry> {
+        let request = match self.hooks.get_request(listener) {
+            Ok(request) => request,
+            Err(error) => {
+                let retry = backoff.after(&error);
+                if matches!(retry, Retry::Later | Retry::LaterReported) {
+                    self.state().connections.count_accept_error();
+                }
+                return match retry {
+                    Retry::LaterReported => ControlFlow::Break(Event::AcceptFailed(error)),
+                    Retry::Never => ControlFlow::Break(self.give_up(error)),
+                    retry => ControlFlow::Continue(retry),
+                };
+            }
+        };
+        backoff.end();
+        match self.register(&request) {
+            Ok(has_more_room) => {
+                *has_room = has_more_room;
+                ControlFlow::Break(Event::Request(request))
+            }
+            Err(Rejected) => {
+                request::kind(&request).end();
+                ControlFlow::Continue(Retry::AtOnce)
+            }
+        }
+    }
+
+    fn give_up<R>(&self, error: io::Error) -> Event<R> {
+        self.state().fail(error);
+        Event::Stopped
+    }
+
+    /// The one place where a server waits for its clients.
+    fn wait(&self, listener: Option<BorrowedFd<'_>>, until: Option<Instant>) -> io::Result<Woken> {
+        let state = self.state();
+        let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let waker = sys::Watched::new(state.waker.as_fd());
+        let listener = listener.map(sys::Watched::new);
+        let (is_woken, by_source) = match (&self.source, listener) {
+            (None, Some(listener)) => {
+                let mut watched = [waker, listener];
+                sys::poll(&mut watched, timeout)?;
+                (watched[0].is_ready(), Woken::Otherwise)
+            }
+            (None, None) => {
+                let mut watched = [waker];
+                sys::poll(&mut watched, timeout)?;
+                (watched[0].is_ready(), Woken::Otherwise)
+            }
+            (Some(source), listener) => {
+                let descriptors = source.descriptors();
+                let of_source = descriptors.iter().map(|descriptor| sys::Watched::new(descriptor.as_fd()));
+                let mut watched: Vec<_> = [waker].into_iter().chain(of_source).chain(listener).collect();
+                sys::poll(&mut watched, timeout)?;
+                let by_source = watched[1..=descriptors.len()].iter().any(sys::Watched::is_ready);
+                (watched[0].is_ready(), if by_source { Woken::BySource } else { Woken::Otherwise })
+            }
+        };
+        if is_woken && state.waker.clear() {
+            state.shut_down();
+        }
+        Ok(by_source)
+    }
+
+    /// Whether a client may be accepted, if only to be turned away.
+    fn may_accept(&self, has_room: &mut bool) -> bool {
+        if !*has_room {
+            *has_room = self.state().connections.ask_for_room();
+        }
+        *has_room || self.options.limits.on_limit == OnLimit::Reject
+    }
+
+    /// Admits a request. `Ok`: whether another one can be admitted after it.
+    fn register(&self, request: &Request<S>) -> Result<bool, Rejected> {
+        let state = self.state();
+        let kind = request::kind(request);
+        kind.attach(&state.bell, self.options.timeouts.idle, self.options.timeouts.lifetime);
+        let admission = state.connections.register(&kind.endpoint())?;
+        state.supervise(admission.supervision);
+        Ok(admission.has_room)
+    }
+
+    /// Admits a request that was accepted elsewhere.
+    pub(crate) fn admit(&self, request: &Request<S>) -> Result<(), Rejected> {
+        self.register(request).map(drop)
+    }
+
+    pub(crate) fn unregister(&self, id: ConnectionId) {
+        if self.state().connections.unregister(id) == Returned::Awaited {
+            self.state().waker.wake();
+        }
+    }
+
+    /// Closes a connection whose client may not have received everything yet, when it has.
+    pub(crate) fn linger(&self, connection: Arc<Connection>) {
+        let state = self.state();
+        if !self.is_bound && connection.has_to_linger() {
+            // Its one connection has this thread for itself. What the client may still send is left to the caller.
+            lingering::linger_here(&connection, &state.bell, GRACE);
+        } else if self.is_bound && state.forks() {
+            state.lingering.add_in_turn(connection);
+            if self.options.allow_threads {
+                // Another thread may be waiting that does not know of it.
+                state.waker.wake();
+            }
+        } else if self.is_bound {
+            state.lingering.add(connection);
+        }
+    }
+
+    /// For a thread that leaves the serving to others.
+    pub(crate) fn wait_for_stop(&self) {
+        self.state().connections.wait_until_draining();
+    }
+
+    /// Stops, and waits until all requests have ended or been given up.
+    pub(crate) fn drain(&self) {
+        let state = self.state();
+        state.stop();
+        // One of its own handlers or hooks that waited would wait for itself.
+        if !state.runs_here() {
+            self.drain_source();
+            state.connections.finish_drain();
+            state.connections.join_workers();
+            state.wait_for_callbacks();
+            state.lingering.finish(GRACE);
+        }
+    }
+
+    /// Waits until the event source has nothing left.
+    fn drain_source(&self) {
+        let Some(source) = &self.source else { return };
+        loop {
+            source.process(&self.handle);
+            if source.is_done() {
+                return;
+            }
+            if self.wait(None, source.deadline(&self.handle)).is_err() {
+                // As where the process may have fewer descriptors by now than it has: what is waited for ends all the
+                // same.
+                thread::sleep(Duration::from_millis(10));
+            }
+        }
+    }
+
+    /// In a child that serves one request: takes the parent's listening socket out. `None`: a thread leads that is not in
+    /// this process any more, or there is none.
+    pub(crate) fn take_listener_in_child(&self) -> Option<Arc<Listener<S>>> {
+        let mut leader = self.leader.try_value()?;
+        let listener = leader.listener.take();
+        // Giving the lock back could take one that another thread held.
+        mem::forget(leader);
+        listener
+    }
+
+    /// Closes the listening socket, drains, calls `server_close`, and then lets the threads go on that wait for the end.
+    pub(crate) fn close(&self) {
+        let state = self.state();
+        // The thread that still waits as the leader has the lock.
+        state.stop();
+        self.leader.value().listener = None;
+        // `handle_request` may have left some under way.
+        self.drain();
+        // A panic in the hook changes nothing about the end.
+        self.hooks.server_close();
+        #[cfg(feature = "signals")]
+        crate::signals::forget(state.id);
+        state.connections.close_down();
+        state.exits.release();
+    }
+
+    /// Reports an error that concerns no client.
+    pub(crate) fn report(&self, stage: Stage, error: io::Error) {
+        self.hooks.report(stage, error, self.handle.server_address());
+    }
+}
+
+/// What has ended a wait.
+enum Woken {
+    BySource,
+    Otherwise,
+}
+
+/// Closes the listening socket unless the leader has it, which sees that the server is stopping.
+fn close_listener<S: Service>(leader: &LeaderLock<Leader<S>>) {
+    let listener = leader.try_value().and_then(|mut leader| leader.listener.take());
+    // Closed when the lock is free again.
+    drop(listener);
+}
+
+impl<S: Service> fmt::Debug for Acceptor<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acceptor").field("handle", &self.handle).finish_non_exhaustive()
+    }
+}

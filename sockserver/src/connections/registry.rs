@@ -1,0 +1,202 @@
+//! The connections that are under way, and their deadlines: the state that `Connections` keeps under its lock.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Shutdown},
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
+
+use super::{
+    GRACE,
+    drain::{Drain, DrainPhase, DrainReport},
+    limits::{Clients, Permits},
+};
+use crate::io::{
+    closing::Closing,
+    state::{ConnectionId, Endpoint},
+};
+
+pub(super) struct Registry {
+    /// Oldest first.
+    pub(super) active: BTreeMap<ConnectionId, ActiveConnection>,
+    pub(super) clients: Clients,
+    pub(super) permits: Permits,
+    pub(super) lifetime: Option<Duration>,
+    /// The lifetimes of all connections before this one have been looked after.
+    pub(super) next_lifetime: ConnectionId,
+    pub(super) shutdown: Duration,
+    /// The connections that a deadline or the server's handle has ended, by the time when each is cut.
+    pub(super) ending: BTreeSet<(Instant, ConnectionId)>,
+    /// When the server, which still accepts, begins to drain.
+    pub(super) drain_at: Option<Instant>,
+    pub(super) drain: Option<Drain>,
+    /// The worker threads, which accept and serve, without the thread that waits for the end.
+    pub(super) workers: usize,
+    /// Connections are served by child processes.
+    pub(super) forks: bool,
+    /// A socket is bound or a connection is served: the server has not ended.
+    pub(super) is_open: bool,
+    pub(super) supervisor: Supervisor,
+}
+
+/// The thread that keeps the deadlines.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Supervisor {
+    /// There is none, or it is about to end.
+    Missing,
+    Awake,
+    /// It knows of no deadline, and waits until it is told of one.
+    Asleep,
+}
+
+pub(super) struct ActiveConnection {
+    /// Weak, so that the thread which ends the connection decides when its socket is closed: before it is unregistered.
+    pub(super) endpoint: Weak<dyn Endpoint>,
+    pub(super) client: Option<IpAddr>,
+    pub(super) accepted_at: Instant,
+    /// When it is cut, as it is in `Registry::ending`.
+    pub(super) cut_at: Option<Instant>,
+}
+
+/// What is to be done about a connection when the lock is free again.
+pub(super) struct Action {
+    endpoint: Weak<dyn Endpoint>,
+    closing: Closing,
+    how: Option<Shutdown>,
+}
+
+impl Action {
+    pub(super) fn take(self) {
+        if let Some(endpoint) = self.endpoint.upgrade() {
+            endpoint.end(self.closing, self.how);
+        }
+    }
+}
+
+impl Registry {
+    pub(super) fn endpoints(&self) -> Vec<Arc<dyn Endpoint>> {
+        self.active.values().filter_map(|connection| connection.endpoint.upgrade()).collect()
+    }
+
+    /// There are worker threads that serve no connection, and have not ended.
+    pub(super) fn has_idle_workers(&self) -> bool {
+        self.workers > self.active.len()
+    }
+
+    pub(super) fn is_to_drain(&self, now: Instant) -> bool {
+        self.drain.is_none() && self.drain_at.is_some_and(|drain_at| now >= drain_at)
+    }
+
+    /// How the drain has gone, once it is over.
+    pub(super) fn drained(&self) -> Option<DrainReport> {
+        let drain = self.drain.as_ref()?;
+        // A child process that is killed does end.
+        let is_given_up = drain.phase == DrainPhase::Abandoned && !self.forks;
+        (self.active.is_empty() || is_given_up).then_some(drain.report)
+    }
+
+    pub(super) fn insert(&mut self, id: ConnectionId, connection: ActiveConnection) {
+        self.active.insert(id, connection);
+        // A transport may hand its connections out in another order than it has made them.
+        self.next_lifetime = self.next_lifetime.min(id);
+    }
+
+    /// Takes a connection out, and the deadline that it has.
+    pub(super) fn remove(&mut self, id: ConnectionId) -> Option<ActiveConnection> {
+        let connection = self.active.remove(&id)?;
+        if let Some(cut_at) = connection.cut_at {
+            self.ending.remove(&(cut_at, id));
+        }
+        Some(connection)
+    }
+
+    /// Has a connection cut when its handler has had the time to say goodbye. `None`: there is no such connection.
+    pub(super) fn cut_later(&mut self, id: ConnectionId, now: Instant) -> Option<&ActiveConnection> {
+        let connection = self.active.get_mut(&id)?;
+        if connection.cut_at.is_none() {
+            connection.cut_at = Some(now + GRACE);
+            self.ending.insert((now + GRACE, id));
+        }
+        Some(connection)
+    }
+
+    /// Collects what is overdue, and returns when to look again.
+    pub(super) fn collect_overdue(&mut self, now: Instant, overdue: &mut Vec<Action>) -> Option<Instant> {
+        let deadlines = [
+            self.collect_lifetimes(now, overdue),
+            self.collect_ending(now, overdue),
+            self.collect_drain(now, overdue),
+            self.drain_at.filter(|_| self.drain.is_none()),
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    fn collect_lifetimes(&mut self, now: Instant, overdue: &mut Vec<Action>) -> Option<Instant> {
+        let lifetime = self.lifetime?;
+        if self.drain.as_ref().is_some_and(|drain| drain.phase > DrainPhase::Waiting) {
+            return None;
+        }
+        // The oldest are first: behind one that is not overdue there is none.
+        while let Some((&id, connection)) = self.active.range(self.next_lifetime..).next() {
+            let end_of_life = after(connection.accepted_at, lifetime);
+            if now < end_of_life {
+                return Some(end_of_life);
+            }
+            if connection.cut_at.is_none() {
+                overdue.push(Action { endpoint: connection.endpoint.clone(), closing: Closing::Lifetime, how: None });
+            }
+            self.cut_later(id, now);
+            self.next_lifetime = id.next();
+        }
+        // A connection that comes later is overdue no earlier than this, and need not wake the supervisor.
+        (!self.active.is_empty()).then(|| after(now, lifetime))
+    }
+
+    /// Cuts the connections whose handlers have had their time to say goodbye.
+    fn collect_ending(&mut self, now: Instant, overdue: &mut Vec<Action>) -> Option<Instant> {
+        while let Some(&(cut_at, id)) = self.ending.first() {
+            if now < cut_at {
+                return Some(cut_at);
+            }
+            self.ending.pop_first();
+            if let Some(connection) = self.active.get(&id) {
+                // The reason is there already.
+                overdue.push(Action {
+                    endpoint: connection.endpoint.clone(),
+                    closing: Closing::Kicked,
+                    how: Some(Shutdown::Both),
+                });
+            }
+        }
+        None
+    }
+
+    fn collect_drain(&mut self, now: Instant, overdue: &mut Vec<Action>) -> Option<Instant> {
+        let drain = self.drain.as_mut()?;
+        if drain.phase == DrainPhase::Abandoned {
+            return None;
+        }
+        if now < drain.deadline {
+            return Some(drain.deadline);
+        }
+        if drain.phase == DrainPhase::ShutDown {
+            drain.phase = DrainPhase::Abandoned;
+            drain.report.leaked = if self.forks { 0 } else { self.active.len() };
+            return None;
+        }
+        drain.phase = DrainPhase::ShutDown;
+        drain.deadline = now + GRACE;
+        overdue.extend(self.active.values().map(|connection| Action {
+            endpoint: connection.endpoint.clone(),
+            closing: Closing::Draining,
+            how: Some(Shutdown::Both),
+        }));
+        Some(drain.deadline)
+    }
+}
+
+/// A time that no clock can express is a year away, when it will be looked at again.
+pub(super) fn after(time: Instant, duration: Duration) -> Instant {
+    time.checked_add(duration).unwrap_or_else(|| Instant::now() + Duration::from_secs(86_400 * 365))
+}

@@ -1,0 +1,194 @@
+//! Why a request could not be handled.
+
+use std::{error::Error, fmt, io};
+
+use crate::{
+    connections::stats::Outcome,
+    handler::BoxError,
+    io::{closing::Closing, failures::Failures, state::ConnectionState},
+    request::datagram,
+};
+
+/// Why a request could not be handled, as [`Server::handle_error`](crate::Server::handle_error) is told.
+#[derive(Debug)]
+pub struct HandlerError {
+    stage: Stage,
+    cause: Cause,
+    is_disconnect: bool,
+    is_timeout: bool,
+}
+
+/// How far a request had come when it failed. It is shown as in [`HandlerError`]: `making the handler`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Stage {
+    /// Accepting: there is no client yet, and the address that comes with the error is the server's own. Reported once
+    /// until accepting works again.
+    GetRequest,
+    /// In the hook `verify_request`.
+    VerifyRequest,
+    /// No thread or process could be had for it.
+    ProcessRequest,
+    /// Starting the threads that serve: there is no client, and the address that comes with the error is the server's
+    /// own. The server serves all the same, on fewer threads.
+    Serve,
+    /// Making the handler, in [`FromRequest`](crate::FromRequest).
+    Construction,
+    /// In [`RequestHandler::setup`].
+    Setup,
+    /// In [`RequestHandler::handle`].
+    Handle,
+    /// In [`RequestHandler::closing`].
+    Closing,
+    /// In [`RequestHandler::finish`], or sending what was written.
+    Finish,
+}
+
+impl Stage {
+    pub(crate) const ALL: [Stage; 9] = [
+        Stage::GetRequest,
+        Stage::VerifyRequest,
+        Stage::ProcessRequest,
+        Stage::Serve,
+        Stage::Construction,
+        Stage::Setup,
+        Stage::Handle,
+        Stage::Closing,
+        Stage::Finish,
+    ];
+}
+
+#[derive(Debug)]
+enum Cause {
+    Error(BoxError),
+    Panic(String),
+}
+
+impl HandlerError {
+    /// An error of this stage, for tests of a [`handle_error`](crate::Server::handle_error).
+    ///
+    /// ```
+    /// use sockserver::{HandlerError, Stage};
+    /// use std::error::Error;
+    ///
+    /// let error = HandlerError::new(Stage::Handle, "no disk");
+    /// assert_eq!(error.to_string(), "handle failed");
+    /// assert_eq!(error.source().unwrap().to_string(), "no disk");
+    /// ```
+    pub fn new(stage: Stage, error: impl Into<BoxError>) -> HandlerError {
+        HandlerError { stage, cause: Cause::Error(error.into()), is_disconnect: false, is_timeout: false }
+    }
+
+    /// A panic in this stage, for the same tests.
+    pub fn panic(stage: Stage, message: impl Into<String>) -> HandlerError {
+        HandlerError { stage, cause: Cause::Panic(message.into()), is_disconnect: false, is_timeout: false }
+    }
+
+    /// Finds out whether the error is one that the connection has had itself: the same kind from elsewhere, as of a
+    /// database, says nothing about the client.
+    pub(crate) fn attribute(&mut self, failures: &Failures) {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, TimedOut, UnexpectedEof};
+        let hang_ups = [BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof];
+        let is = |kinds: &[io::ErrorKind]| {
+            self.io_errors().any(|error| kinds.contains(&error.kind()) && failures.contain(error.kind()))
+        };
+        let is_unreachable = failures.contain_unreachable() && self.io_errors().any(datagram::is_about_the_client);
+        (self.is_disconnect, self.is_timeout) = (is(&hang_ups) || is_unreachable, is(&[TimedOut]));
+    }
+
+    /// As it was told by a child process, where only its text is known.
+    pub(crate) fn of_outcome(self, outcome: Outcome) -> HandlerError {
+        let (is_disconnect, is_timeout) = (outcome == Outcome::Disconnected, outcome == Outcome::TimedOut);
+        HandlerError { is_disconnect, is_timeout, ..self }
+    }
+
+    /// How far the request had come.
+    pub fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// It was a panic; its message is in the text of this error.
+    pub fn is_panic(&self) -> bool {
+        matches!(self.cause, Cause::Panic(_))
+    }
+
+    /// The client of this request has hung up, or was cut off by the server: a read or a write of its connection has
+    /// failed with a reset, a broken pipe or the like, or has found the end of file, and an error of that kind
+    /// ([`UnexpectedEof`](io::ErrorKind::UnexpectedEof) for the end of file) is somewhere in the chain of sources. What
+    /// another connection has failed with, such as that of a database, does not count. Of a packet: its sender has an
+    /// address that cannot be replied to.
+    pub fn is_disconnect(&self) -> bool {
+        self.is_disconnect
+    }
+
+    /// A read or a write of this request's connection took longer than it may, and such an error is somewhere in the
+    /// chain of sources.
+    pub fn is_timeout(&self) -> bool {
+        self.is_timeout
+    }
+
+    /// Why the server has ended the connection, where this is what a read or a write of it failed with then.
+    pub(crate) fn closing_of(&self, state: &ConnectionState) -> Option<Closing> {
+        let closing = self.io_errors().find_map(|error| error.get_ref()?.downcast_ref().copied());
+        closing.filter(|why| state.closing() == Some(*why))
+    }
+
+    /// What failed, without the stage.
+    pub(crate) fn cause(&self) -> String {
+        match &self.cause {
+            Cause::Error(error) => error.to_string(),
+            Cause::Panic(message) => message.clone(),
+        }
+    }
+
+    fn io_errors(&self) -> impl Iterator<Item = &io::Error> {
+        let chain = std::iter::successors(self.source(), |&error| error.source());
+        chain.filter_map(|error| error.downcast_ref::<io::Error>())
+    }
+}
+
+/// The stage, and what a panic said. What an error says is its [`source`](Error::source).
+impl fmt::Display for HandlerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.cause {
+            Cause::Error(_) => write!(f, "{} failed", self.stage),
+            Cause::Panic(message) => write!(f, "{} panicked: {message}", self.stage),
+        }
+    }
+}
+
+/// For `main` and the like. The kind is that of the [`io::Error`] that is the cause, if it is one.
+impl From<HandlerError> for io::Error {
+    fn from(error: HandlerError) -> io::Error {
+        let kind = match &error.cause {
+            Cause::Error(cause) => cause.downcast_ref::<io::Error>().map(io::Error::kind),
+            Cause::Panic(_) => None,
+        };
+        io::Error::new(kind.unwrap_or(io::ErrorKind::Other), error)
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Stage::GetRequest => "accepting",
+            Stage::VerifyRequest => "verify_request",
+            Stage::ProcessRequest => "starting the request",
+            Stage::Serve => "starting a thread",
+            Stage::Construction => "making the handler",
+            Stage::Setup => "setup",
+            Stage::Handle => "handle",
+            Stage::Closing => "closing",
+            Stage::Finish => "finish",
+        })
+    }
+}
+
+impl Error for HandlerError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.cause {
+            Cause::Error(error) => Some(&**error),
+            Cause::Panic(_) => None,
+        }
+    }
+}

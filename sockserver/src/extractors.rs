@@ -1,0 +1,107 @@
+//! What a handler's fields can be, as far as this crate knows.
+
+use std::{io, net::SocketAddr, os::fd::AsFd, sync::Arc};
+
+use crate::{
+    address::Address,
+    handle::ServerHandle,
+    io::state::ConnectionId,
+    request::{self, AnyRequest, datagram::Datagram, reader::Reader, stream::Stream, writer::Writer},
+    service::{Context, FromRequest, Service},
+    sys,
+    transport::{DatagramTransport, InetTransport, StreamTransport, UnixTransport},
+};
+
+impl<S: Service> FromRequest<S> for Reader {
+    fn from_request(cx: &mut Context<'_, S>) -> io::Result<Reader> {
+        request::kind(cx.request()).reader(&cx.files)
+    }
+}
+
+impl<S: Service> FromRequest<S> for Writer {
+    fn from_request(cx: &mut Context<'_, S>) -> io::Result<Writer> {
+        Ok(request::kind(cx.request()).writer(&cx.files))
+    }
+}
+
+impl<S: Service> FromRequest<S> for Address {
+    fn from_request(cx: &mut Context<'_, S>) -> io::Result<Address> {
+        Ok(cx.client_address().clone())
+    }
+}
+
+impl<S: Service> FromRequest<S> for ConnectionId {
+    fn from_request(cx: &mut Context<'_, S>) -> io::Result<ConnectionId> {
+        Ok(cx.request().id())
+    }
+}
+
+impl<S: Service> FromRequest<S> for ServerHandle {
+    fn from_request(cx: &mut Context<'_, S>) -> io::Result<ServerHandle> {
+        Ok(cx.handle().clone())
+    }
+}
+
+impl<S: Service> FromRequest<S> for Arc<S> {
+    fn from_request(cx: &mut Context<'_, S>) -> io::Result<Arc<S>> {
+        Ok(cx.server().clone())
+    }
+}
+
+impl<S: Service<Transport: StreamTransport>> FromRequest<S> for Stream {
+    fn from_request(cx: &mut Context<'_, S>) -> io::Result<Stream> {
+        Ok(cx.request().clone())
+    }
+}
+
+impl<S: Service<Transport: DatagramTransport>> FromRequest<S> for Datagram {
+    fn from_request(cx: &mut Context<'_, S>) -> io::Result<Datagram> {
+        Ok(cx.request().clone())
+    }
+}
+
+impl<S: Service<Transport: InetTransport>> FromRequest<S> for SocketAddr {
+    fn from_request(cx: &mut Context<'_, S>) -> io::Result<SocketAddr> {
+        match cx.client_address() {
+            Address::Inet(address) => Ok(*address),
+            Address::Unix(_) => Err(io::Error::new(io::ErrorKind::Unsupported, "the client is at a Unix address")),
+        }
+    }
+}
+
+impl<S: Service<Transport: UnixTransport>> FromRequest<S> for PeerCred {
+    fn from_request(cx: &mut Context<'_, S>) -> io::Result<PeerCred> {
+        PeerCred::of(cx.request())
+    }
+}
+
+/// Who is at the other end of a Unix stream socket, as the kernel knows it from the time of the connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct PeerCred {
+    /// The effective user.
+    pub uid: u32,
+    /// The effective group.
+    pub gid: u32,
+    /// The process, on systems that tell it.
+    pub pid: Option<i32>,
+}
+
+impl PeerCred {
+    /// The credentials of a connection.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::Unsupported`] for a connection that is not of a Unix socket.
+    pub fn of(stream: &Stream) -> io::Result<PeerCred> {
+        // Linux answers for any socket, with the user -1.
+        if let Address::Inet(address) = &stream.state().client_address {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                format!("a TCP connection has no peer credentials: it is from {address}"),
+            ));
+        }
+        let (uid, gid, pid) = sys::peer_credentials(stream.connection().socket().as_fd())?;
+        Ok(PeerCred { uid, gid, pid })
+    }
+}

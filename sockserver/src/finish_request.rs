@@ -1,0 +1,143 @@
+//! Running the handler of one request: Python's `finish_request`.
+
+use std::sync::Arc;
+
+use crate::{
+    connections::stats::Outcome,
+    error::{HandlerError, Stage},
+    handle::ServerHandle,
+    handler::{BoxError, RequestHandler},
+    io::{
+        closing::{Closing, GOODBYE},
+        state::ConnectionState,
+    },
+    request::{self, AnyRequest},
+    service::{Context, FromRequest, Request, Service},
+    unwind::{self, ServerId},
+};
+
+/// How a request has ended, and with which error.
+pub(crate) struct Ended {
+    pub(crate) outcome: Outcome,
+    pub(crate) error: Option<HandlerError>,
+}
+
+/// Python's `finish_request`: makes the handler, runs it, and sends what it has written.
+pub(crate) fn finish_request<S: Service>(server: &Arc<S>, handle: &ServerHandle, request: &Request<S>) -> Ended {
+    let id = handle.state().id;
+    let state = request::kind(request).state();
+    // An extractor, or `setup`, may have been what was receiving.
+    let handled = run_handler(server, handle, request).or_else(|error| unless_closing(id, error, state).map(Some));
+    // After an error as well: what the handler has written may be the error reply.
+    let flushed = request::kind(request).flush().map_err(|error| HandlerError::new(Stage::Finish, error));
+    let result = match handled {
+        // What the client of a connection that the server ends does not take is part of the end.
+        Ok(Some(why)) => Ok(Some(why)),
+        handled => handled.and_then(|_| flushed.map(|()| None)),
+    };
+    let result = result.map_err(|error| attributed(id, error, state));
+    Ended { outcome: outcome_of(&result, state), error: result.err() }
+}
+
+/// Makes the handler and calls its methods. `Some`: the server has ended the connection, and the handler has seen it.
+fn run_handler<S: Service>(
+    server: &Arc<S>,
+    handle: &ServerHandle,
+    request: &Request<S>,
+) -> Result<Option<Closing>, HandlerError> {
+    let id = handle.state().id;
+    let mut handler =
+        run(id, Stage::Construction, || Ok(S::Handler::from_request(&mut Context::new(request, server, handle))?))?;
+    let result = run(id, Stage::Setup, || handler.setup()).and_then(|()| {
+        let handled = match run(id, Stage::Handle, || handler.handle()) {
+            Err(error) => end_by_server(id, request, error, &mut handler),
+            Ok(()) => Ok(None),
+        };
+        first(id, handled, run(id, Stage::Finish, || handler.finish()))
+    });
+    // Its fields may be the user's, and panic when they are dropped.
+    let dropped = run(id, Stage::Finish, || {
+        drop(handler);
+        Ok(())
+    });
+    first(id, result, dropped)
+}
+
+/// `handle` has failed: if that is because the server ends the connection, the handler says goodbye.
+fn end_by_server<R: AnyRequest>(
+    id: ServerId,
+    request: &R,
+    error: HandlerError,
+    handler: &mut impl RequestHandler,
+) -> Result<Option<Closing>, HandlerError> {
+    let why = unless_closing(id, error, request::kind(request).state())?;
+    if let Some(connection) = request::kind(request).connection() {
+        connection.cut_within(GOODBYE);
+    }
+    if let Err(error) = run(id, Stage::Closing, || handler.closing(why)) {
+        let error = attributed(id, error, request::kind(request).state());
+        // A client that does not take the goodbye has hung up on it.
+        if !error.is_disconnect() && !error.is_timeout() {
+            return Err(error);
+        }
+        discard(id, error);
+    }
+    Ok(Some(why))
+}
+
+/// Why the server has ended the connection, if that is what the error is about.
+fn unless_closing(id: ServerId, error: HandlerError, state: &ConnectionState) -> Result<Closing, HandlerError> {
+    // The error is the user's, and is asked for its sources.
+    let Ok(Some(why)) = unwind::run(id, || error.closing_of(state)) else { return Err(error) };
+    discard(id, error);
+    Ok(why)
+}
+
+/// The error, which knows whether it is about the client.
+fn attributed(id: ServerId, mut error: HandlerError, state: &ConnectionState) -> HandlerError {
+    // One that panics when it is asked for its sources is about nothing that is known.
+    let _ = unwind::run(id, || error.attribute(state.failures()));
+    error
+}
+
+/// Drops an error. It is the user's, and may panic then.
+fn discard(id: ServerId, error: HandlerError) {
+    let _ = unwind::run(id, || drop(error));
+}
+
+/// How a request is counted. `Some`: the server has ended the connection, and the handler has seen it.
+fn outcome_of(result: &Result<Option<Closing>, HandlerError>, state: &ConnectionState) -> Outcome {
+    match (result, state.closing()) {
+        (Err(error), _) if error.is_panic() => Outcome::Panicked,
+        (_, Some(Closing::Idle | Closing::Lifetime)) => Outcome::TimedOut,
+        (Ok(Some(Closing::Kicked)), _) => Outcome::Disconnected,
+        // One that was cut was in the middle of something.
+        (Ok(Some(_)), _) if state.shut_for().is_some() => Outcome::Disconnected,
+        (Ok(_), _) => Outcome::Finished,
+        (Err(error), _) if error.is_timeout() => Outcome::TimedOut,
+        (Err(error), _) if error.is_disconnect() => Outcome::Disconnected,
+        (Err(_), _) => Outcome::Failed,
+    }
+}
+
+/// Of two errors the first.
+fn first<T>(
+    id: ServerId,
+    earlier: Result<T, HandlerError>,
+    later: Result<(), HandlerError>,
+) -> Result<T, HandlerError> {
+    match (earlier, later) {
+        (Err(earlier), Err(later)) => {
+            discard(id, later);
+            Err(earlier)
+        }
+        (earlier, later) => earlier.and_then(|value| later.map(|()| value)),
+    }
+}
+
+fn run<T>(id: ServerId, stage: Stage, user_code: impl FnOnce() -> Result<T, BoxError>) -> Result<T, HandlerError> {
+    match unwind::run(id, user_code) {
+        Ok(result) => result.map_err(|error| HandlerError::new(stage, error)),
+        Err(message) => Err(HandlerError::panic(stage, message)),
+    }
+}

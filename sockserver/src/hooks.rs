@@ -1,0 +1,61 @@
+//! Calling the hooks of a server: a panic in one goes no further.
+
+use std::{io, sync::Arc};
+
+use crate::{
+    address::Address,
+    error::{HandlerError, Stage},
+    handle::ServerHandle,
+    service::{Request, Service},
+    transport::Transport,
+    unwind::{self, ServerId},
+};
+
+/// The hooks of one server.
+pub(crate) struct Hooks<S> {
+    pub(crate) server: Arc<S>,
+    id: ServerId,
+}
+
+impl<S: Service> Hooks<S> {
+    pub(crate) fn new(server: S, id: ServerId) -> Hooks<S> {
+        Hooks { server: Arc::new(server), id }
+    }
+
+    /// Python's `get_request`. A panic is an error that concerns only the connection that was accepted.
+    pub(crate) fn get_request(&self, listener: &<S::Transport as Transport>::Listener) -> io::Result<Request<S>> {
+        unwind::run(self.id, || S::Transport::get_request(listener))
+            .unwrap_or_else(|message| Err(io::Error::other(format!("get_request panicked: {message}"))))
+    }
+
+    pub(crate) fn server_activate(&self, handle: &ServerHandle) -> Result<(), String> {
+        unwind::run(self.id, || self.server.server_activate(handle))
+    }
+
+    pub(crate) fn verify_request(&self, request: &Request<S>, client_address: &Address) -> Result<bool, String> {
+        unwind::run(self.id, || self.server.verify_request(request, client_address))
+    }
+
+    pub(crate) fn handle_error(&self, error: HandlerError, client_address: &Address) {
+        // The panic hook of the process has printed a panic already, and no other is there to report it to. The error is
+        // the user's, and is dropped here too.
+        let _ = unwind::run(self.id, move || self.server.handle_error(&error, client_address));
+    }
+
+    /// Reports an error that concerns no client.
+    pub(crate) fn report(&self, stage: Stage, error: io::Error, server_address: &Address) {
+        self.handle_error(HandlerError::new(stage, error), server_address);
+    }
+
+    pub(crate) fn handle_timeout(&self) {
+        let _ = unwind::run(self.id, || self.server.handle_timeout());
+    }
+
+    pub(crate) fn service_actions(&self) {
+        let _ = unwind::run(self.id, || self.server.service_actions());
+    }
+
+    pub(crate) fn server_close(&self) {
+        let _ = unwind::run(self.id, || self.server.server_close());
+    }
+}

@@ -1,0 +1,64 @@
+//! Why the server ends a connection.
+
+use std::{error::Error, fmt, io, time::Duration};
+
+/// How long a handler has to say goodbye once it knows that its connection ends.
+pub(crate) const GOODBYE: Duration = Duration::from_secs(1);
+
+/// Why the server is ending a connection. It is shown as a reason: `the server is stopping`.
+///
+/// A handler that waits for input then gets an [`io::Error`] with this inside, never an end of file:
+///
+/// ```
+/// use sockserver::Closing;
+/// use std::io;
+///
+/// fn closing_of(error: &io::Error) -> Option<Closing> {
+///     error.get_ref()?.downcast_ref().copied()
+/// }
+/// # let error = io::Error::new(io::ErrorKind::ConnectionAborted, Closing::Draining);
+/// # assert_eq!(closing_of(&error), Some(Closing::Draining));
+/// # assert_eq!(closing_of(&io::ErrorKind::ConnectionAborted.into()), None);
+/// ```
+///
+/// `?` carries it out of `handle`, and [`RequestHandler::closing`](crate::RequestHandler::closing) is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Closing {
+    /// The server is stopping. An idle connection ends at once; a busy one has until `timeouts(shutdown)`, and is then
+    /// cut. The kind of the error is [`ConnectionAborted`](io::ErrorKind::ConnectionAborted).
+    Draining,
+    /// Nothing was transferred for `timeouts(idle)`. The kind is [`TimedOut`](io::ErrorKind::TimedOut).
+    Idle,
+    /// The connection has lasted for `timeouts(lifetime)`. The kind is [`TimedOut`](io::ErrorKind::TimedOut).
+    Lifetime,
+    /// [`ServerHandle::close`](crate::ServerHandle::close) was called for it. The kind is
+    /// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted).
+    Kicked,
+}
+
+impl Closing {
+    pub(super) const ALL: [Closing; 4] = [Closing::Draining, Closing::Idle, Closing::Lifetime, Closing::Kicked];
+
+    /// What a read or a write fails with that the server has ended.
+    pub(crate) fn into_error(self) -> io::Error {
+        let kind = match self {
+            Closing::Idle | Closing::Lifetime => io::ErrorKind::TimedOut,
+            Closing::Draining | Closing::Kicked => io::ErrorKind::ConnectionAborted,
+        };
+        io::Error::new(kind, self)
+    }
+}
+
+impl fmt::Display for Closing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Closing::Draining => "the server is stopping",
+            Closing::Idle => "nothing was transferred for longer than the idle timeout",
+            Closing::Lifetime => "the connection has reached its lifetime",
+            Closing::Kicked => "the server has closed this connection",
+        })
+    }
+}
+
+impl Error for Closing {}

@@ -1,0 +1,15 @@
+//! How a request's reader and writer are made.
+
+/// The class variables of Python's `StreamRequestHandler`.
+#[derive(Clone, Copy)]
+pub(crate) struct Files {
+    pub(crate) rbufsize: usize,
+    pub(crate) wbufsize: usize,
+    pub(crate) max_line: usize,
+}
+
+impl Default for Files {
+    fn default() -> Files {
+        Files { rbufsize: 8 * 1024, wbufsize: 8 * 1024, max_line: 64 * 1024 }
+    }
+}

@@ -1,0 +1,220 @@
+//! What the runtime asks of a server, and what the fields of a handler are taken from.
+
+use std::{any::Any, fmt, io, sync::Arc, time::Duration};
+
+use crate::{
+    address::Address,
+    error::HandlerError,
+    handle::ServerHandle,
+    handler::RequestHandler,
+    request::{self, AnyRequest, files::Files},
+    transport::Transport,
+};
+
+/// What the requests of a server are: [`Stream`](crate::Stream) or [`Datagram`](crate::Datagram).
+pub type Request<S> = <<S as Service>::Transport as Transport>::Request;
+
+/// What the runtime asks of a server. Every [`Server`](trait@crate::Server) is one, and that is the trait to implement:
+/// this one leaves out how a server is bound and which [`Concurrency`](crate::Concurrency) it has, so that a
+/// `Concurrency` and a [`FromRequest`] can be written for any server.
+///
+/// Its items are those of `Server`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no server",
+    label = "`#[derive(Server)]` or `#[request_handler]` with `#[server(…)]` makes one",
+    note = "`#[request_handler] #[server(…)] struct Upper` makes the server `UpperServer`"
+)]
+pub trait Service: Send + Sync + Sized + 'static {
+    /// Where requests come from.
+    type Transport: Transport;
+    /// What handles one.
+    type Handler: RequestHandler + FromRequest<Self>;
+
+    /// The server is bound.
+    fn server_activate(&self, handle: &ServerHandle);
+    /// Decides whether a request is handled.
+    fn verify_request(&self, request: &Request<Self>, client_address: &Address) -> bool;
+    /// A request has failed, or the server has trouble itself.
+    fn handle_error(&self, error: &HandlerError, client_address: &Address);
+    /// `handle_request` has waited in vain.
+    fn handle_timeout(&self);
+    /// A thread is about to wait for a request.
+    fn service_actions(&self);
+    /// The port is closed, and all requests have ended or been given up.
+    fn server_close(&self);
+}
+
+/// What can be taken from a request: the types of a handler's fields, and by `#[request_handler]` the handler itself.
+///
+/// It is implemented for [`Reader`], [`Writer`], [`Address`], `Arc<S>` (the server), [`ServerHandle`] and
+/// [`ConnectionId`] on all transports, for [`Stream`] on tcp and unix, [`Datagram`] on udp and unix_datagram,
+/// [`SocketAddr`] on tcp and udp, and [`PeerCred`] on unix. A `SocketAddr` is as the system tells it: to a server on
+/// `[::]` an IPv4 client has an IPv4-mapped one, of which [`Address::ip`] makes an IPv4 address.
+///
+/// Implement it for a type of your own to do what each request needs before its handler runs. The fields of a handler
+/// are taken in the order of their declaration, so that a field of this type stands before the handler's own reader:
+///
+/// ```
+/// use sockserver::{Context, FromRequest, Reader, Server};
+/// use std::io;
+///
+/// /// The first line of a connection.
+/// struct Greeting(String);
+///
+/// impl<S: Server> FromRequest<S> for Greeting {
+///     fn from_request(cx: &mut Context<'_, S>) -> io::Result<Greeting> {
+///         // What this reader has received and not given out goes to the next one.
+///         let mut reader = Reader::from_request(cx)?;
+///         reader.next_line()?.map(Greeting).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be taken from a request to `{S}`",
+    label = "no request of this server has a `{Self}`",
+    note = "a field can be a `Reader`, `Writer`, `Address`, `ServerHandle`, `ConnectionId` or the server as \
+            `Arc<{S}>`; also a `Stream` (tcp, unix), `Datagram` (udp, unix_datagram), `SocketAddr` (tcp, udp) or \
+            `PeerCred` (unix)",
+    note = "a field that does not come from the request is marked `#[default]` or `#[default(value)]`; a handler is \
+            marked `#[request_handler]`; a type of your own can implement `FromRequest`"
+)]
+pub trait FromRequest<S: Service>: Sized {
+    /// Takes the value. An error ends the request before `setup`.
+    fn from_request(cx: &mut Context<'_, S>) -> io::Result<Self>;
+}
+
+/// A request of which a handler is being made: what [`FromRequest`] takes it from.
+pub struct Context<'a, S: Service> {
+    request: &'a Request<S>,
+    server: &'a Arc<S>,
+    handle: &'a ServerHandle,
+    pub(crate) files: Files,
+    /// What extractors have left for later ones: one value of a type.
+    storage: Vec<Box<dyn Any>>,
+}
+
+/// No receive buffer of a socket is larger: whoever asks for more gets no more at once.
+const MAX_RBUFSIZE: usize = 16 << 20;
+
+impl<S: Service> fmt::Debug for Context<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("client_address", self.client_address()).finish_non_exhaustive()
+    }
+}
+
+impl<'a, S: Service> Context<'a, S> {
+    pub(crate) fn new(request: &'a Request<S>, server: &'a Arc<S>, handle: &'a ServerHandle) -> Context<'a, S> {
+        Context { request, server, handle, files: Files::default(), storage: Vec::new() }
+    }
+
+    /// The request itself: a [`Stream`] or a datagram.
+    pub fn request(&self) -> &'a Request<S> {
+        self.request
+    }
+
+    /// Where the request comes from.
+    pub fn client_address(&self) -> &'a Address {
+        self.request.client_address()
+    }
+
+    /// The server that the request came to.
+    pub fn server(&self) -> &'a Arc<S> {
+        self.server
+    }
+
+    /// The handle that steers the server.
+    pub fn handle(&self) -> &'a ServerHandle {
+        self.handle
+    }
+
+    /// Bounds each read and each write of the request, as `#[request_handler(timeout = …)]` does: the `timeout` of
+    /// Python's `StreamRequestHandler`. Of a datagram it bounds how long each reply waits for room in the client's
+    /// queue: one second, unless this says otherwise.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::InvalidInput`] for a duration of zero, on a stream.
+    pub fn set_timeout(&mut self, timeout: Duration) -> io::Result<()> {
+        request::kind(self.request).set_timeout(timeout)
+    }
+
+    /// How many bytes a [`Reader`] that is taken from here on receives at once, as `rbufsize` does: 16 MiB at most.
+    /// Default: 8 KiB. A read into a buffer that is no smaller bypasses the reader's own.
+    ///
+    /// # Panics
+    ///
+    /// On zero, with which nothing could be received.
+    pub fn set_rbufsize(&mut self, bytes: usize) {
+        assert!(bytes > 0, "an rbufsize of zero could receive nothing");
+        self.files.rbufsize = bytes.min(MAX_RBUFSIZE);
+    }
+
+    /// How many bytes a [`Writer`] that is taken from here on holds back, as `wbufsize` does; with zero every write is
+    /// sent at once. Default: 8 KiB (Python: 0).
+    pub fn set_wbufsize(&mut self, bytes: usize) {
+        self.files.wbufsize = bytes;
+    }
+
+    /// How long a line a [`Reader`] that is taken from here on accepts, in bytes without the `\n` at its end, as
+    /// `max_line` does. Default: 64 KiB.
+    pub fn set_max_line(&mut self, bytes: usize) {
+        self.files.max_line = bytes;
+    }
+
+    /// Leaves a value for the fields that are taken after this one, in the place of an earlier one of its type, which is
+    /// returned.
+    ///
+    /// ```
+    /// use sockserver::{Context, FromRequest, Reader, Server};
+    /// use std::io;
+    ///
+    /// /// The user, from the first line of the connection.
+    /// #[derive(Clone)]
+    /// struct User(String);
+    ///
+    /// impl<S: Server> FromRequest<S> for User {
+    ///     fn from_request(cx: &mut Context<'_, S>) -> io::Result<User> {
+    ///         if let Some(user) = cx.get::<User>() {
+    ///             return Ok(user.clone());
+    ///         }
+    ///         let name = Reader::from_request(cx)?.next_line()?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    ///         let user = User(name);
+    ///         cx.insert(user.clone());
+    ///         Ok(user)
+    ///     }
+    /// }
+    ///
+    /// /// What the user may do. A handler can have both fields, in either order.
+    /// struct Rights {
+    ///     can_write: bool,
+    /// }
+    ///
+    /// impl<S: Server> FromRequest<S> for Rights {
+    ///     fn from_request(cx: &mut Context<'_, S>) -> io::Result<Rights> {
+    ///         let User(name) = User::from_request(cx)?;
+    ///         Ok(Rights { can_write: name == "root" })
+    ///     }
+    /// }
+    /// ```
+    pub fn insert<T: 'static>(&mut self, value: T) -> Option<T> {
+        let before = self.remove::<T>();
+        self.storage.push(Box::new(value));
+        before
+    }
+
+    /// The value of this type that was left by an earlier field.
+    pub fn get<T: 'static>(&self) -> Option<&T> {
+        self.storage.iter().find_map(|value| value.downcast_ref())
+    }
+
+    /// As [`get`](Self::get), to change it.
+    pub fn get_mut<T: 'static>(&mut self) -> Option<&mut T> {
+        self.storage.iter_mut().find_map(|value| value.downcast_mut())
+    }
+
+    /// Takes the value of this type that was left by an earlier field.
+    pub fn remove<T: 'static>(&mut self) -> Option<T> {
+        let position = self.storage.iter().position(|value| value.is::<T>())?;
+        self.storage.swap_remove(position).downcast().ok().map(|value| *value)
+    }
+}

@@ -1,0 +1,13 @@
+//! Files.
+
+use std::{ffi::CString, io, os::unix::ffi::OsStrExt, path::Path};
+
+/// fchmodat(2) of a file, which is not followed if it is a symbolic link: where others can rename files, it may have
+/// become one.
+pub(crate) fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: the path is a C string, which outlives the call.
+    let result =
+        unsafe { libc::fchmodat(libc::AT_FDCWD, path.as_ptr(), mode as libc::mode_t, libc::AT_SYMLINK_NOFOLLOW) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

@@ -1,0 +1,17 @@
+//! Every `unsafe` block and every system call that neither `std` nor `socket2` wraps.
+
+#![allow(unsafe_code)]
+
+mod file;
+mod packet;
+mod poll;
+mod process;
+mod shared_memory;
+mod socket;
+
+pub(crate) use file::set_mode;
+pub(crate) use packet::*;
+pub(crate) use poll::{Watched, is_readable, poll};
+pub(crate) use process::*;
+pub(crate) use shared_memory::Shared;
+pub(crate) use socket::*;

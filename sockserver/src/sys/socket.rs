@@ -1,0 +1,145 @@
+//! Stream sockets.
+
+use std::{
+    io,
+    mem::MaybeUninit,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    time::Duration,
+};
+
+use socket2::Socket;
+
+use super::poll::{Watched, poll};
+
+/// What a receive would find.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Input {
+    Nothing,
+    Bytes,
+    EndOfFile,
+}
+
+/// recv(2) of one byte that stays there. It sees also what is behind an urgent byte, which [`bytes_unread`] does not.
+pub(crate) fn peek(socket: &Socket) -> Input {
+    match socket.recv_with_flags(&mut [MaybeUninit::uninit()], libc::MSG_PEEK | libc::MSG_DONTWAIT) {
+        Ok(0) => Input::EndOfFile,
+        Ok(_) => Input::Bytes,
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Input::Nothing,
+        // The connection is gone.
+        Err(_) => Input::EndOfFile,
+    }
+}
+
+/// poll(2) without waiting: there is an urgent byte (tcp(7)) that was not read.
+pub(crate) fn has_urgent_byte(socket: &Socket) -> bool {
+    let mut watched = Watched::new(socket.as_fd());
+    watched.inner.events = libc::POLLPRI;
+    let mut watched = [watched];
+    poll(&mut watched, Some(Duration::ZERO)).is_ok() && watched[0].inner.revents & libc::POLLPRI != 0
+}
+
+/// recv(2) into the room of the buffer, which is empty, of at most `limit` bytes. Memory that was never written to is
+/// not written to first, so that only the pages that something was received in are held.
+pub(crate) fn receive(socket: &Socket, buffer: &mut Vec<u8>, limit: usize, flags: i32) -> io::Result<usize> {
+    debug_assert!(buffer.is_empty());
+    let room = buffer.spare_capacity_mut();
+    let length = room.len().min(limit);
+    let received = socket.recv_with_flags(&mut room[..length], flags)?;
+    // SAFETY: recv(2) has written so many bytes to the room that it was given.
+    unsafe { buffer.set_len(received) };
+    Ok(received)
+}
+
+/// recv(2) into the first `limit` bytes of the buffer.
+pub(crate) fn receive_into(socket: &Socket, buffer: &mut [u8], limit: usize, flags: i32) -> io::Result<usize> {
+    let length = buffer.len().min(limit);
+    // SAFETY: bytes that are initialized are valid as ones that need not be, and recv(2) writes nothing else.
+    let room = unsafe { &mut *(&raw mut buffer[..length] as *mut [MaybeUninit<u8>]) };
+    socket.recv_with_flags(room, flags)
+}
+
+/// send(2) of what the kernel takes at once, without SIGPIPE.
+pub(crate) fn send(socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
+    #[cfg(target_vendor = "apple")]
+    const FLAGS: i32 = libc::MSG_DONTWAIT;
+    #[cfg(not(target_vendor = "apple"))]
+    const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    socket.send_with_flags(bytes, FLAGS)
+}
+
+/// How many written bytes the peer has not taken yet: on TCP those that it has not acknowledged, on a Unix socket those
+/// that it has not read (`SIOCOUTQ`: tcp(7), unix(7)).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn bytes_untaken(socket: &Socket) -> u64 {
+    count(socket, libc::TIOCOUTQ as u32)
+}
+
+/// How many written bytes the peer has not taken yet.
+#[cfg(any(target_os = "freebsd", target_os = "netbsd"))]
+pub(crate) fn bytes_untaken(socket: &Socket) -> u64 {
+    count(socket, libc::FIONWRITE as u32)
+}
+
+/// The system does not tell.
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "netbsd")))]
+pub(crate) fn bytes_untaken(_socket: &Socket) -> u64 {
+    0
+}
+
+/// How many written bytes of a TCP connection the kernel still holds, as the peer or the network takes no more
+/// (`SIOCOUTQNSD`: linux/sockios.h).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn bytes_unsent(socket: &Socket) -> u64 {
+    count(socket, libc::SIOCOUTQNSD as u32)
+}
+
+/// The system tells no difference between what is under way and what was not sent.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) fn bytes_unsent(socket: &Socket) -> u64 {
+    bytes_untaken(socket)
+}
+
+/// How many bytes were received and not read, as tcp(7) and unix(7) say (`SIOCINQ`).
+pub(crate) fn bytes_unread(socket: &Socket) -> u64 {
+    count(socket, libc::FIONREAD as u32)
+}
+
+/// ioctl(2) of a request that counts bytes. None, where the system cannot.
+fn count(socket: &Socket, request: u32) -> u64 {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: both requests write an `int`, and that is what the pointer points at.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), request as _, &raw mut bytes) };
+    if result == 0 { bytes.try_into().unwrap_or(0) } else { 0 }
+}
+
+/// Who is at the other end of a Unix socket: user, group and, where the system tells it, process.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<(u32, u32, Option<i32>)> {
+    let mut credentials = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: SO_PEERCRED (unix(7)) writes at most `length` bytes of a `ucred`, which is what the pointer points at.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut credentials).cast(),
+            &raw mut length,
+        )
+    };
+    match result {
+        0 => Ok((credentials.uid, credentials.gid, Some(credentials.pid))),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Who is at the other end of a Unix socket: user and group, as getpeereid(3) tells no process.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<(u32, u32, Option<i32>)> {
+    let (mut uid, mut gid) = (0, 0);
+    // SAFETY: the descriptor is open, and both pointers point at what getpeereid(3) writes.
+    match unsafe { libc::getpeereid(socket.as_raw_fd(), &raw mut uid, &raw mut gid) } {
+        0 => Ok((uid, gid, None)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

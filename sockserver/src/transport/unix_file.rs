@@ -1,0 +1,176 @@
+//! The files of Unix sockets.
+
+use std::{
+    fs::{self, File, OpenOptions, Permissions, TryLockError},
+    io,
+    net::SocketAddr,
+    os::{
+        fd::OwnedFd,
+        unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    },
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::stream_socket;
+use crate::{
+    address::{Address, UnixAddress},
+    options::{Options, SocketOptions},
+    sys,
+};
+
+/// The file of a bound socket, which is removed when this is dropped.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    /// Device and inode: another file of this name is not ours.
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    fn of(path: &Path) -> io::Result<SocketFile> {
+        let file = fs::symlink_metadata(path)?;
+        let identity = (file.dev(), file.ino());
+        Ok(SocketFile { path: std::path::absolute(path)?, identity })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if fs::symlink_metadata(&self.path).is_ok_and(|file| (file.dev(), file.ino()) == self.identity) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Makes a Unix socket and binds it; one of streams listens then.
+pub(super) fn bind_unix(address: &Address, kind: Type, options: &Options) -> io::Result<(Socket, Option<SocketFile>)> {
+    if !matches!(address, Address::Unix(UnixAddress::Path(_) | UnixAddress::Abstract(_))) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "a Unix socket is bound to the path of a file that is not there yet, like /run/app.sock",
+        ));
+    }
+    if let Some(file) = address.path().and_then(Path::to_str).filter(|path| path.parse::<SocketAddr>().is_ok()) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!(
+                "a Unix socket is bound to a path, and this is an internet address; ./{file} is a file of that name"
+            ),
+        ));
+    }
+    let name = address.to_system()?;
+    let socket = Socket::new(Domain::UNIX, kind, None)?;
+    // Until the socket answers those who ask whether its file is stale.
+    let _claim = address.path().filter(|_| options.socket.unlink).and_then(claim);
+    let file = match address.path() {
+        Some(path) => bind_to_path(&socket, path, &name, kind, &options.socket)?,
+        None => {
+            socket.bind(&name)?;
+            None
+        }
+    };
+    if kind == Type::STREAM {
+        stream_socket::listen(&socket, options)?;
+    }
+    Ok((socket, file))
+}
+
+fn bind_to_path(
+    socket: &Socket,
+    path: &Path,
+    name: &SockAddr,
+    kind: Type,
+    options: &SocketOptions,
+) -> io::Result<Option<SocketFile>> {
+    if options.unlink {
+        remove_stale(path, name, kind)?;
+    }
+    if let Some(mode) = options.mode {
+        // The file gets the mode of its socket, so that it is never more open than that. Systems that cannot do this
+        // refuse it, and a stream server listens only when the file has its mode.
+        let _ = File::from(OwnedFd::from(socket.try_clone()?)).set_permissions(Permissions::from_mode(mode));
+    }
+    socket.bind(name)?;
+    let file = options.unlink.then(|| SocketFile::of(path)).transpose()?;
+    if let Some(mode) = options.mode {
+        // Adds what the umask took away.
+        sys::set_mode(path, mode)?;
+    }
+    Ok(file)
+}
+
+/// How long a server waits for others that bind in the same directory.
+const CLAIM_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Locks the directory of a socket file, so that of several servers which find it stale the second one finds the first.
+/// `None`: the system cannot do this there, or somebody holds the lock for reasons of their own.
+fn claim(path: &Path) -> Option<File> {
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(directory).ok()?;
+    let deadline = Instant::now() + CLAIM_TIMEOUT;
+    loop {
+        match directory.try_lock() {
+            Ok(()) => return Some(directory),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(Duration::from_millis(5)),
+            Err(_) => return None,
+        }
+    }
+}
+
+/// Removes a socket file that nobody answers at.
+fn remove_stale(path: &Path, name: &SockAddr, kind: Type) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+        Ok(file) if !file.file_type().is_socket() => {
+            return Err(io::Error::new(
+                io::ErrorKind::AddrInUse,
+                "there is a file that is no socket, which is not replaced",
+            ));
+        }
+        Ok(_) => {}
+    }
+    let probe = Socket::new(Domain::UNIX, kind, None)?;
+    // Somebody whose queue is full is somebody.
+    probe.set_nonblocking(true)?;
+    match probe.connect(name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => match fs::remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        },
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
+        _ => Err(io::Error::new(io::ErrorKind::AddrInUse, "another server answers there")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{env, os::unix::fs::symlink, process};
+
+    use super::*;
+
+    #[test]
+    fn the_mode_of_what_a_link_points_to_is_left_alone() {
+        let directory = env::temp_dir().join(format!("sockserver-mode-{}", process::id()));
+        fs::create_dir(&directory).expect("a free name");
+        let (target, link) = (directory.join("target"), directory.join("link"));
+        fs::write(&target, "").expect("a writable directory");
+        fs::set_permissions(&target, Permissions::from_mode(0o600)).expect("its own file");
+        symlink(&target, &link).expect("a free name");
+        let set = sys::set_mode(&link, 0o666);
+        let mode = fs::metadata(&target).expect("it is there").permissions().mode();
+        let set_directly = sys::set_mode(&target, 0o640);
+        let mode_then = fs::metadata(&target).expect("it is there").permissions().mode();
+        fs::remove_dir_all(&directory).expect("its own directory");
+        // Some systems change the mode of the link.
+        assert!(set.is_err() || cfg!(not(target_os = "linux")));
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(set_directly.is_ok());
+        assert_eq!(mode_then & 0o777, 0o640);
+    }
+}
