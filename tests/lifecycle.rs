@@ -41,7 +41,7 @@ use sockserver_tests::{
     transport = "tcp",
     concurrency = C,
     handler = Step<C>,
-    timeouts(request = "10ms"),
+    timeouts(handle_request = "10ms"),
     hooks(
         server_activate = Self::activate,
         verify_request = Self::verify,
@@ -366,7 +366,7 @@ fn service_actions_are_called_before_each_request() {
 fn handle_request_handles_one_request() {
     let (server, calls) = Stepwise::<Synchronous>::new(&[]);
     let mut options = Stepwise::<Synchronous>::OPTIONS;
-    options.timeouts.request = Some(PATIENCE);
+    options.timeouts.handle_request = Some(PATIENCE);
     let server = server.bind_with("127.0.0.1:0", options).expect("a free port");
     let mut clients = [(); 2].map(|()| Client::connect(server.server_address()));
     assert_eq!(server.handle_request().expect("it works"), Handled::Request);
@@ -390,7 +390,7 @@ fn handle_request_gives_up_after_the_timeout() {
 fn handle_request_with_a_timeout_of_zero_only_looks() {
     let (server, _calls) = Stepwise::<Synchronous>::new(&[]);
     let mut options = Stepwise::<Synchronous>::OPTIONS;
-    options.timeouts.request = Some(Duration::ZERO);
+    options.timeouts.handle_request = Some(Duration::ZERO);
     let server = server.bind_with("127.0.0.1:0", options).expect("a free port");
     assert_ne!(server.handle_request().expect("it works"), Handled::Request);
     let mut client = Client::connect(server.server_address());
@@ -410,7 +410,7 @@ fn handle_request_counts_a_client_that_was_turned_away() {
 #[test]
 fn handle_request_without_time_takes_all_that_wait() {
     let mut options = Options::new();
-    options.timeouts.request = Some(Duration::ZERO);
+    options.timeouts.handle_request = Some(Duration::ZERO);
     let (server, _reports, _place) = Script::<Tcp, Synchronous>::bind(|_| Ok(()), options);
     let _clients: Vec<_> = (0..40).map(|_| Client::connect(server.server_address())).collect();
     // The last one's handshake may be under way.

@@ -143,7 +143,7 @@ impl RequestHandler for Failure {
 impl<C: Concurrency + Default> ShutBy<C> {
     fn bind(hook: &'static str) -> SocketServer<ShutBy<C>> {
         let mut options = Options::new();
-        options.timeouts.request = Some(Duration::from_millis(1));
+        options.timeouts.handle_request = Some(Duration::from_millis(1));
         let server = ShutBy { hook, handle: OnceLock::new(), concurrency: PhantomData };
         server.bind_with("127.0.0.1:0", options).expect("a free port")
     }

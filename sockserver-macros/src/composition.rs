@@ -1,149 +1,115 @@
-//! What fits what: the transports, the concurrencies, and which key means something with which of them.
+//! What fits what: the words for transports and concurrencies, and which of them a key needs.
 
 use crate::{
-    attr::{self, Setting},
     errors::Errors,
-    suggest::listed,
-    value::{Choice, Choices, Value},
+    suggest::{listed, quoted},
+    value::{Value, Word, Words},
 };
+use proc_macro2::Ident;
 
-pub(crate) static TRANSPORT: Choices = Choices {
+pub(crate) static TRANSPORT: Words = Words {
+    words: &[
+        Word { word: "tcp", name: "Tcp" },
+        Word { word: "udp", name: "Udp" },
+        Word { word: "unix", name: "Unix" },
+        Word { word: "unix_datagram", name: "UnixDatagram" },
+    ],
     home: "transport",
-    choices: &[
-        Choice { word: "tcp", name: Some("Tcp") },
-        Choice { word: "udp", name: Some("Udp") },
-        Choice { word: "unix", name: Some("Unix") },
-        Choice { word: "unix_datagram", name: Some("UnixDatagram") },
-    ],
-    own: true,
+    are_types: true,
 };
 
-pub(crate) static CONCURRENCY: Choices = Choices {
+pub(crate) static CONCURRENCY: Words = Words {
+    words: &[
+        Word { word: "sync", name: "Synchronous" },
+        Word { word: "threading", name: "Threading" },
+        Word { word: "pool", name: "Pool" },
+        Word { word: "forking", name: "Forking" },
+    ],
     home: "concurrency",
-    choices: &[
-        Choice { word: "sync", name: Some("Synchronous") },
-        Choice { word: "threading", name: Some("Threading") },
-        Choice { word: "pool", name: Some("Pool") },
-        Choice { word: "forking", name: Some("Forking") },
-        Choice { word: "coroutine", name: None },
-    ],
-    own: true,
+    are_types: true,
 };
 
-/// A key that means something for some compositions only. Keys without a rule fit all.
-struct Rule {
-    keys: &'static [&'static str],
-    /// The key whose word decides.
-    of: &'static str,
-    fits: &'static [&'static str],
-    because: &'static str,
+/// What a key needs to mean something.
+pub(crate) struct Rule {
+    pub(crate) of: Axis,
+    pub(crate) fits: &'static [&'static str],
+    pub(crate) because: &'static str,
 }
 
-const RULES: &[Rule] = &[
-    Rule {
-        keys: &["workers"],
-        of: "concurrency",
-        fits: &["pool"],
-        because: "the others have no fixed number of threads (see `limits(connections = …)`)",
-    },
-    Rule {
-        keys: &["stack_size"],
-        of: "concurrency",
-        fits: &["threading", "pool"],
-        because: "the others start no threads",
-    },
-    Rule {
-        keys: &["on_limit"],
-        of: "concurrency",
-        fits: &["threading", "pool", "forking"],
-        because: "the one thread of `\"sync\"` is serving when the limit is reached, and can turn nobody away meanwhile",
-    },
-    Rule { keys: &["allow_threads"], of: "concurrency", fits: &["forking"], because: "the others do not fork" },
-    Rule {
-        keys: &["request_queue_size"],
-        of: "transport",
-        fits: &["tcp", "unix"],
-        because: "a datagram socket has no queue of connections",
-    },
-    Rule {
-        keys: &["allow_reuse_address"],
-        of: "transport",
-        fits: &["tcp"],
-        because: "on udp it would let two servers share the port, one of them receiving nothing (see \
-                  `allow_reuse_port`); a Unix socket is a file and has no port (see `unlink`)",
-    },
-    Rule {
-        keys: &["allow_reuse_port"],
-        of: "transport",
-        fits: &["tcp", "udp"],
-        because: "a Unix socket is a file and has no port; `unlink` says what becomes of an old one",
-    },
-    Rule { keys: &["nodelay", "keepalive"], of: "transport", fits: &["tcp"], because: "it is an option of TCP" },
-    Rule { keys: &["only_v6"], of: "transport", fits: &["tcp", "udp"], because: "a Unix socket has no IP address" },
-    Rule {
-        keys: &["max_packet_size"],
-        of: "transport",
-        fits: &["udp", "unix_datagram"],
-        because: "a stream has no packets; `#[request_handler(max_line = …)]` bounds a line",
-    },
-    Rule {
-        keys: &["mode", "unlink"],
-        of: "transport",
-        fits: &["unix", "unix_datagram"],
-        because: "an internet socket has no file",
-    },
-    Rule {
-        keys: &["per_client"],
-        of: "transport",
-        fits: &["tcp", "udp"],
-        because: "clients are told apart by their IP addresses, and Unix sockets have none",
-    },
-    Rule {
-        keys: &["idle", "lifetime"],
-        of: "transport",
-        fits: &["tcp", "unix"],
-        because: "a datagram has no connection that could stay open",
-    },
-];
+#[derive(Clone, Copy)]
+pub(crate) enum Axis {
+    Transport,
+    Concurrency,
+}
+
+pub(crate) const POOL: Rule =
+    with(&["pool"], "the others have no fixed number of threads (see `limits(connections = …)`)");
+
+pub(crate) const STARTS_THREADS: Rule = with(&["threading", "pool"], "the others start no threads");
+
+pub(crate) const SERVES_SEVERAL: Rule = with(
+    &["threading", "pool", "forking"],
+    "the one thread of `\"sync\"` is serving when the limit is reached, and can turn no client away meanwhile",
+);
+
+pub(crate) const FORKS: Rule = with(&["forking"], "the others do not fork");
+
+pub(crate) const HAS_QUEUE: Rule = on(&["tcp", "unix"], "a datagram socket has no queue of connections");
+
+pub(crate) const REUSES_ADDRESS: Rule = on(
+    &["tcp"],
+    "on udp it would let two servers share the port, one of them receiving nothing (see `allow_reuse_port`); a Unix \
+     socket is a file and has no port (see `unlink`)",
+);
+
+pub(crate) const HAS_PORT: Rule =
+    on(&["tcp", "udp"], "a Unix socket is a file and has no port; `unlink` says what becomes of an old one");
+
+pub(crate) const TCP: Rule = on(&["tcp"], "it is an option of TCP");
+
+pub(crate) const IP: Rule = on(&["tcp", "udp"], "a Unix socket has no IP address");
+
+pub(crate) const COUNTS_CLIENTS: Rule =
+    on(&["tcp", "udp"], "clients are told apart by their IP addresses, and Unix sockets have none");
+
+pub(crate) const HAS_PACKETS: Rule =
+    on(&["udp", "unix_datagram"], "a stream has no packets; `#[request_handler(max_line = …)]` bounds a line");
+
+pub(crate) const HAS_FILE: Rule = on(&["unix", "unix_datagram"], "an internet socket has no file");
+
+pub(crate) const HAS_CONNECTIONS: Rule = on(&["tcp", "unix"], "a datagram has no connection that could stay open");
+
+pub(crate) const HAS_BUFFERS: Rule = on(&["tcp", "unix"], "a datagram is received and sent whole");
+
+const fn on(fits: &'static [&'static str], because: &'static str) -> Rule {
+    Rule { of: Axis::Transport, fits, because }
+}
+
+const fn with(fits: &'static [&'static str], because: &'static str) -> Rule {
+    Rule { of: Axis::Concurrency, fits, because }
+}
 
 /// Reports the keys that mean nothing with this transport or this concurrency. A type of the user's own fits all.
-pub(crate) fn check(settings: &[Setting], errors: &mut Errors) {
-    let chosen = |of: &str| match attr::value(settings, of)? {
-        Value::Choice(_, choice) => Some(choice.word),
-        _ => None,
-    };
-    for Setting { key, word, .. } in settings.iter().filter(|setting| setting.value.is_some()) {
-        if let Some(rule) = RULES.iter().find(|rule| rule.keys.contains(&key.name))
-            && let Some(choice) = chosen(rule.of)
-            && !rule.fits.contains(&choice)
+pub(crate) fn check<'a>(
+    given: impl IntoIterator<Item = &'a (Ident, &'static Rule)>,
+    transport: Option<&Value>,
+    concurrency: Option<&Value>,
+    errors: &mut Errors,
+) {
+    for (word, rule) in given {
+        let (axis, chosen) = match rule.of {
+            Axis::Transport => ("transport", transport),
+            Axis::Concurrency => ("concurrency", concurrency),
+        };
+        if let Some(Value::Word(_, choice)) = chosen
+            && !rule.fits.contains(&choice.word)
         {
-            let fits = listed(rule.fits.iter().map(|word| format!("\"{word}\"")), "and");
+            let fits = listed(rule.fits.iter().map(|word| quoted(word)), "and");
             let message = format!(
-                "`{word}` means nothing with `{of} = \"{choice}\"`, only with {fits}: {because}",
-                of = rule.of,
-                because = rule.because
+                "`{word}` means nothing with `{axis} = \"{}\"`, only with {fits}: {}",
+                choice.word, rule.because
             );
             errors.at(word, message);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::server::GRAMMAR;
-
-    #[test]
-    fn rules_speak_of_keys_and_words_that_exist() {
-        for rule in RULES {
-            let choices = if rule.of == "transport" { &TRANSPORT } else { &CONCURRENCY };
-            for key in rule.keys {
-                assert!(GRAMMAR.find(key).is_some(), "{key}");
-                assert_eq!(RULES.iter().filter(|other| other.keys.contains(key)).count(), 1, "{key}");
-            }
-            for word in rule.fits {
-                assert!(choices.choices.iter().any(|choice| choice.word == *word), "{word}");
-            }
         }
     }
 }

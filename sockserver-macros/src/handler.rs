@@ -1,80 +1,41 @@
-//! `#[request_handler]`: its grammar, and the model of a handler.
+//! The model of a handler, which `#[request_handler]` makes of a struct.
 
 use crate::{
-    attr::{self, Grammar, Group, Key, Setting},
+    attribute::{self, Attribute, ContextCall, Given},
+    composition,
     errors::Errors,
-    expand, server,
-    value::Takes,
+    keys,
+    server::{self, Server, Taken},
+    value::Value,
 };
 use proc_macro2::{Ident, Span, TokenStream};
-use quote::{format_ident, quote};
-use std::collections::BTreeSet;
+use quote::{ToTokens, format_ident, quote};
 use syn::{
-    Attribute, Data, DeriveInput, GenericArgument, GenericParam, Generics, Lifetime, Meta, Path, PathArguments, Token,
-    Type, Visibility,
-    parse::{ParseStream, Parser},
-    parse_quote,
-    punctuated::Punctuated,
-};
-
-pub(crate) static GRAMMAR: Grammar = Grammar {
-    name: "request_handler",
-    groups: &[Group {
-        name: "",
-        keys: &[
-            Key::new("timeout", Takes::Duration).not_zero("leave the key out for no timeout"),
-            Key::new("rbufsize", Takes::Size).not_zero("a reader needs a buffer"),
-            Key::new("wbufsize", Takes::Size),
-            Key::new("max_line", Takes::Size).not_zero("no line would fit"),
-            Key::new("crate", Takes::Path("framework::sockserver")),
-        ],
-    }],
-    python: &[("disable_nagle_algorithm", "it is `#[server(socket(nodelay = …))]`")],
-    other: &server::GRAMMAR,
+    Data, DeriveInput, GenericArgument, GenericParam, Generics, Lifetime, Meta, Path, PathArguments, Token, Type,
+    Visibility, parse::ParseStream, parse_quote, punctuated::Punctuated,
 };
 
 const OWNED: &str = "a request handler owns what it has: hold a `String`, a `Vec<u8>` or an `Arc`";
-
-pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> TokenStream {
-    let mut input = match parse_item.parse2(item.clone()) {
-        Ok(input) => input,
-        Err(error) => {
-            let error = error.into_compile_error();
-            return quote!(#item #error);
-        }
-    };
-    let mut errors = Errors::default();
-    let handler = Handler::take(arguments, &mut input, &mut errors);
-    let expanded = expand::handler(&handler);
-    quote!(#input #expanded #errors)
-}
-
-fn parse_item(input: ParseStream<'_>) -> syn::Result<DeriveInput> {
-    let ahead = input.fork();
-    ahead.call(Attribute::parse_outer)?;
-    ahead.parse::<Visibility>()?;
-    if ahead.peek(Token![struct]) || ahead.peek(Token![enum]) || ahead.peek(Token![union]) {
-        input.parse()
-    } else {
-        Err(ahead.error("a request handler is a struct, whose fields say what it takes from a request"))
-    }
-}
 
 pub(crate) struct Handler {
     pub(crate) ident: Ident,
     pub(crate) generics: Generics,
     pub(crate) krate: Path,
-    pub(crate) settings: Vec<Setting>,
+    pub(crate) calls: Vec<ContextCall>,
     /// None if no value can be built. An error that says why has been reported.
     pub(crate) fields: Option<Vec<Field>>,
+    /// That of the fields which have one. What is written depends on it.
+    pub(crate) condition: Option<TokenStream>,
+    /// The `#[cfg(…)]` of the struct itself, without which there is nothing.
+    pub(crate) conditions: Vec<syn::Attribute>,
     pub(crate) server: Option<OwnServer>,
 }
 
 pub(crate) struct Field {
     pub(crate) ident: Option<Ident>,
     pub(crate) ty: Type,
-    /// The condition of its `#[cfg(…)]`.
-    pub(crate) cfg: Option<TokenStream>,
+    /// The outcome of [`Handler::condition`] under which the field is there. None: it always is.
+    pub(crate) only_if: Option<bool>,
     pub(crate) source: Source,
 }
 
@@ -87,40 +48,90 @@ pub(crate) enum Source {
 /// The server that `#[server(…)]` on a handler asks for.
 pub(crate) struct OwnServer {
     pub(crate) vis: Visibility,
-    pub(crate) ident: Ident,
-    /// None if the server cannot be described. An error that says why has been reported.
-    pub(crate) attribute: Option<Attribute>,
+    pub(crate) server: Server,
 }
 
-impl Handler {
-    /// Takes out of the item what is not to be emitted again.
-    fn take(arguments: TokenStream, item: &mut DeriveInput, errors: &mut Errors) -> Handler {
-        let settings = attr::parse(arguments, &GRAMMAR, errors).settings;
-        let fields = take_fields(item, errors);
-        let mut krate = attr::krate(&settings).cloned();
-        let server = take_server(item, &mut krate, errors);
-        Handler {
-            ident: item.ident.clone(),
-            generics: item.generics.clone(),
-            krate: krate.unwrap_or_else(|| parse_quote!(::sockserver)),
-            settings,
-            fields,
-            server,
+pub(crate) fn parse_item(input: ParseStream<'_>) -> syn::Result<DeriveInput> {
+    let ahead = input.fork();
+    ahead.call(syn::Attribute::parse_outer)?;
+    ahead.parse::<Visibility>()?;
+    if ahead.peek(Token![struct]) || ahead.peek(Token![enum]) || ahead.peek(Token![union]) {
+        input.parse()
+    } else {
+        Err(ahead.error("a request handler is a struct, whose fields say what it takes from a request"))
+    }
+}
+
+/// Takes out of the item what is not to be emitted again.
+pub(crate) fn taken(arguments: TokenStream, item: &mut DeriveInput, errors: &mut Errors) -> Handler {
+    let said = attribute::parse(arguments, &keys::REQUEST_HANDLER, errors);
+    refuse_conditional_parameters(&mut item.generics, errors);
+    let (fields, condition) = match take_fields(item, errors) {
+        Some((fields, condition)) => (Some(fields), condition),
+        None => (None, None),
+    };
+    let mut krate = said.krate.clone();
+    let server = take_server(item, &said, &mut krate, errors).map(|mut server| {
+        server.server.takes = fields.iter().flatten().filter_map(|field| taken_by(field, condition.as_ref())).collect();
+        server
+    });
+    Handler {
+        ident: item.ident.clone(),
+        generics: item.generics.clone(),
+        krate: krate.unwrap_or_else(|| parse_quote!(::sockserver)),
+        calls: said.calls,
+        fields,
+        condition,
+        conditions: item.attrs.iter().filter(|attribute| attribute.path().is_ident("cfg")).cloned().collect(),
+        server,
+    }
+}
+
+fn taken_by(field: &Field, condition: Option<&TokenStream>) -> Option<Taken> {
+    let Source::Request = field.source else { return None };
+    let condition = field.only_if.zip(condition).map(|(is_met, condition)| outcome(condition, is_met));
+    Some(Taken { ty: field.ty.clone(), condition })
+}
+
+/// The condition under which the given one has this outcome.
+pub(crate) fn outcome(condition: &TokenStream, is_met: bool) -> TokenStream {
+    if is_met { condition.clone() } else { quote!(not(#condition)) }
+}
+
+/// An impl has no conditions on its parameters.
+fn refuse_conditional_parameters(generics: &mut Generics, errors: &mut Errors) {
+    for parameter in &mut generics.params {
+        let attributes = match parameter {
+            GenericParam::Lifetime(parameter) => &mut parameter.attrs,
+            GenericParam::Type(parameter) => &mut parameter.attrs,
+            GenericParam::Const(parameter) => &mut parameter.attrs,
+        };
+        let is_condition = |attribute: &mut syn::Attribute| attribute.path().is_ident("cfg") || hides(attribute, "cfg");
+        for attribute in attributes.extract_if(.., is_condition) {
+            errors.at(
+                attribute,
+                "a parameter of a request handler has no condition: write the struct twice, each under a `#[cfg(…)]` \
+                 of its own, with the parameter and without",
+            );
         }
     }
 }
 
 /// None if no value can be built of them.
-fn take_fields(item: &mut DeriveInput, errors: &mut Errors) -> Option<Vec<Field>> {
+fn take_fields(item: &mut DeriveInput, errors: &mut Errors) -> Option<(Vec<Field>, Option<TokenStream>)> {
     let borrows = item.generics.lifetimes().next().is_some();
     for parameter in item.generics.lifetimes() {
         errors.at(&parameter.lifetime, format!("{OWNED} in place of a reference, without a lifetime"));
     }
+    let reads_default = derive_that_reads_default(&item.attrs);
     let (keyword, kind) = match &mut item.data {
         Data::Struct(data) => {
-            let fields: Vec<Option<Field>> = data.fields.iter_mut().map(|field| take_field(field, errors)).collect();
+            let mut condition = Condition::default();
+            let fields = data.fields.iter_mut();
+            let fields = fields.map(|field| take_field(field, reads_default.as_ref(), &mut condition, errors));
+            let fields: Vec<Option<Field>> = fields.collect();
             let fields: Vec<Field> = fields.into_iter().collect::<Option<_>>()?;
-            return (!borrows && are_conditions_few(&fields, errors)).then_some(fields);
+            return (!borrows).then_some((fields, condition.predicate));
         }
         Data::Enum(data) => (data.enum_token.span, "enum"),
         Data::Union(data) => (data.union_token.span, "union"),
@@ -129,44 +140,100 @@ fn take_fields(item: &mut DeriveInput, errors: &mut Errors) -> Option<Vec<Field>
     None
 }
 
-/// Each condition doubles the number of impls.
-const MOST_CONDITIONS: usize = 8;
-
-fn are_conditions_few(fields: &[Field], errors: &mut Errors) -> bool {
-    let mut seen = BTreeSet::new();
-    let mut conditions = fields.iter().filter_map(|field| field.cfg.as_ref());
-    let excess = conditions.find(|cfg| seen.insert(cfg.to_string()) && seen.len() > MOST_CONDITIONS);
-    if let Some(excess) = excess {
-        errors.at(
-            excess,
-            format!(
-                "the fields of a request handler have at most {MOST_CONDITIONS} different conditions: move some of \
-                 them into a struct with a `#[request_handler]` of its own, which can be a field of this one"
-            ),
-        );
-    }
-    excess.is_none()
-}
-
-fn take_field(field: &mut syn::Field, errors: &mut Errors) -> Option<Field> {
+fn take_field(
+    field: &mut syn::Field,
+    reads_default: Option<&Path>,
+    condition: &mut Condition,
+    errors: &mut Errors,
+) -> Option<Field> {
     let is_readable = refuse_conditional(field, errors);
     let mut defaults = field.attrs.extract_if(.., |attribute| attribute.path().is_ident("default"));
     let source = match defaults.next() {
-        Some(attribute) => default(&attribute, errors),
+        Some(attribute) => {
+            if let Some(derive) = reads_default {
+                let derive = derive.to_token_stream().to_string().replace(' ', "");
+                errors.at(
+                    &attribute,
+                    format!(
+                        "`#[request_handler]` takes this attribute, and `{derive}` below it would not see it: write \
+                         `#[derive({derive})]` above `#[request_handler]`, where both do"
+                    ),
+                );
+            }
+            default(&attribute, errors)
+        }
         None => Some(Source::Request),
     };
     for attribute in defaults {
         errors.at(attribute, "a second default of one field");
     }
     let borrows = make_owned(&mut field.ty, errors);
-    let conditions = field.attrs.iter().filter(|attribute| attribute.path().is_ident("cfg"));
-    let mut conditions = conditions.filter_map(|attribute| attribute.meta.require_list().ok()).map(|list| &list.tokens);
-    let cfg = match (conditions.next(), conditions.next()) {
-        (Some(first), Some(second)) => Some(quote!(all(#first, #second #(, #conditions)*))),
-        (only, _) => only.cloned(),
-    };
+    let only_if = condition.of(field, errors);
     let source = source.filter(|_| is_readable && !borrows)?;
-    Some(Field { ident: field.ident.clone(), ty: field.ty.clone(), cfg, source })
+    Some(Field { ident: field.ident.clone(), ty: field.ty.clone(), only_if: only_if?, source })
+}
+
+/// The one condition that the fields of a handler may have: each more would double the number of impls, since a bound
+/// cannot have one.
+#[derive(Default)]
+struct Condition {
+    predicate: Option<TokenStream>,
+}
+
+impl Condition {
+    /// The outcome under which the field is there. The outer `None`: that cannot be known, and has been reported.
+    fn of(&mut self, field: &syn::Field, errors: &mut Errors) -> Option<Option<bool>> {
+        let conditions = field.attrs.iter().filter(|attribute| attribute.path().is_ident("cfg"));
+        let mut conditions = conditions.filter_map(|attribute| attribute.meta.require_list().ok());
+        let Some(first) = conditions.next() else { return Some(None) };
+        if let Some(second) = conditions.next() {
+            errors.at(second, "a second condition on one field: write both in one `#[cfg(all(…, …))]`");
+            return None;
+        }
+        let (predicate, is_met) = match syn::parse2(first.tokens.clone()) {
+            Ok(Meta::List(list)) if list.path.is_ident("not") => (list.tokens, false),
+            _ => (first.tokens.clone(), true),
+        };
+        let known = self.predicate.get_or_insert_with(|| predicate.clone());
+        if known.to_string() == predicate.to_string() {
+            return Some(Some(is_met));
+        }
+        errors.at(
+            first,
+            format!(
+                "the fields of a request handler have one condition between them, `{known}` here, and its `not(…)`: \
+                 move the fields of another one into a struct with a `#[request_handler]` of its own, which can be a \
+                 field of this one"
+            ),
+        );
+        None
+    }
+}
+
+/// A derive below the attribute that reads the `#[default]` of fields as well, by its name: that of the standard
+/// library reads it on the variants of enums only.
+fn derive_that_reads_default(attributes: &[syn::Attribute]) -> Option<Path> {
+    let derives = attributes.iter().flat_map(|attribute| derives(&attribute.meta));
+    derives.into_iter().find(|path| {
+        let path = path.to_token_stream().to_string().replace(' ', "");
+        let name = path.rsplit("::").next().unwrap_or_default();
+        let is_standard = ["Default", "std::default::Default", "core::default::Default"];
+        name.contains("Default") && !is_standard.contains(&path.trim_start_matches("::"))
+    })
+}
+
+/// The paths of a `#[derive(…)]`, with or without a condition.
+fn derives(meta: &Meta) -> Vec<Path> {
+    let Meta::List(list) = meta else { return Vec::new() };
+    if list.path.is_ident("derive") {
+        let paths = list.parse_args_with(Punctuated::<Path, Token![,]>::parse_terminated);
+        return paths.into_iter().flatten().collect();
+    }
+    let metas = match list.path.is_ident("cfg_attr") {
+        true => list.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated),
+        false => return Vec::new(),
+    };
+    metas.into_iter().flatten().skip(1).flat_map(|meta| derives(&meta)).collect()
 }
 
 /// Takes out the attributes that say under a condition what the macro has to know, and reports them.
@@ -179,21 +246,21 @@ fn refuse_conditional(field: &mut syn::Field, errors: &mut Errors) -> bool {
         } else {
             "write both conditions in one `#[cfg(any(not(…), …))]`"
         };
-        errors.at(attribute, format!("a macro does not know the outcome of a condition: {instead}"));
+        errors.at(attribute, format!("the macro does not know the outcome of a condition: {instead}"));
         is_readable = false;
     }
     is_readable
 }
 
 /// Whether a `#[cfg_attr(…)]` has such an attribute.
-fn hides(attribute: &Attribute, name: &str) -> bool {
+fn hides(attribute: &syn::Attribute, name: &str) -> bool {
     attribute.path().is_ident("cfg_attr")
         && attribute
             .parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated)
             .is_ok_and(|metas| metas.iter().skip(1).any(|meta| meta.path().is_ident(name)))
 }
 
-fn default(attribute: &Attribute, errors: &mut Errors) -> Option<Source> {
+fn default(attribute: &syn::Attribute, errors: &mut Errors) -> Option<Source> {
     match &attribute.meta {
         Meta::Path(_) => return Some(Source::Default),
         Meta::List(list) if !list.tokens.is_empty() => return Some(Source::Expression(list.tokens.clone())),
@@ -243,64 +310,67 @@ fn make_owned(ty: &mut Type, errors: &mut Errors) -> bool {
 }
 
 /// Both attributes may say where the runtime crate is: what one says is used for all.
-fn take_server(item: &mut DeriveInput, krate: &mut Option<Path>, errors: &mut Errors) -> Option<OwnServer> {
+fn take_server(
+    item: &mut DeriveInput,
+    said_of_handler: &Attribute,
+    krate: &mut Option<Path>,
+    errors: &mut Errors,
+) -> Option<OwnServer> {
     let mut attributes = item.attrs.extract_if(.., |attribute| attribute.path().is_ident("server"));
     let attribute = attributes.next()?;
     for attribute in attributes {
         errors.at(attribute.path(), "a second `#[server(…)]`: write all of it in one");
     }
-    // Lints on the name, which is not the user's, are not for the user.
-    let span = Span::call_site().located_at(item.ident.span());
-    let ident = format_ident!("{}Server", item.ident, span = span);
-    drop_derive(&mut item.attrs, &ident, errors);
-
-    let settings = server::parse(&attribute, &mut Errors::default());
-    let mut added = TokenStream::new();
-    match (&krate, attr::krate(&settings)) {
-        (Some(path), None) => added.extend(quote!(crate = #path,)),
-        (None, given) => *krate = given.cloned(),
-        (Some(_), Some(_)) => {}
-    }
+    let mut said = server::parse(&attribute, errors);
+    server::require_composition(&said, attribute.path(), errors);
+    composition::check(&said_of_handler.rules, said.transport.value(), said.concurrency.value(), errors);
     let handler = &item.ident;
-    match settings.iter().find(|setting| setting.key.name == "handler") {
-        None => added.extend(quote!(handler = #handler,)),
-        Some(setting) if setting.value.is_some() => errors.at(
-            &setting.word,
+    let ident = match said.server_name.take() {
+        Some((word, name)) if name == *handler => {
+            errors.at(word, format!("the handler has this name: `{name}Server` would be free"));
+            server_of(handler)
+        }
+        Some((_, name)) => name,
+        None => server_of(handler),
+    };
+    drop_derive(&mut item.attrs, &ident, errors);
+    if let Given::Value { key, .. } = &said.handler {
+        errors.at(
+            key,
             format!(
                 "the handler is this struct, `{handler}`: leave the key out, or derive `Server` for another struct"
             ),
-        ),
-        // The derive of the server reports it.
-        Some(_) => {}
+        );
     }
-    let mut server = OwnServer { vis: item.vis.clone(), ident, attribute: None };
-    if let Some(parameter) = item.generics.params.first() {
+    said.krate = said.krate.or_else(|| krate.clone());
+    krate.clone_from(&said.krate);
+    let is_generic = item.generics.params.first().is_some_and(|parameter| {
         if !matches!(parameter, GenericParam::Lifetime(_)) {
-            let name = &server.ident;
             errors.at(
                 parameter,
                 format!(
                     "a server is of one type, `{handler}` of many: move the attribute to a struct of your own, \
-                     `#[derive(Server)] #[server(…, handler = {handler}<…>)] struct {name};`"
+                     `#[derive(Server)] #[server(…, handler = {handler}<…>)] struct {ident};`"
                 ),
             );
         }
-        return Some(server);
-    }
-    let path = attribute.path();
-    server.attribute = Some(match &attribute.meta {
-        Meta::List(list) => {
-            let given = &list.tokens;
-            parse_quote!(#[#path(#added #given)])
-        }
-        Meta::Path(_) => parse_quote!(#[#path(#added)]),
-        Meta::NameValue(_) => attribute,
+        true
     });
-    Some(server)
+    said.handler = Given::Value { key: handler.clone(), value: Value::Path(parse_quote!(#handler)) };
+    if is_generic {
+        said.handler = Given::Wrong;
+    }
+    Some(OwnServer { vis: item.vis.clone(), server: Server::new(ident, Generics::default(), said) })
+}
+
+/// Lints on a name that is not the user's are not for the user.
+fn server_of(handler: &Ident) -> Ident {
+    let span = Span::call_site().located_at(handler.span());
+    format_ident!("{}Server", handler, span = span)
 }
 
 /// Deriving `Server` as well would ask for a second server of the attribute that was taken.
-fn drop_derive(attributes: &mut [Attribute], server: &Ident, errors: &mut Errors) {
+fn drop_derive(attributes: &mut [syn::Attribute], server: &Ident, errors: &mut Errors) {
     for attribute in attributes.iter_mut().filter(|attribute| attribute.path().is_ident("derive")) {
         let Ok(derives) = attribute.parse_args_with(Punctuated::<Path, Token![,]>::parse_terminated) else { continue };
         let is_server = |path: &&Path| path.segments.last().is_some_and(|segment| segment.ident == "Server");

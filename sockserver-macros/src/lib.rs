@@ -1,28 +1,68 @@
 //! The macros of the `sockserver` crate, which re-exports and documents them.
 //!
-//! An attribute's way through this crate: its tokens are parsed by `attr` into settings, `server` and `handler`
-//! make a model of them (`composition` says what fits what), and `expand` quotes the model, which cannot fail.
-//! Errors are collected on the way and emitted beside the expansion, so that one mistake is one error.
+//! `keys` is the table of all that an attribute can say. `attribute` parses tokens by it, `server` and `handler` make
+//! models of what was said, and `expand` quotes the models, which cannot fail. Errors are collected on the way and
+//! emitted beside the expansion, so that one mistake is one error.
+//!
+//! A module uses those above it in this list, and no other:
 
-mod attr;
-mod composition;
-mod errors;
-mod expand;
-mod handler;
-mod server;
 mod suggest;
-#[cfg(test)]
-mod tests;
+
+mod errors;
+
 mod value;
 
-use proc_macro::TokenStream;
+mod composition;
+
+mod keys;
+
+mod attribute;
+
+mod server;
+
+mod handler;
+
+mod expand;
+
+#[cfg(test)]
+mod reference;
+
+#[cfg(test)]
+mod tests;
+
+use errors::Errors;
+use proc_macro2::TokenStream;
+use quote::quote;
 
 #[proc_macro_derive(Server, attributes(server))]
-pub fn derive_server(input: TokenStream) -> TokenStream {
-    server::expand(input.into()).into()
+pub fn derive_server(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
+    expand_server(input.into()).into()
 }
 
 #[proc_macro_attribute]
-pub fn request_handler(arguments: TokenStream, item: TokenStream) -> TokenStream {
-    handler::expand(arguments.into(), item.into()).into()
+pub fn request_handler(arguments: proc_macro::TokenStream, item: proc_macro::TokenStream) -> proc_macro::TokenStream {
+    expand_handler(arguments.into(), item.into()).into()
+}
+
+fn expand_server(input: TokenStream) -> TokenStream {
+    let input = match syn::parse2(input) {
+        Ok(input) => input,
+        Err(error) => return error.into_compile_error(),
+    };
+    let mut errors = Errors::default();
+    let server = expand::server(&server::derived(&input, &mut errors));
+    quote!(#server #errors)
+}
+
+fn expand_handler(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    let mut input = match syn::parse::Parser::parse2(handler::parse_item, item.clone()) {
+        Ok(input) => input,
+        Err(error) => {
+            let error = error.into_compile_error();
+            return quote!(#item #error);
+        }
+    };
+    let mut errors = Errors::default();
+    let expanded = expand::handler(&handler::taken(arguments, &mut input, &mut errors));
+    quote!(#input #expanded #errors)
 }

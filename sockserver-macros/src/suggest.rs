@@ -41,6 +41,15 @@ pub(crate) fn listed(words: impl IntoIterator<Item = String>, last: &str) -> Str
     }
 }
 
+/// To be written before the rest of a message.
+pub(crate) fn did_you_mean(code: &str) -> String {
+    format!("did you mean `{code}`? ")
+}
+
+pub(crate) fn quoted(word: &str) -> String {
+    format!("\"{word}\"")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

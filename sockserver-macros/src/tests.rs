@@ -2,7 +2,7 @@
 //!
 //! `UPDATE_EXPECT=1 cargo test -p sockserver-macros` writes what is new.
 
-use crate::{handler, server};
+use crate::{expand_handler, expand_server};
 use expect_test::expect_file;
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
@@ -41,14 +41,14 @@ fn expand(item: Item) -> TokenStream {
     if let Some(index) = item.attrs.iter().position(|attribute| attribute.path().is_ident("request_handler")) {
         let attribute = item.attrs.remove(index);
         let arguments = attribute.meta.require_list().map(|list| list.tokens.clone()).unwrap_or_default();
-        return handler::expand(arguments, item.into_token_stream());
+        return expand_handler(arguments, item.into_token_stream());
     }
     let input = item.to_token_stream();
     if !item.attrs.iter_mut().any(drop_server) {
         return input;
     }
     item.attrs.retain(|attribute| !attribute.path().is_ident("server"));
-    let expanded = server::expand(input);
+    let expanded = expand_server(input);
     quote!(#item #expanded)
 }
 

@@ -1,16 +1,17 @@
 //! The values that keys take.
 
-use crate::suggest::{closest, listed};
+use crate::suggest::{closest, did_you_mean, listed, quoted};
 use proc_macro2::TokenTree;
 use std::time::Duration;
-use syn::{Ident, Lit, LitBool, LitInt, Path, Token, TypePath, ext::IdentExt, parse::ParseStream};
+use syn::{Ident, Lit, LitBool, LitInt, Token, TypePath, ext::IdentExt, parse::ParseStream};
 
-/// The kind of value that a key takes.
-pub(crate) enum Takes {
-    /// One of some words.
-    Choice(&'static Choices),
+/// The kind of value that a key takes. Where a value is data, a path is that of a constant.
+pub(crate) enum Kind {
+    Word(&'static Words),
     /// The path of a type, a function or a crate; with an example of one.
     Path(&'static str),
+    /// The name of what the macro writes; with an example of one.
+    Name(&'static str),
     Flag,
     Count,
     /// A number of bytes.
@@ -20,133 +21,149 @@ pub(crate) enum Takes {
     Mode,
 }
 
-pub(crate) struct Choices {
+pub(crate) struct Words {
+    pub(crate) words: &'static [Word],
     /// The module or enum of the runtime crate that has what the words stand for.
     pub(crate) home: &'static str,
-    pub(crate) choices: &'static [Choice],
-    /// Whether the path of a user's own type may stand in place of a word.
-    pub(crate) own: bool,
+    /// The words stand for types, and the path of a user's own type may stand in place of one.
+    pub(crate) are_types: bool,
 }
 
-pub(crate) struct Choice {
+pub(crate) struct Word {
     pub(crate) word: &'static str,
-    /// The name in [`Choices::home`]; none while it is only planned.
-    pub(crate) name: Option<&'static str>,
+    /// What it stands for in [`Words::home`].
+    pub(crate) name: &'static str,
 }
 
 pub(crate) enum Value {
-    Choice(&'static Choices, &'static Choice),
+    Word(&'static Words, &'static Word),
     Path(TypePath),
+    Constant(TypePath),
+    Name(Ident),
     Flag(LitBool),
     Number(u64),
     Duration(Duration),
     Mode(LitInt),
 }
 
-impl Takes {
-    pub(crate) fn parse(&self, input: ParseStream<'_>) -> syn::Result<Value> {
-        let wrong = |hint: &str| format!("expected {}{hint}", self.expected());
-        if let Takes::Path(_) | Takes::Choice(Choices { own: true, .. }) = self
-            && !input.peek(Lit)
-        {
+/// A value that a key refuses although it is of the right kind.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Refused {
+    Zero,
+    /// Durations above this many milliseconds; other values above this.
+    Above(u64),
+}
+
+impl Kind {
+    /// The error is what is wrong with the value, to be written after the key.
+    pub(crate) fn parse(&self, word: &Ident, input: ParseStream<'_>) -> syn::Result<Value> {
+        let wrong = |hint: &str| format!("{hint}`{word}` takes {}", self.expected());
+        let name = input.fork().call(Ident::parse_any).ok().map(|name| name.to_string());
+        if let Kind::Name(_) = self {
+            return input.call(Ident::parse_any).map(Value::Name).map_err(|_| input.error(wrong("")));
+        }
+        if !input.peek(Lit) && (self.is_path() || name.is_some() || input.peek(Token![::]) || input.peek(Token![<])) {
+            // A closure has commas, which would be taken for those of the attribute.
             if input.peek(Token![|]) {
-                return Err(closure(input, &wrong("; a closure has no path: write a method")));
+                return Err(closure(input, &wrong("a closure has no path: write a method. ")));
             }
-            let start = input.span();
+            let start = input.fork();
             let path: TypePath = input.parse().map_err(|error: syn::Error| {
                 // The end of the input has no place: it would be reported on the macro.
-                syn::Error::new(if input.is_empty() { start } else { error.span() }, wrong(""))
+                syn::Error::new(if input.is_empty() { start.span() } else { error.span() }, wrong(""))
             })?;
-            return match self.unquoted(&path.path) {
-                Some(word) => Err(syn::Error::new_spanned(path, wrong(&did_you_mean(&quoted(word))))),
-                None => Ok(Value::Path(path)),
+            return match path.path.get_ident().and_then(|name| self.misread_name(&name.to_string())) {
+                Some(meant) => Err(syn::Error::new_spanned(path, wrong(&did_you_mean(&meant)))),
+                None if self.is_path() => Ok(Value::Path(path)),
+                None => Ok(Value::Constant(path)),
             };
         }
-        let Ok(literal) = input.parse::<Lit>() else {
-            let name = input.fork().call(Ident::parse_any);
-            return Err(input.error(wrong(&name.map(|name| self.read_name(&name.to_string())).unwrap_or_default())));
-        };
+        let Ok(literal) = input.parse::<Lit>() else { return Err(input.error(wrong(""))) };
         self.read(&literal).map_err(|hint| syn::Error::new_spanned(&literal, wrong(&hint)))
+    }
+
+    /// A path names what it says, not a constant.
+    fn is_path(&self) -> bool {
+        matches!(self, Kind::Path(_) | Kind::Word(Words { are_types: true, .. }))
     }
 
     /// A value in the attribute, to show how it is written.
     pub(crate) fn example(&self) -> String {
         match self {
-            Takes::Choice(choices) => quoted(choices.choices[0].word),
-            Takes::Path(example) => example.to_string(),
-            Takes::Flag => "true".to_string(),
-            Takes::Count => "100".to_string(),
-            Takes::Size => "\"64KiB\"".to_string(),
-            Takes::Duration => "\"30s\"".to_string(),
-            Takes::Mode => "0o660".to_string(),
+            Kind::Word(words) => quoted(words.words[0].word),
+            Kind::Path(example) | Kind::Name(example) => example.to_string(),
+            Kind::Flag => "true".to_string(),
+            Kind::Count => "100".to_string(),
+            Kind::Size => "\"64KiB\"".to_string(),
+            Kind::Duration => "\"30s\"".to_string(),
+            Kind::Mode => "0o660".to_string(),
         }
     }
 
-    fn expected(&self) -> String {
-        match self {
-            Takes::Choice(choices) => choices.expected(),
-            Takes::Path(example) => format!("a path without quotes, like `{example}`"),
-            Takes::Flag => "`true` or `false`".to_string(),
-            Takes::Count => format!("an integer of at most {}, like `100`", u32::MAX),
-            Takes::Size => {
-                "a size: an integer of bytes, like `8192`, or one with a unit in quotes, like `\"64KiB\"`, \
-                 `\"1MiB\"` or `\"1GiB\"`"
+    pub(crate) fn expected(&self) -> String {
+        let data = match self {
+            Kind::Word(words) if words.are_types => {
+                return format!("{}, or the path of a type of your own", words.listed());
             }
-            .to_string(),
-            Takes::Duration => {
-                { "a duration: an integer with a unit in quotes, like `\"250ms\"`, `\"30s\"`, `\"5m\"` or `\"1h\"`" }
-                    .to_string()
+            Kind::Path(example) => return format!("a path without quotes, like `{example}`"),
+            Kind::Name(example) => return format!("a name without quotes, like `{example}`"),
+            Kind::Word(words) => words.listed(),
+            Kind::Flag => "`true` or `false`".to_string(),
+            Kind::Count => format!("an integer of at most {}, like `100`", u32::MAX),
+            Kind::Size => "an integer of bytes, like `8192`, or one with a unit in quotes, like `\"64KiB\"`, \
+                           `\"1MiB\"` or `\"1GiB\"`"
+                .to_string(),
+            Kind::Duration => {
+                "an integer with a unit in quotes, like `\"250ms\"`, `\"30s\"`, `\"5m\"` or `\"1h\"`".to_string()
             }
-            Takes::Mode => "the permissions of a file in octal, like `0o660`, of at most `0o777`".to_string(),
-        }
+            Kind::Mode => "permissions in octal, like `0o660`, of at most `0o777`".to_string(),
+        };
+        format!("{data}, or a constant")
     }
 
-    pub(crate) fn is_choice(&self, word: &str) -> bool {
-        matches!(self, Takes::Choice(choices) if choices.available().any(|choice| choice == word))
+    pub(crate) fn has_word(&self, word: &str) -> bool {
+        matches!(self, Kind::Word(words) if words.words.iter().any(|choice| choice.word == word))
     }
 
-    /// The word for which the quotes were forgotten.
-    fn unquoted(&self, path: &Path) -> Option<&'static str> {
-        let Takes::Choice(choices) = self else { return None };
-        choices.choices.iter().map(|choice| choice.word).find(|word| path.is_ident(word))
-    }
-
-    /// The hint to append for a name where a literal belongs.
-    fn read_name(&self, name: &str) -> String {
+    /// What is meant by a name that is most likely no path.
+    fn misread_name(&self, name: &str) -> Option<String> {
         match self {
-            Takes::Choice(choices) => choices.hint(name),
-            Takes::Flag => closest(name, ["true", "false"]).map(did_you_mean).unwrap_or_default(),
-            _ => "; a macro does not know the value of a constant".to_string(),
+            Kind::Word(words) => {
+                words.words.iter().find(|choice| choice.word == name).map(|choice| quoted(choice.word))
+            }
+            Kind::Flag => closest(name, ["true", "false"]).map(str::to_string),
+            _ => None,
         }
     }
 
-    /// The error is a hint to append.
+    /// The error is a suggestion, if there is one.
     fn read(&self, literal: &Lit) -> Result<Value, String> {
         match (self, literal) {
-            (Takes::Choice(choices), Lit::Str(text)) => choices.read(&text.value()),
-            (Takes::Flag, Lit::Bool(flag)) => Ok(Value::Flag(flag.clone())),
-            (Takes::Flag, Lit::Str(text)) => Err(self.read_name(&text.value())),
-            (Takes::Count, Lit::Int(number)) if number.suffix().is_empty() => {
+            (Kind::Word(words), Lit::Str(text)) => words.read(&text.value()),
+            (Kind::Flag, Lit::Bool(flag)) => Ok(Value::Flag(flag.clone())),
+            (Kind::Flag, Lit::Str(text)) => {
+                Err(self.misread_name(&text.value()).map(|flag| did_you_mean(&flag)).unwrap_or_default())
+            }
+            (Kind::Count, Lit::Int(number)) if number.suffix().is_empty() => {
                 number.base10_parse::<u32>().map(|number| Value::Number(number.into())).map_err(|_| String::new())
             }
-            (Takes::Count | Takes::Size, Lit::Str(text)) if let Ok(number) = text.value().parse::<u64>() => {
+            (Kind::Count | Kind::Size, Lit::Str(text)) if let Ok(number) = text.value().parse::<u64>() => {
                 Err(did_you_mean(&number.to_string()))
             }
-            (Takes::Size, Lit::Int(number)) if number.suffix().is_empty() => {
+            (Kind::Size, Lit::Int(number)) if number.suffix().is_empty() => {
                 number.base10_parse().map(Value::Number).map_err(|_| String::new())
             }
-            (Takes::Size, _) => measure(literal, SIZES).map(Value::Number),
-            (Takes::Duration, _) => {
+            (Kind::Size, _) => measure(literal, SIZES).map(Value::Number),
+            (Kind::Duration, _) => {
                 let in_one_unit = |hint| in_one_unit(literal).map_or(hint, |text| did_you_mean(&quoted(&text)));
                 measure(literal, TIMES).map(Duration::from_millis).map(Value::Duration).map_err(in_one_unit)
             }
-            (Takes::Mode, Lit::Int(number)) => mode(number),
+            (Kind::Mode, Lit::Int(number)) => mode(number),
             _ => Err(String::new()),
         }
     }
 }
 
-/// Passes over the parameters, whose commas would be taken for those of the attribute.
 fn closure(input: ParseStream<'_>, message: &str) -> syn::Error {
     let error = input.error(message);
     let _ = input.parse::<Token![|]>();
@@ -154,36 +171,34 @@ fn closure(input: ParseStream<'_>, message: &str) -> syn::Error {
     error
 }
 
-impl Choices {
-    pub(crate) fn expected(&self) -> String {
-        let words = listed(self.available().map(quoted), "or");
-        if self.own { format!("{words}, or the path of a type of your own") } else { words }
+impl Words {
+    pub(crate) fn listed(&self) -> String {
+        listed(self.words.iter().map(|choice| quoted(choice.word)), "or")
     }
 
     fn read(&'static self, word: &str) -> Result<Value, String> {
-        match self.choices.iter().find(|choice| choice.word == word) {
-            Some(Choice { name: None, .. }) => Err(format!("; `{}` is planned, but not there yet", quoted(word))),
-            Some(choice) => Ok(Value::Choice(self, choice)),
-            None => Err(self.hint(word)),
+        match self.words.iter().find(|choice| choice.word == word) {
+            Some(choice) => Ok(Value::Word(self, choice)),
+            None => {
+                let words = self.words.iter().map(|choice| choice.word);
+                Err(closest(word, words).map(|word| did_you_mean(&quoted(word))).unwrap_or_default())
+            }
         }
-    }
-
-    fn hint(&self, word: &str) -> String {
-        closest(word, self.available()).map(|word| did_you_mean(&quoted(word))).unwrap_or_default()
-    }
-
-    fn available(&self) -> impl Iterator<Item = &'static str> {
-        self.choices.iter().filter(|choice| choice.name.is_some()).map(|choice| choice.word)
     }
 }
 
 impl Value {
-    pub(crate) fn is_zero(&self) -> bool {
-        matches!(self, Value::Number(0) | Value::Duration(Duration::ZERO))
-    }
-
-    pub(crate) fn is_longer(&self, than: Duration) -> bool {
-        matches!(self, Value::Duration(duration) if *duration > than)
+    /// Whether it is refused, as far as that can be seen: the value of a constant cannot.
+    pub(crate) fn is(&self, refused: Refused) -> bool {
+        let number = match self {
+            Value::Number(number) => u128::from(*number),
+            Value::Duration(duration) => duration.as_millis(),
+            _ => return false,
+        };
+        match refused {
+            Refused::Zero => number == 0,
+            Refused::Above(most) => number > u128::from(most),
+        }
     }
 }
 
@@ -193,7 +208,7 @@ type Units = [(&'static str, u64)];
 const SIZES: &Units = &[("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
 const TIMES: &Units = &[("s", 1000), ("ms", 1), ("m", 60_000), ("h", 3_600_000)];
 
-/// Reads a number and its unit. The error is a hint to append.
+/// Reads a number and its unit. The error is a suggestion, if there is one.
 fn measure(literal: &Lit, units: &Units) -> Result<u64, String> {
     let text = written(literal).ok_or_else(String::new)?;
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
@@ -201,7 +216,7 @@ fn measure(literal: &Lit, units: &Units) -> Result<u64, String> {
     let mut names = units.iter().map(|(name, _)| *name);
     match units.iter().find(|(name, _)| *name == unit) {
         Some((_, factor)) if matches!(literal, Lit::Str(_)) => {
-            number.checked_mul(*factor).ok_or_else(|| "; this is too much".to_string())
+            number.checked_mul(*factor).ok_or_else(|| "this is too much: ".to_string())
         }
         _ => {
             let unit = if unit.is_empty() { names.next() } else { closest(unit.trim(), names) };
@@ -210,7 +225,7 @@ fn measure(literal: &Lit, units: &Units) -> Result<u64, String> {
     }
 }
 
-/// What a sum of times, like `1h30m`, is in the smallest of its units. A day, which is no unit here, is 24 hours.
+/// A sum of times, like `1h30m`, in the smallest of its units. A day, which is no unit here, is 24 hours.
 fn in_one_unit(literal: &Lit) -> Option<String> {
     let text = written(literal)?;
     let mut rest = text.as_str();
@@ -238,7 +253,7 @@ fn written(literal: &Lit) -> Option<String> {
     }
 }
 
-/// Only octal says what it means: the decimal `660` would be `0o1224`. The error is a hint to append.
+/// Only octal says what it means: the decimal `660` would be `0o1224`. The error is a suggestion, if there is one.
 fn mode(number: &LitInt) -> Result<Value, String> {
     let text = number.to_string().replace('_', "");
     let permissions = |digits: &str| u32::from_str_radix(digits, 8).ok().filter(|mode| *mode <= 0o777);
@@ -249,30 +264,28 @@ fn mode(number: &LitInt) -> Result<Value, String> {
     }
 }
 
-fn quoted(word: &str) -> String {
-    format!("\"{word}\"")
-}
-
-fn did_you_mean(word: &str) -> String {
-    format!("; did you mean `{word}`?")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::composition::TRANSPORT;
+    use quote::format_ident;
     use syn::parse::Parser;
 
-    fn parse(takes: &Takes, text: &str) -> Result<Value, String> {
-        let parser = |input: ParseStream<'_>| takes.parse(input);
+    static TRANSPORT: Words = Words {
+        words: &[Word { word: "udp", name: "Udp" }, Word { word: "unix", name: "Unix" }],
+        home: "transport",
+        are_types: true,
+    };
+
+    fn parse(kind: &Kind, text: &str) -> Result<Value, String> {
+        let parser = |input: ParseStream<'_>| kind.parse(&format_ident!("key"), input);
         parser.parse_str(text).map_err(|error| error.to_string())
     }
 
     /// What is suggested in place of a wrong value.
-    fn suggestion(takes: &Takes, text: &str) -> Option<String> {
-        let Err(message) = parse(takes, text) else { panic!("{text} is right") };
-        assert!(message.starts_with("expected "), "{message}");
-        message.split_once("; did you mean `")?.1.strip_suffix("`?").map(str::to_string)
+    fn suggestion(kind: &Kind, text: &str) -> Option<String> {
+        let Err(message) = parse(kind, text) else { panic!("{text} is right") };
+        assert!(message.contains("`key` takes "), "{message}");
+        message.strip_prefix("did you mean `")?.split_once("`? ").map(|(suggestion, _)| suggestion.to_string())
     }
 
     #[test]
@@ -280,23 +293,26 @@ mod tests {
         for (text, milliseconds) in
             [(r#""250ms""#, 250), (r#""30s""#, 30_000), (r#""5m""#, 300_000), (r#""1h""#, 3_600_000), (r#""0s""#, 0)]
         {
-            let value = parse(&Takes::Duration, text);
+            let value = parse(&Kind::Duration, text);
             assert!(matches!(value, Ok(Value::Duration(it)) if it == Duration::from_millis(milliseconds)), "{text}");
         }
         for (text, meant) in [("30", "30s"), ("30s", "30s"), (r#""30""#, "30s"), (r#""5 M""#, "5m")] {
-            assert_eq!(suggestion(&Takes::Duration, text), Some(format!("\"{meant}\"")), "{text}");
+            assert_eq!(suggestion(&Kind::Duration, text), Some(format!("\"{meant}\"")), "{text}");
         }
         for (text, meant) in
             [("1h30m", "90m"), ("1m 500ms", "60500ms"), ("1d", "24h"), ("1d12h", "36h"), ("60 s", "60s")]
         {
-            assert_eq!(suggestion(&Takes::Duration, &quoted(text)), Some(quoted(meant)), "{text}");
+            assert_eq!(suggestion(&Kind::Duration, &quoted(text)), Some(quoted(meant)), "{text}");
         }
         for text in
             [r#""1.5s""#, "1.5", r#""s""#, r#""""#, r#""-1s""#, "-1", r#""1us""#, "true", r#""18446744073709551616ms""#]
         {
-            assert_eq!(suggestion(&Takes::Duration, text), None, "{text}");
+            assert_eq!(suggestion(&Kind::Duration, text), None, "{text}");
         }
-        assert!(parse(&Takes::Duration, r#""18446744073709551615h""#).is_err_and(|error| error.ends_with("too much")));
+        assert!(
+            parse(&Kind::Duration, r#""18446744073709551615h""#)
+                .is_err_and(|error| error.starts_with("this is too much"))
+        );
     }
 
     #[test]
@@ -304,36 +320,46 @@ mod tests {
         for (text, bytes) in
             [("8192", 8192), ("0x20", 32), (r#""1KiB""#, 1024), (r#""2MiB""#, 2 << 20), (r#""1GiB""#, 1 << 30)]
         {
-            assert!(matches!(parse(&Takes::Size, text), Ok(Value::Number(it)) if it == bytes), "{text}");
+            assert!(matches!(parse(&Kind::Size, text), Ok(Value::Number(it)) if it == bytes), "{text}");
         }
         for (text, meant) in [(r#""8192""#, "8192"), ("64KiB", r#""64KiB""#), (r#""64kb""#, r#""64KiB""#)] {
-            assert_eq!(suggestion(&Takes::Size, text), Some(meant.to_string()), "{text}");
+            assert_eq!(suggestion(&Kind::Size, text), Some(meant.to_string()), "{text}");
         }
         for text in ["-1", "8192u32", "1.0", r#""64 bits""#, "18446744073709551616"] {
-            assert_eq!(suggestion(&Takes::Size, text), None, "{text}");
+            assert_eq!(suggestion(&Kind::Size, text), None, "{text}");
         }
     }
 
     #[test]
     fn permissions_are_octal() {
         for text in ["0o660", "0o0", "0o777"] {
-            assert!(matches!(parse(&Takes::Mode, text), Ok(Value::Mode(mode)) if mode.to_string() == text), "{text}");
+            assert!(matches!(parse(&Kind::Mode, text), Ok(Value::Mode(mode)) if mode.to_string() == text), "{text}");
         }
         for (text, meant) in [("660", "0o660"), ("0600", "0o600"), ("7", "0o7"), ("0", "0o0")] {
-            assert_eq!(suggestion(&Takes::Mode, text), Some(meant.to_string()), "{text}");
+            assert_eq!(suggestion(&Kind::Mode, text), Some(meant.to_string()), "{text}");
         }
         for text in ["0o1777", "1777", "680", "0x1b0", r#""0660""#] {
-            assert_eq!(suggestion(&Takes::Mode, text), None, "{text}");
+            assert_eq!(suggestion(&Kind::Mode, text), None, "{text}");
         }
     }
 
     #[test]
+    fn data_can_be_a_constant() {
+        for kind in [Kind::Count, Kind::Size, Kind::Duration, Kind::Mode, Kind::Flag] {
+            for text in ["MAX", "Self::MAX", "crate::limits::MAX", "::std::primitive::u32::MAX", "<T as Limits>::MAX"] {
+                assert!(matches!(parse(&kind, text), Ok(Value::Constant(_))), "{text}");
+            }
+        }
+        assert_eq!(suggestion(&Kind::Flag, "True").as_deref(), Some("true"));
+    }
+
+    #[test]
     fn a_choice_is_a_word_in_quotes_or_a_type() {
-        let takes = Takes::Choice(&TRANSPORT);
-        assert!(matches!(parse(&takes, r#""udp""#), Ok(Value::Choice(_, Choice { word: "udp", .. }))));
-        assert!(matches!(parse(&takes, "my::Tcp<u8, Vec<u8>>"), Ok(Value::Path(_))));
-        assert_eq!(suggestion(&takes, "udp").as_deref(), Some("\"udp\""));
-        assert_eq!(suggestion(&takes, r#""Unix""#).as_deref(), Some("\"unix\""));
-        assert_eq!(suggestion(&takes, "1"), None);
+        let kind = Kind::Word(&TRANSPORT);
+        assert!(matches!(parse(&kind, r#""udp""#), Ok(Value::Word(_, Word { word: "udp", .. }))));
+        assert!(matches!(parse(&kind, "my::Tcp<u8, Vec<u8>>"), Ok(Value::Path(_))));
+        assert_eq!(suggestion(&kind, "udp").as_deref(), Some("\"udp\""));
+        assert_eq!(suggestion(&kind, r#""Unix""#).as_deref(), Some("\"unix\""));
+        assert_eq!(suggestion(&kind, "1"), None);
     }
 }

@@ -12,54 +12,63 @@ use crate::{
     transport::{DatagramTransport, InetTransport, StreamTransport, UnixTransport},
 };
 
+#[diagnostic::do_not_recommend]
 impl<S: Service> FromRequest<S> for Reader {
     fn from_request(cx: &mut Context<'_, S>) -> io::Result<Reader> {
         request::kind(cx.request()).reader(&cx.files)
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<S: Service> FromRequest<S> for Writer {
     fn from_request(cx: &mut Context<'_, S>) -> io::Result<Writer> {
         Ok(request::kind(cx.request()).writer(&cx.files))
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<S: Service> FromRequest<S> for Address {
     fn from_request(cx: &mut Context<'_, S>) -> io::Result<Address> {
         Ok(cx.client_address().clone())
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<S: Service> FromRequest<S> for ConnectionId {
     fn from_request(cx: &mut Context<'_, S>) -> io::Result<ConnectionId> {
         Ok(cx.request().id())
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<S: Service> FromRequest<S> for ServerHandle {
     fn from_request(cx: &mut Context<'_, S>) -> io::Result<ServerHandle> {
         Ok(cx.handle().clone())
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<S: Service> FromRequest<S> for Arc<S> {
     fn from_request(cx: &mut Context<'_, S>) -> io::Result<Arc<S>> {
         Ok(cx.server().clone())
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<S: Service<Transport: StreamTransport>> FromRequest<S> for Stream {
     fn from_request(cx: &mut Context<'_, S>) -> io::Result<Stream> {
         Ok(cx.request().clone())
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<S: Service<Transport: DatagramTransport>> FromRequest<S> for Datagram {
     fn from_request(cx: &mut Context<'_, S>) -> io::Result<Datagram> {
         Ok(cx.request().clone())
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<S: Service<Transport: InetTransport>> FromRequest<S> for SocketAddr {
     fn from_request(cx: &mut Context<'_, S>) -> io::Result<SocketAddr> {
         match cx.client_address() {
@@ -69,6 +78,7 @@ impl<S: Service<Transport: InetTransport>> FromRequest<S> for SocketAddr {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<S: Service<Transport: UnixTransport>> FromRequest<S> for PeerCred {
     fn from_request(cx: &mut Context<'_, S>) -> io::Result<PeerCred> {
         PeerCred::of(cx.request())

@@ -142,7 +142,7 @@
 //! | `allow_reuse_address` | `socket(allow_reuse_address)` | true (Python: false); not on UDP |
 //! | `allow_reuse_port` | `socket(allow_reuse_port)` | |
 //! | `max_packet_size` | `socket(max_packet_size)` | 65 535 (Python: 8192); what is longer is [flagged](Datagram::is_truncated) |
-//! | `timeout` of a server | `timeouts(request)` | |
+//! | `timeout` of a server | `timeouts(handle_request)` | |
 //! | `server_bind()` | [`BindTo::server_bind`] | a method of the address |
 //! | `server_activate()` | [`Server::server_activate`] | a hook, called when the socket listens |
 //! | `serve_forever(poll_interval)` | [`SocketServer::serve_forever`], `timeouts(poll)` | no polling: an idle server does not wake up |
@@ -239,3 +239,21 @@ pub use sockserver_macros::Server;
 
 #[doc = include_str!("../docs/request_handler.md")]
 pub use sockserver_macros::request_handler;
+
+/// What the macros write and no user does.
+#[doc(hidden)]
+pub mod __private {
+    /// `H`, or an error that has been reported: `FITS` is the constant that it was reported in.
+    pub type Fitting<H, const FITS: bool> = <Fields<FITS> as Fit<H>>::Handler;
+
+    #[derive(Debug)]
+    pub struct Fields<const FIT: bool>;
+
+    pub trait Fit<H> {
+        type Handler;
+    }
+
+    impl<H> Fit<H> for Fields<true> {
+        type Handler = H;
+    }
+}

@@ -108,7 +108,7 @@ pub enum OnLimit {
 pub struct Timeouts {
     /// How long [`handle_request`](crate::SocketServer::handle_request) waits for a request before it calls
     /// `handle_timeout`: the `timeout` of Python's servers. Default: for ever.
-    pub request: Option<Duration>,
+    pub handle_request: Option<Duration>,
     /// Ends a connection on which no byte was transferred in either direction for this long, while its handler waits for
     /// the client. What the client takes of an answer that is under way counts as well, and is looked at every eighth of
     /// that time. The handler gets an error with [`Closing::Idle`](crate::Closing::Idle) inside, and has a second to say
@@ -153,7 +153,7 @@ impl Options {
             },
             limits: Limits { connections: None, per_client: None, on_limit: OnLimit::Wait },
             timeouts: Timeouts {
-                request: None,
+                handle_request: None,
                 idle: None,
                 lifetime: None,
                 linger: Duration::ZERO,

@@ -71,12 +71,11 @@ pub trait Service: Send + Sync + Sized + 'static {
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be taken from a request to `{S}`",
-    label = "no request of this server has a `{Self}`",
-    note = "a field can be a `Reader`, `Writer`, `Address`, `ServerHandle`, `ConnectionId` or the server as \
-            `Arc<{S}>`; also a `Stream` (tcp, unix), `Datagram` (udp, unix_datagram), `SocketAddr` (tcp, udp) or \
-            `PeerCred` (unix)",
-    note = "a field that does not come from the request is marked `#[default]` or `#[default(value)]`; a handler is \
-            marked `#[request_handler]`; a type of your own can implement `FromRequest`"
+    label = "no request of this server has one",
+    note = "a field of your own is marked `#[default]` or `#[default(value)]`, a handler `#[request_handler]`; or implement \
+            `FromRequest` for the type",
+    note = "every request has `Reader`, `Writer`, `Address`, `ConnectionId`, `ServerHandle` and the server as `Arc<{S}>`; \
+            tcp and unix also `Stream`, udp and unix_datagram `Datagram`, tcp and udp `SocketAddr`, unix `PeerCred`"
 )]
 pub trait FromRequest<S: Service>: Sized {
     /// Takes the value. An error ends the request before `setup`.

@@ -114,7 +114,7 @@ impl<S: Service> SocketServer<S> {
     /// no process can be started for the request, `handle_error` is called.
     pub fn handle_request(&self) -> io::Result<Handled> {
         let acceptor = &self.acceptor.0;
-        let timeout = acceptor.options().timeouts.request;
+        let timeout = acceptor.options().timeouts.handle_request;
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
             match acceptor.wait_until(deadline) {

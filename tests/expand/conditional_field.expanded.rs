@@ -2,6 +2,7 @@ use sockserver::*;
 struct Session(#[cfg(unix)] PeerCred, Reader, #[cfg(unix)] Writer);
 #[cfg(unix)]
 #[automatically_derived]
+#[allow(deprecated)]
 impl<__S: ::sockserver::Server> ::sockserver::FromRequest<__S> for Session
 where
     PeerCred: ::sockserver::FromRequest<__S>,
@@ -20,6 +21,7 @@ where
 }
 #[cfg(not(unix))]
 #[automatically_derived]
+#[allow(deprecated)]
 impl<__S: ::sockserver::Server> ::sockserver::FromRequest<__S> for Session
 where
     Reader: ::sockserver::FromRequest<__S>,

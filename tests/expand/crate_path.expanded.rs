@@ -4,6 +4,8 @@ mod framework {
 use framework::sockserver::*;
 struct Silent;
 #[automatically_derived]
+#[allow(deprecated)]
+#[diagnostic::do_not_recommend]
 impl<__S: framework::sockserver::Server> framework::sockserver::FromRequest<__S>
 for Silent {
     fn from_request(
@@ -12,21 +14,22 @@ for Silent {
         ::core::result::Result::Ok(Self {})
     }
 }
-/// The server that answers every request with a new `Silent`.
+/// The server that makes a new `Silent` for each request.
 #[derive(
     ::core::clone::Clone,
     ::core::marker::Copy,
     ::core::fmt::Debug,
-    ::core::default::Default,
-    framework::sockserver::Server
-)]
-#[server(
-    handler = Silent,
-    crate = framework::sockserver,
-    transport = "tcp",
-    concurrency = "sync"
+    ::core::default::Default
 )]
 struct SilentServer;
+#[automatically_derived]
+#[allow(deprecated)]
+impl framework::sockserver::Server for SilentServer {
+    type Transport = framework::sockserver::transport::Tcp;
+    type Concurrency = framework::sockserver::concurrency::Sync;
+    type Handler = Silent;
+    const OPTIONS: framework::sockserver::Options = framework::sockserver::Options::new();
+}
 impl RequestHandler for Silent {
     fn handle(&mut self) -> HandlerResult {
         Ok(())
@@ -34,6 +37,8 @@ impl RequestHandler for Silent {
 }
 struct r#Loud;
 #[automatically_derived]
+#[allow(deprecated)]
+#[diagnostic::do_not_recommend]
 impl<__S: framework::sockserver::Server> framework::sockserver::FromRequest<__S>
 for r#Loud {
     fn from_request(
@@ -42,21 +47,22 @@ for r#Loud {
         ::core::result::Result::Ok(Self {})
     }
 }
-/// The server that answers every request with a new `r#Loud`.
+/// The server that makes a new `r#Loud` for each request.
 #[derive(
     ::core::clone::Clone,
     ::core::marker::Copy,
     ::core::fmt::Debug,
-    ::core::default::Default,
-    framework::sockserver::Server
-)]
-#[server(
-    crate = framework::sockserver,
-    handler = r#Loud,
-    transport = "tcp",
-    concurrency = "sync"
+    ::core::default::Default
 )]
 struct LoudServer;
+#[automatically_derived]
+#[allow(deprecated)]
+impl framework::sockserver::Server for LoudServer {
+    type Transport = framework::sockserver::transport::Tcp;
+    type Concurrency = framework::sockserver::concurrency::Sync;
+    type Handler = r#Loud;
+    const OPTIONS: framework::sockserver::Options = framework::sockserver::Options::new();
+}
 impl RequestHandler for r#Loud {
     fn handle(&mut self) -> HandlerResult {
         Ok(())

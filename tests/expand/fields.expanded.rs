@@ -3,6 +3,7 @@ use std::sync::Arc;
 #[derive(Default)]
 struct Chat;
 #[automatically_derived]
+#[allow(deprecated)]
 impl ::sockserver::Server for Chat {
     type Transport = ::sockserver::transport::Tcp;
     type Concurrency = ::sockserver::concurrency::Threading;
@@ -20,6 +21,7 @@ struct Session {
     history: Vec<(u8, u8)>,
 }
 #[automatically_derived]
+#[allow(deprecated)]
 impl<__S: ::sockserver::Server> ::sockserver::FromRequest<__S> for Session
 where
     Reader: ::sockserver::FromRequest<__S>,

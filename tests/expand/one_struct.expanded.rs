@@ -4,6 +4,8 @@ pub struct Upper {
     wfile: Writer,
 }
 #[automatically_derived]
+#[allow(deprecated)]
+#[diagnostic::do_not_recommend]
 impl<__S: ::sockserver::Server> ::sockserver::FromRequest<__S> for Upper
 where
     Reader: ::sockserver::FromRequest<__S>,
@@ -16,16 +18,29 @@ where
         })
     }
 }
-/// The server that answers every request with a new `Upper`.
+/// The server that makes a new `Upper` for each request.
 #[derive(
     ::core::clone::Clone,
     ::core::marker::Copy,
     ::core::fmt::Debug,
-    ::core::default::Default,
-    ::sockserver::Server
+    ::core::default::Default
 )]
-#[server(handler = Upper, transport = "tcp", concurrency = "threading")]
 pub struct UpperServer;
+#[automatically_derived]
+#[allow(deprecated)]
+impl ::sockserver::Server for UpperServer {
+    type Transport = ::sockserver::transport::Tcp;
+    type Concurrency = ::sockserver::concurrency::Threading;
+    type Handler = ::sockserver::__private::Fitting<
+        Upper,
+        {
+            let _ = <Reader as ::sockserver::FromRequest<UpperServer>>::from_request;
+            let _ = <Writer as ::sockserver::FromRequest<UpperServer>>::from_request;
+            true
+        },
+    >;
+    const OPTIONS: ::sockserver::Options = ::sockserver::Options::new();
+}
 impl RequestHandler for Upper {
     fn handle(&mut self) -> HandlerResult {
         Ok(())

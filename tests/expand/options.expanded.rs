@@ -1,6 +1,7 @@
 use sockserver::*;
 struct Session;
 #[automatically_derived]
+#[allow(deprecated)]
 impl<__S: ::sockserver::Server> ::sockserver::FromRequest<__S> for Session {
     fn from_request(_: &mut ::sockserver::Context<'_, __S>) -> ::std::io::Result<Self> {
         ::core::result::Result::Ok(Self {})
@@ -14,6 +15,7 @@ impl RequestHandler for Session {
 #[derive(Clone)]
 struct Chat;
 #[automatically_derived]
+#[allow(deprecated)]
 impl ::sockserver::Server for Chat {
     type Transport = ::sockserver::transport::Tcp;
     type Concurrency = ::sockserver::concurrency::Pool;
@@ -30,7 +32,7 @@ impl ::sockserver::Server for Chat {
         options.limits.connections = ::core::option::Option::Some(1000);
         options.limits.per_client = ::core::option::Option::Some(20);
         options.limits.on_limit = ::sockserver::OnLimit::Reject;
-        options.timeouts.request = ::core::option::Option::Some(
+        options.timeouts.handle_request = ::core::option::Option::Some(
             ::core::time::Duration::from_secs(0),
         );
         options.timeouts.idle = ::core::option::Option::Some(
@@ -49,6 +51,7 @@ impl ::sockserver::Server for Chat {
 #[derive(Default)]
 struct Local;
 #[automatically_derived]
+#[allow(deprecated)]
 impl ::sockserver::Server for Local {
     type Transport = ::sockserver::transport::Unix;
     type Concurrency = sockserver::concurrency::Synchronous;

@@ -18,7 +18,7 @@ impl RequestHandler for Session {
     stack_size = "256KiB",
     socket(request_queue_size = 128, nodelay = false, keepalive = "32767s"),
     limits(connections = 1_000, per_client = 20, on_limit = "reject"),
-    timeouts(request = "0s", idle = "5m", lifetime = "1h", shutdown = "1500ms", poll = "250ms"),
+    timeouts(handle_request = "0s", idle = "5m", lifetime = "1h", shutdown = "1500ms", poll = "250ms"),
 )]
 struct Chat;
 

@@ -19,7 +19,7 @@ impl RequestHandler for Session {
     socket(request_queue_size = 5_000_000_000, allow_reuse_address = "true", nodelay = 1, keepalive = 60),
     limits(connections = MAX, per_client = 2 * 10, on_limit = reject),
     timeouts(
-        request = "1.5s",
+        handle_request = "1.5s",
         idle = 5m,
         lifetime = "1 h",
         shutdown = "99999999999999999h",

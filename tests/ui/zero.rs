@@ -18,7 +18,7 @@ impl RequestHandler for Session {
     stack_size = 0,
     socket(keepalive = "0s"),
     limits(connections = 0, per_client = 0),
-    timeouts(request = "0s", idle = "0m", lifetime = "0h", shutdown = "0s", poll = "0ms"),
+    timeouts(handle_request = "0s", idle = "0m", lifetime = "0h", shutdown = "0s", poll = "0ms"),
 )]
 struct Chat;
 

@@ -1,48 +1,82 @@
-use super::value;
+use super::{assertions, at, path_at, value};
 use crate::{
-    attr::Setting,
-    handler::{Field, Handler, OwnServer, Source},
-    server::Server,
+    attribute::ContextCall,
+    handler::{self, Field, Handler, OwnServer, Source},
+    value::Value,
 };
 use proc_macro2::{Ident, Span, TokenStream};
-use quote::{ToTokens, format_ident, quote, quote_spanned};
-use std::collections::{BTreeMap, BTreeSet};
-use syn::{Generics, Path, parse_quote, parse_quote_spanned, spanned::Spanned};
+use quote::{format_ident, quote, quote_spanned};
+use std::collections::BTreeSet;
+use syn::{Generics, Path, Type, TypePath, parse_quote, parse_quote_spanned, spanned::Spanned};
 
 pub(crate) fn handler(handler: &Handler) -> TokenStream {
     let implementations = match &handler.fields {
         Some(fields) => implementations(handler, fields),
-        None => implementation(handler, &[], &quote!(_), &quote!(::core::unreachable!())),
+        None => implementation(handler, None, &[], &quote!(_), &quote!(::core::unreachable!())),
     };
     let server = handler.server.as_ref().map(|server| own_server(handler, server));
     quote!(#implementations #server)
 }
 
-/// One; or, where fields have conditions, one for each outcome of them, since a bound cannot have a condition.
+/// One; or, where fields have a condition, one for each outcome of it, since a bound cannot have a condition.
 fn implementations(handler: &Handler, fields: &[Field]) -> TokenStream {
-    let conditions = fields.iter().filter_map(|field| field.cfg.as_ref());
-    let conditions: BTreeMap<String, &TokenStream> = conditions.map(|cfg| (cfg.to_string(), cfg)).collect();
-    let implementations = (0..1_u64 << conditions.len()).map(|outcome| {
-        let is_met = |cfg: &TokenStream| {
-            let text = cfg.to_string();
-            conditions.keys().zip(0..).all(|(condition, bit)| *condition != text || outcome >> bit & 1 == 0)
-        };
-        let conditions = conditions.values().map(|cfg| if is_met(cfg) { quote!(#cfg) } else { quote!(not(#cfg)) });
-        let fields: Vec<&Field> = fields.iter().filter(|field| field.cfg.as_ref().is_none_or(is_met)).collect();
+    let outcomes: &[Option<bool>] = if handler.condition.is_some() { &[Some(true), Some(false)] } else { &[None] };
+    let implementations = outcomes.iter().map(|outcome| {
+        let is_there = |field: &&Field| field.only_if.is_none() || field.only_if == *outcome;
+        let fields: Vec<&Field> = fields.iter().filter(is_there).collect();
+        let condition = outcome.zip(handler.condition.as_ref());
+        let condition = condition.map(|(is_met, condition)| handler::outcome(condition, is_met));
         let (cx, body) = construction(handler, &fields);
-        let implementation = implementation(handler, &fields, &cx, &body);
-        quote!(#(#[cfg(#conditions)])* #implementation)
+        implementation(handler, condition, &fields, &cx, &body)
     });
-    implementations.collect()
+    let assertions = handler.calls.iter().filter(|_| handler.generics.params.is_empty()).map(|call| {
+        let Some(constant) = constant(call, handler) else { return TokenStream::new() };
+        let assertions = assertions(&call.value, &quote!(#constant), false);
+        let conditions = &handler.conditions;
+        quote!(#(#conditions)* const _: () = { #assertions };)
+    });
+    implementations.chain(assertions).collect()
 }
 
-fn implementation(handler: &Handler, fields: &[&Field], cx: &TokenStream, body: &TokenStream) -> TokenStream {
-    let Handler { ident, krate, .. } = handler;
+/// A constant whose value is still to be checked, as it is written outside of the impl.
+fn constant(call: &ContextCall, handler: &Handler) -> Option<TypePath> {
+    let Value::Constant(path) = &call.value.value else { return None };
+    if call.value.refused.is_empty() {
+        return None;
+    }
+    let mut path = path.clone();
+    let types = path.qself.as_mut().and_then(|qself| match &mut *qself.ty {
+        Type::Path(ty) => Some(&mut ty.path),
+        _ => None,
+    });
+    for segment in types.into_iter().chain([&mut path.path]).filter_map(|path| path.segments.first_mut()) {
+        if segment.ident == "Self" {
+            segment.ident = Ident::new(&handler.ident.to_string(), segment.ident.span());
+        }
+    }
+    Some(path)
+}
+
+fn implementation(
+    handler: &Handler,
+    condition: Option<TokenStream>,
+    fields: &[&Field],
+    cx: &TokenStream,
+    body: &TokenStream,
+) -> TokenStream {
+    let Handler { ident, krate, conditions, .. } = handler;
     let (_, ty_generics, _) = handler.generics.split_for_impl();
     let generics = generic_over_server(handler, fields);
     let (impl_generics, _, where_clause) = generics.split_for_impl();
+    let condition = condition.into_iter();
+    // What does not fit the server written here is reported on its field.
+    let hidden = handler.server.is_some().then(|| quote!(#[diagnostic::do_not_recommend]));
     quote! {
+        #(#conditions)*
+        #(#[cfg(#condition)])*
         #[automatically_derived]
+        #[allow(deprecated)]
+        #hidden
         impl #impl_generics #krate::FromRequest<__S> for #ident #ty_generics #where_clause {
             fn from_request(#cx: &mut #krate::Context<'_, __S>) -> ::std::io::Result<Self> {
                 #body
@@ -53,78 +87,66 @@ fn implementation(handler: &Handler, fields: &[&Field], cx: &TokenStream, body: 
 
 /// With one bound for each type that is taken from the request, which the compiler reports on the type.
 fn generic_over_server(handler: &Handler, fields: &[&Field]) -> Generics {
-    let krate = &handler.krate;
     let mut generics = handler.generics.clone();
+    let krate = &handler.krate;
     generics.params.push(parse_quote!(__S: #krate::Server));
     let mut seen = BTreeSet::new();
     for ty in fields.iter().filter(|field| matches!(field.source, Source::Request)).map(|field| &field.ty) {
         if seen.insert(quote!(#ty).to_string()) {
-            let krate = located(krate, ty.span());
-            let bound = parse_quote_spanned!(ty.span()=> #ty: #krate::FromRequest<__S>);
+            let krate = path_at(krate, ty.span());
+            let bound = parse_quote_spanned!(at(ty.span())=> #ty: #krate::FromRequest<__S>);
             generics.make_where_clause().predicates.push(bound);
         }
     }
     generics
 }
 
-/// The path as it resolves here, seen elsewhere.
-fn located(path: &Path, span: Span) -> TokenStream {
-    let tokens = path.to_token_stream().into_iter().map(|mut token| {
-        token.set_span(token.span().located_at(span));
-        token
-    });
-    tokens.collect()
-}
-
 /// The name of the context, which is hidden from the expressions of the fields, and how a handler is made from it.
 fn construction(handler: &Handler, fields: &[&Field]) -> (TokenStream, TokenStream) {
     let cx = Ident::new("cx", Span::mixed_site());
-    let settings = handler.settings.iter().filter(|setting| setting.key.name != "crate");
-    let settings = settings.filter_map(|Setting { key, value: given, .. }| {
-        let given = value(given.as_ref()?, &handler.krate);
-        let set = format_ident!("set_{}", key.name);
-        let fallible = (key.name == "timeout").then(|| quote!(?));
-        Some(quote!(#cx.#set(#given)#fallible;))
-    });
-    let settings: Vec<TokenStream> = settings.collect();
-    let is_used = !settings.is_empty() || fields.iter().any(|field| matches!(field.source, Source::Request));
+    let calls = handler.calls.iter().map(|call| self::call(call, &cx, handler));
+    let calls: Vec<TokenStream> = calls.collect();
+    let is_used = !calls.is_empty() || fields.iter().any(|field| matches!(field.source, Source::Request));
     let names = fields.iter().map(|field| &field.ident);
     let values = fields.iter().map(|field| initial_value(field, &cx, &handler.krate));
     let value = match fields.first() {
         Some(Field { ident: None, .. }) => quote!(Self(#(#values),*)),
         _ => quote!(Self { #(#names: #values),* }),
     };
-    let body = quote!(#(#settings)* ::core::result::Result::Ok(#value));
+    let body = quote!(#(#calls)* ::core::result::Result::Ok(#value));
     (if is_used { quote!(#cx) } else { quote!(_) }, body)
+}
+
+/// In a generic impl the value of a constant is known where the impl is used.
+fn call(call: &ContextCall, cx: &Ident, handler: &Handler) -> TokenStream {
+    let given = value(&call.value.value, &handler.krate);
+    let set = format_ident!("set_{}", call.name);
+    let fallible = call.is_fallible.then(|| quote!(?));
+    let is_checked = call.value.refused.is_empty() || handler.generics.params.is_empty();
+    let assertions = (!is_checked).then(|| assertions(&call.value, &given, false)).map(|it| quote!(const { #it }));
+    quote!(#assertions #cx.#set(#given)#fallible;)
 }
 
 fn initial_value(field: &Field, cx: &Ident, krate: &Path) -> TokenStream {
     let ty = &field.ty;
     match &field.source {
         Source::Request => quote!(<#ty as #krate::FromRequest<__S>>::from_request(#cx)?),
-        Source::Default => quote_spanned!(ty.span()=> ::core::default::Default::default()),
+        Source::Default => quote_spanned!(at(ty.span())=> ::core::default::Default::default()),
         Source::Expression(expression) => expression.clone(),
     }
 }
 
-fn own_server(handler: &Handler, server: &OwnServer) -> TokenStream {
-    let krate = &handler.krate;
-    let OwnServer { vis, ident, attribute } = server;
-    let doc = format!(" The server that answers every request with a new `{}`.", handler.ident);
-    let (derive, stand_in) = match attribute {
-        Some(_) => (Some(quote!(#krate::Server)), None),
-        None => {
-            let unknown = Server { ident, generics: &Generics::default(), settings: Vec::new() };
-            (None, Some(super::server(&unknown)))
-        }
-    };
+fn own_server(handler: &Handler, own: &OwnServer) -> TokenStream {
+    let conditions = &handler.conditions;
+    let OwnServer { vis, server } = own;
+    let ident = &server.ident;
+    let doc = format!(" The server that makes a new `{}` for each request.", handler.ident);
+    let implementation = super::server(server);
     quote! {
+        #(#conditions)*
         #[doc = #doc]
-        #[derive(
-            ::core::clone::Clone, ::core::marker::Copy, ::core::fmt::Debug, ::core::default::Default, #derive
-        )]
-        #attribute
+        #[derive(::core::clone::Clone, ::core::marker::Copy, ::core::fmt::Debug, ::core::default::Default)]
         #vis struct #ident;
-        #stand_in
+        #implementation
     }
 }

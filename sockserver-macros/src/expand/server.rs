@@ -1,20 +1,25 @@
-use super::value;
-use crate::{attr, attr::Setting, server::Server, value::Value};
+use super::{assertions, at, path_at, value};
+use crate::{
+    attribute::{Hook, OptionValue},
+    keys::Parameter,
+    server::{Server, Taken},
+};
 use proc_macro2::{Ident, Span, TokenStream};
-use quote::{format_ident, quote, quote_spanned};
-use syn::{Path, TypePath, parse_quote, spanned::Spanned};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
+use syn::{Path, parse_quote, spanned::Spanned};
 
-pub(crate) fn server(server: &Server<'_>) -> TokenStream {
-    let krate = attr::krate(&server.settings).cloned().unwrap_or_else(|| parse_quote!(::sockserver));
-    let given = |key: &str| attr::value(&server.settings, key).map(|given| value(given, &krate));
-    let concurrency = given("concurrency").unwrap_or_else(|| quote!(#krate::concurrency::Synchronous));
-    let options = options(&server.settings, &krate);
-    let known = given("transport").zip(given("handler"));
-    let is_known = known.is_some();
-    let (transport, handler) = known.unwrap_or_else(|| (quote!(#krate::transport::Tcp), quote!(StandIn)));
-    let hooks = is_known.then(|| hooks(&server.settings, &krate));
+pub(crate) fn server(server: &Server) -> TokenStream {
+    let Server { ident, krate, .. } = server;
+    let concurrency = server.concurrency.as_ref().map(|concurrency| value(concurrency, krate));
+    let concurrency = concurrency.unwrap_or_else(|| quote!(#krate::concurrency::Synchronous));
+    let (transport, handler) = match &server.serves {
+        Some((transport, handler)) => (value(transport, krate), fitting(server, handler.to_token_stream())),
+        None => (quote!(#krate::transport::Tcp), quote!(StandIn)),
+    };
+    let options = options(&server.options, krate);
+    // A hook may be written for the requests of another transport than the one that stands in.
+    let hooks = server.serves.is_some().then(|| server.hooks.iter().map(|it| hook(it, krate)).collect::<TokenStream>());
 
-    let ident = server.ident;
     let mut generics = server.generics.clone();
     if !generics.params.is_empty() {
         let bound = parse_quote!(Self: ::core::marker::Send + ::core::marker::Sync + 'static);
@@ -23,6 +28,7 @@ pub(crate) fn server(server: &Server<'_>) -> TokenStream {
     let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();
     let implementation = quote! {
         #[automatically_derived]
+        #[allow(deprecated)]
         impl #impl_generics #krate::Server for #ident #ty_generics #where_clause {
             type Transport = #transport;
             type Concurrency = #concurrency;
@@ -31,7 +37,30 @@ pub(crate) fn server(server: &Server<'_>) -> TokenStream {
             #hooks
         }
     };
-    if is_known { implementation } else { stand_in(&krate, &implementation) }
+    // The compiler looks at the constant of an impl where it is used, and at one like this in any case.
+    let has_assertions = server.options.iter().any(|option| !option.value.refused.is_empty());
+    let check = (has_assertions && server.generics.params.is_empty())
+        .then(|| quote!(const _: #krate::Options = <#ident as #krate::Server>::OPTIONS;));
+    match server.serves {
+        Some(_) => quote!(#implementation #check),
+        None => stand_in(krate, &implementation),
+    }
+}
+
+/// The handler; where its fields are seen, only if the server has them all. Else the compiler reports each on its type,
+/// and nothing on the handler: a type whose constant has an error is no type to have a second one.
+fn fitting(server: &Server, handler: TokenStream) -> TokenStream {
+    let Server { ident, krate, takes, .. } = server;
+    if takes.is_empty() {
+        return handler;
+    }
+    let fields = takes.iter().map(|Taken { ty, condition }| {
+        let condition = condition.iter();
+        let place = at(ty.span());
+        let krate = path_at(krate, ty.span());
+        quote_spanned!(place=> #(#[cfg(#condition)])* let _ = <#ty as #krate::FromRequest<#ident>>::from_request;)
+    });
+    quote!(#krate::__private::Fitting<#handler, { #(#fields)* true }>)
 }
 
 /// A handler for when none was named, or no transport, which the named one would have to fit.
@@ -56,61 +85,51 @@ fn stand_in(krate: &Path, implementation: &TokenStream) -> TokenStream {
     }
 }
 
-fn options(settings: &[Setting], krate: &Path) -> TokenStream {
-    let is_option = |name: &str| !matches!(name, "transport" | "concurrency" | "handler" | "crate");
-    let settings = settings.iter().filter(|setting| setting.group.name != "hooks" && is_option(setting.key.name));
-    let assignments = settings.filter_map(|Setting { group, key, value: given, .. }| {
-        let given = value(given.as_ref()?, krate);
-        let given = if key.optional { quote!(::core::option::Option::Some(#given)) } else { given };
-        let group = (!group.name.is_empty()).then(|| format_ident!("{}", group.name)).into_iter();
-        let key = format_ident!("{}", key.name);
-        Some(quote!(options #(.#group)* .#key = #given;))
-    });
-    let assignments: Vec<TokenStream> = assignments.collect();
-    if assignments.is_empty() {
-        quote!(#krate::Options::new())
-    } else {
-        quote!({
-            let mut options = #krate::Options::new();
-            #(#assignments)*
-            options
-        })
+fn options(options: &[OptionValue], krate: &Path) -> TokenStream {
+    if options.is_empty() {
+        return quote!(#krate::Options::new());
     }
+    let assignments = options.iter().map(|option| {
+        let given = value(&option.value.value, krate);
+        let given = if option.is_optional { quote!(::core::option::Option::Some(#given)) } else { given };
+        let group = (!option.group.is_empty()).then(|| format_ident!("{}", option.group)).into_iter();
+        let field = format_ident!("{}", option.field);
+        let place = quote!(options #(.#group)* .#field);
+        let assertions = assertions(&option.value, &place, option.is_optional);
+        quote!(#place = #given; #assertions)
+    });
+    quote!({
+        let mut options = #krate::Options::new();
+        #(#assignments)*
+        options
+    })
 }
 
-fn hooks(settings: &[Setting], krate: &Path) -> TokenStream {
-    let hooks = settings.iter().filter(|setting| setting.group.name == "hooks");
-    hooks
-        .filter_map(|setting| match &setting.value {
-            Some(Value::Path(path)) => Some(hook(setting.key.name, path, krate)),
-            _ => None,
-        })
-        .collect()
-}
-
-/// All of it has the span of the user's path, on which a wrong signature is reported, with the right one: the type of a
+/// All of it has the place of the user's path, where a wrong signature is reported, with the right one: the type of a
 /// function pointer is shown in full, a call that does not fit is not.
-fn hook(name: &str, path: &TypePath, krate: &Path) -> TokenStream {
-    let span = path.path.segments.last().map_or_else(|| path.span(), |segment| segment.ident.span());
-    let client_address = || ("client_address", quote!(#krate::Address));
-    let (parameters, result) = match name {
-        "server_activate" => (vec![("handle", quote!(#krate::ServerHandle))], None),
-        "verify_request" => {
-            (vec![("request", quote!(#krate::Request<Self>)), client_address()], Some(quote!(::core::primitive::bool)))
-        }
-        "handle_error" => (vec![("error", quote!(#krate::HandlerError)), client_address()], None),
-        _ => (Vec::new(), None),
-    };
-    let name = Ident::new(name, span);
-    let (parameters, types): (Vec<_>, Vec<_>) = parameters.into_iter().unzip();
+fn hook(hook: &Hook, krate: &Path) -> TokenStream {
+    let Hook { name, signature, function } = hook;
+    let place = function.path.segments.last().map_or_else(|| function.span(), |segment| segment.ident.span());
+    let place = at(place);
     // The user's path may be that of a function `request`, which a parameter of the same hygiene would hide.
-    let hidden = Span::mixed_site().located_at(span);
-    let parameters: Vec<Ident> = parameters.into_iter().map(|name| Ident::new(name, hidden)).collect();
-    let result = result.map(|ty| quote_spanned!(span=> -> #ty));
-    quote_spanned! {span=>
-        fn #name(&self #(, #parameters: &#types)*) #result {
-            let hook: fn(&Self #(, &#types)*) #result = #path;
-            hook(self #(, #parameters)*)
+    let hidden = Span::mixed_site().located_at(place);
+    let (names, types): (Vec<Ident>, Vec<TokenStream>) = signature
+        .parameters
+        .iter()
+        .map(|parameter| match parameter {
+            Parameter::Handle => ("handle", quote!(#krate::ServerHandle)),
+            Parameter::Request => ("request", quote!(#krate::Request<Self>)),
+            Parameter::Error => ("error", quote!(#krate::HandlerError)),
+            Parameter::ClientAddress => ("client_address", quote!(#krate::Address)),
+        })
+        .map(|(name, ty)| (Ident::new(name, hidden), ty))
+        .unzip();
+    let result = signature.returns_bool.then(|| quote_spanned!(place=> -> ::core::primitive::bool));
+    let name = Ident::new(name, place);
+    quote_spanned! {place=>
+        fn #name(&self #(, #names: &#types)*) #result {
+            let hook: fn(&Self #(, &#types)*) #result = #function;
+            hook(self #(, #names)*)
         }
     }
 }

@@ -1,0 +1,367 @@
+//! From the tokens of an attribute to what it says: each key known, in its group, given once, with a value it takes.
+
+use crate::{
+    composition::Rule,
+    errors::Errors,
+    keys::{Applies, GRAMMARS, Grammar, Group, Key, Sets, Signature},
+    suggest::{closest, did_you_mean, listed},
+    value::{Kind, Refused, Value},
+};
+use proc_macro2::{Ident, Span, TokenStream, TokenTree};
+use quote::ToTokens;
+use syn::{
+    LitStr, Path, Token, TypePath,
+    ext::IdentExt,
+    parenthesized,
+    parse::{ParseStream, Parser},
+    spanned::Spanned,
+    token::Paren,
+};
+
+/// What an attribute says, each value where it belongs.
+#[derive(Default)]
+pub(crate) struct Attribute {
+    pub(crate) krate: Option<Path>,
+    pub(crate) server_name: Option<(Ident, Ident)>,
+    pub(crate) transport: Given,
+    pub(crate) concurrency: Given,
+    pub(crate) handler: Given,
+    pub(crate) options: Vec<OptionValue>,
+    pub(crate) calls: Vec<ContextCall>,
+    pub(crate) hooks: Vec<Hook>,
+    /// The keys that were given and do not fit every composition.
+    pub(crate) rules: Vec<(Ident, &'static Rule)>,
+    /// A word was not understood that may have been meant for a key that is missing.
+    pub(crate) has_unknown: bool,
+}
+
+#[derive(Default)]
+pub(crate) enum Given {
+    #[default]
+    Nothing,
+    /// An error on it has been reported.
+    Wrong,
+    Value {
+        key: Ident,
+        value: Value,
+    },
+}
+
+/// `options.group.field = value`.
+pub(crate) struct OptionValue {
+    /// Empty for an option in no group.
+    pub(crate) group: &'static str,
+    pub(crate) field: &'static str,
+    pub(crate) is_optional: bool,
+    pub(crate) value: Checked,
+}
+
+/// `cx.set_name(value)`.
+pub(crate) struct ContextCall {
+    pub(crate) name: &'static str,
+    pub(crate) is_fallible: bool,
+    pub(crate) value: Checked,
+}
+
+/// A method of `Server` that calls a function.
+pub(crate) struct Hook {
+    pub(crate) name: &'static str,
+    pub(crate) signature: &'static Signature,
+    pub(crate) function: TypePath,
+}
+
+/// A value, and what is still to be checked of it: the compiler knows the value of a constant.
+pub(crate) struct Checked {
+    pub(crate) value: Value,
+    pub(crate) is_duration: bool,
+    /// What is refused, with the words for it. Empty for a literal, which has been checked.
+    pub(crate) refused: Vec<(Refused, String)>,
+}
+
+impl Given {
+    pub(crate) fn value(&self) -> Option<&Value> {
+        match self {
+            Given::Value { value, .. } => Some(value),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn into_value(self) -> Option<Value> {
+        match self {
+            Given::Value { value, .. } => Some(value),
+            _ => None,
+        }
+    }
+}
+
+impl Checked {
+    /// Where the value stands, if it is a constant.
+    pub(crate) fn place(&self) -> Span {
+        match &self.value {
+            Value::Constant(path) => path.span(),
+            _ => Span::call_site(),
+        }
+    }
+}
+
+/// Parses an attribute to the end, whatever is wrong in it.
+pub(crate) fn parse(tokens: TokenStream, grammar: &'static Grammar, errors: &mut Errors) -> Attribute {
+    let mut parser = AttributeParser { grammar, settings: Vec::new(), has_unknown: false, groups: Vec::new(), errors };
+    let parse = |input: ParseStream<'_>| {
+        parser.group(&grammar.groups[0], input);
+        Ok(())
+    };
+    if let Err(error) = parse.parse2(tokens) {
+        parser.errors.push(error);
+    }
+    let mut attribute = Attribute { has_unknown: parser.has_unknown, ..Attribute::default() };
+    for setting in parser.settings {
+        attribute.set(setting);
+    }
+    attribute
+}
+
+struct Setting {
+    group: &'static Group,
+    key: &'static Key,
+    /// The key as it was written.
+    word: Ident,
+    /// None if an error on this setting has been reported.
+    value: Option<Value>,
+}
+
+impl Attribute {
+    fn set(&mut self, Setting { group, key, word, value }: Setting) {
+        if let (Applies::Where(rule), Some(_)) = (&key.applies, &value) {
+            self.rules.push((word.clone(), rule));
+        }
+        let given = match (&key.sets, value) {
+            (Sets::Transport, value) => return self.transport = Given::new(word, value),
+            (Sets::Concurrency, value) => return self.concurrency = Given::new(word, value),
+            (Sets::Handler, value) => return self.handler = Given::new(word, value),
+            (_, None) => return,
+            (_, Some(value)) => value,
+        };
+        match (&key.sets, given) {
+            (Sets::Crate, Value::Path(path)) => self.krate = Some(path.path),
+            (Sets::ServerName, Value::Name(name)) => self.server_name = Some((word, name)),
+            (Sets::Hook(signature), Value::Path(function)) => {
+                self.hooks.push(Hook { name: key.name, signature, function });
+            }
+            (Sets::Option { is_optional }, value) => self.options.push(OptionValue {
+                group: group.name,
+                field: key.name,
+                is_optional: *is_optional,
+                value: Checked::new(key, value),
+            }),
+            (Sets::Context { is_fallible }, value) => self.calls.push(ContextCall {
+                name: key.name,
+                is_fallible: *is_fallible,
+                value: Checked::new(key, value),
+            }),
+            _ => unreachable!("the table gives each of these its kind of value"),
+        }
+    }
+}
+
+impl Given {
+    fn new(key: Ident, value: Option<Value>) -> Given {
+        value.map_or(Given::Wrong, |value| Given::Value { key, value })
+    }
+}
+
+impl Checked {
+    fn new(key: &Key, value: Value) -> Checked {
+        let refused = match value {
+            Value::Constant(_) => key.refused,
+            _ => &[],
+        };
+        let refused = refused.iter().map(|(refused, why)| (*refused, format!("`{}` {why}", key.name))).collect();
+        Checked { value, is_duration: matches!(key.takes, Kind::Duration), refused }
+    }
+}
+
+struct AttributeParser<'a> {
+    grammar: &'static Grammar,
+    settings: Vec<Setting>,
+    has_unknown: bool,
+    /// The groups that were given.
+    groups: Vec<&'static str>,
+    errors: &'a mut Errors,
+}
+
+impl AttributeParser<'_> {
+    fn group(&mut self, group: &'static Group, input: ParseStream<'_>) {
+        while !input.is_empty() {
+            let entry = self.entry(group, input).and_then(|()| {
+                if input.is_empty() || input.peek(Token![,]) {
+                    return Ok(());
+                }
+                Err(input.error(
+                    "expected `,` after a value, which is one literal or one path: what is computed is written as a \
+                     constant",
+                ))
+            });
+            if let Err(error) = entry {
+                self.errors.push(error);
+                while !input.peek(Token![,]) && input.parse::<TokenTree>().is_ok() {}
+            }
+            let _ = input.parse::<Option<Token![,]>>();
+        }
+    }
+
+    fn entry(&mut self, group: &'static Group, input: ParseStream<'_>) -> syn::Result<()> {
+        if input.peek(Token![,]) {
+            return Err(input.error("a key is missing before this comma"));
+        }
+        if let Some((key, choice)) = word_without_key(group, input) {
+            let message = format!("this value has no key: write `{} = \"{choice}\"`", key.name);
+            return Err(self.take_for(group, key, Ident::new(key.name, input.span()), message));
+        }
+        let Ok(word) = input.call(Ident::parse_any) else {
+            self.has_unknown |= group.name.is_empty();
+            return Err(input.error(format!("expected a key: {} has {}", self.place(group), self.keys_of(group))));
+        };
+        let name = word.unraw().to_string();
+        if let Some(key) = group.keys.iter().find(|key| key.name == name) {
+            return self.setting(group, key, word, input);
+        }
+        match self.grammar.subgroup(&name) {
+            Some(subgroup) if group.name.is_empty() => self.subgroup(subgroup, word, input),
+            _ => Err(self.unknown_key(group, word)),
+        }
+    }
+
+    fn setting(
+        &mut self,
+        group: &'static Group,
+        key: &'static Key,
+        word: Ident,
+        input: ParseStream<'_>,
+    ) -> syn::Result<()> {
+        // A word that was only taken for this key has had its error.
+        let mut given = self.settings.iter().filter(|setting| setting.group.name == group.name);
+        let is_second = given.any(|setting| setting.word == word);
+        if is_second {
+            self.errors.at(&word, format!("`{word}` is given twice"));
+        }
+        let (value, result) = match parse_value(key, &word, input) {
+            Ok(value) => (Some(value), Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        if !is_second {
+            self.settings.push(Setting { group, key, word, value });
+        }
+        result
+    }
+
+    fn subgroup(&mut self, group: &'static Group, word: Ident, input: ParseStream<'_>) -> syn::Result<()> {
+        if !input.peek(Paren) {
+            let keys = self.keys_of(group);
+            return Err(error(&word, format!("`{word}` is a group: write `{word}(…)`, with {keys} in it")));
+        }
+        if self.groups.contains(&group.name) {
+            self.errors.at(&word, format!("`{word}(…)` is given twice: write all of it in one"));
+        }
+        self.groups.push(group.name);
+        let content;
+        parenthesized!(content in input);
+        self.group(group, &content);
+        Ok(())
+    }
+
+    /// What is wrong with a word that is no key of this group.
+    fn unknown_key(&mut self, group: &'static Group, word: Ident) -> syn::Error {
+        let grammar = self.grammar;
+        let name = word.unraw().to_string();
+        let here = self.place(group);
+        if let Some((home, key)) = grammar.find(&name).next() {
+            let places = grammar.find(&name).map(|(home, _)| self.place(home)).collect::<Vec<_>>().join(" and in ");
+            return self.take_for(home, key, word, format!("`{name}` belongs in {places}, not in {here}"));
+        }
+        if grammar.subgroup(&name).is_some() {
+            return error(&word, format!("`{name}(…)` belongs in `#[{}(…)]`, not in {here}", grammar.name));
+        }
+        self.has_unknown |= group.name.is_empty();
+        if let Some((_, instead)) = grammar.python.iter().find(|(python, _)| *python == name) {
+            return error(&word, format!("`{name}` is Python's: here {instead}"));
+        }
+        let others = GRAMMARS.iter().filter(|other| other.name != grammar.name);
+        if let Some((other, (home, _))) =
+            others.flat_map(|other| other.find(&name).map(move |found| (other, found))).next()
+        {
+            let place = if home.name.is_empty() { "…".to_string() } else { format!("{}({name} = …)", home.name) };
+            return error(&word, format!("`{name}` belongs in `#[{}({place})]`, not in {here}", other.name));
+        }
+        let unknown = format!("{here} has no key `{name}`, but {}", self.keys_of(group));
+        let keys_of = |group: &'static Group| group.keys.iter().map(|key| key.name);
+        if let Some(near) = closest(&name, keys_of(group))
+            && let Some(key) = group.keys.iter().find(|key| key.name == near)
+        {
+            return self.take_for(group, key, word, format!("{}{unknown}", did_you_mean(near)));
+        }
+        if let Some(near) = closest(&name, grammar.groups.iter().flat_map(keys_of))
+            && let Some((home, key)) = grammar.find(near).next()
+        {
+            let usage = format!("{near} = …");
+            let meant = if home.name.is_empty() { usage } else { format!("{}({usage})", home.name) };
+            return self.take_for(home, key, word, format!("{}{unknown}", did_you_mean(&meant)));
+        }
+        let meant = closest(&name, grammar.subgroups().map(|group| group.name));
+        let meant = meant.map(|similar| did_you_mean(&format!("{similar}(…)"))).unwrap_or_default();
+        error(&word, format!("{meant}{unknown}"))
+    }
+
+    /// Takes a word for a key, so that the key is not missed as well.
+    fn take_for(&mut self, group: &'static Group, key: &'static Key, word: Ident, message: String) -> syn::Error {
+        let error = error(&word, message);
+        self.settings.push(Setting { group, key, word, value: None });
+        error
+    }
+
+    /// The group in the words of an error.
+    fn place(&self, group: &Group) -> String {
+        if group.name.is_empty() {
+            format!("`#[{}(…)]`", self.grammar.name)
+        } else {
+            format!("`{}(…)`", group.name)
+        }
+    }
+
+    fn keys_of(&self, group: &Group) -> String {
+        let keys = group.keys.iter().map(|key| key.name.to_string());
+        let groups = self.grammar.subgroups().filter(|_| group.name.is_empty());
+        listed(keys.chain(groups.map(|group| format!("{}(…)", group.name))), "and")
+    }
+}
+
+/// One of the words that a key takes, with or without its quotes, where a key should be.
+fn word_without_key(group: &Group, input: ParseStream<'_>) -> Option<(&'static Key, String)> {
+    let ahead = input.fork();
+    let word = match ahead.parse::<LitStr>() {
+        Ok(text) => text.value(),
+        Err(_) => ahead.call(Ident::parse_any).ok()?.to_string(),
+    };
+    let key = group.keys.iter().find(|key| key.takes.has_word(&word))?;
+    (ahead.is_empty() || ahead.peek(Token![,])).then_some((key, word))
+}
+
+fn parse_value(key: &Key, word: &Ident, input: ParseStream<'_>) -> syn::Result<Value> {
+    if input.peek(Token![:]) && !input.peek(Token![::]) {
+        return Err(input.error(format!("write `=` in place of `:`, like `{}`", key.usage())));
+    }
+    let assigned = input.parse::<Option<Token![=]>>()?.is_some();
+    if !assigned || input.is_empty() || input.peek(Token![,]) {
+        return Err(error(word, format!("`{word}` takes a value: `{}`", key.usage())));
+    }
+    let start = input.fork();
+    let value = key.takes.parse(word, input)?;
+    match key.refused.iter().find(|(refused, _)| value.is(*refused)) {
+        Some((_, why)) => Err(start.error(format!("`{word}` {why}"))),
+        None => Ok(value),
+    }
+}
+
+fn error(tokens: impl ToTokens, message: String) -> syn::Error {
+    syn::Error::new_spanned(tokens, message)
+}

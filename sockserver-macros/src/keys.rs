@@ -1,0 +1,306 @@
+//! The table of all that the attributes can say: the grammar, the checks and the reference page are made from it.
+
+use crate::{
+    composition::{self, Rule},
+    value::{Kind, Refused, Word, Words},
+};
+
+/// What can be written in one attribute.
+pub(crate) struct Grammar {
+    /// The name of the attribute.
+    pub(crate) name: &'static str,
+    /// The first is the attribute itself and has no name.
+    pub(crate) groups: &'static [Group],
+    /// Python's names for what has another name here, or another place.
+    pub(crate) python: &'static [(&'static str, &'static str)],
+}
+
+pub(crate) struct Group {
+    pub(crate) name: &'static str,
+    /// The type of the runtime crate that documents the keys as its fields or methods, where they have no other.
+    #[cfg_attr(not(test), expect(dead_code, reason = "it is for the reference page, which a test writes"))]
+    pub(crate) documented_in: &'static str,
+    pub(crate) keys: &'static [Key],
+}
+
+pub(crate) struct Key {
+    pub(crate) name: &'static str,
+    pub(crate) takes: Kind,
+    pub(crate) sets: Sets,
+    pub(crate) applies: Applies,
+    /// In words, or as the value would be written.
+    #[cfg_attr(not(test), expect(dead_code, reason = "it is for the reference page, which a test writes"))]
+    pub(crate) default: &'static str,
+    /// The values of the right kind that are refused, each with the end of a sentence that begins with the key.
+    pub(crate) refused: &'static [(Refused, &'static str)],
+}
+
+/// What becomes of the value.
+pub(crate) enum Sets {
+    Crate,
+    ServerName,
+    Transport,
+    Concurrency,
+    Handler,
+    /// The field of `Options` that has the name of the key, in the field that has the name of the group.
+    Option {
+        is_optional: bool,
+    },
+    /// `Context::set_…`, with the name of the key.
+    Context {
+        is_fallible: bool,
+    },
+    /// The method of `Server` that has the name of the key.
+    Hook(Signature),
+}
+
+/// What a hook is called with beside `&self`, and whether it decides something.
+pub(crate) struct Signature {
+    pub(crate) parameters: &'static [Parameter],
+    pub(crate) returns_bool: bool,
+}
+
+pub(crate) enum Parameter {
+    Handle,
+    Request,
+    Error,
+    ClientAddress,
+}
+
+pub(crate) enum Applies {
+    Always,
+    Where(&'static Rule),
+    /// Said in words, in the reference only.
+    #[cfg_attr(not(test), expect(dead_code, reason = "it is for the reference page, which a test writes"))]
+    To(&'static str),
+}
+
+impl Key {
+    const fn new(name: &'static str, takes: Kind, sets: Sets, default: &'static str) -> Key {
+        Key { name, takes, sets, applies: Applies::Always, default, refused: &[] }
+    }
+
+    const fn option(name: &'static str, takes: Kind, default: &'static str) -> Key {
+        Key::new(name, takes, Sets::Option { is_optional: false }, default)
+    }
+
+    /// An option whose default is `None`, in these words.
+    const fn optional(name: &'static str, takes: Kind, default: &'static str) -> Key {
+        Key::new(name, takes, Sets::Option { is_optional: true }, default)
+    }
+
+    const fn hook(name: &'static str, example: &'static str, default: &'static str) -> Key {
+        Key::deciding(name, example, Signature { parameters: &[], returns_bool: false }, default)
+    }
+
+    const fn deciding(name: &'static str, example: &'static str, signature: Signature, default: &'static str) -> Key {
+        Key::new(name, Kind::Path(example), Sets::Hook(signature), default)
+    }
+
+    const fn only(self, rule: &'static Rule) -> Key {
+        Key { applies: Applies::Where(rule), ..self }
+    }
+
+    const fn to(self, what: &'static str) -> Key {
+        Key { applies: Applies::To(what), ..self }
+    }
+
+    const fn refused(self, refused: &'static [(Refused, &'static str)]) -> Key {
+        Key { refused, ..self }
+    }
+
+    pub(crate) fn usage(&self) -> String {
+        format!("{} = {}", self.name, self.takes.example())
+    }
+}
+
+pub(crate) static GRAMMARS: &[&Grammar] = &[&SERVER, &REQUEST_HANDLER];
+
+const CRATE: Key = Key::new("crate", Kind::Path("framework::sockserver"), Sets::Crate, "`::sockserver`")
+    .to("where this crate is found");
+
+pub(crate) static SERVER: Grammar = Grammar {
+    name: "server",
+    groups: &[
+        Group {
+            name: "",
+            documented_in: "Options",
+            keys: &[
+                Key::new("transport", Kind::Word(&composition::TRANSPORT), Sets::Transport, "required"),
+                Key::new("concurrency", Kind::Word(&composition::CONCURRENCY), Sets::Concurrency, "required"),
+                Key::new("handler", Kind::Path("Session"), Sets::Handler, "required").to("`#[derive(Server)]`"),
+                Key::new("name", Kind::Name("EchoServer"), Sets::ServerName, "the handler's, and `Server`")
+                    .to("`#[request_handler]` with `#[server(…)]`"),
+                Key::optional("workers", Kind::Count, "four for each core")
+                    .only(&composition::POOL)
+                    .refused(&[(Refused::Zero, "cannot be zero: no thread would serve")]),
+                Key::optional("stack_size", Kind::Size, "that of `std::thread`")
+                    .only(&composition::STARTS_THREADS)
+                    .refused(&[(Refused::Zero, "cannot be zero: a thread needs a stack")]),
+                Key::option("allow_threads", Kind::Flag, "`false`").only(&composition::FORKS),
+                CRATE,
+            ],
+        },
+        Group {
+            name: "socket",
+            documented_in: "SocketOptions",
+            keys: &[
+                Key::option("request_queue_size", Kind::Count, "`1024`").only(&composition::HAS_QUEUE),
+                Key::option("allow_reuse_address", Kind::Flag, "`true`").only(&composition::REUSES_ADDRESS),
+                Key::option("allow_reuse_port", Kind::Flag, "`false`").only(&composition::HAS_PORT),
+                Key::option("nodelay", Kind::Flag, "`true`").only(&composition::TCP),
+                Key::optional("keepalive", Kind::Duration, "no probes").only(&composition::TCP).refused(&[
+                    (Refused::Zero, "cannot be zero: leave the key out for no probes"),
+                    // `MAX_TCP_KEEPIDLE` of Linux, above which binding would fail.
+                    (Refused::Above(32_767_000), "can be at most `\"32767s\"`, the longest that the kernel takes"),
+                ]),
+                Key::option("only_v6", Kind::Flag, "`false`").only(&composition::IP),
+                Key::option("max_packet_size", Kind::Size, "`65535`")
+                    .only(&composition::HAS_PACKETS)
+                    .refused(&[(Refused::Zero, "cannot be zero: no packet would fit")]),
+                Key::optional("mode", Kind::Mode, "as the umask has it")
+                    .only(&composition::HAS_FILE)
+                    .refused(&[(Refused::Above(0o777), "can be at most `0o777`")]),
+                Key::option("unlink", Kind::Flag, "`true`").only(&composition::HAS_FILE),
+            ],
+        },
+        Group {
+            name: "limits",
+            documented_in: "Limits",
+            keys: &[
+                Key::optional("connections", Kind::Count, "by concurrency").refused(NO_CLIENT),
+                Key::optional("per_client", Kind::Count, "no limit")
+                    .only(&composition::COUNTS_CLIENTS)
+                    .refused(NO_CLIENT),
+                Key::option("on_limit", Kind::Word(&ON_LIMIT), "`\"wait\"`").only(&composition::SERVES_SEVERAL),
+            ],
+        },
+        Group {
+            name: "timeouts",
+            documented_in: "Timeouts",
+            keys: &[
+                Key::optional("handle_request", Kind::Duration, "for ever").to("`SocketServer::handle_request`"),
+                Key::optional("idle", Kind::Duration, "for ever")
+                    .only(&composition::HAS_CONNECTIONS)
+                    .refused(NO_TIMEOUT),
+                Key::optional("lifetime", Kind::Duration, "for ever")
+                    .only(&composition::HAS_CONNECTIONS)
+                    .refused(NO_TIMEOUT),
+                Key::option("linger", Kind::Duration, "`\"0s\"`"),
+                Key::option("shutdown", Kind::Duration, "`\"25s\"`"),
+                Key::optional("poll", Kind::Duration, "between requests only").to("`service_actions`").refused(&[(
+                    Refused::Zero,
+                    "cannot be zero: the server would never sleep; leave the key out to have `service_actions` called \
+                     between requests only",
+                )]),
+            ],
+        },
+        Group {
+            name: "hooks",
+            documented_in: "trait@Server",
+            keys: &[
+                Key::deciding(
+                    "server_activate",
+                    "Self::on_activate",
+                    Signature { parameters: &[Parameter::Handle], returns_bool: false },
+                    "nothing",
+                ),
+                Key::deciding(
+                    "verify_request",
+                    "Self::is_welcome",
+                    Signature { parameters: &[Parameter::Request, Parameter::ClientAddress], returns_bool: true },
+                    "every request is welcome",
+                ),
+                Key::deciding(
+                    "handle_error",
+                    "Self::on_error",
+                    Signature { parameters: &[Parameter::Error, Parameter::ClientAddress], returns_bool: false },
+                    "a line on standard error",
+                ),
+                Key::hook("handle_timeout", "Self::on_timeout", "nothing"),
+                Key::hook("service_actions", "Self::on_turn", "nothing"),
+                Key::hook("server_close", "Self::on_close", "nothing"),
+            ],
+        },
+    ],
+    python: &[
+        (
+            "timeout",
+            "`timeouts(handle_request = …)` is that of `handle_request`, `#[request_handler(timeout = …)]` that of \
+             each read and write",
+        ),
+        ("poll_interval", "it is `timeouts(poll = …)`"),
+        ("max_children", "it is `limits(connections = …)`"),
+        ("disable_nagle_algorithm", "it is `socket(nodelay = …)`"),
+        ("daemon_threads", SHUTDOWN),
+        ("block_on_close", SHUTDOWN),
+        ("address_family", "it follows from the address that `bind` takes"),
+        ("server_address", "it is what `bind` takes"),
+        ("RequestHandlerClass", "it is `handler = …`"),
+        ("setup", OF_HANDLER),
+        ("handle", OF_HANDLER),
+        ("finish", OF_HANDLER),
+        ("server_bind", "it is a method of the trait `BindTo`, which the address that `bind` takes implements"),
+        ("get_request", "it is a method of the type that `transport = …` names"),
+        ("process_request", "it is a method of the type that `concurrency = …` names"),
+        ("finish_request", "it is `Accepted::process`, which the type that `concurrency = …` names calls"),
+        ("shutdown_request", ON_DROP),
+        ("close_request", ON_DROP),
+    ],
+};
+
+pub(crate) static REQUEST_HANDLER: Grammar = Grammar {
+    name: "request_handler",
+    groups: &[Group {
+        name: "",
+        documented_in: "Context",
+        keys: &[
+            Key::new("timeout", Kind::Duration, Sets::Context { is_fallible: true }, "for ever; a reply: `\"1s\"`")
+                .refused(NO_TIMEOUT),
+            Key::new("rbufsize", Kind::Size, Sets::Context { is_fallible: false }, "`\"8KiB\"`")
+                .only(&composition::HAS_BUFFERS)
+                .refused(&[(Refused::Zero, "cannot be zero: a reader needs a buffer")]),
+            Key::new("wbufsize", Kind::Size, Sets::Context { is_fallible: false }, "`\"8KiB\"`")
+                .only(&composition::HAS_BUFFERS),
+            Key::new("max_line", Kind::Size, Sets::Context { is_fallible: false }, "`\"64KiB\"`")
+                .refused(&[(Refused::Zero, "cannot be zero: no line would fit")]),
+            CRATE,
+        ],
+    }],
+    python: &[("disable_nagle_algorithm", "it is `#[server(socket(nodelay = …))]`")],
+};
+
+static ON_LIMIT: Words = Words {
+    words: &[Word { word: "wait", name: "Wait" }, Word { word: "reject", name: "Reject" }],
+    home: "OnLimit",
+    are_types: false,
+};
+
+const NO_CLIENT: &[(Refused, &str)] =
+    &[(Refused::Zero, "cannot be zero: no client could be served; leave the key out for the default")];
+
+const NO_TIMEOUT: &[(Refused, &str)] = &[(Refused::Zero, "cannot be zero: leave the key out for no timeout")];
+
+const SHUTDOWN: &str = "`timeouts(shutdown = …)` says how long requests have to end";
+
+const OF_HANDLER: &str = "it is a method of the trait `RequestHandler`, which the handler implements";
+
+const ON_DROP: &str = "it is what dropping an `Accepted` does, in the type that `concurrency = …` names";
+
+impl Grammar {
+    /// The keys of this name, each in its group.
+    pub(crate) fn find(&self, name: &str) -> impl Iterator<Item = (&'static Group, &'static Key)> {
+        self.groups
+            .iter()
+            .flat_map(|group| group.keys.iter().map(move |key| (group, key)))
+            .filter(move |(_, key)| key.name == name)
+    }
+
+    pub(crate) fn subgroup(&self, name: &str) -> Option<&'static Group> {
+        self.subgroups().find(|group| group.name == name)
+    }
+
+    pub(crate) fn subgroups(&self) -> impl Iterator<Item = &'static Group> {
+        self.groups.iter().skip(1)
+    }
+}
