@@ -282,8 +282,9 @@ impl AttributeParser<'_> {
         if grammar.subgroup(&name).is_some() {
             return error(&word, format!("`{name}(…)` belongs in `#[{}(…)]`, not in {here}", grammar.name));
         }
-        self.has_unknown |= group.name.is_empty();
+        let is_top = group.name.is_empty();
         if let Some((_, instead)) = grammar.python.iter().find(|(python, _)| *python == name) {
+            self.has_unknown |= is_top;
             return error(&word, format!("`{name}` is Python's: here {instead}"));
         }
         let others = GRAMMARS.iter().filter(|other| other.name != grammar.name);
@@ -293,7 +294,7 @@ impl AttributeParser<'_> {
             let place = if home.name.is_empty() { "…".to_string() } else { format!("{}({name} = …)", home.name) };
             return error(&word, format!("`{name}` belongs in `#[{}({place})]`, not in {here}", other.name));
         }
-        let unknown = format!("{here} has no key `{name}`, but {}", self.keys_of(group));
+        let unknown = format!("{here} has no key `{name}`: its keys are {}", self.keys_of(group));
         let keys_of = |group: &'static Group| group.keys.iter().map(|key| key.name);
         if let Some(near) = closest(&name, keys_of(group))
             && let Some(key) = group.keys.iter().find(|key| key.name == near)
@@ -307,6 +308,7 @@ impl AttributeParser<'_> {
             let meant = if home.name.is_empty() { usage } else { format!("{}({usage})", home.name) };
             return self.take_for(home, key, word, format!("{}{unknown}", did_you_mean(&meant)));
         }
+        self.has_unknown |= is_top;
         let meant = closest(&name, grammar.subgroups().map(|group| group.name));
         let meant = meant.map(|similar| did_you_mean(&format!("{similar}(…)"))).unwrap_or_default();
         error(&word, format!("{meant}{unknown}"))

@@ -70,8 +70,11 @@ pub(crate) fn taken(arguments: TokenStream, item: &mut DeriveInput, errors: &mut
         Some((fields, condition)) => (Some(fields), condition),
         None => (None, None),
     };
+    let conditions = item.attrs.iter().filter(|attribute| attribute.path().is_ident("cfg")).cloned();
+    let conditions: Vec<syn::Attribute> = conditions.collect();
     let mut krate = said.krate.clone();
     let server = take_server(item, &said, &mut krate, errors).map(|mut server| {
+        server.server.conditions.clone_from(&conditions);
         server.server.takes = fields.iter().flatten().filter_map(|field| taken_by(field, condition.as_ref())).collect();
         server
     });
@@ -82,7 +85,7 @@ pub(crate) fn taken(arguments: TokenStream, item: &mut DeriveInput, errors: &mut
         calls: said.calls,
         fields,
         condition,
-        conditions: item.attrs.iter().filter(|attribute| attribute.path().is_ident("cfg")).cloned().collect(),
+        conditions,
         server,
     }
 }
@@ -178,6 +181,8 @@ fn take_field(
 #[derive(Default)]
 struct Condition {
     predicate: Option<TokenStream>,
+    /// Another one has been reported.
+    is_refused: bool,
 }
 
 impl Condition {
@@ -198,14 +203,16 @@ impl Condition {
         if known.to_string() == predicate.to_string() {
             return Some(Some(is_met));
         }
-        errors.at(
-            first,
-            format!(
-                "the fields of a request handler have one condition between them, `{known}` here, and its `not(…)`: \
-                 move the fields of another one into a struct with a `#[request_handler]` of its own, which can be a \
-                 field of this one"
-            ),
-        );
+        if !std::mem::replace(&mut self.is_refused, true) {
+            errors.at(
+                first,
+                format!(
+                    "a second condition: the fields of a request handler share one, which is `{known}` here, and its \
+                     `not(…)`. Move the fields of the second into a struct with a `#[request_handler]` of its own, \
+                     which can be a field of this one"
+                ),
+            );
+        }
         None
     }
 }

@@ -21,6 +21,8 @@ pub(crate) struct Server {
     pub(crate) concurrency: Option<Value>,
     pub(crate) options: Vec<OptionValue>,
     pub(crate) hooks: Vec<Hook>,
+    /// The `#[cfg(…)]` of the struct, without which there is nothing.
+    pub(crate) conditions: Vec<syn::Attribute>,
     /// What the handler takes from a request, where the macro sees it.
     pub(crate) takes: Vec<Taken>,
 }
@@ -119,6 +121,7 @@ impl Server {
             concurrency: said.concurrency.into_value(),
             options: said.options,
             hooks: said.hooks,
+            conditions: Vec::new(),
             takes: Vec::new(),
         }
     }

@@ -60,7 +60,11 @@ impl Kind {
         let wrong = |hint: &str| format!("{hint}`{word}` takes {}", self.expected());
         let name = input.fork().call(Ident::parse_any).ok().map(|name| name.to_string());
         if let Kind::Name(_) = self {
-            return input.call(Ident::parse_any).map(Value::Name).map_err(|_| input.error(wrong("")));
+            let start = input.fork();
+            return match input.call(Ident::parse_any) {
+                Ok(name) if !input.peek(Token![::]) => Ok(Value::Name(name)),
+                _ => Err(start.error(wrong(""))),
+            };
         }
         if !input.peek(Lit) && (self.is_path() || name.is_some() || input.peek(Token![::]) || input.peek(Token![<])) {
             // A closure has commas, which would be taken for those of the attribute.

@@ -246,6 +246,12 @@ pub mod __private {
     /// `H`, or an error that has been reported: `FITS` is the constant that it was reported in.
     pub type Fitting<H, const FITS: bool> = <Fields<FITS> as Fit<H>>::Handler;
 
+    /// Fails to compile with these words where it is called, if it is called while compiling.
+    #[track_caller]
+    pub const fn refuse(is_refused: bool, words: &'static str) {
+        assert!(!is_refused, "{}", words);
+    }
+
     #[derive(Debug)]
     pub struct Fields<const FIT: bool>;
 

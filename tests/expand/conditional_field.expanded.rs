@@ -1,35 +1,76 @@
 use sockserver::*;
-struct Session(#[cfg(unix)] PeerCred, Reader, #[cfg(unix)] Writer);
+#[cfg(unix)]
+struct Session(#[cfg(unix)] PeerCred, Reader, #[cfg(not(unix))] Writer);
+#[cfg(unix)]
 #[cfg(unix)]
 #[automatically_derived]
 #[allow(deprecated)]
+#[diagnostic::do_not_recommend]
 impl<__S: ::sockserver::Server> ::sockserver::FromRequest<__S> for Session
 where
     PeerCred: ::sockserver::FromRequest<__S>,
     Reader: ::sockserver::FromRequest<__S>,
-    Writer: ::sockserver::FromRequest<__S>,
 {
     fn from_request(cx: &mut ::sockserver::Context<'_, __S>) -> ::std::io::Result<Self> {
         ::core::result::Result::Ok(
             Self(
                 <PeerCred as ::sockserver::FromRequest<__S>>::from_request(cx)?,
                 <Reader as ::sockserver::FromRequest<__S>>::from_request(cx)?,
+            ),
+        )
+    }
+}
+#[cfg(unix)]
+#[cfg(not(unix))]
+#[automatically_derived]
+#[allow(deprecated)]
+#[diagnostic::do_not_recommend]
+impl<__S: ::sockserver::Server> ::sockserver::FromRequest<__S> for Session
+where
+    Reader: ::sockserver::FromRequest<__S>,
+    Writer: ::sockserver::FromRequest<__S>,
+{
+    fn from_request(cx: &mut ::sockserver::Context<'_, __S>) -> ::std::io::Result<Self> {
+        ::core::result::Result::Ok(
+            Self(
+                <Reader as ::sockserver::FromRequest<__S>>::from_request(cx)?,
                 <Writer as ::sockserver::FromRequest<__S>>::from_request(cx)?,
             ),
         )
     }
 }
-#[cfg(not(unix))]
+#[cfg(unix)]
+/// The server that makes a new `Session` for each request.
+#[derive(
+    ::core::clone::Clone,
+    ::core::marker::Copy,
+    ::core::fmt::Debug,
+    ::core::default::Default
+)]
+struct SessionServer;
+#[cfg(unix)]
 #[automatically_derived]
 #[allow(deprecated)]
-impl<__S: ::sockserver::Server> ::sockserver::FromRequest<__S> for Session
-where
-    Reader: ::sockserver::FromRequest<__S>,
-{
-    fn from_request(cx: &mut ::sockserver::Context<'_, __S>) -> ::std::io::Result<Self> {
-        ::core::result::Result::Ok(
-            Self(<Reader as ::sockserver::FromRequest<__S>>::from_request(cx)?),
-        )
+impl ::sockserver::Server for SessionServer {
+    type Transport = ::sockserver::transport::Unix;
+    type Concurrency = ::sockserver::concurrency::Sync;
+    type Handler = ::sockserver::__private::Fitting<
+        Session,
+        {
+            #[cfg(unix)]
+            let _ = <PeerCred as ::sockserver::FromRequest<SessionServer>>::from_request;
+            let _ = <Reader as ::sockserver::FromRequest<SessionServer>>::from_request;
+            #[cfg(not(unix))]
+            let _ = <Writer as ::sockserver::FromRequest<SessionServer>>::from_request;
+            true
+        },
+    >;
+    const OPTIONS: ::sockserver::Options = ::sockserver::Options::new();
+}
+#[cfg(unix)]
+impl RequestHandler for Session {
+    fn handle(&mut self) -> HandlerResult {
+        Ok(())
     }
 }
 fn main() {}

@@ -44,7 +44,7 @@ where
                 __S,
             >>::from_request(cx)?,
             server: <Arc<Chat> as ::sockserver::FromRequest<__S>>::from_request(cx)?,
-            nick: ::core::default::Default::default(),
+            nick: <Option<String> as ::core::default::Default>::default(),
             next_id: 1,
             history: Vec::<(u8, u8)>::with_capacity(8),
         })

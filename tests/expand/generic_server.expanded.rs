@@ -34,7 +34,7 @@ where
             server: <Arc<
                 Shared<T>,
             > as ::sockserver::FromRequest<__S>>::from_request(cx)?,
-            of: ::core::default::Default::default(),
+            of: <PhantomData<T> as ::core::default::Default>::default(),
         })
     }
 }

@@ -19,7 +19,7 @@ where
         ::core::result::Result::Ok(
             Self(
                 <Reader as ::sockserver::FromRequest<__S>>::from_request(cx)?,
-                ::core::default::Default::default(),
+                <usize as ::core::default::Default>::default(),
                 <Writer as ::sockserver::FromRequest<__S>>::from_request(cx)?,
             ),
         )

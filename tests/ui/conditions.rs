@@ -22,24 +22,24 @@ struct Many {
     one: Reader,
     #[cfg(two)]
     two: Reader,
+    #[cfg(not(one))]
+    not_one: Reader,
     #[cfg(three)]
     three: Reader,
-    #[cfg(four)]
-    four: Reader,
-    #[cfg(five)]
-    five: Reader,
-    #[cfg(six)]
-    six: Reader,
-    #[cfg(seven)]
-    seven: Reader,
-    #[cfg(eight)]
-    eight: Reader,
+}
+
+#[request_handler]
+#[server(transport = "tcp", concurrency = "sync")]
+struct Twice {
     #[cfg(one)]
-    again: Reader,
-    #[cfg(nine)]
-    nine: Reader,
-    #[cfg(ten)]
-    ten: Reader,
+    #[cfg(two)]
+    both: Reader,
+}
+
+#[request_handler]
+struct Parameter<T, #[cfg(one)] U, #[cfg_attr(two, cfg(three))] const N: usize> {
+    #[default]
+    of: std::marker::PhantomData<(T, U)>,
 }
 
 impl RequestHandler for Conditional {
@@ -54,7 +54,20 @@ impl RequestHandler for Many {
     }
 }
 
+impl RequestHandler for Twice {
+    fn handle(&mut self) -> HandlerResult {
+        Ok(())
+    }
+}
+
+impl<T, U, const N: usize> RequestHandler for Parameter<T, U, N> {
+    fn handle(&mut self) -> HandlerResult {
+        Ok(())
+    }
+}
+
 fn main() -> std::io::Result<()> {
     ConditionalServer.bind("127.0.0.1:0")?.serve_forever()?;
-    ManyServer.bind("127.0.0.1:0")?.serve_forever()
+    ManyServer.bind("127.0.0.1:0")?.serve_forever()?;
+    TwiceServer.bind("127.0.0.1:0")?.serve_forever()
 }

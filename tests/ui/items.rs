@@ -56,6 +56,25 @@ struct Defaults {
     twice: u8,
 }
 
+/// `#[default]` is for both, and the macro above takes it away.
+#[request_handler]
+#[cfg_attr(all(), derive(Debug, smart::SmartDefault))]
+struct Smart {
+    #[default(5)]
+    number: u8,
+}
+
+#[request_handler]
+#[derive(Debug, Default)]
+struct StandardDefault {
+    #[default(5)]
+    number: u8,
+}
+
+mod smart {
+    pub use std::prelude::v1::Default as SmartDefault;
+}
+
 #[request_handler]
 #[server(transport = "tcp", concurrency = "sync", handler = Named)]
 struct Named;

@@ -1,11 +1,11 @@
-use super::{assertions, at, path_at, value};
+use super::{at, path_at, refusals, value};
 use crate::{
     attribute::ContextCall,
     handler::{self, Field, Handler, OwnServer, Source},
     value::Value,
 };
 use proc_macro2::{Ident, Span, TokenStream};
-use quote::{format_ident, quote, quote_spanned};
+use quote::{format_ident, quote};
 use std::collections::BTreeSet;
 use syn::{Generics, Path, Type, TypePath, parse_quote, parse_quote_spanned, spanned::Spanned};
 
@@ -29,29 +29,26 @@ fn implementations(handler: &Handler, fields: &[Field]) -> TokenStream {
         let (cx, body) = construction(handler, &fields);
         implementation(handler, condition, &fields, &cx, &body)
     });
-    let assertions = handler.calls.iter().filter(|_| handler.generics.params.is_empty()).map(|call| {
-        let Some(constant) = constant(call, handler) else { return TokenStream::new() };
-        let assertions = assertions(&call.value, &quote!(#constant), false);
-        let conditions = &handler.conditions;
-        quote!(#(#conditions)* const _: () = { #assertions };)
+    let refusals = handler.calls.iter().filter(|_| handler.generics.params.is_empty()).flat_map(|call| {
+        let constant = constant(call, handler);
+        refusals(&call.value, &quote!(#constant), false, &handler.krate)
     });
-    implementations.chain(assertions).collect()
+    let conditions = &handler.conditions;
+    let refusals = refusals.map(|refusal| quote!(#(#conditions)* const _: () = #refusal;));
+    quote!(#(#implementations)* #(#refusals)*)
 }
 
-/// A constant whose value is still to be checked, as it is written outside of the impl.
+/// A constant, as it is written outside of the impl.
 fn constant(call: &ContextCall, handler: &Handler) -> Option<TypePath> {
     let Value::Constant(path) = &call.value.value else { return None };
-    if call.value.refused.is_empty() {
-        return None;
-    }
     let mut path = path.clone();
-    let types = path.qself.as_mut().and_then(|qself| match &mut *qself.ty {
+    let of_type = path.qself.as_mut().and_then(|qself| match &mut *qself.ty {
         Type::Path(ty) => Some(&mut ty.path),
         _ => None,
     });
-    for segment in types.into_iter().chain([&mut path.path]).filter_map(|path| path.segments.first_mut()) {
+    for segment in of_type.into_iter().chain([&mut path.path]).filter_map(|path| path.segments.first_mut()) {
         if segment.ident == "Self" {
-            segment.ident = Ident::new(&handler.ident.to_string(), segment.ident.span());
+            segment.ident = handler.ident.clone();
         }
     }
     Some(path)
@@ -122,16 +119,16 @@ fn call(call: &ContextCall, cx: &Ident, handler: &Handler) -> TokenStream {
     let given = value(&call.value.value, &handler.krate);
     let set = format_ident!("set_{}", call.name);
     let fallible = call.is_fallible.then(|| quote!(?));
-    let is_checked = call.value.refused.is_empty() || handler.generics.params.is_empty();
-    let assertions = (!is_checked).then(|| assertions(&call.value, &given, false)).map(|it| quote!(const { #it }));
-    quote!(#assertions #cx.#set(#given)#fallible;)
+    let refusals = refusals(&call.value, &given, false, &handler.krate).into_iter();
+    let refusals = refusals.filter(|_| !handler.generics.params.is_empty());
+    quote!(#(const { #refusals };)* #cx.#set(#given)#fallible;)
 }
 
 fn initial_value(field: &Field, cx: &Ident, krate: &Path) -> TokenStream {
     let ty = &field.ty;
     match &field.source {
         Source::Request => quote!(<#ty as #krate::FromRequest<__S>>::from_request(#cx)?),
-        Source::Default => quote_spanned!(at(ty.span())=> ::core::default::Default::default()),
+        Source::Default => quote!(<#ty as ::core::default::Default>::default()),
         Source::Expression(expression) => expression.clone(),
     }
 }

@@ -58,25 +58,25 @@ fn path_at(path: &Path, place: Span) -> TokenStream {
     tokens.collect()
 }
 
-/// Fails to compile if `value` is what a key refuses, with the words of the key on its constant.
-fn assertions(checked: &Checked, value: &TokenStream, is_optional: bool) -> TokenStream {
-    let span = at(checked.place());
-    let assertions = checked.refused.iter().map(|(refused, words)| {
-        let pattern = if is_optional {
-            quote_spanned!(span=> ::core::option::Option::Some(it))
-        } else {
-            quote_spanned!(span=> it)
-        };
-        let number =
-            if checked.is_duration { quote_spanned!(span=> it.as_millis()) } else { quote_spanned!(span=> it) };
+/// For each value that a key refuses, an expression that does not compile, on the constant and in the words of the key,
+/// if `value` is it.
+fn refusals(checked: &Checked, value: &TokenStream, is_optional: bool, krate: &Path) -> Vec<TokenStream> {
+    let place = at(checked.place());
+    let krate = path_at(krate, place);
+    let pattern = match is_optional {
+        true => quote_spanned!(place=> ::core::option::Option::Some(it)),
+        false => quote_spanned!(place=> it),
+    };
+    let number = if checked.is_duration { quote_spanned!(place=> it.as_millis()) } else { quote_spanned!(place=> it) };
+    let refusals = checked.refused.iter().map(|(refused, words)| {
         let is_refused = match refused {
-            Refused::Zero => quote_spanned!(span=> #number == 0),
+            Refused::Zero => quote_spanned!(place=> #number == 0),
             Refused::Above(most) => {
                 let most = Literal::u64_unsuffixed(*most);
-                quote_spanned!(span=> #number > #most)
+                quote_spanned!(place=> #number > #most)
             }
         };
-        quote_spanned!(span=> ::core::assert!(!::core::matches!(#value, #pattern if #is_refused), #words);)
+        quote_spanned!(place=> #krate::__private::refuse(::core::matches!(#value, #pattern if #is_refused), #words))
     });
-    assertions.collect()
+    refusals.collect()
 }

@@ -1,4 +1,4 @@
-use super::{assertions, at, path_at, value};
+use super::{at, path_at, refusals, value};
 use crate::{
     attribute::{Hook, OptionValue},
     keys::Parameter,
@@ -16,7 +16,7 @@ pub(crate) fn server(server: &Server) -> TokenStream {
         Some((transport, handler)) => (value(transport, krate), fitting(server, handler.to_token_stream())),
         None => (quote!(#krate::transport::Tcp), quote!(StandIn)),
     };
-    let options = options(&server.options, krate);
+    let options = options(server);
     // A hook may be written for the requests of another transport than the one that stands in.
     let hooks = server.serves.is_some().then(|| server.hooks.iter().map(|it| hook(it, krate)).collect::<TokenStream>());
 
@@ -26,7 +26,9 @@ pub(crate) fn server(server: &Server) -> TokenStream {
         generics.make_where_clause().predicates.push(bound);
     }
     let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();
+    let conditions = &server.conditions;
     let implementation = quote! {
+        #(#conditions)*
         #[automatically_derived]
         #[allow(deprecated)]
         impl #impl_generics #krate::Server for #ident #ty_generics #where_clause {
@@ -37,14 +39,28 @@ pub(crate) fn server(server: &Server) -> TokenStream {
             #hooks
         }
     };
-    // The compiler looks at the constant of an impl where it is used, and at one like this in any case.
-    let has_assertions = server.options.iter().any(|option| !option.value.refused.is_empty());
-    let check = (has_assertions && server.generics.params.is_empty())
-        .then(|| quote!(const _: #krate::Options = <#ident as #krate::Server>::OPTIONS;));
     match server.serves {
-        Some(_) => quote!(#implementation #check),
+        Some(_) => {
+            let options = quote!(<#ident as #krate::Server>::OPTIONS);
+            let refusals = refusals_of(server, &options).filter(|_| server.generics.params.is_empty());
+            let refusals = refusals.map(|refusal| quote!(#(#conditions)* const _: () = #refusal;));
+            quote!(#implementation #(#refusals)*)
+        }
         None => stand_in(krate, &implementation),
     }
+}
+
+fn refusals_of(server: &Server, options: &TokenStream) -> impl Iterator<Item = TokenStream> {
+    server.options.iter().flat_map(move |option| {
+        let value = field(option, options);
+        refusals(&option.value, &value, option.is_optional, &server.krate)
+    })
+}
+
+fn field(option: &OptionValue, options: &TokenStream) -> TokenStream {
+    let group = (!option.group.is_empty()).then(|| format_ident!("{}", option.group)).into_iter();
+    let field = format_ident!("{}", option.field);
+    quote!(#options #(.#group)* .#field)
 }
 
 /// The handler; where its fields are seen, only if the server has them all. Else the compiler reports each on its type,
@@ -85,22 +101,28 @@ fn stand_in(krate: &Path, implementation: &TokenStream) -> TokenStream {
     }
 }
 
-fn options(options: &[OptionValue], krate: &Path) -> TokenStream {
-    if options.is_empty() {
+/// In a generic impl the value of a constant is known where the impl is used.
+fn options(server: &Server) -> TokenStream {
+    let krate = &server.krate;
+    if server.options.is_empty() {
         return quote!(#krate::Options::new());
     }
-    let assignments = options.iter().map(|option| {
+    let assignments = server.options.iter().map(|option| {
+        let field = field(option, &quote!(options));
+        let place = at(option.value.place());
         let given = value(&option.value.value, krate);
-        let given = if option.is_optional { quote!(::core::option::Option::Some(#given)) } else { given };
-        let group = (!option.group.is_empty()).then(|| format_ident!("{}", option.group)).into_iter();
-        let field = format_ident!("{}", option.field);
-        let place = quote!(options #(.#group)* .#field);
-        let assertions = assertions(&option.value, &place, option.is_optional);
-        quote!(#place = #given; #assertions)
+        let given = match option.is_optional {
+            true => quote_spanned!(place=> ::core::option::Option::Some(#given)),
+            false => given,
+        };
+        quote!(#field = #given;)
     });
+    let options = quote!(options);
+    let refusals = refusals_of(server, &options).filter(|_| !server.generics.params.is_empty());
     quote!({
         let mut options = #krate::Options::new();
         #(#assignments)*
+        #(#refusals;)*
         options
     })
 }

@@ -1,0 +1,47 @@
+use sockserver::*;
+pub struct Upper {
+    wfile: Writer,
+}
+#[automatically_derived]
+#[allow(deprecated)]
+#[diagnostic::do_not_recommend]
+impl<__S: ::sockserver::Server> ::sockserver::FromRequest<__S> for Upper
+where
+    Writer: ::sockserver::FromRequest<__S>,
+{
+    fn from_request(cx: &mut ::sockserver::Context<'_, __S>) -> ::std::io::Result<Self> {
+        ::core::result::Result::Ok(Self {
+            wfile: <Writer as ::sockserver::FromRequest<__S>>::from_request(cx)?,
+        })
+    }
+}
+/// The server that makes a new `Upper` for each request.
+#[derive(
+    ::core::clone::Clone,
+    ::core::marker::Copy,
+    ::core::fmt::Debug,
+    ::core::default::Default
+)]
+pub struct Shouter;
+#[automatically_derived]
+#[allow(deprecated)]
+impl ::sockserver::Server for Shouter {
+    type Transport = ::sockserver::transport::Tcp;
+    type Concurrency = ::sockserver::concurrency::Threading;
+    type Handler = ::sockserver::__private::Fitting<
+        Upper,
+        {
+            let _ = <Writer as ::sockserver::FromRequest<Shouter>>::from_request;
+            true
+        },
+    >;
+    const OPTIONS: ::sockserver::Options = ::sockserver::Options::new();
+}
+impl RequestHandler for Upper {
+    fn handle(&mut self) -> HandlerResult {
+        Ok(())
+    }
+}
+fn main() {
+    drop(Shouter.bind("127.0.0.1:0"));
+}
