@@ -28,6 +28,8 @@ pub(crate) struct Handler {
     pub(crate) condition: Option<TokenStream>,
     /// The `#[cfg(…)]` of the struct itself, without which there is nothing.
     pub(crate) conditions: Vec<syn::Attribute>,
+    /// What [`server::allowed_in`] the attributes of the struct and its fields.
+    pub(crate) allowed: Vec<syn::Attribute>,
     pub(crate) server: Option<OwnServer>,
 }
 
@@ -72,9 +74,15 @@ pub(crate) fn taken(arguments: TokenStream, item: &mut DeriveInput, errors: &mut
     };
     let conditions = item.attrs.iter().filter(|attribute| attribute.path().is_ident("cfg")).cloned();
     let conditions: Vec<syn::Attribute> = conditions.collect();
+    let of_fields = match &item.data {
+        Data::Struct(data) => data.fields.iter().flat_map(|field| &field.attrs).collect(),
+        _ => Vec::new(),
+    };
+    let allowed = server::allowed_in(item.attrs.iter().chain(of_fields));
     let mut krate = said.krate.clone();
     let server = take_server(item, &said, &mut krate, errors).map(|mut server| {
         server.server.conditions.clone_from(&conditions);
+        server.server.allowed.clone_from(&allowed);
         server.server.takes = fields.iter().flatten().filter_map(|field| taken_by(field, condition.as_ref())).collect();
         server
     });
@@ -86,6 +94,7 @@ pub(crate) fn taken(arguments: TokenStream, item: &mut DeriveInput, errors: &mut
         fields,
         condition,
         conditions,
+        allowed,
         server,
     }
 }

@@ -47,7 +47,7 @@ pub fn request_handler(arguments: proc_macro::TokenStream, item: proc_macro::Tok
 fn expand_server(input: TokenStream) -> TokenStream {
     let input = match syn::parse2(input) {
         Ok(input) => input,
-        Err(error) => return error.into_compile_error(),
+        Err(error) => return errors::compile_error(&error),
     };
     let mut errors = Errors::default();
     let server = expand::server(&server::derived(&input, &mut errors));
@@ -58,7 +58,7 @@ fn expand_handler(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let mut input = match syn::parse::Parser::parse2(handler::parse_item, item.clone()) {
         Ok(input) => input,
         Err(error) => {
-            let error = error.into_compile_error();
+            let error = errors::compile_error(&error);
             return quote!(#item #error);
         }
     };

@@ -9,6 +9,7 @@ use crate::{
 };
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::ToTokens;
+use std::collections::HashSet;
 use syn::{DeriveInput, Generics, Meta, Path, Type, TypePath, parse_quote};
 
 /// What is known of a server. What is not has an error of its own and is stood in for.
@@ -23,6 +24,8 @@ pub(crate) struct Server {
     pub(crate) hooks: Vec<Hook>,
     /// The `#[cfg(…)]` of the struct, without which there is nothing.
     pub(crate) conditions: Vec<syn::Attribute>,
+    /// What [`allowed_in`] the attributes of the struct.
+    pub(crate) allowed: Vec<syn::Attribute>,
     /// What the handler takes from a request, where the macro sees it.
     pub(crate) takes: Vec<Taken>,
 }
@@ -64,7 +67,25 @@ pub(crate) fn derived(input: &DeriveInput, errors: &mut Errors) -> Server {
             ),
         );
     }
-    Server::new(input.ident.clone(), input.generics.clone(), attribute)
+    let mut server = Server::new(input.ident.clone(), input.generics.clone(), attribute);
+    server.allowed = allowed_in(&input.attrs);
+    server
+}
+
+/// The lints that are allowed in an item with these attributes, for what is written beside it. The use of what is
+/// deprecated is allowed where the item or a part of it is: the user, who has marked it, is not to be told of it.
+pub(crate) fn allowed_in<'a>(attributes: impl IntoIterator<Item = &'a syn::Attribute>) -> Vec<syn::Attribute> {
+    let allowed = attributes.into_iter().filter_map(|attribute| match &attribute.meta {
+        // An `expect` would have to be fulfilled once more.
+        Meta::List(list) if list.path.is_ident("allow") || list.path.is_ident("expect") => {
+            let lints = &list.tokens;
+            Some(parse_quote!(#[allow(#lints)]))
+        }
+        meta if meta.path().is_ident("deprecated") => Some(parse_quote!(#[allow(deprecated)])),
+        _ => None,
+    });
+    let mut seen = HashSet::new();
+    allowed.filter(|attribute: &syn::Attribute| seen.insert(attribute.to_token_stream().to_string())).collect()
 }
 
 /// What `#[server(…)]` says.
@@ -122,6 +143,7 @@ impl Server {
             options: said.options,
             hooks: said.hooks,
             conditions: Vec::new(),
+            allowed: Vec::new(),
             takes: Vec::new(),
         }
     }

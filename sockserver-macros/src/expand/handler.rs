@@ -7,7 +7,7 @@ use crate::{
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote};
 use std::collections::BTreeSet;
-use syn::{Generics, Path, Type, TypePath, parse_quote, parse_quote_spanned, spanned::Spanned};
+use syn::{Generics, Path, Type, TypePath, Visibility, parse_quote, parse_quote_spanned, spanned::Spanned};
 
 pub(crate) fn handler(handler: &Handler) -> TokenStream {
     let implementations = match &handler.fields {
@@ -61,7 +61,7 @@ fn implementation(
     cx: &TokenStream,
     body: &TokenStream,
 ) -> TokenStream {
-    let Handler { ident, krate, conditions, .. } = handler;
+    let Handler { ident, krate, conditions, allowed, .. } = handler;
     let (_, ty_generics, _) = handler.generics.split_for_impl();
     let generics = generic_over_server(handler, fields);
     let (impl_generics, _, where_clause) = generics.split_for_impl();
@@ -72,7 +72,7 @@ fn implementation(
         #(#conditions)*
         #(#[cfg(#condition)])*
         #[automatically_derived]
-        #[allow(deprecated)]
+        #(#allowed)*
         #hidden
         impl #impl_generics #krate::FromRequest<__S> for #ident #ty_generics #where_clause {
             fn from_request(#cx: &mut #krate::Context<'_, __S>) -> ::std::io::Result<Self> {
@@ -139,9 +139,12 @@ fn own_server(handler: &Handler, own: &OwnServer) -> TokenStream {
     let ident = &server.ident;
     let doc = format!(" The server that makes a new `{}` for each request.", handler.ident);
     let implementation = super::server(server);
+    // It has nothing that could be added to.
+    let exhaustive = (!matches!(vis, Visibility::Inherited)).then(|| quote!(#[allow(clippy::exhaustive_structs)]));
     quote! {
         #(#conditions)*
         #[doc = #doc]
+        #exhaustive
         #[derive(::core::clone::Clone, ::core::marker::Copy, ::core::fmt::Debug, ::core::default::Default)]
         #vis struct #ident;
         #implementation

@@ -26,11 +26,11 @@ pub(crate) fn server(server: &Server) -> TokenStream {
         generics.make_where_clause().predicates.push(bound);
     }
     let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();
-    let conditions = &server.conditions;
+    let Server { conditions, allowed, .. } = server;
     let implementation = quote! {
         #(#conditions)*
         #[automatically_derived]
-        #[allow(deprecated)]
+        #(#allowed)*
         impl #impl_generics #krate::Server for #ident #ty_generics #where_clause {
             type Transport = #transport;
             type Concurrency = #concurrency;
