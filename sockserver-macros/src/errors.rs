@@ -1,6 +1,6 @@
 //! All the errors of one input, reported together.
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
 use std::fmt::Display;
 
@@ -28,11 +28,27 @@ impl ToTokens for Errors {
     }
 }
 
-/// As `syn` does it, with the resolution of the macro: in the edition of 2015 the user's `::core` is nothing.
+/// As `syn` does it, without the `::core::` before the macro, which is nothing in a crate of the edition of 2015. With the
+/// macro's resolution in place of the user's, the compiler would add lines about the macro.
 pub(crate) fn compile_error(error: &syn::Error) -> TokenStream {
-    let tokens = error.to_compile_error().into_iter().map(|mut token| {
-        token.set_span(Span::call_site().located_at(token.span()));
-        token
-    });
-    tokens.collect()
+    let is_path = |token: &TokenTree| match token {
+        TokenTree::Punct(punct) => punct.as_char() == ':',
+        TokenTree::Ident(name) => name == "core",
+        _ => false,
+    };
+    error.to_compile_error().into_iter().filter(|token| !is_path(token)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_has_nothing_that_an_edition_does_not_know() {
+        let mut errors = Errors::default();
+        errors.at(quote::quote!(one two), "wrong");
+        errors.at(quote::quote!(three), "wrong as well");
+        let expected = quote::quote!(compile_error! { "wrong" } compile_error! { "wrong as well" });
+        assert_eq!(errors.to_token_stream().to_string(), expected.to_string());
+    }
 }

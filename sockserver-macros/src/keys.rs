@@ -150,7 +150,7 @@ pub(crate) static SERVER: Grammar = Grammar {
                 Key::option("allow_reuse_port", Kind::Flag, "`false`").only(&composition::HAS_PORT),
                 Key::option("nodelay", Kind::Flag, "`true`").only(&composition::TCP),
                 Key::optional("keepalive", Kind::Duration, "no probes").only(&composition::TCP).refused(&[
-                    (Refused::Zero, "cannot be zero: leave the key out for no probes"),
+                    (Refused::Zero, "cannot be zero: leave it out for no probes"),
                     // `MAX_TCP_KEEPIDLE` of Linux, above which binding would fail.
                     (Refused::Above(32_767_000), "can be at most `\"32767s\"`, the longest that the kernel takes"),
                 ]),
@@ -190,14 +190,14 @@ pub(crate) static SERVER: Grammar = Grammar {
                 Key::option("shutdown", Kind::Duration, "`\"25s\"`"),
                 Key::optional("poll", Kind::Duration, "between requests only").to("`service_actions`").refused(&[(
                     Refused::Zero,
-                    "cannot be zero: the server would never sleep; leave the key out to have `service_actions` called \
+                    "cannot be zero: the server would never sleep; leave it out to have `service_actions` called \
                      between requests only",
                 )]),
             ],
         },
         Group {
             name: "hooks",
-            documented_in: "trait@Server",
+            documented_in: "Server",
             keys: &[
                 Key::deciding(
                     "server_activate",
@@ -277,9 +277,9 @@ static ON_LIMIT: Words = Words {
 };
 
 const NO_CLIENT: &[(Refused, &str)] =
-    &[(Refused::Zero, "cannot be zero: no client could be served; leave the key out for the default")];
+    &[(Refused::Zero, "cannot be zero: no client could be served; leave it out for the default")];
 
-const NO_TIMEOUT: &[(Refused, &str)] = &[(Refused::Zero, "cannot be zero: leave the key out for no timeout")];
+const NO_TIMEOUT: &[(Refused, &str)] = &[(Refused::Zero, "cannot be zero: leave it out for no timeout")];
 
 const SHUTDOWN: &str = "`timeouts(shutdown = …)` says how long requests have to end";
 

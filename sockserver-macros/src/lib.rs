@@ -44,6 +44,13 @@ pub fn request_handler(arguments: proc_macro::TokenStream, item: proc_macro::Tok
     expand_handler(arguments.into(), item.into()).into()
 }
 
+/// For the runtime crate alone, which refuses at run time what the attribute refuses: `refused_options!(options)` is a list
+/// of `(path of the option, whether its value is refused, why)`.
+#[proc_macro]
+pub fn refused_options(options: proc_macro::TokenStream) -> proc_macro::TokenStream {
+    expand::refused_options(&options.into()).into()
+}
+
 fn expand_server(input: TokenStream) -> TokenStream {
     let input = match syn::parse2(input) {
         Ok(input) => input,

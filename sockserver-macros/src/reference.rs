@@ -38,9 +38,9 @@ fn reference() -> String {
 fn name(group: &Group, key: &Key) -> String {
     let name = if group.name.is_empty() { key.name.to_string() } else { format!("{}({})", group.name, key.name) };
     let documented_as = match (&key.sets, key.name) {
-        (Sets::Transport, _) => "trait@Server::Transport".to_string(),
-        (Sets::Concurrency, _) => "trait@Server::Concurrency".to_string(),
-        (Sets::Handler, _) => "trait@Server::Handler".to_string(),
+        (Sets::Transport, _) => "Server::Transport".to_string(),
+        (Sets::Concurrency, _) => "Server::Concurrency".to_string(),
+        (Sets::Handler, _) => "Server::Handler".to_string(),
         (Sets::Crate | Sets::ServerName, _) => return format!("`{name}`"),
         (Sets::Option { .. } | Sets::Hook(_), key) => format!("{}::{key}", group.documented_in),
         (Sets::Context { .. }, key) => format!("{}::set_{key}", group.documented_in),

@@ -1,10 +1,11 @@
-//! Expands every fixture of `tests/expand/` in the workspace and compares the result with its `.expanded.rs`.
+//! Expands every fixture of `tests/expand/` in the workspace and compares the result with its `.expanded.rs`; and holds
+//! the modules of this crate to their order.
 //!
 //! `UPDATE_EXPECT=1 cargo test -p sockserver-macros` writes what is new.
 
 use crate::{expand_handler, expand_server};
 use expect_test::expect_file;
-use proc_macro2::TokenStream;
+use proc_macro2::{TokenStream, TokenTree};
 use quote::{ToTokens, quote};
 use std::{
     ffi::OsStr,
@@ -62,4 +63,73 @@ fn drop_server(attribute: &mut Attribute) -> bool {
     let was_there = others.len() < derives.len();
     *attribute = parse_quote!(#[derive(#(#others),*)]);
     was_there
+}
+
+/// `lib.rs` declares the modules in the order in which they build on each other.
+#[test]
+fn a_module_uses_those_that_are_declared_before_it() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let lib = fs::read_to_string(directory.join("lib.rs")).unwrap();
+    let modules: Vec<&str> = lib.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';')).collect();
+    let place = |module: &str| modules.iter().position(|name| *name == module);
+    let mut uses = 0;
+    for path in sources(&directory) {
+        let name = path.strip_prefix(&directory).unwrap().components().next().unwrap();
+        let name = Path::new(name.as_os_str()).file_stem().unwrap().to_str().unwrap();
+        for used in used_modules(&syn::parse_file(&fs::read_to_string(&path).unwrap()).unwrap()) {
+            let (Some(user), Some(used_place)) = (place(name), place(&used)) else { continue };
+            assert!(used_place <= user, "{name} uses {used}, which is declared after it");
+            uses += usize::from(used_place < user);
+        }
+    }
+    assert!(uses >= modules.len(), "{uses}");
+}
+
+/// The modules of this crate that the file uses, its tests aside.
+fn used_modules(file: &syn::File) -> Vec<String> {
+    let is_test = |attribute: &Attribute| attribute.to_token_stream().to_string().replace(' ', "") == "#[cfg(test)]";
+    let mut found = Vec::new();
+    for item in &file.items {
+        match item {
+            Item::Mod(module) if module.attrs.iter().any(is_test) => {}
+            item => found_in(item.to_token_stream(), &mut found),
+        }
+    }
+    found
+}
+
+/// What follows each `crate::`, also within its braces.
+fn found_in(tokens: TokenStream, found: &mut Vec<String>) {
+    let mut before = String::new();
+    for token in tokens {
+        match token {
+            TokenTree::Group(group) if before == "crate::" => {
+                let mut is_start = true;
+                for token in group.stream() {
+                    match &token {
+                        TokenTree::Ident(name) if is_start => found.push(name.to_string()),
+                        _ => {}
+                    }
+                    is_start = matches!(&token, TokenTree::Punct(comma) if comma.as_char() == ',');
+                }
+            }
+            TokenTree::Group(group) => found_in(group.stream(), found),
+            TokenTree::Ident(name) if before == "crate::" => found.push(name.to_string()),
+            TokenTree::Ident(name) => {
+                before = name.to_string();
+                continue;
+            }
+            TokenTree::Punct(colon) if colon.as_char() == ':' => {
+                before.push(':');
+                continue;
+            }
+            _ => {}
+        }
+        before.clear();
+    }
+}
+
+fn sources(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] }).collect()
 }

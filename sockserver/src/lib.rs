@@ -235,31 +235,11 @@ pub use socket_server::{Handled, SocketServer};
 pub use transport::{BindTo, Transport};
 
 #[doc = include_str!("../docs/server.md")]
+#[doc = include_str!("../docs/keys.md")]
 pub use sockserver_macros::Server;
 
 #[doc = include_str!("../docs/request_handler.md")]
 pub use sockserver_macros::request_handler;
 
-/// What the macros write and no user does.
 #[doc(hidden)]
-pub mod __private {
-    /// `H`, or an error that has been reported: `FITS` is the constant that it was reported in.
-    pub type Fitting<H, const FITS: bool> = <Fields<FITS> as Fit<H>>::Handler;
-
-    /// Fails to compile with these words where it is called, if it is called while compiling.
-    #[track_caller]
-    pub const fn refuse(is_refused: bool, words: &'static str) {
-        assert!(!is_refused, "{}", words);
-    }
-
-    #[derive(Debug)]
-    pub struct Fields<const FIT: bool>;
-
-    pub trait Fit<H> {
-        type Handler;
-    }
-
-    impl<H> Fit<H> for Fields<true> {
-        type Handler = H;
-    }
-}
+pub mod __private;

@@ -133,9 +133,6 @@ pub struct Timeouts {
     pub poll: Option<Duration>,
 }
 
-/// What tcp(7) takes for `TCP_KEEPIDLE`.
-const KEEPALIVE: Duration = Duration::from_secs(32_767);
-
 impl Options {
     /// The defaults, which the documentation of each field names.
     pub const fn new() -> Options {
@@ -166,37 +163,15 @@ impl Options {
         }
     }
 
-    /// Refuses the values that the attribute refuses while compiling.
+    /// Refuses the values that the attribute refuses while compiling, in the same words.
     pub(crate) fn check(&self) -> io::Result<()> {
-        let zero_numbers = [
-            ("workers", self.workers),
-            ("stack_size", self.stack_size),
-            ("limits.connections", self.limits.connections),
-            ("limits.per_client", self.limits.per_client),
-            ("socket.max_packet_size", Some(self.socket.max_packet_size)),
-        ];
-        let zero_times = [
-            ("socket.keepalive", self.socket.keepalive),
-            ("timeouts.idle", self.timeouts.idle),
-            ("timeouts.lifetime", self.timeouts.lifetime),
-            ("timeouts.poll", self.timeouts.poll),
-        ];
-        let number = zero_numbers.into_iter().find(|(_, value)| *value == Some(0));
-        let time = zero_times.into_iter().find(|(_, value)| *value == Some(Duration::ZERO));
-        let mode = self.socket.mode.filter(|mode| *mode > 0o777);
-        let keepalive = self.socket.keepalive.filter(|keepalive| *keepalive > KEEPALIVE);
-        let refusal = match (number, time, mode, keepalive) {
-            (Some((name, _)), ..) => format!("`{name}` is zero, with which nothing could be served"),
-            (_, Some((name, _)), ..) => format!("`{name}` is zero; `None` turns it off"),
-            (_, _, Some(mode), _) => {
-                format!("`socket.mode` is {mode:#o}: permissions are octal, like 0o660, and at most 0o777")
+        let refusals = sockserver_macros::refused_options!(self);
+        match refusals.into_iter().find(|(_, is_refused, _)| *is_refused) {
+            Some((path, _, why)) => {
+                Err(io::Error::new(io::ErrorKind::InvalidInput, format!("the option `{path}` {why}")))
             }
-            (.., Some(_)) => {
-                format!("`socket.keepalive` is longer than {} s, the most that the system takes", KEEPALIVE.as_secs())
-            }
-            _ => return Ok(()),
-        };
-        Err(io::Error::new(io::ErrorKind::InvalidInput, format!("the option {refusal}")))
+            None => Ok(()),
+        }
     }
 }
 

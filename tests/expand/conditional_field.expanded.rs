@@ -4,7 +4,6 @@ struct Session(#[cfg(unix)] PeerCred, Reader, #[cfg(not(unix))] Writer);
 #[cfg(unix)]
 #[cfg(unix)]
 #[automatically_derived]
-#[allow(deprecated)]
 #[diagnostic::do_not_recommend]
 impl<__S: ::sockserver::Server> ::sockserver::FromRequest<__S> for Session
 where
@@ -23,7 +22,6 @@ where
 #[cfg(unix)]
 #[cfg(not(unix))]
 #[automatically_derived]
-#[allow(deprecated)]
 #[diagnostic::do_not_recommend]
 impl<__S: ::sockserver::Server> ::sockserver::FromRequest<__S> for Session
 where
@@ -50,7 +48,6 @@ where
 struct SessionServer;
 #[cfg(unix)]
 #[automatically_derived]
-#[allow(deprecated)]
 impl ::sockserver::Server for SessionServer {
     type Transport = ::sockserver::transport::Unix;
     type Concurrency = ::sockserver::concurrency::Sync;

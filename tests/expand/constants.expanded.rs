@@ -4,7 +4,6 @@ const MAX: usize = 100;
 const TEN_MINUTES: Duration = Duration::from_secs(600);
 struct Session;
 #[automatically_derived]
-#[allow(deprecated)]
 impl<__S: ::sockserver::Server> ::sockserver::FromRequest<__S> for Session {
     fn from_request(cx: &mut ::sockserver::Context<'_, __S>) -> ::std::io::Result<Self> {
         cx.set_timeout(TEN_MINUTES)?;
@@ -14,7 +13,7 @@ impl<__S: ::sockserver::Server> ::sockserver::FromRequest<__S> for Session {
 }
 const _: () = ::sockserver::__private::refuse(
     ::core::matches!(TEN_MINUTES, it if it.as_millis() == 0),
-    "`timeout` cannot be zero: leave the key out for no timeout",
+    "`timeout` cannot be zero: leave it out for no timeout",
 );
 impl RequestHandler for Session {
     fn handle(&mut self) -> HandlerResult {
@@ -24,7 +23,6 @@ impl RequestHandler for Session {
 #[derive()]
 struct Chat;
 #[automatically_derived]
-#[allow(deprecated)]
 impl ::sockserver::Server for Chat {
     type Transport = ::sockserver::transport::Tcp;
     type Concurrency = ::sockserver::concurrency::Threading;
@@ -44,14 +42,14 @@ const _: () = ::sockserver::__private::refuse(
         < Chat as ::sockserver::Server > ::OPTIONS.limits.connections,
         ::core::option::Option::Some(it) if it == 0
     ),
-    "`connections` cannot be zero: no client could be served; leave the key out for the default",
+    "`connections` cannot be zero: no client could be served; leave it out for the default",
 );
 const _: () = ::sockserver::__private::refuse(
     ::core::matches!(
         < Chat as ::sockserver::Server > ::OPTIONS.timeouts.idle,
         ::core::option::Option::Some(it) if it.as_millis() == 0
     ),
-    "`idle` cannot be zero: leave the key out for no timeout",
+    "`idle` cannot be zero: leave it out for no timeout",
 );
 impl Chat {
     const NODELAY: bool = true;

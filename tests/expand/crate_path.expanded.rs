@@ -4,7 +4,6 @@ mod framework {
 use framework::sockserver::*;
 struct Silent;
 #[automatically_derived]
-#[allow(deprecated)]
 #[diagnostic::do_not_recommend]
 impl<__S: framework::sockserver::Server> framework::sockserver::FromRequest<__S>
 for Silent {
@@ -23,7 +22,6 @@ for Silent {
 )]
 struct SilentServer;
 #[automatically_derived]
-#[allow(deprecated)]
 impl framework::sockserver::Server for SilentServer {
     type Transport = framework::sockserver::transport::Tcp;
     type Concurrency = framework::sockserver::concurrency::Sync;
@@ -37,7 +35,6 @@ impl RequestHandler for Silent {
 }
 struct r#Loud;
 #[automatically_derived]
-#[allow(deprecated)]
 #[diagnostic::do_not_recommend]
 impl<__S: framework::sockserver::Server> framework::sockserver::FromRequest<__S>
 for r#Loud {
@@ -56,7 +53,6 @@ for r#Loud {
 )]
 struct LoudServer;
 #[automatically_derived]
-#[allow(deprecated)]
 impl framework::sockserver::Server for LoudServer {
     type Transport = framework::sockserver::transport::Tcp;
     type Concurrency = framework::sockserver::concurrency::Sync;

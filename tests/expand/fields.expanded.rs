@@ -3,7 +3,6 @@ use std::sync::Arc;
 #[derive(Default)]
 struct Chat;
 #[automatically_derived]
-#[allow(deprecated)]
 impl ::sockserver::Server for Chat {
     type Transport = ::sockserver::transport::Tcp;
     type Concurrency = ::sockserver::concurrency::Threading;
@@ -21,7 +20,6 @@ struct Session {
     history: Vec<(u8, u8)>,
 }
 #[automatically_derived]
-#[allow(deprecated)]
 impl<__S: ::sockserver::Server> ::sockserver::FromRequest<__S> for Session
 where
     Reader: ::sockserver::FromRequest<__S>,

@@ -7,7 +7,6 @@ struct Shared<T>(
 where
     T: Send + Sync + 'static;
 #[automatically_derived]
-#[allow(deprecated)]
 impl<T> ::sockserver::Server for Shared<T>
 where
     T: Send + Sync + 'static,
@@ -23,7 +22,6 @@ struct Session<T: Send + Sync + 'static> {
     of: PhantomData<T>,
 }
 #[automatically_derived]
-#[allow(deprecated)]
 impl<T: Send + Sync + 'static, __S: ::sockserver::Server> ::sockserver::FromRequest<__S>
 for Session<T>
 where

@@ -1,7 +1,6 @@
 use sockserver::*;
 struct Session;
 #[automatically_derived]
-#[allow(deprecated)]
 impl<__S: ::sockserver::Server> ::sockserver::FromRequest<__S> for Session {
     fn from_request(_: &mut ::sockserver::Context<'_, __S>) -> ::std::io::Result<Self> {
         ::core::result::Result::Ok(Self {})
@@ -15,7 +14,6 @@ impl RequestHandler for Session {
 #[derive(Default)]
 struct Hooked;
 #[automatically_derived]
-#[allow(deprecated)]
 impl ::sockserver::Server for Hooked {
     type Transport = ::sockserver::transport::Tcp;
     type Concurrency = ::sockserver::concurrency::Synchronous;

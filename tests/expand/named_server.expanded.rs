@@ -3,7 +3,6 @@ pub struct Upper {
     wfile: Writer,
 }
 #[automatically_derived]
-#[allow(deprecated)]
 #[diagnostic::do_not_recommend]
 impl<__S: ::sockserver::Server> ::sockserver::FromRequest<__S> for Upper
 where
@@ -16,6 +15,7 @@ where
     }
 }
 /// The server that makes a new `Upper` for each request.
+#[allow(clippy::exhaustive_structs)]
 #[derive(
     ::core::clone::Clone,
     ::core::marker::Copy,
@@ -24,7 +24,6 @@ where
 )]
 pub struct Shouter;
 #[automatically_derived]
-#[allow(deprecated)]
 impl ::sockserver::Server for Shouter {
     type Transport = ::sockserver::transport::Tcp;
     type Concurrency = ::sockserver::concurrency::Threading;

@@ -4,7 +4,6 @@ pub struct Upper {
     wfile: Writer,
 }
 #[automatically_derived]
-#[allow(deprecated)]
 #[diagnostic::do_not_recommend]
 impl<__S: ::sockserver::Server> ::sockserver::FromRequest<__S> for Upper
 where
@@ -19,6 +18,7 @@ where
     }
 }
 /// The server that makes a new `Upper` for each request.
+#[allow(clippy::exhaustive_structs)]
 #[derive(
     ::core::clone::Clone,
     ::core::marker::Copy,
@@ -27,7 +27,6 @@ where
 )]
 pub struct UpperServer;
 #[automatically_derived]
-#[allow(deprecated)]
 impl ::sockserver::Server for UpperServer {
     type Transport = ::sockserver::transport::Tcp;
     type Concurrency = ::sockserver::concurrency::Threading;

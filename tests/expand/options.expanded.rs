@@ -1,7 +1,6 @@
 use sockserver::*;
 struct Session;
 #[automatically_derived]
-#[allow(deprecated)]
 impl<__S: ::sockserver::Server> ::sockserver::FromRequest<__S> for Session {
     fn from_request(_: &mut ::sockserver::Context<'_, __S>) -> ::std::io::Result<Self> {
         ::core::result::Result::Ok(Self {})
@@ -15,7 +14,6 @@ impl RequestHandler for Session {
 #[derive(Clone)]
 struct Chat;
 #[automatically_derived]
-#[allow(deprecated)]
 impl ::sockserver::Server for Chat {
     type Transport = ::sockserver::transport::Tcp;
     type Concurrency = ::sockserver::concurrency::Pool;
@@ -51,7 +49,6 @@ impl ::sockserver::Server for Chat {
 #[derive(Default)]
 struct Local;
 #[automatically_derived]
-#[allow(deprecated)]
 impl ::sockserver::Server for Local {
     type Transport = ::sockserver::transport::Unix;
     type Concurrency = sockserver::concurrency::Synchronous;

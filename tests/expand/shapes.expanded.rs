@@ -1,7 +1,6 @@
 use sockserver::*;
 struct Unit;
 #[automatically_derived]
-#[allow(deprecated)]
 impl<__S: ::sockserver::Server> ::sockserver::FromRequest<__S> for Unit {
     fn from_request(_: &mut ::sockserver::Context<'_, __S>) -> ::std::io::Result<Self> {
         ::core::result::Result::Ok(Self {})
@@ -9,7 +8,6 @@ impl<__S: ::sockserver::Server> ::sockserver::FromRequest<__S> for Unit {
 }
 struct Tuple(Reader, usize, Writer);
 #[automatically_derived]
-#[allow(deprecated)]
 impl<__S: ::sockserver::Server> ::sockserver::FromRequest<__S> for Tuple
 where
     Reader: ::sockserver::FromRequest<__S>,
@@ -34,7 +32,6 @@ where
     counts: [u8; N],
 }
 #[automatically_derived]
-#[allow(deprecated)]
 impl<T, const N: usize, __S: ::sockserver::Server> ::sockserver::FromRequest<__S>
 for Generic<T, N>
 where

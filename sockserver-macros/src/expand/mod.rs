@@ -1,9 +1,10 @@
 //! Quotes the models. Nothing fails here.
 
 mod handler;
+mod options;
 mod server;
 
-pub(crate) use self::{handler::handler, server::server};
+pub(crate) use self::{handler::handler, options::refused_options, server::server};
 
 use crate::{
     attribute::Checked,
@@ -63,20 +64,26 @@ fn path_at(path: &Path, place: Span) -> TokenStream {
 fn refusals(checked: &Checked, value: &TokenStream, is_optional: bool, krate: &Path) -> Vec<TokenStream> {
     let place = at(checked.place());
     let krate = path_at(krate, place);
+    let refusals = checked.refused.iter().map(|(refused, words)| {
+        let is_refused = is_refused(value, *refused, checked.is_duration, is_optional, place);
+        quote_spanned!(place=> #krate::__private::refuse(#is_refused, #words))
+    });
+    refusals.collect()
+}
+
+/// An expression that is true for a value that is refused.
+fn is_refused(value: &TokenStream, refused: Refused, is_duration: bool, is_optional: bool, place: Span) -> TokenStream {
     let pattern = match is_optional {
         true => quote_spanned!(place=> ::core::option::Option::Some(it)),
         false => quote_spanned!(place=> it),
     };
-    let number = if checked.is_duration { quote_spanned!(place=> it.as_millis()) } else { quote_spanned!(place=> it) };
-    let refusals = checked.refused.iter().map(|(refused, words)| {
-        let is_refused = match refused {
-            Refused::Zero => quote_spanned!(place=> #number == 0),
-            Refused::Above(most) => {
-                let most = Literal::u64_unsuffixed(*most);
-                quote_spanned!(place=> #number > #most)
-            }
-        };
-        quote_spanned!(place=> #krate::__private::refuse(::core::matches!(#value, #pattern if #is_refused), #words))
-    });
-    refusals.collect()
+    let number = if is_duration { quote_spanned!(place=> it.as_millis()) } else { quote_spanned!(place=> it) };
+    let condition = match refused {
+        Refused::Zero => quote_spanned!(place=> #number == 0),
+        Refused::Above(most) => {
+            let most = Literal::u64_unsuffixed(most);
+            quote_spanned!(place=> #number > #most)
+        }
+    };
+    quote_spanned!(place=> ::core::matches!(#value, #pattern if #condition))
 }

@@ -1,6 +1,6 @@
 use super::{at, path_at, refusals, value};
 use crate::{
-    attribute::{Hook, OptionValue},
+    attribute::Hook,
     keys::Parameter,
     server::{Server, Taken},
 };
@@ -52,14 +52,14 @@ pub(crate) fn server(server: &Server) -> TokenStream {
 
 fn refusals_of(server: &Server, options: &TokenStream) -> impl Iterator<Item = TokenStream> {
     server.options.iter().flat_map(move |option| {
-        let value = field(option, options);
+        let value = field(option.group, option.field, options);
         refusals(&option.value, &value, option.is_optional, &server.krate)
     })
 }
 
-fn field(option: &OptionValue, options: &TokenStream) -> TokenStream {
-    let group = (!option.group.is_empty()).then(|| format_ident!("{}", option.group)).into_iter();
-    let field = format_ident!("{}", option.field);
+pub(super) fn field(group: &str, field: &str, options: &TokenStream) -> TokenStream {
+    let group = (!group.is_empty()).then(|| format_ident!("{}", group)).into_iter();
+    let field = format_ident!("{}", field);
     quote!(#options #(.#group)* .#field)
 }
 
@@ -108,7 +108,7 @@ fn options(server: &Server) -> TokenStream {
         return quote!(#krate::Options::new());
     }
     let assignments = server.options.iter().map(|option| {
-        let field = field(option, &quote!(options));
+        let field = field(option.group, option.field, &quote!(options));
         let place = at(option.value.place());
         let given = value(&option.value.value, krate);
         let given = match option.is_optional {
