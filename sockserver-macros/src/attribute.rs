@@ -3,9 +3,9 @@
 use crate::{
     composition::Rule,
     errors::Errors,
-    keys::{Applies, GRAMMARS, Grammar, Group, Key, Sets, Signature},
+    keys::{GRAMMARS, Grammar, Group, Key, Scope, Signature, Target},
     suggest::{closest, did_you_mean, listed},
-    value::{Kind, Refused, Value},
+    value::{Kind, Refusal, Value},
 };
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use quote::ToTokens;
@@ -23,9 +23,9 @@ use syn::{
 pub(crate) struct Attribute {
     pub(crate) krate: Option<Path>,
     pub(crate) server_name: Option<(Ident, Ident)>,
-    pub(crate) transport: Given,
-    pub(crate) concurrency: Given,
-    pub(crate) handler: Given,
+    pub(crate) transport: TypeSetting,
+    pub(crate) concurrency: TypeSetting,
+    pub(crate) handler: TypeSetting,
     pub(crate) options: Vec<OptionValue>,
     pub(crate) calls: Vec<ContextCall>,
     pub(crate) hooks: Vec<Hook>,
@@ -35,10 +35,11 @@ pub(crate) struct Attribute {
     pub(crate) has_unknown: bool,
 }
 
+/// A key that names a type.
 #[derive(Default)]
-pub(crate) enum Given {
+pub(crate) enum TypeSetting {
     #[default]
-    Nothing,
+    Missing,
     /// An error on it has been reported.
     Wrong,
     Value {
@@ -53,14 +54,14 @@ pub(crate) struct OptionValue {
     pub(crate) group: &'static str,
     pub(crate) field: &'static str,
     pub(crate) is_optional: bool,
-    pub(crate) value: Checked,
+    pub(crate) value: CheckedValue,
 }
 
 /// `cx.set_name(value)`.
 pub(crate) struct ContextCall {
     pub(crate) name: &'static str,
     pub(crate) is_fallible: bool,
-    pub(crate) value: Checked,
+    pub(crate) value: CheckedValue,
 }
 
 /// A method of `Server` that calls a function.
@@ -71,30 +72,30 @@ pub(crate) struct Hook {
 }
 
 /// A value, and what is still to be checked of it: the compiler knows the value of a constant.
-pub(crate) struct Checked {
+pub(crate) struct CheckedValue {
     pub(crate) value: Value,
     pub(crate) is_duration: bool,
     /// What is refused, with the words for it. Empty for a literal, which has been checked.
-    pub(crate) refused: Vec<(Refused, String)>,
+    pub(crate) refused: Vec<(Refusal, String)>,
 }
 
-impl Given {
+impl TypeSetting {
     pub(crate) fn value(&self) -> Option<&Value> {
         match self {
-            Given::Value { value, .. } => Some(value),
+            TypeSetting::Value { value, .. } => Some(value),
             _ => None,
         }
     }
 
     pub(crate) fn into_value(self) -> Option<Value> {
         match self {
-            Given::Value { value, .. } => Some(value),
+            TypeSetting::Value { value, .. } => Some(value),
             _ => None,
         }
     }
 }
 
-impl Checked {
+impl CheckedValue {
     /// Where the value stands, if it is a constant.
     pub(crate) fn place(&self) -> Span {
         match &self.value {
@@ -132,52 +133,52 @@ struct Setting {
 
 impl Attribute {
     fn set(&mut self, Setting { group, key, word, value }: Setting) {
-        if let (Applies::Where(rule), Some(_)) = (&key.applies, &value) {
+        if let (Scope::Fitting(rule), Some(_)) = (&key.scope, &value) {
             self.rules.push((word.clone(), rule));
         }
         let given = match (&key.sets, value) {
-            (Sets::Transport, value) => return self.transport = Given::new(word, value),
-            (Sets::Concurrency, value) => return self.concurrency = Given::new(word, value),
-            (Sets::Handler, value) => return self.handler = Given::new(word, value),
+            (Target::Transport, value) => return self.transport = TypeSetting::new(word, value),
+            (Target::Concurrency, value) => return self.concurrency = TypeSetting::new(word, value),
+            (Target::Handler, value) => return self.handler = TypeSetting::new(word, value),
             (_, None) => return,
             (_, Some(value)) => value,
         };
         match (&key.sets, given) {
-            (Sets::Crate, Value::Path(path)) => self.krate = Some(path.path),
-            (Sets::ServerName, Value::Name(name)) => self.server_name = Some((word, name)),
-            (Sets::Hook(signature), Value::Path(function)) => {
+            (Target::Crate, Value::Path(path)) => self.krate = Some(path.path),
+            (Target::ServerName, Value::Name(name)) => self.server_name = Some((word, name)),
+            (Target::Hook(signature), Value::Path(function)) => {
                 self.hooks.push(Hook { name: key.name, signature, function });
             }
-            (Sets::Option { is_optional }, value) => self.options.push(OptionValue {
+            (Target::Option { is_optional }, value) => self.options.push(OptionValue {
                 group: group.name,
                 field: key.name,
                 is_optional: *is_optional,
-                value: Checked::new(key, value),
+                value: CheckedValue::new(key, value),
             }),
-            (Sets::Context { is_fallible }, value) => self.calls.push(ContextCall {
+            (Target::Context { is_fallible }, value) => self.calls.push(ContextCall {
                 name: key.name,
                 is_fallible: *is_fallible,
-                value: Checked::new(key, value),
+                value: CheckedValue::new(key, value),
             }),
             _ => unreachable!("the table gives each of these its kind of value"),
         }
     }
 }
 
-impl Given {
-    fn new(key: Ident, value: Option<Value>) -> Given {
-        value.map_or(Given::Wrong, |value| Given::Value { key, value })
+impl TypeSetting {
+    fn new(key: Ident, value: Option<Value>) -> TypeSetting {
+        value.map_or(TypeSetting::Wrong, |value| TypeSetting::Value { key, value })
     }
 }
 
-impl Checked {
-    fn new(key: &Key, value: Value) -> Checked {
+impl CheckedValue {
+    fn new(key: &Key, value: Value) -> CheckedValue {
         let refused = match value {
             Value::Constant(_) => key.refused,
             _ => &[],
         };
         let refused = refused.iter().map(|(refused, why)| (*refused, format!("`{}` {why}", key.name))).collect();
-        Checked { value, is_duration: matches!(key.takes, Kind::Duration), refused }
+        CheckedValue { value, is_duration: matches!(key.takes, Kind::Duration), refused }
     }
 }
 

@@ -1,11 +1,11 @@
 //! The model of a handler, which `#[request_handler]` makes of a struct.
 
 use crate::{
-    attribute::{self, Attribute, ContextCall, Given},
+    attribute::{self, Attribute, ContextCall, TypeSetting},
     composition,
     errors::Errors,
     keys,
-    server::{self, Server, Taken},
+    server::{self, Server, TakenField},
     value::Value,
 };
 use proc_macro2::{Ident, Span, TokenStream};
@@ -64,45 +64,48 @@ pub(crate) fn parse_item(input: ParseStream<'_>) -> syn::Result<DeriveInput> {
     }
 }
 
-/// Takes out of the item what is not to be emitted again.
-pub(crate) fn taken(arguments: TokenStream, item: &mut DeriveInput, errors: &mut Errors) -> Handler {
-    let said = attribute::parse(arguments, &keys::REQUEST_HANDLER, errors);
-    refuse_conditional_parameters(&mut item.generics, errors);
-    let (fields, condition) = match take_fields(item, errors) {
-        Some((fields, condition)) => (Some(fields), condition),
-        None => (None, None),
-    };
-    let conditions = item.attrs.iter().filter(|attribute| attribute.path().is_ident("cfg")).cloned();
-    let conditions: Vec<syn::Attribute> = conditions.collect();
-    let of_fields = match &item.data {
-        Data::Struct(data) => data.fields.iter().flat_map(|field| &field.attrs).collect(),
-        _ => Vec::new(),
-    };
-    let allowed = server::allowed_in(item.attrs.iter().chain(of_fields));
-    let mut krate = said.krate.clone();
-    let server = take_server(item, &said, &mut krate, errors).map(|mut server| {
-        server.server.conditions.clone_from(&conditions);
-        server.server.allowed.clone_from(&allowed);
-        server.server.takes = fields.iter().flatten().filter_map(|field| taken_by(field, condition.as_ref())).collect();
-        server
-    });
-    Handler {
-        ident: item.ident.clone(),
-        generics: item.generics.clone(),
-        krate: krate.unwrap_or_else(|| parse_quote!(::sockserver)),
-        calls: said.calls,
-        fields,
-        condition,
-        conditions,
-        allowed,
-        server,
+impl Handler {
+    /// Takes out of the item what is not to be emitted again.
+    pub(crate) fn take(arguments: TokenStream, item: &mut DeriveInput, errors: &mut Errors) -> Handler {
+        let said = attribute::parse(arguments, &keys::REQUEST_HANDLER, errors);
+        refuse_conditional_parameters(&mut item.generics, errors);
+        let (fields, condition) = match take_fields(item, errors) {
+            Some((fields, condition)) => (Some(fields), condition),
+            None => (None, None),
+        };
+        let conditions = item.attrs.iter().filter(|attribute| attribute.path().is_ident("cfg")).cloned();
+        let conditions: Vec<syn::Attribute> = conditions.collect();
+        let of_fields = match &item.data {
+            Data::Struct(data) => data.fields.iter().flat_map(|field| &field.attrs).collect(),
+            _ => Vec::new(),
+        };
+        let allowed = server::allowed_in(item.attrs.iter().chain(of_fields));
+        let mut krate = said.krate.clone();
+        let server = take_server(item, &said, &mut krate, errors).map(|mut server| {
+            server.server.conditions.clone_from(&conditions);
+            server.server.allowed.clone_from(&allowed);
+            server.server.takes =
+                fields.iter().flatten().filter_map(|field| taken_by(field, condition.as_ref())).collect();
+            server
+        });
+        Handler {
+            ident: item.ident.clone(),
+            generics: item.generics.clone(),
+            krate: krate.unwrap_or_else(|| parse_quote!(::sockserver)),
+            calls: said.calls,
+            fields,
+            condition,
+            conditions,
+            allowed,
+            server,
+        }
     }
 }
 
-fn taken_by(field: &Field, condition: Option<&TokenStream>) -> Option<Taken> {
+fn taken_by(field: &Field, condition: Option<&TokenStream>) -> Option<TakenField> {
     let Source::Request = field.source else { return None };
     let condition = field.only_if.zip(condition).map(|(is_met, condition)| outcome(condition, is_met));
-    Some(Taken { ty: field.ty.clone(), condition })
+    Some(TakenField { ty: field.ty.clone(), condition })
 }
 
 /// The condition under which the given one has this outcome.
@@ -350,7 +353,7 @@ fn take_server(
         None => server_of(handler),
     };
     drop_derive(&mut item.attrs, &ident, errors);
-    if let Given::Value { key, .. } = &said.handler {
+    if let TypeSetting::Value { key, .. } = &said.handler {
         errors.at(
             key,
             format!(
@@ -372,9 +375,9 @@ fn take_server(
         }
         true
     });
-    said.handler = Given::Value { key: handler.clone(), value: Value::Path(parse_quote!(#handler)) };
+    said.handler = TypeSetting::Value { key: handler.clone(), value: Value::Path(parse_quote!(#handler)) };
     if is_generic {
-        said.handler = Given::Wrong;
+        said.handler = TypeSetting::Wrong;
     }
     Some(OwnServer { vis: item.vis.clone(), server: Server::new(ident, Generics::default(), said) })
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     composition::{self, Rule},
-    value::{Kind, Refused, Word, Words},
+    value::{Kind, Refusal, Word, Words},
 };
 
 /// What can be written in one attribute.
@@ -26,17 +26,17 @@ pub(crate) struct Group {
 pub(crate) struct Key {
     pub(crate) name: &'static str,
     pub(crate) takes: Kind,
-    pub(crate) sets: Sets,
-    pub(crate) applies: Applies,
+    pub(crate) sets: Target,
+    pub(crate) scope: Scope,
     /// In words, or as the value would be written.
     #[cfg_attr(not(test), expect(dead_code, reason = "it is for the reference page, which a test writes"))]
     pub(crate) default: &'static str,
     /// The values of the right kind that are refused, each with the end of a sentence that begins with the key.
-    pub(crate) refused: &'static [(Refused, &'static str)],
+    pub(crate) refused: &'static [(Refusal, &'static str)],
 }
 
-/// What becomes of the value.
-pub(crate) enum Sets {
+/// What the value sets.
+pub(crate) enum Target {
     Crate,
     ServerName,
     Transport,
@@ -67,26 +67,27 @@ pub(crate) enum Parameter {
     ClientAddress,
 }
 
-pub(crate) enum Applies {
-    Always,
-    Where(&'static Rule),
+/// Where a key means something.
+pub(crate) enum Scope {
+    All,
+    Fitting(&'static Rule),
     /// Said in words, in the reference only.
     #[cfg_attr(not(test), expect(dead_code, reason = "it is for the reference page, which a test writes"))]
-    To(&'static str),
+    Words(&'static str),
 }
 
 impl Key {
-    const fn new(name: &'static str, takes: Kind, sets: Sets, default: &'static str) -> Key {
-        Key { name, takes, sets, applies: Applies::Always, default, refused: &[] }
+    const fn new(name: &'static str, takes: Kind, sets: Target, default: &'static str) -> Key {
+        Key { name, takes, sets, scope: Scope::All, default, refused: &[] }
     }
 
     const fn option(name: &'static str, takes: Kind, default: &'static str) -> Key {
-        Key::new(name, takes, Sets::Option { is_optional: false }, default)
+        Key::new(name, takes, Target::Option { is_optional: false }, default)
     }
 
     /// An option whose default is `None`, in these words.
     const fn optional(name: &'static str, takes: Kind, default: &'static str) -> Key {
-        Key::new(name, takes, Sets::Option { is_optional: true }, default)
+        Key::new(name, takes, Target::Option { is_optional: true }, default)
     }
 
     const fn hook(name: &'static str, example: &'static str, default: &'static str) -> Key {
@@ -94,18 +95,18 @@ impl Key {
     }
 
     const fn deciding(name: &'static str, example: &'static str, signature: Signature, default: &'static str) -> Key {
-        Key::new(name, Kind::Path(example), Sets::Hook(signature), default)
+        Key::new(name, Kind::Path(example), Target::Hook(signature), default)
     }
 
     const fn only(self, rule: &'static Rule) -> Key {
-        Key { applies: Applies::Where(rule), ..self }
+        Key { scope: Scope::Fitting(rule), ..self }
     }
 
     const fn to(self, what: &'static str) -> Key {
-        Key { applies: Applies::To(what), ..self }
+        Key { scope: Scope::Words(what), ..self }
     }
 
-    const fn refused(self, refused: &'static [(Refused, &'static str)]) -> Key {
+    const fn refused(self, refused: &'static [(Refusal, &'static str)]) -> Key {
         Key { refused, ..self }
     }
 
@@ -116,7 +117,7 @@ impl Key {
 
 pub(crate) static GRAMMARS: &[&Grammar] = &[&SERVER, &REQUEST_HANDLER];
 
-const CRATE: Key = Key::new("crate", Kind::Path("framework::sockserver"), Sets::Crate, "`::sockserver`")
+const CRATE: Key = Key::new("crate", Kind::Path("framework::sockserver"), Target::Crate, "`::sockserver`")
     .to("where this crate is found");
 
 pub(crate) static SERVER: Grammar = Grammar {
@@ -126,17 +127,17 @@ pub(crate) static SERVER: Grammar = Grammar {
             name: "",
             documented_in: "Options",
             keys: &[
-                Key::new("transport", Kind::Word(&composition::TRANSPORT), Sets::Transport, "required"),
-                Key::new("concurrency", Kind::Word(&composition::CONCURRENCY), Sets::Concurrency, "required"),
-                Key::new("handler", Kind::Path("Session"), Sets::Handler, "required").to("`#[derive(Server)]`"),
-                Key::new("name", Kind::Name("EchoServer"), Sets::ServerName, "the handler's, and `Server`")
+                Key::new("transport", Kind::Word(&composition::TRANSPORT), Target::Transport, "required"),
+                Key::new("concurrency", Kind::Word(&composition::CONCURRENCY), Target::Concurrency, "required"),
+                Key::new("handler", Kind::Path("Session"), Target::Handler, "required").to("`#[derive(Server)]`"),
+                Key::new("name", Kind::Name("EchoServer"), Target::ServerName, "the handler's, and `Server`")
                     .to("`#[request_handler]` with `#[server(…)]`"),
                 Key::optional("workers", Kind::Count, "four for each core")
                     .only(&composition::POOL)
-                    .refused(&[(Refused::Zero, "cannot be zero: no thread would serve")]),
+                    .refused(&[(Refusal::Zero, "cannot be zero: no thread would serve")]),
                 Key::optional("stack_size", Kind::Size, "that of `std::thread`")
                     .only(&composition::STARTS_THREADS)
-                    .refused(&[(Refused::Zero, "cannot be zero: a thread needs a stack")]),
+                    .refused(&[(Refusal::Zero, "cannot be zero: a thread needs a stack")]),
                 Key::option("allow_threads", Kind::Flag, "`false`").only(&composition::FORKS),
                 CRATE,
             ],
@@ -150,17 +151,17 @@ pub(crate) static SERVER: Grammar = Grammar {
                 Key::option("allow_reuse_port", Kind::Flag, "`false`").only(&composition::HAS_PORT),
                 Key::option("nodelay", Kind::Flag, "`true`").only(&composition::TCP),
                 Key::optional("keepalive", Kind::Duration, "no probes").only(&composition::TCP).refused(&[
-                    (Refused::Zero, "cannot be zero: leave it out for no probes"),
+                    (Refusal::Zero, "cannot be zero: leave it out for no probes"),
                     // `MAX_TCP_KEEPIDLE` of Linux, above which binding would fail.
-                    (Refused::Above(32_767_000), "can be at most `\"32767s\"`, the longest that the kernel takes"),
+                    (Refusal::Above(32_767_000), "can be at most `\"32767s\"`, the longest that the kernel takes"),
                 ]),
                 Key::option("only_v6", Kind::Flag, "`false`").only(&composition::IP),
                 Key::option("max_packet_size", Kind::Size, "`65535`")
                     .only(&composition::HAS_PACKETS)
-                    .refused(&[(Refused::Zero, "cannot be zero: no packet would fit")]),
+                    .refused(&[(Refusal::Zero, "cannot be zero: no packet would fit")]),
                 Key::optional("mode", Kind::Mode, "as the umask has it")
                     .only(&composition::HAS_FILE)
-                    .refused(&[(Refused::Above(0o777), "can be at most `0o777`")]),
+                    .refused(&[(Refusal::Above(0o777), "can be at most `0o777`")]),
                 Key::option("unlink", Kind::Flag, "`true`").only(&composition::HAS_FILE),
             ],
         },
@@ -189,7 +190,7 @@ pub(crate) static SERVER: Grammar = Grammar {
                 Key::option("linger", Kind::Duration, "`\"0s\"`"),
                 Key::option("shutdown", Kind::Duration, "`\"25s\"`"),
                 Key::optional("poll", Kind::Duration, "between requests only").to("`service_actions`").refused(&[(
-                    Refused::Zero,
+                    Refusal::Zero,
                     "cannot be zero: the server would never sleep; leave it out to have `service_actions` called \
                      between requests only",
                 )]),
@@ -255,15 +256,15 @@ pub(crate) static REQUEST_HANDLER: Grammar = Grammar {
         name: "",
         documented_in: "Context",
         keys: &[
-            Key::new("timeout", Kind::Duration, Sets::Context { is_fallible: true }, "for ever; a reply: `\"1s\"`")
+            Key::new("timeout", Kind::Duration, Target::Context { is_fallible: true }, "for ever; a reply: `\"1s\"`")
                 .refused(NO_TIMEOUT),
-            Key::new("rbufsize", Kind::Size, Sets::Context { is_fallible: false }, "`\"8KiB\"`")
+            Key::new("rbufsize", Kind::Size, Target::Context { is_fallible: false }, "`\"8KiB\"`")
                 .only(&composition::HAS_BUFFERS)
-                .refused(&[(Refused::Zero, "cannot be zero: a reader needs a buffer")]),
-            Key::new("wbufsize", Kind::Size, Sets::Context { is_fallible: false }, "`\"8KiB\"`")
+                .refused(&[(Refusal::Zero, "cannot be zero: a reader needs a buffer")]),
+            Key::new("wbufsize", Kind::Size, Target::Context { is_fallible: false }, "`\"8KiB\"`")
                 .only(&composition::HAS_BUFFERS),
-            Key::new("max_line", Kind::Size, Sets::Context { is_fallible: false }, "`\"64KiB\"`")
-                .refused(&[(Refused::Zero, "cannot be zero: no line would fit")]),
+            Key::new("max_line", Kind::Size, Target::Context { is_fallible: false }, "`\"64KiB\"`")
+                .refused(&[(Refusal::Zero, "cannot be zero: no line would fit")]),
             CRATE,
         ],
     }],
@@ -276,10 +277,10 @@ static ON_LIMIT: Words = Words {
     are_types: false,
 };
 
-const NO_CLIENT: &[(Refused, &str)] =
-    &[(Refused::Zero, "cannot be zero: no client could be served; leave it out for the default")];
+const NO_CLIENT: &[(Refusal, &str)] =
+    &[(Refusal::Zero, "cannot be zero: no client could be served; leave it out for the default")];
 
-const NO_TIMEOUT: &[(Refused, &str)] = &[(Refused::Zero, "cannot be zero: leave it out for no timeout")];
+const NO_TIMEOUT: &[(Refusal, &str)] = &[(Refusal::Zero, "cannot be zero: leave it out for no timeout")];
 
 const SHUTDOWN: &str = "`timeouts(shutdown = …)` says how long requests have to end";
 

@@ -31,8 +31,10 @@ mod reference;
 mod tests;
 
 use errors::Errors;
+use handler::Handler;
 use proc_macro2::TokenStream;
 use quote::quote;
+use server::Server;
 
 #[proc_macro_derive(Server, attributes(server))]
 pub fn derive_server(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
@@ -46,6 +48,7 @@ pub fn request_handler(arguments: proc_macro::TokenStream, item: proc_macro::Tok
 
 /// For the runtime crate alone, which refuses at run time what the attribute refuses: `refused_options!(options)` is a list
 /// of `(path of the option, whether its value is refused, why)`.
+#[doc(hidden)]
 #[proc_macro]
 pub fn refused_options(options: proc_macro::TokenStream) -> proc_macro::TokenStream {
     expand::refused_options(&options.into()).into()
@@ -57,7 +60,7 @@ fn expand_server(input: TokenStream) -> TokenStream {
         Err(error) => return errors::compile_error(&error),
     };
     let mut errors = Errors::default();
-    let server = expand::server(&server::derived(&input, &mut errors));
+    let server = expand::server(&Server::of_derive(&input, &mut errors));
     quote!(#server #errors)
 }
 
@@ -70,6 +73,6 @@ fn expand_handler(arguments: TokenStream, item: TokenStream) -> TokenStream {
         }
     };
     let mut errors = Errors::default();
-    let expanded = expand::handler(&handler::taken(arguments, &mut input, &mut errors));
+    let expanded = expand::handler(&Handler::take(arguments, &mut input, &mut errors));
     quote!(#input #expanded #errors)
 }

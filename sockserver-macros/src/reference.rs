@@ -4,7 +4,7 @@
 
 use crate::{
     composition::Axis,
-    keys::{Applies, GRAMMARS, Group, Key, Parameter, Sets, Signature},
+    keys::{GRAMMARS, Group, Key, Parameter, Scope, Signature, Target},
     suggest::{listed, quoted},
     value::Kind,
 };
@@ -38,18 +38,18 @@ fn reference() -> String {
 fn name(group: &Group, key: &Key) -> String {
     let name = if group.name.is_empty() { key.name.to_string() } else { format!("{}({})", group.name, key.name) };
     let documented_as = match (&key.sets, key.name) {
-        (Sets::Transport, _) => "Server::Transport".to_string(),
-        (Sets::Concurrency, _) => "Server::Concurrency".to_string(),
-        (Sets::Handler, _) => "Server::Handler".to_string(),
-        (Sets::Crate | Sets::ServerName, _) => return format!("`{name}`"),
-        (Sets::Option { .. } | Sets::Hook(_), key) => format!("{}::{key}", group.documented_in),
-        (Sets::Context { .. }, key) => format!("{}::set_{key}", group.documented_in),
+        (Target::Transport, _) => "Server::Transport".to_string(),
+        (Target::Concurrency, _) => "Server::Concurrency".to_string(),
+        (Target::Handler, _) => "Server::Handler".to_string(),
+        (Target::Crate | Target::ServerName, _) => return format!("`{name}`"),
+        (Target::Option { .. } | Target::Hook(_), key) => format!("{}::{key}", group.documented_in),
+        (Target::Context { .. }, key) => format!("{}::set_{key}", group.documented_in),
     };
     format!("[`{name}`]({documented_as})")
 }
 
 fn takes(key: &Key) -> String {
-    if let Sets::Hook(signature) = &key.sets {
+    if let Target::Hook(signature) = &key.sets {
         return format!("a function: `{}`", function(signature));
     }
     let takes = match &key.takes {
@@ -57,7 +57,7 @@ fn takes(key: &Key) -> String {
             let own = if words.are_types { ", or a type" } else { "" };
             return format!("{}{own}", words.listed());
         }
-        Kind::Path(_) if matches!(key.sets, Sets::Crate) => "a path",
+        Kind::Path(_) if matches!(key.sets, Target::Crate) => "a path",
         Kind::Path(_) => "a type",
         Kind::Name(_) => "a name",
         Kind::Flag => "`true` or `false`",
@@ -81,17 +81,17 @@ fn function(signature: &Signature) -> String {
 }
 
 fn applies(key: &Key) -> String {
-    match key.applies {
-        Applies::Always => "all".to_string(),
-        Applies::To(what) => what.to_string(),
-        Applies::Where(rule) => listed(rule.fits.iter().map(|word| quoted(word)), "and"),
+    match key.scope {
+        Scope::All => "all".to_string(),
+        Scope::Words(what) => what.to_string(),
+        Scope::Fitting(rule) => listed(rule.fits.iter().map(|word| quoted(word)), "and"),
     }
 }
 
 #[test]
 fn rules_name_words_that_exist() {
     for (_, key) in keys() {
-        let Applies::Where(rule) = key.applies else { continue };
+        let Scope::Fitting(rule) = key.scope else { continue };
         let kind = match rule.of {
             Axis::Transport => Kind::Word(&crate::composition::TRANSPORT),
             Axis::Concurrency => Kind::Word(&crate::composition::CONCURRENCY),
@@ -104,10 +104,10 @@ fn rules_name_words_that_exist() {
 fn every_key_takes_what_it_sets() {
     for (_, key) in keys() {
         let is_right = match key.sets {
-            Sets::Transport | Sets::Concurrency => matches!(&key.takes, Kind::Word(words) if words.are_types),
-            Sets::Crate | Sets::Handler | Sets::Hook(_) => matches!(key.takes, Kind::Path(_)),
-            Sets::ServerName => matches!(key.takes, Kind::Name(_)),
-            Sets::Option { .. } | Sets::Context { .. } => match &key.takes {
+            Target::Transport | Target::Concurrency => matches!(&key.takes, Kind::Word(words) if words.are_types),
+            Target::Crate | Target::Handler | Target::Hook(_) => matches!(key.takes, Kind::Path(_)),
+            Target::ServerName => matches!(key.takes, Kind::Name(_)),
+            Target::Option { .. } | Target::Context { .. } => match &key.takes {
                 Kind::Path(_) | Kind::Name(_) => false,
                 Kind::Word(words) => !words.are_types,
                 Kind::Flag | Kind::Count | Kind::Size | Kind::Duration | Kind::Mode => true,

@@ -1,7 +1,7 @@
 //! The model of a server, which `#[server(…)]` describes.
 
 use crate::{
-    attribute::{self, Attribute, Given, Hook, OptionValue},
+    attribute::{self, Attribute, Hook, OptionValue, TypeSetting},
     composition,
     errors::Errors,
     keys,
@@ -27,49 +27,70 @@ pub(crate) struct Server {
     /// What [`allowed_in`] the attributes of the struct.
     pub(crate) allowed: Vec<syn::Attribute>,
     /// What the handler takes from a request, where the macro sees it.
-    pub(crate) takes: Vec<Taken>,
+    pub(crate) takes: Vec<TakenField>,
 }
 
 /// A field that is taken from the request.
-pub(crate) struct Taken {
+pub(crate) struct TakenField {
     pub(crate) ty: Type,
     pub(crate) condition: Option<TokenStream>,
 }
 
-/// The server of `#[derive(Server)]`.
-pub(crate) fn derived(input: &DeriveInput, errors: &mut Errors) -> Server {
-    let mut attributes = input.attrs.iter().filter(|attribute| attribute.path().is_ident("server"));
-    let attribute = match attributes.next() {
-        Some(attribute) => {
-            let said = parse(attribute, errors);
-            require_all(&said, attribute.path(), errors);
-            said
-        }
-        None => {
-            errors.push(syn::Error::new(
-                Span::call_site(),
-                "a server is described by an attribute on the struct, like \
+impl Server {
+    /// The server of `#[derive(Server)]`.
+    pub(crate) fn of_derive(input: &DeriveInput, errors: &mut Errors) -> Server {
+        let mut attributes = input.attrs.iter().filter(|attribute| attribute.path().is_ident("server"));
+        let attribute = match attributes.next() {
+            Some(attribute) => {
+                let said = parse(attribute, errors);
+                require_all(&said, attribute.path(), errors);
+                said
+            }
+            None => {
+                errors.push(syn::Error::new(
+                    Span::call_site(),
+                    "a server is described by an attribute on the struct, like \
                  `#[server(transport = \"tcp\", concurrency = \"threading\", handler = Session)]`",
-            ));
-            Attribute::default()
+                ));
+                Attribute::default()
+            }
+        };
+        for attribute in attributes {
+            errors.at(attribute.path(), "a second `#[server(…)]`: write all of it in one");
         }
-    };
-    for attribute in attributes {
-        errors.at(attribute.path(), "a second `#[server(…)]`: write all of it in one");
-    }
-    if let Some((word, _)) = &attribute.server_name {
-        errors.at(
-            word,
-            format!(
-                "`name` names the server that `#[request_handler]` writes: this struct is the server, and its name \
+        if let Some((word, _)) = &attribute.server_name {
+            errors.at(
+                word,
+                format!(
+                    "`name` names the server that `#[request_handler]` writes: this struct is the server, and its name \
                  `{}`",
-                input.ident
-            ),
-        );
+                    input.ident
+                ),
+            );
+        }
+        let mut server = Server::new(input.ident.clone(), input.generics.clone(), attribute);
+        server.allowed = allowed_in(&input.attrs);
+        server
     }
-    let mut server = Server::new(input.ident.clone(), input.generics.clone(), attribute);
-    server.allowed = allowed_in(&input.attrs);
-    server
+
+    pub(crate) fn new(ident: Ident, generics: Generics, said: Attribute) -> Server {
+        let handler = match said.handler {
+            TypeSetting::Value { value: Value::Path(handler), .. } => Some(handler),
+            _ => None,
+        };
+        Server {
+            ident,
+            generics,
+            krate: said.krate.unwrap_or_else(|| parse_quote!(::sockserver)),
+            serves: said.transport.into_value().zip(handler),
+            concurrency: said.concurrency.into_value(),
+            options: said.options,
+            hooks: said.hooks,
+            conditions: Vec::new(),
+            allowed: Vec::new(),
+            takes: Vec::new(),
+        }
+    }
 }
 
 /// The lints that are allowed in an item with these attributes, for what is written beside it. The use of what is
@@ -110,7 +131,7 @@ pub(crate) fn require_composition(said: &Attribute, place: impl ToTokens, errors
         ("concurrency", &said.concurrency, &composition::CONCURRENCY),
     ];
     for (key, given, words) in types {
-        if let (Given::Nothing, false) = (given, said.has_unknown) {
+        if let (TypeSetting::Missing, false) = (given, said.has_unknown) {
             let words = words.listed();
             errors.at(&place, format!("`{key}` is missing: it is {words}, or the path of a type of your own"));
         }
@@ -119,32 +140,11 @@ pub(crate) fn require_composition(said: &Attribute, place: impl ToTokens, errors
 
 fn require_all(said: &Attribute, place: impl ToTokens, errors: &mut Errors) {
     require_composition(said, &place, errors);
-    if let (Given::Nothing, false) = (&said.handler, said.has_unknown) {
+    if let (TypeSetting::Missing, false) = (&said.handler, said.has_unknown) {
         errors.at(
             &place,
             "`handler` is missing: name the type that handles a request, like `handler = Session`, or make this \
              struct the handler: write `#[request_handler]` above `#[server(…)]` in place of deriving `Server`",
         );
-    }
-}
-
-impl Server {
-    pub(crate) fn new(ident: Ident, generics: Generics, said: Attribute) -> Server {
-        let handler = match said.handler {
-            Given::Value { value: Value::Path(handler), .. } => Some(handler),
-            _ => None,
-        };
-        Server {
-            ident,
-            generics,
-            krate: said.krate.unwrap_or_else(|| parse_quote!(::sockserver)),
-            serves: said.transport.into_value().zip(handler),
-            concurrency: said.concurrency.into_value(),
-            options: said.options,
-            hooks: said.hooks,
-            conditions: Vec::new(),
-            allowed: Vec::new(),
-            takes: Vec::new(),
-        }
     }
 }

@@ -48,7 +48,7 @@ pub(crate) enum Value {
 
 /// A value that a key refuses although it is of the right kind.
 #[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Refused {
+pub(crate) enum Refusal {
     Zero,
     /// Durations above this many milliseconds; other values above this.
     Above(u64),
@@ -193,15 +193,15 @@ impl Words {
 
 impl Value {
     /// Whether it is refused, as far as that can be seen: the value of a constant cannot.
-    pub(crate) fn is(&self, refused: Refused) -> bool {
+    pub(crate) fn is(&self, refused: Refusal) -> bool {
         let number = match self {
             Value::Number(number) => u128::from(*number),
             Value::Duration(duration) => duration.as_millis(),
             _ => return false,
         };
         match refused {
-            Refused::Zero => number == 0,
-            Refused::Above(most) => number > u128::from(most),
+            Refusal::Zero => number == 0,
+            Refusal::Above(most) => number > u128::from(most),
         }
     }
 }

@@ -42,6 +42,16 @@ struct UdpSync;
 )]
 struct UnixPool;
 
+#[request_handler(rbufsize = "8KiB", wbufsize = 0, max_line = "1KiB")]
+#[server(transport = "udp", concurrency = "sync", workers = 2)]
+struct Packet;
+
+impl RequestHandler for Packet {
+    fn handle(&mut self) -> HandlerResult {
+        Ok(())
+    }
+}
+
 mod own {
     pub use sockserver::{concurrency::Synchronous, transport::Tcp};
 }

@@ -7,8 +7,8 @@ mod server;
 pub(crate) use self::{handler::handler, options::refused_options, server::server};
 
 use crate::{
-    attribute::Checked,
-    value::{Refused, Value},
+    attribute::CheckedValue,
+    value::{Refusal, Value},
 };
 use proc_macro2::{Ident, Literal, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
@@ -61,7 +61,7 @@ fn path_at(path: &Path, place: Span) -> TokenStream {
 
 /// For each value that a key refuses, an expression that does not compile, on the constant and in the words of the key,
 /// if `value` is it.
-fn refusals(checked: &Checked, value: &TokenStream, is_optional: bool, krate: &Path) -> Vec<TokenStream> {
+fn refusals(checked: &CheckedValue, value: &TokenStream, is_optional: bool, krate: &Path) -> Vec<TokenStream> {
     let place = at(checked.place());
     let krate = path_at(krate, place);
     let refusals = checked.refused.iter().map(|(refused, words)| {
@@ -72,15 +72,15 @@ fn refusals(checked: &Checked, value: &TokenStream, is_optional: bool, krate: &P
 }
 
 /// An expression that is true for a value that is refused.
-fn is_refused(value: &TokenStream, refused: Refused, is_duration: bool, is_optional: bool, place: Span) -> TokenStream {
+fn is_refused(value: &TokenStream, refused: Refusal, is_duration: bool, is_optional: bool, place: Span) -> TokenStream {
     let pattern = match is_optional {
         true => quote_spanned!(place=> ::core::option::Option::Some(it)),
         false => quote_spanned!(place=> it),
     };
     let number = if is_duration { quote_spanned!(place=> it.as_millis()) } else { quote_spanned!(place=> it) };
     let condition = match refused {
-        Refused::Zero => quote_spanned!(place=> #number == 0),
-        Refused::Above(most) => {
+        Refusal::Zero => quote_spanned!(place=> #number == 0),
+        Refusal::Above(most) => {
             let most = Literal::u64_unsuffixed(most);
             quote_spanned!(place=> #number > #most)
         }

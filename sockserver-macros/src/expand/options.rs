@@ -1,6 +1,6 @@
 use super::{is_refused, server::field};
 use crate::{
-    keys::{self, Sets},
+    keys::{self, Target},
     value::Kind,
 };
 use proc_macro2::{Span, TokenStream};
@@ -10,7 +10,7 @@ use quote::quote;
 pub(crate) fn refused_options(options: &TokenStream) -> TokenStream {
     let keys = keys::SERVER.groups.iter().flat_map(|group| group.keys.iter().map(move |key| (group, key)));
     let refusals = keys.flat_map(|(group, key)| {
-        let is_optional = matches!(key.sets, Sets::Option { is_optional: true });
+        let is_optional = matches!(key.sets, Target::Option { is_optional: true });
         let is_duration = matches!(key.takes, Kind::Duration);
         let value = field(group.name, key.name, options);
         let path = if group.name.is_empty() { key.name.to_string() } else { format!("{}.{}", group.name, key.name) };

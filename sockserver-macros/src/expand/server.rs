@@ -2,7 +2,7 @@ use super::{at, path_at, refusals, value};
 use crate::{
     attribute::Hook,
     keys::Parameter,
-    server::{Server, Taken},
+    server::{Server, TakenField},
 };
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
@@ -70,7 +70,7 @@ fn fitting(server: &Server, handler: TokenStream) -> TokenStream {
     if takes.is_empty() {
         return handler;
     }
-    let fields = takes.iter().map(|Taken { ty, condition }| {
+    let fields = takes.iter().map(|TakenField { ty, condition }| {
         let condition = condition.iter();
         let place = at(ty.span());
         let krate = path_at(krate, ty.span());
