@@ -51,9 +51,13 @@ struct SessionServer;
 impl ::sockserver::Server for SessionServer {
     type Transport = ::sockserver::transport::Unix;
     type Concurrency = ::sockserver::concurrency::Sync;
+    #[cfg(doc)]
+    type Handler = Session;
+    #[cfg(not(doc))]
     type Handler = ::sockserver::__private::Fitting<
         Session,
         {
+            let _ = <Session as ::sockserver::RequestHandler>::handle;
             #[cfg(unix)]
             let _ = <PeerCred as ::sockserver::FromRequest<SessionServer>>::from_request;
             let _ = <Reader as ::sockserver::FromRequest<SessionServer>>::from_request;

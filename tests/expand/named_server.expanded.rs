@@ -27,9 +27,13 @@ pub struct Shouter;
 impl ::sockserver::Server for Shouter {
     type Transport = ::sockserver::transport::Tcp;
     type Concurrency = ::sockserver::concurrency::Threading;
+    #[cfg(doc)]
+    type Handler = Upper;
+    #[cfg(not(doc))]
     type Handler = ::sockserver::__private::Fitting<
         Upper,
         {
+            let _ = <Upper as ::sockserver::RequestHandler>::handle;
             let _ = <Writer as ::sockserver::FromRequest<Shouter>>::from_request;
             true
         },

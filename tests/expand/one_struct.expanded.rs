@@ -30,9 +30,13 @@ pub struct UpperServer;
 impl ::sockserver::Server for UpperServer {
     type Transport = ::sockserver::transport::Tcp;
     type Concurrency = ::sockserver::concurrency::Threading;
+    #[cfg(doc)]
+    type Handler = Upper;
+    #[cfg(not(doc))]
     type Handler = ::sockserver::__private::Fitting<
         Upper,
         {
+            let _ = <Upper as ::sockserver::RequestHandler>::handle;
             let _ = <Reader as ::sockserver::FromRequest<UpperServer>>::from_request;
             let _ = <Writer as ::sockserver::FromRequest<UpperServer>>::from_request;
             true

@@ -20,7 +20,9 @@ impl RequestHandler for Mixed {
 
 #[request_handler]
 #[server(transport = "tcp", concurrency = "sync")]
-struct DoesNotHandle;
+struct DoesNotHandle {
+    rfile: Reader,
+}
 
 #[derive(Default, Server)]
 #[server(transport = "tcp", concurrency = "sync", handler = Session)]

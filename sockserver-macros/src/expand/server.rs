@@ -5,16 +5,21 @@ use crate::{
     server::{Server, TakenField},
 };
 use proc_macro2::{Ident, Span, TokenStream};
-use quote::{ToTokens, format_ident, quote, quote_spanned};
-use syn::{Path, parse_quote, spanned::Spanned};
+use quote::{format_ident, quote, quote_spanned};
+use syn::{Path, TypePath, parse_quote, spanned::Spanned};
 
 pub(crate) fn server(server: &Server) -> TokenStream {
     let Server { ident, krate, .. } = server;
     let concurrency = server.concurrency.as_ref().map(|concurrency| value(concurrency, krate));
     let concurrency = concurrency.unwrap_or_else(|| quote!(#krate::concurrency::Synchronous));
     let (transport, handler) = match &server.serves {
-        Some((transport, handler)) => (value(transport, krate), fitting(server, handler.to_token_stream())),
-        None => (quote!(#krate::transport::Tcp), quote!(StandIn)),
+        Some((transport, handler)) => (value(transport, krate), self::handler(server, handler)),
+        None => (
+            quote!(#krate::transport::Tcp),
+            quote!(
+                type Handler = StandIn;
+            ),
+        ),
     };
     let options = options(server);
     // A hook may be written for the requests of another transport than the one that stands in.
@@ -34,7 +39,7 @@ pub(crate) fn server(server: &Server) -> TokenStream {
         impl #impl_generics #krate::Server for #ident #ty_generics #where_clause {
             type Transport = #transport;
             type Concurrency = #concurrency;
-            type Handler = #handler;
+            #handler
             const OPTIONS: #krate::Options = #options;
             #hooks
         }
@@ -63,20 +68,31 @@ pub(super) fn field(group: &str, field: &str, options: &TokenStream) -> TokenStr
     quote!(#options #(.#group)* .#field)
 }
 
-/// The handler; where its fields are seen, only if the server has them all. Else the compiler reports each on its type,
-/// and nothing on the handler: a type whose constant has an error is no type to have a second one.
-fn fitting(server: &Server, handler: TokenStream) -> TokenStream {
+/// Where the macro sees the fields, the type has a constant that compiles only if the server has them all, and else the
+/// compiler reports each field on its type. It reports nothing on the handler then: a type whose constant has an error
+/// has no second one.
+fn handler(server: &Server, handler: &TypePath) -> TokenStream {
     let Server { ident, krate, takes, .. } = server;
     if takes.is_empty() {
-        return handler;
+        return quote!(type Handler = #handler;);
     }
     let fields = takes.iter().map(|TakenField { ty, condition }| {
         let condition = condition.iter();
-        let place = at(ty.span());
         let krate = path_at(krate, ty.span());
-        quote_spanned!(place=> #(#[cfg(#condition)])* let _ = <#ty as #krate::FromRequest<#ident>>::from_request;)
+        quote_spanned!(at(ty.span())=> #(#[cfg(#condition)])* let _ = <#ty as #krate::FromRequest<#ident>>::from_request;)
     });
-    quote!(#krate::__private::Fitting<#handler, { #(#fields)* true }>)
+    let krate = path_at(krate, handler.span());
+    let fitting = quote_spanned!(at(handler.span())=> #krate::__private::Fitting<#handler, {
+        let _ = <#handler as #krate::RequestHandler>::handle;
+        #(#fields)*
+        true
+    }>);
+    quote! {
+        #[cfg(doc)]
+        type Handler = #handler;
+        #[cfg(not(doc))]
+        type Handler = #fitting;
+    }
 }
 
 /// A handler for when none was named, or no transport, which the named one would have to fit.
