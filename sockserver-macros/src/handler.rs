@@ -24,11 +24,11 @@ pub(crate) struct Handler {
     pub(crate) calls: Vec<ContextCall>,
     /// None if no value can be built. An error that says why has been reported.
     pub(crate) fields: Option<Vec<Field>>,
-    /// That of the fields which have one. What is written depends on it.
+    /// The condition of the fields that have one.
     pub(crate) condition: Option<TokenStream>,
-    /// The `#[cfg(…)]` of the struct itself, without which there is nothing.
+    /// The `#[cfg(…)]` attributes of the struct, for all that is written beside it.
     pub(crate) conditions: Vec<syn::Attribute>,
-    /// What [`server::allowed_in`] the attributes of the struct and its fields.
+    /// See [`server::allowed_in`]: of the struct and its fields.
     pub(crate) allowed: Vec<syn::Attribute>,
     pub(crate) server: Option<OwnServer>,
 }
@@ -68,7 +68,7 @@ impl Handler {
     /// Takes out of the item what is not to be emitted again.
     pub(crate) fn take(arguments: TokenStream, item: &mut DeriveInput, errors: &mut Errors) -> Handler {
         let said = attribute::parse(arguments, &keys::REQUEST_HANDLER, errors);
-        refuse_conditional_parameters(&mut item.generics, errors);
+        refuse_conditional_parameters(item, errors);
         let (fields, condition) = match take_fields(item, errors) {
             Some((fields, condition)) => (Some(fields), condition),
             None => (None, None),
@@ -113,21 +113,28 @@ pub(crate) fn outcome(condition: &TokenStream, is_met: bool) -> TokenStream {
     if is_met { condition.clone() } else { quote!(not(#condition)) }
 }
 
-/// An impl has no conditions on its parameters.
-fn refuse_conditional_parameters(generics: &mut Generics, errors: &mut Errors) {
-    for parameter in &mut generics.params {
+/// An impl has no conditions on its parameters. The fields lose theirs with them, which would leave a parameter unused.
+fn refuse_conditional_parameters(item: &mut DeriveInput, errors: &mut Errors) {
+    let is_condition = |attribute: &mut syn::Attribute| attribute.path().is_ident("cfg") || hides(attribute, "cfg");
+    let mut are_refused = false;
+    for parameter in &mut item.generics.params {
         let attributes = match parameter {
             GenericParam::Lifetime(parameter) => &mut parameter.attrs,
             GenericParam::Type(parameter) => &mut parameter.attrs,
             GenericParam::Const(parameter) => &mut parameter.attrs,
         };
-        let is_condition = |attribute: &mut syn::Attribute| attribute.path().is_ident("cfg") || hides(attribute, "cfg");
         for attribute in attributes.extract_if(.., is_condition) {
+            are_refused = true;
             errors.at(
                 attribute,
                 "a parameter of a request handler has no condition: write the struct twice, each under a `#[cfg(…)]` \
                  of its own, with the parameter and without",
             );
+        }
+    }
+    if let (Data::Struct(data), true) = (&mut item.data, are_refused) {
+        for field in &mut data.fields {
+            field.attrs.retain_mut(|attribute| !is_condition(attribute));
         }
     }
 }
@@ -198,7 +205,7 @@ struct Condition {
 }
 
 impl Condition {
-    /// The outcome under which the field is there. The outer `None`: that cannot be known, and has been reported.
+    /// The outcome under which the field is there. Returns `None` after an error that says why the macro cannot know it.
     fn of(&mut self, field: &syn::Field, errors: &mut Errors) -> Option<Option<bool>> {
         let conditions = field.attrs.iter().filter(|attribute| attribute.path().is_ident("cfg"));
         let mut conditions = conditions.filter_map(|attribute| attribute.meta.require_list().ok());

@@ -22,11 +22,11 @@ pub(crate) struct Server {
     pub(crate) concurrency: Option<Value>,
     pub(crate) options: Vec<OptionValue>,
     pub(crate) hooks: Vec<Hook>,
-    /// The `#[cfg(…)]` of the struct, without which there is nothing.
+    /// The `#[cfg(…)]` attributes of the struct, for all that is written beside it.
     pub(crate) conditions: Vec<syn::Attribute>,
-    /// What [`allowed_in`] the attributes of the struct.
+    /// See [`allowed_in`].
     pub(crate) allowed: Vec<syn::Attribute>,
-    /// What the handler takes from a request, where the macro sees it.
+    /// The fields that the handler takes from a request, where the macro sees them.
     pub(crate) takes: Vec<TakenField>,
 }
 
@@ -93,8 +93,8 @@ impl Server {
     }
 }
 
-/// The lints that are allowed in an item with these attributes, for what is written beside it. The use of what is
-/// deprecated is allowed where the item or a part of it is: the user, who has marked it, is not to be told of it.
+/// The lints that an item with these attributes allows, for the code that is written beside it. If the item or a part of it
+/// is deprecated, that code may use what is deprecated.
 pub(crate) fn allowed_in<'a>(attributes: impl IntoIterator<Item = &'a syn::Attribute>) -> Vec<syn::Attribute> {
     let allowed = attributes.into_iter().filter_map(|attribute| match &attribute.meta {
         // An `expect` would have to be fulfilled once more.
@@ -124,7 +124,7 @@ pub(crate) fn parse(attribute: &syn::Attribute, errors: &mut Errors) -> Attribut
     said
 }
 
-/// Reports the transport or the concurrency as missing, unless one of the unknown words may have been meant for it.
+/// Reports the transport or the concurrency as missing, unless an unknown word may have been meant for it.
 pub(crate) fn require_composition(said: &Attribute, place: impl ToTokens, errors: &mut Errors) {
     let types = [
         ("transport", &said.transport, &composition::TRANSPORT),

@@ -1,7 +1,6 @@
 //! What the code that the macros write needs, and no user does.
 
-/// `H`, where `FITS` is a constant without an error. With one, this is a type of which the compiler reports nothing more:
-/// the error in the constant stands for all.
+/// `H`. If the constant `FITS` has an error, this is no type, and the compiler reports only the error in the constant.
 pub type Fitting<H, const FITS: bool> = <Fits<FITS> as Gives<H>>::Handler;
 
 #[derive(Debug)]
@@ -15,7 +14,7 @@ impl<H> Gives<H> for Fits<true> {
     type Handler = H;
 }
 
-/// Evaluated while compiling it is an error where it is called, in these words.
+/// In a constant: fails to compile, in these words, where it is called.
 #[track_caller]
 pub const fn refuse(is_refused: bool, words: &'static str) {
     assert!(!is_refused, "{}", words);

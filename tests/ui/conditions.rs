@@ -39,7 +39,10 @@ struct Twice {
 #[request_handler]
 struct Parameter<T, #[cfg(one)] U, #[cfg_attr(two, cfg(three))] const N: usize> {
     #[default]
-    of: std::marker::PhantomData<(T, U)>,
+    of: std::marker::PhantomData<T>,
+    #[cfg(one)]
+    #[default]
+    one: std::marker::PhantomData<U>,
 }
 
 impl RequestHandler for Conditional {

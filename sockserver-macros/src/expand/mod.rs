@@ -44,13 +44,13 @@ fn duration(duration: Duration) -> TokenStream {
     }
 }
 
-/// The span of tokens that stand at another place and resolve as they do here. With the resolution of the user's tokens
-/// they would be read by the rules of the user's edition: `::core` is nothing in that of 2015.
+/// The span for tokens of the macro that errors show at `place`. They keep the resolution of the macro: with that of the
+/// user's tokens, the rules of the user's edition would apply, and `::core` is nothing in that of 2015.
 fn at(place: Span) -> Span {
     Span::call_site().located_at(place)
 }
 
-/// A path of the user's that resolves as it does here, at another place.
+/// The user's path, which errors show at `place`.
 fn path_at(path: &Path, place: Span) -> TokenStream {
     let tokens = path.to_token_stream().into_iter().map(|mut token| {
         token.set_span(token.span().located_at(place));
@@ -59,8 +59,8 @@ fn path_at(path: &Path, place: Span) -> TokenStream {
     tokens.collect()
 }
 
-/// For each value that a key refuses, an expression that does not compile, on the constant and in the words of the key,
-/// if `value` is it.
+/// Expressions that the compiler evaluates, each to an error on the constant, in the words of the key, if the key refuses
+/// `value`.
 fn refusals(checked: &CheckedValue, value: &TokenStream, is_optional: bool, krate: &Path) -> Vec<TokenStream> {
     let place = at(checked.place());
     let krate = path_at(krate, place);

@@ -68,9 +68,9 @@ pub(super) fn field(group: &str, field: &str, options: &TokenStream) -> TokenStr
     quote!(#options #(.#group)* .#field)
 }
 
-/// Where the macro sees the fields, the type has a constant that compiles only if the server has them all, and else the
-/// compiler reports each field on its type. It reports nothing on the handler then: a type whose constant has an error
-/// has no second one.
+/// The type of the handler. Where the macro sees the fields, it contains a constant that does not compile if the server's
+/// requests lack one of them: the compiler reports each such field on its type. It reports nothing on the handler then,
+/// because it reports no further error about a type whose constant has one.
 fn handler(server: &Server, handler: &TypePath) -> TokenStream {
     let Server { ident, krate, takes, .. } = server;
     if takes.is_empty() {
