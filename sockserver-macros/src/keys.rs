@@ -1,4 +1,8 @@
 //! The table of all that the attributes can say: the grammar, the checks and the reference page are made from it.
+//!
+//! A new key is a line here, and the option, the setter or the hook that it sets in the runtime crate. What only some
+//! transports or concurrencies have gets a rule in `composition`. A new group is an entry of `groups`, and a field of
+//! `Options` of the same name.
 
 use crate::{
     composition::{self, Rule},
