@@ -248,7 +248,7 @@ pub(crate) static SERVER: Grammar = Grammar {
         ("server_bind", "it is a method of the trait `BindTo`, which the address that `bind` takes implements"),
         ("get_request", "it is a method of the type that `transport = …` names"),
         ("process_request", "it is a method of the type that `concurrency = …` names"),
-        ("finish_request", "it is `Accepted::process`, which the type that `concurrency = …` names calls"),
+        ("finish_request", "it is `Job::process`, which the type that `concurrency = …` names calls"),
         ("shutdown_request", ON_DROP),
         ("close_request", ON_DROP),
     ],
@@ -290,7 +290,7 @@ const SHUTDOWN: &str = "`timeouts(shutdown = …)` says how long requests have t
 
 const OF_HANDLER: &str = "it is a method of the trait `RequestHandler`, which the handler implements";
 
-const ON_DROP: &str = "it is what dropping an `Accepted` does, in the type that `concurrency = …` names";
+const ON_DROP: &str = "it is what dropping a `Job` does, in the type that `concurrency = …` names";
 
 impl Grammar {
     /// The keys of this name, each in its group.

@@ -50,7 +50,7 @@ struct SessionServer;
 #[automatically_derived]
 impl ::sockserver::Server for SessionServer {
     type Transport = ::sockserver::transport::Unix;
-    type Concurrency = ::sockserver::concurrency::Sync;
+    type Concurrency = ::sockserver::concurrency::Synchronous;
     #[cfg(doc)]
     type Handler = Session;
     #[cfg(not(doc))]

@@ -24,7 +24,7 @@ struct SilentServer;
 #[automatically_derived]
 impl framework::sockserver::Server for SilentServer {
     type Transport = framework::sockserver::transport::Tcp;
-    type Concurrency = framework::sockserver::concurrency::Sync;
+    type Concurrency = framework::sockserver::concurrency::Synchronous;
     type Handler = Silent;
     const OPTIONS: framework::sockserver::Options = framework::sockserver::Options::new();
 }
@@ -55,7 +55,7 @@ struct LoudServer;
 #[automatically_derived]
 impl framework::sockserver::Server for LoudServer {
     type Transport = framework::sockserver::transport::Tcp;
-    type Concurrency = framework::sockserver::concurrency::Sync;
+    type Concurrency = framework::sockserver::concurrency::Synchronous;
     type Handler = r#Loud;
     const OPTIONS: framework::sockserver::Options = framework::sockserver::Options::new();
 }

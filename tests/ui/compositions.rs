@@ -60,7 +60,7 @@ mod own {
 #[derive(Server)]
 #[server(
     transport = own::Tcp,
-    concurrency = own::Sync,
+    concurrency = own::Synchronous,
     handler = Session,
     workers = 4,
     socket(mode = 0o660, max_packet_size = 1),
