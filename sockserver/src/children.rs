@@ -17,7 +17,7 @@ use crate::{
     primitives::Mutex,
     server::Server,
     stats::Outcome,
-    sys::{self, Pid, Signal, Watched},
+    sys::{self, ChildProcess, Signal, Watched},
 };
 
 /// The children of one server that were not waited for yet. Those of others are none of its business.
@@ -26,7 +26,7 @@ pub(crate) struct Children<S: Server> {
 }
 
 pub(crate) struct Child<S: Server> {
-    pid: Pid,
+    process: ChildProcess,
     /// The child has the other end: what ends the child closes it, after a [`Report`] if it was the end of the request.
     pipe: Arc<PipeReader>,
     /// What it has told, once it has.
@@ -72,14 +72,14 @@ impl<S: Server> Default for Children<S> {
 }
 
 impl<S: Server> Child<S> {
-    pub(crate) fn new(pid: Pid, pipe: PipeReader, accepted: Accepted<S>) -> Child<S> {
-        Child { pid, pipe: Arc::new(pipe), report: None, looks: None, force: Force::None, accepted }
+    pub(crate) fn new(process: ChildProcess, pipe: PipeReader, accepted: Accepted<S>) -> Child<S> {
+        Child { process, pipe: Arc::new(pipe), report: None, looks: None, force: Force::None, accepted }
     }
 
     /// `Some` when it has ended; the status is missing if somebody else has waited for it.
     fn try_wait(&mut self) -> Option<Option<ExitStatus>> {
         let looks = self.looks?;
-        match self.pid.try_wait() {
+        match self.process.try_wait() {
             Ok(Some(status)) => Some(Some(status)),
             Ok(None) => {
                 self.looks = Some(looks.later());
@@ -173,7 +173,7 @@ impl<S: Server> Children<S> {
         for child in self.list.lock().iter_mut().filter(|child| child.force < force) {
             child.force = force;
             child.looks.get_or_insert_with(Looks::first);
-            child.pid.kill(if force == Force::Last { Signal::Kill } else { Signal::Terminate });
+            child.process.kill(if force == Force::Last { Signal::Kill } else { Signal::Terminate });
         }
     }
 

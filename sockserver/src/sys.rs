@@ -17,6 +17,9 @@ use std::{
     time::Duration,
 };
 
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
 use socket2::{SockAddr, Socket};
 
 /// One descriptor that [`poll`] watches, for input unless told otherwise.
@@ -463,7 +466,7 @@ pub(crate) fn is_ignored(signal: libc::c_int) -> bool {
 
 /// What [`fork`] returns in either process.
 pub(crate) enum Fork {
-    Parent(Pid),
+    Parent(ChildProcess),
     Child,
 }
 
@@ -482,10 +485,6 @@ pub(crate) fn end_with_parent(parent: u32) {
 #[cfg(all(feature = "signals", not(any(target_os = "linux", target_os = "android"))))]
 pub(crate) fn end_with_parent(_parent: u32) {}
 
-/// A child process that was not waited for yet, so that its number is nobody else's.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Pid(libc::pid_t);
-
 /// fork(2). Whatever is buffered for standard output is written first, so that it is not written twice: where the
 /// process has one thread. Else another one could hold that lock for ever, here and in the child.
 ///
@@ -500,7 +499,7 @@ pub(crate) fn fork(is_only_thread: bool) -> io::Result<Fork> {
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(Fork::Child),
-        pid => Ok(Fork::Parent(Pid(pid))),
+        number => Ok(Fork::Parent(ChildProcess::new(number))),
     }
 }
 
@@ -545,32 +544,110 @@ pub(crate) fn threads() -> Option<usize> {
     None
 }
 
-impl Pid {
-    /// waitpid(2) without waiting. `None`: the child still runs.
-    pub(crate) fn try_wait(self) -> io::Result<Option<ExitStatus>> {
-        let mut status = 0;
-        // SAFETY: the pointer is to an `int`.
-        match unsafe { libc::waitpid(self.0, &raw mut status, libc::WNOHANG) } {
-            0 => Ok(None),
-            -1 => match io::Error::last_os_error() {
-                error if error.kind() == io::ErrorKind::Interrupted => Ok(None),
-                error => Err(error),
-            },
-            _ => Ok(Some(ExitStatus::from_raw(status))),
+/// A child process that was forked here. Where the process ignores SIGCHLD, or waits for any child, others may wait for
+/// it, and its number may be that of another process from then on.
+pub(crate) enum ChildProcess {
+    /// pidfd_open(2): it stands for this child whatever becomes of its number.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    Descriptor(OwnedFd),
+    /// Where the system has no such descriptor, or none to spare.
+    Number(libc::pid_t),
+    /// Others had waited for it before there was a descriptor.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    Gone,
+}
+
+impl ChildProcess {
+    /// Of a child that was forked just now.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn new(number: libc::pid_t) -> ChildProcess {
+        // SAFETY: pidfd_open(2) touches no memory.
+        let opened = unsafe { libc::syscall(libc::SYS_pidfd_open, number, 0) };
+        if opened == -1 {
+            return match io::Error::last_os_error().raw_os_error() {
+                Some(libc::ESRCH) => ChildProcess::Gone,
+                _ => ChildProcess::Number(number),
+            };
+        }
+        // SAFETY: the descriptor is new, and nobody else owns it.
+        let descriptor = unsafe { OwnedFd::from_raw_fd(opened as RawFd) };
+        match waitid(libc::P_PIDFD, descriptor.as_raw_fd(), libc::WNOWAIT) {
+            // Linux 5.3 opens it, and cannot wait for it.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => ChildProcess::Number(number),
+            _ => ChildProcess::Descriptor(descriptor),
         }
     }
 
-    /// kill(2), of a child that was not waited for yet. Where the process ignores SIGCHLD or waits for any child, others
-    /// may have waited, and the number may be that of another process by now: waitid(2) looks first.
-    pub(crate) fn kill(self, signal: Signal) {
-        // SAFETY: `siginfo_t` is plain data, of which all zeros is a valid value, and the pointer is to one. WNOWAIT
-        // leaves a child that has ended to be waited for, so that the number stays its own.
-        unsafe {
-            let mut info: libc::siginfo_t = std::mem::zeroed();
-            let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
-            if libc::waitid(libc::P_PID, self.0 as libc::id_t, &raw mut info, options) == 0 {
-                libc::kill(self.0, signal.number());
+    /// There are only numbers.
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    fn new(number: libc::pid_t) -> ChildProcess {
+        ChildProcess::Number(number)
+    }
+
+    /// Waits for the child without blocking. `None`: it still runs. An error: others have waited for it.
+    pub(crate) fn try_wait(&self) -> io::Result<Option<ExitStatus>> {
+        match self {
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            ChildProcess::Descriptor(descriptor) => {
+                let info = waitid(libc::P_PIDFD, descriptor.as_raw_fd(), 0)?;
+                // SAFETY: all zeros is what waitid(2) leaves where no child has ended, else it sets both fields.
+                let (number, status) = unsafe { (info.si_pid(), info.si_status()) };
+                // As wait(2) encodes it.
+                let status = match info.si_code {
+                    libc::CLD_EXITED => status << 8,
+                    libc::CLD_DUMPED => status | 0x80,
+                    _ => status,
+                };
+                Ok((number != 0).then(|| ExitStatus::from_raw(status)))
             }
+            ChildProcess::Number(number) => {
+                let mut status = 0;
+                // SAFETY: the pointer is to an `int`.
+                match unsafe { libc::waitpid(*number, &raw mut status, libc::WNOHANG) } {
+                    0 => Ok(None),
+                    -1 => Err(io::Error::last_os_error()),
+                    _ => Ok(Some(ExitStatus::from_raw(status))),
+                }
+            }
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            ChildProcess::Gone => Err(io::Error::from_raw_os_error(libc::ECHILD)),
+        }
+    }
+
+    /// Sends the signal to the child, and never to another process: pidfd_send_signal(2). Where there is only a number,
+    /// kill(2), after a look at whether it is still that of a child which was not waited for.
+    pub(crate) fn kill(&self, signal: Signal) {
+        match self {
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            ChildProcess::Descriptor(descriptor) => {
+                let no_info = std::ptr::null::<libc::siginfo_t>();
+                // SAFETY: the descriptor is open, and pidfd_send_signal(2) takes a null pointer for the signal of kill(2).
+                unsafe {
+                    libc::syscall(libc::SYS_pidfd_send_signal, descriptor.as_raw_fd(), signal.number(), no_info, 0);
+                }
+            }
+            ChildProcess::Number(number) => {
+                // A child that has ended is left to be waited for, so that the number stays its own.
+                if waitid(libc::P_PID, *number, libc::WNOWAIT).is_ok() {
+                    // SAFETY: kill(2) touches no memory.
+                    unsafe { libc::kill(*number, signal.number()) };
+                }
+            }
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            ChildProcess::Gone => {}
+        }
+    }
+}
+
+/// waitid(2), of a child that has ended, without blocking.
+fn waitid(kind: libc::idtype_t, id: libc::c_int, options: libc::c_int) -> io::Result<libc::siginfo_t> {
+    let options = libc::WEXITED | libc::WNOHANG | options;
+    // SAFETY: `siginfo_t` is plain data, of which all zeros is a valid value, and the pointer is to one.
+    unsafe {
+        let mut info = std::mem::zeroed();
+        match libc::waitid(kind, id as libc::id_t, &raw mut info, options) {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(info),
         }
     }
 }

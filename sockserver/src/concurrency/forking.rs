@@ -59,9 +59,9 @@ impl Concurrency for Forking {
         }
         match fork(&accepted) {
             Ok(Forked::Child(pipe, parent)) => serve_in_child(accepted, pipe, &parent),
-            Ok(Forked::Parent(pid, pipe)) => {
+            Ok(Forked::Parent(process, pipe)) => {
                 let acceptor = accepted.acceptor().clone();
-                acceptor.children.add(Child::new(pid, pipe, accepted));
+                acceptor.children.add(Child::new(process, pipe, accepted));
                 if acceptor.options().allow_threads {
                     // Another thread may be waiting for the children that there were before.
                     acceptor.handle().control().waker.wake();
@@ -87,7 +87,7 @@ impl Concurrency for Forking {
 }
 
 enum Forked {
-    Parent(sys::Pid, io::PipeReader),
+    Parent(sys::ChildProcess, io::PipeReader),
     Child(PipeWriter, Parent),
 }
 
@@ -110,9 +110,9 @@ fn fork<S: Server>(accepted: &Accepted<S>) -> io::Result<Forked> {
     let (reader, writer) = io::pipe()?;
     let parent = Parent { id: process::id(), has_one_thread: sys::threads() == Some(1) };
     Ok(match sys::fork(parent.has_one_thread)? {
-        sys::Fork::Parent(pid) => {
+        sys::Fork::Parent(process) => {
             drop(writer);
-            Forked::Parent(pid, reader)
+            Forked::Parent(process, reader)
         }
         sys::Fork::Child => Forked::Child(writer, parent),
     })
