@@ -359,13 +359,16 @@ impl<S: Server> Acceptor<S> {
         crate::signals::enter_child(parent);
         self.handle.control().enter_child();
         self.children.abandon();
-        // Whether the lock is free depends on threads that are not here any more. A datagram is answered by the socket
-        // that it came to.
-        if has_socket && let Some(listener) = self.leader.try_lock().and_then(|mut leader| leader.listener.take()) {
-            // A `SocketServer` that processes single requests holds it too.
-            sys::let_go(listener.as_fd());
-            // The file of a Unix socket is its parent's to remove.
-            mem::forget(listener);
+        // Another thread that leads keeps it for ever. A datagram is answered by the socket that it came to.
+        if has_socket && let Some(mut leader) = self.leader.try_lock() {
+            if let Some(listener) = leader.listener.take() {
+                // A `SocketServer` that processes single requests holds it too.
+                sys::let_go(listener.as_fd());
+                // The file of a Unix socket is its parent's to remove.
+                mem::forget(listener);
+            }
+            // Giving it back could take a lock that another thread held.
+            mem::forget(leader);
         }
     }
 

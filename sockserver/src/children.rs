@@ -5,7 +5,7 @@ use std::{
     mem,
     os::fd::AsFd,
     process::ExitStatus,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -14,7 +14,6 @@ use crate::{
     connections::Force,
     handler::{HandlerError, Stage},
     io::record::Closing,
-    primitives::Mutex,
     server::Server,
     stats::Outcome,
     sys::{self, ChildProcess, Signal, Watched},
@@ -121,22 +120,28 @@ impl<S: Server> Child<S> {
 }
 
 impl<S: Server> Children<S> {
+    /// Keeps other threads from changing the list. It is `std`'s lock, which a child can give back: see
+    /// [`forking`](crate::concurrency).
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Vec<Child<S>>> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn add(&self, child: Child<S>) {
-        self.list.lock().push(child);
+        self.lock().push(child);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.list.lock().is_empty()
+        self.lock().is_empty()
     }
 
     /// What becomes readable when a child ends.
     pub(crate) fn pipes(&self) -> Vec<Arc<PipeReader>> {
-        self.list.lock().iter().filter(|child| child.looks.is_none()).map(|child| child.pipe.clone()).collect()
+        self.lock().iter().filter(|child| child.looks.is_none()).map(|child| child.pipe.clone()).collect()
     }
 
     /// When to look again at those that are about to end.
     pub(crate) fn next_look(&self) -> Option<Instant> {
-        self.list.lock().iter().filter_map(|child| Some(child.looks?.next)).min()
+        self.lock().iter().filter_map(|child| Some(child.looks?.next)).min()
     }
 
     /// Python's `collect_children`: waits for those that have ended, and settles their requests.
@@ -144,7 +149,7 @@ impl<S: Server> Children<S> {
         let mut ended = Vec::new();
         let mut errors = Vec::new();
         {
-            let mut list = self.list.lock();
+            let mut list = self.lock();
             notice(&mut list);
             for mut child in mem::take(&mut *list) {
                 match child.try_wait() {
@@ -170,7 +175,7 @@ impl<S: Server> Children<S> {
 
     /// Ends those that a drain ends, first gently.
     pub(crate) fn end(&self, force: Force) {
-        for child in self.list.lock().iter_mut().filter(|child| child.force < force) {
+        for child in self.lock().iter_mut().filter(|child| child.force < force) {
             child.force = force;
             child.looks.get_or_insert_with(Looks::first);
             child.process.kill(if force == Force::Last { Signal::Kill } else { Signal::Terminate });
@@ -179,9 +184,7 @@ impl<S: Server> Children<S> {
 
     /// In a child: closes what belongs to its siblings.
     pub(crate) fn abandon(&self) {
-        // Whether the lock is free depends on threads that are not here any more.
-        let siblings = self.list.try_lock().map(|mut list| mem::take(&mut *list));
-        for child in siblings.into_iter().flatten() {
+        for child in mem::take(&mut *self.lock()) {
             child.accepted.abandon();
         }
     }

@@ -9,13 +9,12 @@ use std::{
     io::{self, PipeReader, PipeWriter, Read, Write},
     os::fd::{AsRawFd, RawFd},
     sync::{
-        Arc, OnceLock, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
     thread,
 };
 
-use parking_lot::Mutex;
 use signal_hook::{
     SigId,
     consts::{SIGINT, SIGTERM},
@@ -35,7 +34,7 @@ static PIPE: OnceLock<(PipeReader, PipeWriter)> = OnceLock::new();
 /// as a child can register nothing: another thread may have been doing that when it was forked.
 static IN_CHILD: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
-struct Signals {
+pub(crate) struct Signals {
     /// Those that stop on signals, and have not ended.
     servers: Vec<Signalled>,
     /// When all have ended: the next signal ends the process.
@@ -91,6 +90,11 @@ impl Drop for Actions {
     }
 }
 
+/// Keeps other threads from changing what signals do. It is `std`'s lock, which a child can give back.
+pub(crate) fn lock() -> MutexGuard<'static, Signals> {
+    SIGNALS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// `forks`: no thread may be started.
 pub(crate) fn stop_on_signals(control: &Arc<Control>, forks: bool) -> io::Result<()> {
     let pipe = io::pipe()?;
@@ -98,7 +102,7 @@ pub(crate) fn stop_on_signals(control: &Arc<Control>, forks: bool) -> io::Result
     let signalled = Arc::new(AtomicBool::new(false));
     let (mut actions, mut pipes) = (Actions(Vec::new()), Vec::new());
     let in_child = IN_CHILD.get_or_init(Arc::default);
-    let mut signals = SIGNALS.lock();
+    let mut signals = lock();
     if !forks && !signals.is_watched {
         let thread = thread::Builder::new().name("sockserver-signals".into()).stack_size(128 * 1024);
         // It waits for the lock.
@@ -126,7 +130,7 @@ fn watch(mut pipe: &PipeReader) {
     loop {
         // It is never at its end, as this process has the other end too.
         let _ = pipe.read(&mut [0; 64]);
-        let mut signals = SIGNALS.lock();
+        let mut signals = lock();
         let watched = || signals.servers.iter().filter(|server| server.is_watched);
         if watched().next().is_none() {
             signals.is_watched = false;
@@ -141,7 +145,7 @@ fn watch(mut pipe: &PipeReader) {
 
 /// The server has ended. Signals are for those that have not; if there are none, nothing is there to be stopped gently.
 pub(crate) fn forget(control: &Control) {
-    let mut signals = SIGNALS.lock();
+    let mut signals = lock();
     let has_ended = |server: &Signalled| std::ptr::eq(server.control.as_ptr(), control);
     if !signals.servers.is_empty() && signals.servers.iter().all(has_ended) {
         let now = Arc::new(AtomicBool::new(true));
@@ -164,11 +168,11 @@ pub(crate) fn forget(control: &Control) {
 /// is the parent's to act on; the second one ends the child as well as the parent. `parent`: the number of the process
 /// that has forked this one.
 ///
-/// Only what signal-safety(7) allows is done here: of other threads nothing is left but the locks that they held.
+/// Nothing is unregistered: signal-hook would wait for a thread that was in a signal handler, and is not here any more.
 pub(crate) fn enter_child(parent: u32) {
     let Some(in_child) = IN_CHILD.get() else { return };
     in_child.store(true, SeqCst);
-    let Some(signals) = SIGNALS.try_lock() else { return };
+    let signals = lock();
     // The parent is not to hear of a signal that only its child was sent.
     signals.servers.iter().flat_map(|server| &server.pipes).for_each(|pipe| sys::let_go_of_number(*pipe));
     if !signals.servers.is_empty() {

@@ -97,18 +97,28 @@ struct Parent {
     has_one_thread: bool,
 }
 
+/// Of the other threads of the process, the child has only what they were changing, and the locks that they held, for ever.
+/// So between the fork and its handler it calls what signal-safety(7) allows, and beyond that only this:
+///
+/// - It takes and gives back locks that its own thread held at the fork, those below. They are of `std`: a lock of
+///   `parking_lot` that threads wait for takes one of all threads when it is given back.
+/// - It frees memory, as the handler does: the allocators of the C libraries are made to be used in a child.
 fn fork<S: Server>(accepted: &Accepted<S>) -> io::Result<Forked> {
-    check_threads(accepted.acceptor().options())?;
+    let acceptor = accepted.acceptor();
+    check_threads(acceptor.options())?;
     let record = accepted.request().record();
     record.share()?;
     // Another thread may have stopped the server meanwhile, and marked what was not shared yet.
-    if accepted.acceptor().handle().control().is_stopping() {
+    if acceptor.handle().control().is_stopping() {
         record.mark(Closing::Draining);
     }
     // No child has the end of a pipe that is its sibling's.
     let _one_at_a_time = FORKING.lock().unwrap_or_else(PoisonError::into_inner);
     let (reader, writer) = io::pipe()?;
     let parent = Parent { id: process::id(), has_one_thread: sys::threads() == Some(1) };
+    let _children = acceptor.children.lock();
+    #[cfg(feature = "signals")]
+    let _signals = crate::signals::lock();
     Ok(match sys::fork(parent.has_one_thread)? {
         sys::Fork::Parent(process) => {
             drop(writer);
@@ -118,8 +128,7 @@ fn fork<S: Server>(accepted: &Accepted<S>) -> io::Result<Forked> {
     })
 }
 
-/// For the servers of a process that fork on several threads. It is `std`'s, as the child gives it back too: where
-/// threads wait for one of `parking_lot`, that takes a lock of all threads.
+/// For the servers of a process that fork on several threads.
 static FORKING: Mutex<()> = Mutex::new(());
 
 /// Everything that the parent will go on with is left as it is: this does not return, and nothing is dropped.
