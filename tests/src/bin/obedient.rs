@@ -172,7 +172,8 @@ fn serve<S: Server>(server: SocketServer<S>, settings: &Settings) -> Result<(), 
         println!("foreign {}", foreign?.wait()?);
     }
     for impostor in &*impostors.lock().unwrap() {
-        println!("impostor runs: {}", Path::new(&format!("/proc/{impostor}")).exists());
+        let stat = fs::read_to_string(format!("/proc/{impostor}/stat"));
+        println!("impostor runs: {}", stat.is_ok_and(|stat| !stat.contains(") Z ")));
     }
     println!("stats {:?}", handle.stats());
     match served {
