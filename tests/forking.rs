@@ -183,6 +183,32 @@ fn a_child_holds_nothing_of_its_siblings() {
 }
 
 #[test]
+fn a_child_holds_no_connection_that_lingers() {
+    let server = Obedient::start("tcp", &[]);
+    let mut first = server.connect();
+    let descriptors = process_of(&mut first).descriptors();
+    // The client does not end, and is waited for.
+    first.send("exit 0\n");
+    assert_eq!(first.rest(), "");
+    server.has_no_children();
+    assert_eq!(process_of(&mut server.connect()).descriptors(), descriptors);
+}
+
+#[test]
+fn a_connection_that_lingers_is_closed_whichever_thread_leads() {
+    let server = Obedient::start("tcp", &["allow_threads=true", "leaders=3"]);
+    let before = server.0.observed().sockets();
+    for _ in 0..10 {
+        let mut client = server.connect();
+        assert_eq!(client.ask("echo hello"), "hello");
+        client.send("exit 0\n");
+        assert_eq!(client.rest(), "");
+        drop(client);
+        eventually("it is closed", || server.0.observed().sockets() == before);
+    }
+}
+
+#[test]
 fn a_client_sees_the_end_while_the_parent_does_nothing() {
     let server = Obedient::start("tcp", &[]);
     let mut client = server.connect();

@@ -99,10 +99,6 @@ fn is_taken(client: &Client, byte: u8) -> bool {
 fn a_client_that_was_not_read_from_gets_everything<C: Word>() {
     for transport in ["tcp", "unix"] {
         for when in ["handle", "directly", "finish", "setup", "fail", "panic", "kept", "shut", "refuse"] {
-            // A client that is refused has no child to wait for it.
-            if C::WORD == "forking" && when == "refuse" {
-                continue;
-            }
             println!("{transport}, {when}");
             let server = start::<C>(transport, when, MIB, &[]);
             let mut client = narrow_client(server.address());
@@ -411,9 +407,8 @@ fn a_connection_that_lingers_ends_after_ten_seconds_of_sending<C: Word>() {
     assert!(begin.elapsed() >= Duration::from_secs(10), "after {:?}", begin.elapsed());
 }
 
-// With forking a connection lingers in its child, which has a place.
-in_each_concurrency! { [sync threading pool]: a_connection_that_lingers_holds_no_thread_and_no_place }
 in_each_concurrency! { [sync threading pool forking]:
+    a_connection_that_lingers_holds_no_thread_and_no_place
     a_connection_that_lingers_ends_with_its_client
     a_connection_that_lingers_ends_after_two_seconds_of_silence
     a_connection_that_lingers_ends_after_ten_seconds_of_sending
@@ -450,8 +445,8 @@ fn one_thread_lingers_which_ends_when_there_is_nothing_to_do<C: Word>() {
     eventually("its descriptors are closed", || server.observed().descriptors() <= before);
 }
 
+in_each_concurrency! { [sync threading pool forking]: of_many_connections_that_linger_the_latest_512_are_kept }
 in_each_concurrency! { [sync threading pool]:
-    of_many_connections_that_linger_the_latest_512_are_kept
     one_thread_lingers_which_ends_when_there_is_nothing_to_do
 }
 

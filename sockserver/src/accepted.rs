@@ -5,13 +5,11 @@ use std::{fmt, sync::Arc};
 use crate::{
     acceptor::Acceptor,
     address::Address,
-    connections::GRACE,
     handler::{Ended, HandlerError, Stage, finish_request},
     io::{
         connection::End,
         record::{Closing, ConnectionId},
     },
-    lingering,
     server::{Request, Server},
     stats::Outcome,
     transport::{AnyRequest, Internals},
@@ -74,20 +72,15 @@ impl<S: Server> Accepted<S> {
         record.shut_for().is_some() || record.closing().is_some_and(|closing| closing != Closing::Draining)
     }
 
-    /// In a child process: runs the handler and ends the request for its client. The parent reports the error.
-    pub(crate) fn process_in_child(&self) -> (Ended, End) {
+    /// In a child process: runs the handler and ends the request for its client. The parent, which has the socket as well,
+    /// reports the error and lingers.
+    pub(crate) fn process_in_child(&self) -> Ended {
         let ended = self.run();
         self.count(ended.outcome);
-        // The parent has the socket as well.
-        let end = self.request.connection().map_or(End::Complete, |connection| connection.end(false));
-        (ended, end)
-    }
-
-    /// In a child process, after its report: waits for the client where it may not have received everything.
-    pub(crate) fn linger_in_child(&self, end: &End) {
-        if let (End::Lingering, Some(connection)) = (end, self.request.connection()) {
-            lingering::linger_here(connection, &self.acceptor().handle().control().bell, GRACE);
+        if let Some(connection) = self.request.connection() {
+            connection.end(false);
         }
+        ended
     }
 
     fn run(&self) -> Ended {

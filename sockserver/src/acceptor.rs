@@ -187,7 +187,10 @@ impl<S: Server> Acceptor<S> {
                 }
             }
             let due = match S::Concurrency::FORKS {
-                true => control.connections.sweep().into_iter().chain(self.children.next_look()).min(),
+                true => {
+                    let looks = [self.children.next_look(), self.children.look_at_lingering()];
+                    control.connections.sweep().into_iter().chain(looks.into_iter().flatten()).min()
+                }
                 false => None,
             };
             *in_a_row = 0;
@@ -303,8 +306,11 @@ impl<S: Server> Acceptor<S> {
             // Its one connection has this thread for itself. What the client may still send is left to the caller.
             lingering::linger_here(&connection, &self.handle.control().bell, GRACE);
         } else if self.is_bound && S::Concurrency::FORKS {
-            // The child has waited already. What has come since then would reset the connection.
-            lingering::throw_away(&connection);
+            self.children.linger(connection);
+            if self.options.allow_threads {
+                // Another thread may be waiting without a look at it.
+                self.handle.control().waker.wake();
+            }
         } else if self.is_bound {
             self.handle.control().lingering.add(connection);
         }
@@ -332,6 +338,7 @@ impl<S: Server> Acceptor<S> {
             control.connections.wait_for_crew();
             control.wait_for_callbacks();
             control.lingering.finish(GRACE);
+            self.children.finish_lingering(GRACE);
         }
     }
 
@@ -345,7 +352,8 @@ impl<S: Server> Acceptor<S> {
             }
             let next = connections.sweep();
             self.children.end(connections.force());
-            if self.wait(None, next.into_iter().chain(self.children.next_look()).min()).is_err() {
+            let looks = [next, self.children.next_look(), self.children.look_at_lingering()];
+            if self.wait(None, looks.into_iter().flatten().min()).is_err() {
                 // As where the process may have fewer descriptors by now than it has: the children end all the same.
                 thread::sleep(Duration::from_millis(10));
             }

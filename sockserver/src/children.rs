@@ -13,7 +13,8 @@ use crate::{
     accepted::Accepted,
     connections::Force,
     handler::{HandlerError, Stage},
-    io::record::Closing,
+    io::{connection::Connection, record::Closing},
+    lingering::InTurn,
     server::Server,
     stats::Outcome,
     sys::{self, ChildProcess, Signal, Watched},
@@ -21,7 +22,13 @@ use crate::{
 
 /// The children of one server that were not waited for yet. Those of others are none of its business.
 pub(crate) struct Children<S: Server> {
-    list: Mutex<Vec<Child<S>>>,
+    family: Mutex<Family<S>>,
+}
+
+pub(crate) struct Family<S: Server> {
+    list: Vec<Child<S>>,
+    /// Connections whose child has ended, or that had none: their clients may not have received everything yet.
+    lingering: InTurn,
 }
 
 pub(crate) struct Child<S: Server> {
@@ -66,7 +73,7 @@ const REPORT_SIZE: usize = 512;
 
 impl<S: Server> Default for Children<S> {
     fn default() -> Children<S> {
-        Children { list: Mutex::new(Vec::new()) }
+        Children { family: Mutex::new(Family { list: Vec::new(), lingering: InTurn::default() }) }
     }
 }
 
@@ -120,28 +127,27 @@ impl<S: Server> Child<S> {
 }
 
 impl<S: Server> Children<S> {
-    /// Keeps other threads from changing the list. It is `std`'s lock, which a child can give back: see
-    /// [`forking`](crate::concurrency).
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Vec<Child<S>>> {
-        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Keeps other threads from changing them. It is `std`'s lock, which a child can give back.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Family<S>> {
+        self.family.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn add(&self, child: Child<S>) {
-        self.lock().push(child);
+        self.lock().list.push(child);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.lock().is_empty()
+        self.lock().list.is_empty()
     }
 
     /// What becomes readable when a child ends.
     pub(crate) fn pipes(&self) -> Vec<Arc<PipeReader>> {
-        self.lock().iter().filter(|child| child.looks.is_none()).map(|child| child.pipe.clone()).collect()
+        self.lock().list.iter().filter(|child| child.looks.is_none()).map(|child| child.pipe.clone()).collect()
     }
 
     /// When to look again at those that are about to end.
     pub(crate) fn next_look(&self) -> Option<Instant> {
-        self.lock().iter().filter_map(|child| Some(child.looks?.next)).min()
+        self.lock().list.iter().filter_map(|child| Some(child.looks?.next)).min()
     }
 
     /// Python's `collect_children`: waits for those that have ended, and settles their requests.
@@ -149,9 +155,9 @@ impl<S: Server> Children<S> {
         let mut ended = Vec::new();
         let mut errors = Vec::new();
         {
-            let mut list = self.lock();
-            notice(&mut list);
-            for mut child in mem::take(&mut *list) {
+            let list = &mut self.lock().list;
+            notice(list);
+            for mut child in mem::take(list) {
                 match child.try_wait() {
                     Some(status) => ended.push((child, status)),
                     None => {
@@ -175,16 +181,33 @@ impl<S: Server> Children<S> {
 
     /// Ends those that a drain ends, first gently.
     pub(crate) fn end(&self, force: Force) {
-        for child in self.lock().iter_mut().filter(|child| child.force < force) {
+        for child in self.lock().list.iter_mut().filter(|child| child.force < force) {
             child.force = force;
             child.looks.get_or_insert_with(Looks::first);
             child.process.kill(if force == Force::Last { Signal::Kill } else { Signal::Terminate });
         }
     }
 
+    /// Closes the connection when its client has received everything.
+    pub(crate) fn linger(&self, connection: Arc<Connection>) {
+        self.lock().lingering.add(connection);
+    }
+
+    /// Looks at the connections that linger, and returns when to do so again.
+    pub(crate) fn look_at_lingering(&self) -> Option<Instant> {
+        self.lock().lingering.look()
+    }
+
+    /// The server ends: waits until those have received what they were sent, at most for the time.
+    pub(crate) fn finish_lingering(&self, time: Duration) {
+        self.lock().lingering.finish(time);
+    }
+
     /// In a child: closes what belongs to its siblings.
     pub(crate) fn abandon(&self) {
-        for child in mem::take(&mut *self.lock()) {
+        let mut family = self.lock();
+        family.lingering = InTurn::default();
+        for child in mem::take(&mut family.list) {
             child.accepted.abandon();
         }
     }

@@ -96,7 +96,7 @@ impl Client {
 }
 
 /// Receives what is there, up to a bound, and returns how much it was. `None`: the client has ended.
-pub(crate) fn throw_away(connection: &Connection) -> Option<usize> {
+fn throw_away(connection: &Connection) -> Option<usize> {
     let mut thrown_away = [MaybeUninit::uninit(); 16 << 10];
     let mut bytes = 0;
     for _ in 0..READS {
@@ -136,6 +136,46 @@ pub(crate) fn linger_here(connection: &Arc<Connection>, bell: &Bell, time: Durat
         };
         if polled.is_err() {
             return;
+        }
+    }
+}
+
+/// The connections of a server that forks, and so starts no thread: the one that waits for requests looks at them.
+#[derive(Default)]
+pub(crate) struct InTurn {
+    /// Oldest first.
+    clients: VecDeque<Client>,
+    next_look: Option<Instant>,
+}
+
+impl InTurn {
+    pub(crate) fn add(&mut self, connection: Arc<Connection>) {
+        self.clients.push_back(Client::new(connection));
+        if self.clients.len() > MOST {
+            self.clients.pop_front();
+        }
+        self.next_look.get_or_insert_with(|| Instant::now() + TICK);
+    }
+
+    /// Closes those that are waited for no longer, if it is time to look, and returns when it is next.
+    pub(crate) fn look(&mut self) -> Option<Instant> {
+        let now = Instant::now();
+        if self.next_look.is_some_and(|next| now >= next) {
+            self.clients.retain_mut(Client::is_waited_for);
+            self.next_look = (!self.clients.is_empty()).then(|| now + TICK);
+        }
+        self.next_look
+    }
+
+    /// The server ends: as [`Lingering::finish`].
+    pub(crate) fn finish(&mut self, time: Duration) {
+        let finish_by = Instant::now() + time;
+        loop {
+            self.clients.retain_mut(|client| client.is_waited_for() && !client.has_everything());
+            if self.clients.is_empty() || Instant::now() >= finish_by {
+                return self.clients.clear();
+            }
+            thread::sleep(LAST_TICK);
         }
     }
 }

@@ -41,10 +41,9 @@ use crate::{
 /// tells `handle_error`. Where several threads of such a process serve one server, a child may keep its port until it
 /// ends.
 ///
-/// Where a client may not have received everything when its handler ends, the child waits for it, as the other servers do
-/// on a thread of theirs: until the client closes its end, is silent for two seconds, or ten are over. It keeps its place
-/// in `limits(connections)` until then. A client that `verify_request` refuses has no child: it can lose an answer that the
-/// hook has written, where it has sent something.
+/// Where a client may not have received everything when its handler ends, its connection lingers as with the other
+/// servers, without its child and without a place in `limits(connections)`. The thread that waits for requests looks after
+/// it: [`handle_request`](crate::SocketServer::handle_request) as long as it waits, and the end of the server.
 ///
 /// A server that stops gives its children `timeouts(shutdown)`, and then sends SIGTERM, and a second later SIGKILL.
 #[derive(Clone, Copy, Debug, Default)]
@@ -134,12 +133,11 @@ static FORKING: Mutex<()> = Mutex::new(());
 /// Everything that the parent will go on with is left as it is: this does not return, and nothing is dropped.
 fn serve_in_child<S: Server>(accepted: Accepted<S>, mut pipe: PipeWriter, parent: &Parent) -> ! {
     accepted.acceptor().enter_child(accepted.request().connection().is_some(), parent.id);
-    let (Ended { outcome, error }, end) = accepted.process_in_child();
+    let Ended { outcome, error } = accepted.process_in_child();
     let status = i32::from(error.is_some());
     // A parent that is not there any more need not be told. The error is the user's, and may panic when it is told.
     let control = accepted.acceptor().handle().control();
     let _ = unwind::run(control, || children::report(&mut pipe, outcome, error));
-    accepted.linger_in_child(&end);
     sys::exit_child(status, parent.has_one_thread)
 }
 
