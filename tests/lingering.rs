@@ -415,21 +415,27 @@ in_each_concurrency! { [sync threading pool forking]:
 }
 
 fn of_many_connections_that_linger_the_latest_512_are_kept<C: Word>() {
-    let server = start::<C>("tcp", "handle", 1000, &[]);
-    let mut clients = lingering_clients(&server, 88);
-    server.wait_for_ends(88);
-    eventually("they linger", || server.observed().is_asleep());
-    for _ in 0..16 {
-        clients.extend(lingering_clients(&server, 32));
-        server.wait_for_ends(32);
-        // None ends as it is silent.
-        clients.iter().for_each(|client| _ = is_taken(client, b'!'));
-    }
-    // One by one they can be told apart: what comes to a closed socket is answered with a reset.
-    eventually("the latest 512 are kept, and no other one", || {
-        let kept: Vec<_> = clients.iter().map(|client| is_taken(client, b'!')).collect();
-        kept[..88] == [false; 88] && kept[88..] == [true; 512] && server.connections() == 512
+    // On a busy machine it can take longer than the ten seconds after which the first ones end for that reason.
+    let is_in_time = (0..5).any(|_| {
+        let server = start::<C>("tcp", "handle", 1000, &[]);
+        let begin = Instant::now();
+        let mut clients = lingering_clients(&server, 88);
+        server.wait_for_ends(88);
+        eventually("they linger", || server.observed().is_asleep());
+        for _ in 0..16 {
+            clients.extend(lingering_clients(&server, 32));
+            server.wait_for_ends(32);
+            // None ends as it is silent.
+            clients.iter().for_each(|client| _ = is_taken(client, b'!'));
+        }
+        // One by one they can be told apart: what comes to a closed socket is answered with a reset.
+        eventually("the latest 512 are kept, and no other one", || {
+            let kept: Vec<_> = clients.iter().map(|client| is_taken(client, b'!')).collect();
+            kept[..88] == [false; 88] && kept[88..] == [true; 512] && server.connections() == 512
+        });
+        begin.elapsed() < Duration::from_secs(10)
     });
+    assert!(is_in_time, "it never took less than ten seconds");
 }
 
 fn one_thread_lingers_which_ends_when_there_is_nothing_to_do<C: Word>() {
