@@ -5,6 +5,7 @@ use std::{
     fs, io,
     net::TcpListener,
     process::{Command, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -656,6 +657,25 @@ fn a_child_whose_parent_was_killed_before_it_knew_how_to_end_with_it_ends() {
     server.0.signal("KILL");
     // It has nothing to read, and so would not end for another reason.
     client.wait_for_end();
+}
+
+#[test]
+fn a_child_is_not_held_up_by_a_thread_that_was_waiting_for_others() {
+    let server = Obedient::start("tcp", &["allow_threads=true", "leaders=4"]);
+    let address = server.0.address();
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..50 {
+                    let mut client = Client::connect(address);
+                    assert_eq!(client.ask("echo hello"), "hello");
+                    client.finish();
+                    client.wait_for_end();
+                }
+            });
+        }
+    });
+    server.has_no_children();
 }
 
 #[test]

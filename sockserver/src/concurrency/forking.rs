@@ -39,7 +39,8 @@ use crate::{
 /// [`serve_forever`](crate::SocketServer::serve_forever) fails then, and so does [`spawn`](crate::SocketServer::spawn),
 /// which serves on a second thread; [`handle_request`](crate::SocketServer::handle_request) turns the client away and
 /// tells `handle_error`. Where several threads of such a process serve one server, a child may keep its port until it
-/// ends.
+/// ends. Of a [`ServerHandle`](crate::ServerHandle), the methods `stats`, `connections`, `close` and `on_stopping` take
+/// such locks.
 ///
 /// Where a client may not have received everything when its handler ends, its connection lingers as with the other
 /// servers, without its child and without a place in `limits(connections)`. The thread that waits for requests looks after
