@@ -12,6 +12,7 @@ use crate::{
     },
     server::{Request, Server},
     stats::Outcome,
+    sys,
     transport::{AnyRequest, Internals},
 };
 
@@ -76,7 +77,8 @@ impl<S: Server> Accepted<S> {
     /// reports the error and lingers.
     pub(crate) fn process_in_child(&self) -> Ended {
         let ended = self.run();
-        self.count(ended.outcome);
+        // A drain that ends the process in the middle of it would leave the end counted nowhere.
+        sys::without_signals(|| self.count(ended.outcome));
         if let Some(connection) = self.request.connection() {
             connection.end(false);
         }
