@@ -5,6 +5,7 @@ use std::{
     fs, io,
     net::TcpListener,
     process::{Command, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -12,7 +13,7 @@ use sockserver::{Address, HandlerResult, RequestHandler, Server, request_handler
 use sockserver_tests::{
     client::{Client, DatagramClient, eventually},
     place::Place,
-    process::ServerProcess,
+    process::{ServerProcess, installed},
     resources::Observed,
 };
 
@@ -180,6 +181,32 @@ fn a_child_holds_nothing_of_its_siblings() {
     let mut clients = [(); 3].map(|()| server.connect());
     let descriptors = clients.each_mut().map(|client| process_of(client).descriptors());
     assert_eq!(descriptors, [descriptors[0]; 3]);
+}
+
+#[test]
+fn a_child_holds_no_connection_that_lingers() {
+    let server = Obedient::start("tcp", &[]);
+    let mut first = server.connect();
+    let descriptors = process_of(&mut first).descriptors();
+    // The client does not end, and is waited for.
+    first.send("exit 0\n");
+    assert_eq!(first.rest(), "");
+    server.has_no_children();
+    assert_eq!(process_of(&mut server.connect()).descriptors(), descriptors);
+}
+
+#[test]
+fn a_connection_that_lingers_is_closed_whichever_thread_leads() {
+    let server = Obedient::start("tcp", &["allow_threads=true", "leaders=3"]);
+    let before = server.0.observed().sockets();
+    for _ in 0..10 {
+        let mut client = server.connect();
+        assert_eq!(client.ask("echo hello"), "hello");
+        client.send("exit 0\n");
+        assert_eq!(client.rest(), "");
+        drop(client);
+        eventually("it is closed", || server.0.observed().sockets() == before);
+    }
 }
 
 #[test]
@@ -473,6 +500,58 @@ fn an_error_that_panics_when_it_is_told_goes_no_further_than_the_child() {
     assert_eq!(output.matches("closed in").count(), 1, "{output}");
 }
 
+/// A child has ended, and the system has waited for it; another process has its number. `fault`: what pidfd_open(2) fails
+/// with in the server.
+fn a_process_with_the_number_of_a_child_that_has_ended_is_left_alone(order: &str, fault: Option<&str>) {
+    // Numbers of its own, the next of which can be chosen.
+    let numbered = |program: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", "\"$@\"; exit $?", "sh"]);
+        command.args(program);
+        command
+    };
+    let can_choose = "echo 300 >/proc/sys/kernel/ns_last_pid";
+    if !numbered(&["sh", "-c", can_choose]).stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
+        return println!("skipped: the number of a process cannot be chosen here");
+    }
+    let mut command = numbered(&["env", "--ignore-signal=CHLD"]);
+    if let Some(error) = fault {
+        if installed("strace").is_none() {
+            return;
+        }
+        let inject = format!("--inject=pidfd_open:error={error}");
+        command.args(["strace", "--quiet=all", "--output=/dev/null", "--trace=pidfd_open", &inject]);
+    }
+    command.args([env!("CARGO_BIN_EXE_obedient"), "tcp", "forking", "shutdown=50", "allow_threads=true"]);
+    command.arg("impostors=true");
+    let mut server = ServerProcess::start(command, Place::of("tcp"));
+    let mut client = Client::connect(server.address());
+    let number = client.ask("pid");
+    client.send("leave_the_pipes_and_abort 30\n");
+    let order = order.replace("NUMBER", &number);
+    server.enter(&order);
+    server.line_after(&format!("started {order}"));
+    Client::connect(server.address()).send("shutdown\n");
+    let output = server.output();
+    assert!(output.contains("impostor runs: true"), "{output}");
+    assert!(output.contains("forced: 1, leaked: 0"), "{output}");
+}
+
+#[test]
+fn the_drain_spares_another_child_with_the_number_of_one_that_has_ended() {
+    a_process_with_the_number_of_a_child_that_has_ended_is_left_alone("NUMBER", None);
+}
+
+#[test]
+fn the_drain_spares_another_process_with_the_number_of_a_child_that_has_ended() {
+    a_process_with_the_number_of_a_child_that_has_ended_is_left_alone("foreign NUMBER", None);
+}
+
+#[test]
+fn the_drain_spares_another_process_with_the_number_of_a_child_where_there_are_only_numbers() {
+    a_process_with_the_number_of_a_child_that_has_ended_is_left_alone("foreign NUMBER", Some("ENOSYS"));
+}
+
 // What is printed.
 
 #[test]
@@ -539,6 +618,64 @@ fn the_end_of_a_child_is_noticed_by_whichever_thread_leads() {
         client.finish();
         assert_eq!(client.rest(), "");
     }
+}
+
+#[test]
+fn a_child_is_not_held_up_by_a_thread_that_was_in_a_signal_handler() {
+    let server = Obedient::start("tcp", &["allow_threads=true", "signals=true", "signalled=true"]);
+    for _ in 0..10 {
+        let mut client = server.connect();
+        assert_eq!(client.ask("echo hello"), "hello");
+        client.finish();
+        assert_eq!(client.rest(), "");
+    }
+    server.has_no_children();
+}
+
+#[test]
+fn children_end_with_their_parent_although_other_threads_change_what_signals_do() {
+    let server = Obedient::start("tcp", &["allow_threads=true", "signals=true", "rebinding=true"]);
+    let mut clients: Vec<_> = (0..30).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        assert_eq!(client.ask("echo hello"), "hello");
+    }
+    server.0.signal("KILL");
+    for client in &mut clients {
+        client.wait_for_end();
+    }
+}
+
+#[test]
+fn a_child_whose_parent_was_killed_before_it_knew_how_to_end_with_it_ends() {
+    let Some(mut command) = installed("strace") else { return };
+    // It is the server's parent's child, and the server this test's.
+    command.args(["-D", "--follow-forks", "--quiet=all", "--output=/dev/null", "--trace=prctl"]);
+    command.args(["--inject=prctl:delay_enter=1s", env!("CARGO_BIN_EXE_obedient"), "tcp", "forking", "signals=true"]);
+    let server = Obedient(ServerProcess::start(command, Place::of("tcp")));
+    let mut client = server.connect();
+    eventually("it has forked", || server.children() == 1);
+    server.0.signal("KILL");
+    // It has nothing to read, and so would not end for another reason.
+    client.wait_for_end();
+}
+
+#[test]
+fn a_child_is_not_held_up_by_a_thread_that_was_waiting_for_others() {
+    let server = Obedient::start("tcp", &["allow_threads=true", "leaders=4"]);
+    let address = server.0.address();
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..50 {
+                    let mut client = Client::connect(address);
+                    assert_eq!(client.ask("echo hello"), "hello");
+                    client.finish();
+                    client.wait_for_end();
+                }
+            });
+        }
+    });
+    server.has_no_children();
 }
 
 #[test]

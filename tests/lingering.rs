@@ -99,10 +99,6 @@ fn is_taken(client: &Client, byte: u8) -> bool {
 fn a_client_that_was_not_read_from_gets_everything<C: Word>() {
     for transport in ["tcp", "unix"] {
         for when in ["handle", "directly", "finish", "setup", "fail", "panic", "kept", "shut", "refuse"] {
-            // A client that is refused has no child to wait for it.
-            if C::WORD == "forking" && when == "refuse" {
-                continue;
-            }
             println!("{transport}, {when}");
             let server = start::<C>(transport, when, MIB, &[]);
             let mut client = narrow_client(server.address());
@@ -411,26 +407,35 @@ fn a_connection_that_lingers_ends_after_ten_seconds_of_sending<C: Word>() {
     assert!(begin.elapsed() >= Duration::from_secs(10), "after {:?}", begin.elapsed());
 }
 
-// With forking a connection lingers in its child, which has a place.
-in_each_concurrency! { [sync threading pool]: a_connection_that_lingers_holds_no_thread_and_no_place }
 in_each_concurrency! { [sync threading pool forking]:
+    a_connection_that_lingers_holds_no_thread_and_no_place
     a_connection_that_lingers_ends_with_its_client
     a_connection_that_lingers_ends_after_two_seconds_of_silence
     a_connection_that_lingers_ends_after_ten_seconds_of_sending
 }
 
 fn of_many_connections_that_linger_the_latest_512_are_kept<C: Word>() {
-    let server = start::<C>("tcp", "handle", 1000, &[]);
-    let mut clients = lingering_clients(&server, 88);
-    server.wait_for_ends(88);
-    eventually("they linger", || server.observed().is_asleep());
-    clients.extend(lingering_clients(&server, 512));
-    server.wait_for_ends(512);
-    // One by one they can be told apart: what comes to a closed socket is answered with a reset.
-    eventually("the latest 512 are kept, and no other one", || {
-        let kept: Vec<_> = clients.iter().map(|client| is_taken(client, b'!')).collect();
-        kept[..88] == [false; 88] && kept[88..] == [true; 512] && server.connections() == 512
+    // On a busy machine it can take longer than the ten seconds after which the first ones end for that reason.
+    let is_in_time = (0..5).any(|_| {
+        let server = start::<C>("tcp", "handle", 1000, &[]);
+        let begin = Instant::now();
+        let mut clients = lingering_clients(&server, 88);
+        server.wait_for_ends(88);
+        eventually("they linger", || server.observed().is_asleep());
+        for _ in 0..16 {
+            clients.extend(lingering_clients(&server, 32));
+            server.wait_for_ends(32);
+            // None ends as it is silent.
+            clients.iter().for_each(|client| _ = is_taken(client, b'!'));
+        }
+        // One by one they can be told apart: what comes to a closed socket is answered with a reset.
+        eventually("the latest 512 are kept, and no other one", || {
+            let kept: Vec<_> = clients.iter().map(|client| is_taken(client, b'!')).collect();
+            kept[..88] == [false; 88] && kept[88..] == [true; 512] && server.connections() == 512
+        });
+        begin.elapsed() < Duration::from_secs(10)
     });
+    assert!(is_in_time, "it never took less than ten seconds");
 }
 
 fn one_thread_lingers_which_ends_when_there_is_nothing_to_do<C: Word>() {
@@ -450,8 +455,8 @@ fn one_thread_lingers_which_ends_when_there_is_nothing_to_do<C: Word>() {
     eventually("its descriptors are closed", || server.observed().descriptors() <= before);
 }
 
+in_each_concurrency! { [sync threading pool forking]: of_many_connections_that_linger_the_latest_512_are_kept }
 in_each_concurrency! { [sync threading pool]:
-    of_many_connections_that_linger_the_latest_512_are_kept
     one_thread_lingers_which_ends_when_there_is_nothing_to_do
 }
 

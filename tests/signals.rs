@@ -16,7 +16,7 @@ use sockserver_tests::{
     client::{Client, eventually},
     concurrencies::Word,
     in_each_concurrency,
-    place::Place,
+    place::{Directory, Place},
     process::{Process, ServerProcess},
     resources::Observed,
 };
@@ -156,6 +156,38 @@ in_each_concurrency! { [sync threading pool forking]:
     the_second_signal_ends_the_process_at_once
     a_server_that_has_ended_leaves_the_signals_to_the_next
 }
+
+/// One server of a process is in a handler that does not read, and another one, which is idle, ends first.
+fn one_signal_stops_all_servers_of_the_process<C: Word>() {
+    for idle in ["sync", "threading", "pool", "forking"] {
+        for ends_between in [None, Some("server"), Some("connection")] {
+            let mut program =
+                Process::start(Command::new(env!("CARGO_BIN_EXE_signalled-servers")).args([C::WORD, idle]));
+            let [busy, idle] = [(); 2].map(|()| program.line_after("listening on "));
+            let directory = Directory::new();
+            let is_done = directory.path().join("is_done");
+            let mut client = Client::connect(&Address::Inet(busy.parse().expect("an address")));
+            assert_eq!(client.ask(is_done.to_str().expect("text")), "working");
+            let end_another = |program: &mut Process| {
+                if let Some(what) = ends_between {
+                    program.enter(what);
+                    assert_eq!(program.line(), format!("ended {what}"));
+                }
+            };
+            end_another(&mut program);
+            program.signal("TERM");
+            assert_eq!(program.line(), format!("ended {idle}"));
+            end_another(&mut program);
+            fs::write(is_done, "").expect("a place for a file");
+            // The handler reads again, from a client that goes on waiting.
+            assert_eq!(client.rest(), "done\n");
+            assert_eq!(program.line(), format!("ended {busy}"));
+            assert!(program.ended().success());
+        }
+    }
+}
+
+in_each_concurrency! { [sync threading pool forking]: one_signal_stops_all_servers_of_the_process }
 
 #[test]
 fn when_the_last_server_has_ended_a_signal_ends_the_process() {

@@ -40,13 +40,15 @@ const CLIENTS: u64 = 20;
 /// What the threads of a round share.
 struct Round<'a> {
     server: &'a Address,
+    /// Each handler has a process of its own.
+    forks: bool,
     is_over: AtomicBool,
     answered: AtomicU64,
 }
 
 impl Round<'_> {
-    fn new(server: &Address) -> Round<'_> {
-        Round { server, is_over: AtomicBool::new(false), answered: AtomicU64::new(0) }
+    fn new(server: &Address, forks: bool) -> Round<'_> {
+        Round { server, forks, is_over: AtomicBool::new(false), answered: AtomicU64::new(0) }
     }
 
     fn begin<'scope>(&'scope self, scope: &'scope thread::Scope<'scope, '_>, seeds: &mut Random) {
@@ -59,7 +61,8 @@ impl Round<'_> {
     /// Comes again and again, each time as another kind of client.
     fn attack(&self, mut random: Random) {
         while !self.is_over.load(Relaxed) {
-            match self.connect_as(random.below(10), &mut random) {
+            let kinds = if self.forks { 14 } else { 10 };
+            match self.connect_as(random.below(kinds), &mut random) {
                 Ok(()) => {}
                 // The server has its reasons.
                 Err(error) if is_cut(&error) => {}
@@ -89,6 +92,11 @@ impl Round<'_> {
             6 => socket.write_all(b"fail\n")?,
             7 => socket.write_all(b"panic\n")?,
             8 => socket.write_all(b"\xff\x00\n\xfe")?,
+            9 => self.ask(&client, random)?,
+            10 => socket.write_all(b"abort\n")?,
+            11 => socket.write_all(b"an answer\nkill\n")?,
+            12 => socket.write_all(b"terminate\n")?,
+            13 if random.below(20) == 0 => socket.write_all(b"hang\n")?,
             _ => self.ask(&client, random)?,
         }
         Ok(())
@@ -159,7 +167,7 @@ fn a_storm_breaks_nothing<C: Concurrency + Default>() {
         let ship = server.server().clone();
         let server = Served::new(server);
         let address = server.server_address().clone();
-        let round = Round::new(&address);
+        let round = Round::new(&address, false);
         thread::scope(|scope| {
             round.begin(scope, seeds);
             scope.spawn(|| round.check(&server));
@@ -181,14 +189,14 @@ fn a_storm_breaks_nothing<C: Concurrency + Default>() {
     });
 }
 
-/// `src/bin/ship.rs` steers and checks itself.
-#[test]
-fn a_storm_breaks_no_server_that_forks() {
+/// `src/bin/ship.rs` steers and checks itself, and starts its server anew.
+fn a_storm_breaks_no_server_that_forks(kind: &str) {
     storm(|seeds| {
-        let ship = Command::new(env!("CARGO_BIN_EXE_ship"));
+        let mut ship = Command::new(env!("CARGO_BIN_EXE_ship"));
+        ship.arg(kind);
         let mut ship = ServerProcess::start(ship, Place::of("tcp"));
         let address = ship.address().clone();
-        let round = Round::new(&address);
+        let round = Round::new(&address, true);
         let status = thread::scope(|scope| {
             round.begin(scope, seeds);
             let status = ship.ended();
@@ -198,6 +206,16 @@ fn a_storm_breaks_no_server_that_forks() {
         assert!(status.success(), "{status}");
         round.answered.into_inner()
     });
+}
+
+#[test]
+fn a_storm_breaks_no_server_that_forks_on_one_thread() {
+    a_storm_breaks_no_server_that_forks("one");
+}
+
+#[test]
+fn a_storm_breaks_no_server_that_forks_on_several_threads() {
+    a_storm_breaks_no_server_that_forks("several");
 }
 
 in_each_concurrency! { [sync threading pool]: a_storm_breaks_nothing }

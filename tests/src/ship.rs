@@ -3,14 +3,19 @@
 use std::{
     io::Write,
     marker::PhantomData,
-    panic,
+    panic, process,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering::SeqCst},
     },
+    thread,
     time::Duration,
 };
 
+use signal_hook::{
+    consts::{SIGKILL, SIGTERM},
+    low_level,
+};
 use sockserver::{
     Address, Concurrency, HandlerError, HandlerResult, Reader, RequestHandler, Server, ServerHandle, Stats, Stream,
     Writer, request_handler,
@@ -19,7 +24,11 @@ use sockserver::{
 /// How long one server lasts.
 pub const ROUND: Duration = Duration::from_millis(500);
 
-const CONNECTIONS: u64 = 8;
+/// How many connections a server has at once.
+pub const CONNECTIONS: u64 = 8;
+
+/// How long a handler works that does not look at its client.
+pub const HANG: Duration = Duration::from_millis(100);
 
 #[derive(Server)]
 #[server(
@@ -80,6 +89,11 @@ impl<C: Concurrency + Default> RequestHandler for Session<C> {
                 "fail" => return Err("as it was told to".into()),
                 // Without the message of a panic, of which there would be thousands.
                 "panic" => panic::resume_unwind(Box::new("as it was told to")),
+                // These end the process of the handler, or its drain.
+                "hang" => thread::sleep(HANG),
+                "abort" => process::abort(),
+                "kill" => low_level::raise(SIGKILL)?,
+                "terminate" => low_level::raise(SIGTERM)?,
                 _ => writeln!(self.wfile, "{}", line.to_uppercase())?,
             }
         }

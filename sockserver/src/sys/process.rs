@@ -98,6 +98,19 @@ fn write_standard_output() {
     unsafe { libc::fflush(std::ptr::null_mut()) };
 }
 
+/// pthread_sigmask(3): runs this while no signal can end the process but SIGKILL.
+pub(crate) fn without_signals<T>(action: impl FnOnce() -> T) -> T {
+    // SAFETY: `sigset_t` is plain data, of which all zeros is a valid value, and the pointers are to two of them.
+    unsafe {
+        let (mut all, mut before) = (std::mem::zeroed(), std::mem::zeroed());
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
+        let result = action();
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut());
+        result
+    }
+}
+
 /// How many threads this process has. `None`: the system does not tell, as without proc(5).
 pub(crate) fn threads() -> Option<usize> {
     #[cfg(any(target_os = "linux", target_os = "android"))]

@@ -9,6 +9,7 @@ use std::{
     fmt, fs,
     io::{self, Write},
     os::unix::process::parent_id,
+    path::Path,
     process::{self, Command, Stdio},
     sync::{
         Arc, Mutex,
@@ -19,11 +20,15 @@ use std::{
     time::Duration,
 };
 
-use signal_hook::consts::{SIGTERM, SIGUSR1};
+use signal_hook::{
+    consts::{SIGTERM, SIGUSR1},
+    low_level,
+};
 use sockserver::{
     Address, HandlerError, HandlerResult, Options, Reader, RequestHandler, Server, ServerHandle, SocketServer, Writer,
     request_handler,
 };
+use sockserver_tests::place::Directory;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<_> = env::args().skip(1).collect();
@@ -52,6 +57,16 @@ struct Settings {
     threads: usize,
     /// Another thread keeps the lock of the standard output.
     hold_stdout: bool,
+    /// It stops on signals.
+    signals: bool,
+    /// A thread is in a signal handler nearly all the time.
+    signalled: bool,
+    /// A thread binds servers that stop on signals, and drops them.
+    rebinding: bool,
+    /// A thread reads standard input: for each line, which is the number of a process that has ended, it starts a process
+    /// with this number, here or, with `foreign` before it, as the child of another process. At the end it says whether
+    /// these run.
+    impostors: bool,
     /// This many threads call `handle_request`, for ever.
     leaders: usize,
     /// This many `handle_request` in place of `serve_forever`.
@@ -74,6 +89,10 @@ impl Settings {
                 "shutdown" => settings.shutdown = Some(value.parse()?),
                 "allow_threads" => settings.allow_threads = value.parse()?,
                 "threads" => settings.threads = value.parse()?,
+                "signals" => settings.signals = value.parse()?,
+                "signalled" => settings.signalled = value.parse()?,
+                "rebinding" => settings.rebinding = value.parse()?,
+                "impostors" => settings.impostors = value.parse()?,
                 "leaders" => settings.leaders = value.parse()?,
                 "hold_stdout" => settings.hold_stdout = value.parse()?,
                 "requests" => settings.requests = Some(value.parse()?),
@@ -102,6 +121,32 @@ fn serve<S: Server>(server: SocketServer<S>, settings: &Settings) -> Result<(), 
         thread::spawn(|| sleep_while(|| true));
     }
     let foreign = settings.foreign.map(|status| Command::new("sh").args(["-c", &format!("exit {status}")]).spawn());
+    if settings.signals {
+        server.shutdown_on_signals()?;
+    }
+    if settings.signalled {
+        let actions = (0..2000).map(|_| signal_hook::flag::register(SIGUSR1, Arc::default()));
+        actions.collect::<io::Result<Vec<_>>>()?;
+        thread::spawn(|| while low_level::raise(SIGUSR1).is_ok() {});
+    }
+    if settings.rebinding {
+        thread::spawn(rebind);
+    }
+    let impostors = Arc::new(Mutex::new(Vec::new()));
+    if settings.impostors {
+        let impostors = impostors.clone();
+        thread::spawn(move || {
+            io::stdin()
+                .lines()
+                .map_while(Result::ok)
+                .try_for_each(|order| {
+                    impostors.lock().unwrap().push(start_impostor(&order)?);
+                    println!("started {order}");
+                    Ok::<(), Box<dyn Error>>(())
+                })
+                .expect("the number of the next process can be chosen");
+        });
+    }
     println!("listening on {}", server.server_address());
     print!("{}", settings.print);
     let handle = server.handle();
@@ -126,12 +171,47 @@ fn serve<S: Server>(server: SocketServer<S>, settings: &Settings) -> Result<(), 
     if let Some(foreign) = foreign {
         println!("foreign {}", foreign?.wait()?);
     }
+    for impostor in &*impostors.lock().unwrap() {
+        let stat = fs::read_to_string(format!("/proc/{impostor}/stat"));
+        println!("impostor runs: {}", stat.is_ok_and(|stat| !stat.contains(") Z ")));
+    }
     println!("stats {:?}", handle.stats());
     match served {
         Ok(()) => println!("ended {:?}", handle.wait()?),
         Err(error) => println!("failed {:?}: {error}", error.kind()),
     }
     Ok(())
+}
+
+/// Starts a process with this number, once the one that has it has ended and the system has waited for it.
+fn start_impostor(order: &str) -> Result<u32, Box<dyn Error>> {
+    const LAST: &str = "/proc/sys/kernel/ns_last_pid";
+    let number: u32 = order.trim_start_matches("foreign ").parse()?;
+    let last = number - 1;
+    let exists = || Path::new(&format!("/proc/{number}")).exists();
+    // What is printed ends with this program.
+    let start = |script| Command::new("sh").args(["-c", script]).stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+    while exists() {
+        thread::sleep(Duration::from_millis(1));
+    }
+    // The number is free a moment later.
+    if order.starts_with("foreign ") {
+        start(&format!("until [ -d /proc/{number} ]; do echo {last} >{LAST}; sleep 60 & done; exec sleep 60"))?;
+        while !exists() {
+            thread::sleep(Duration::from_millis(1));
+        }
+    } else {
+        let start_next = || fs::write(LAST, last.to_string()).and_then(|()| start("exec sleep 60"));
+        while start_next()?.id() != number {}
+    }
+    Ok(number)
+}
+
+/// Registers actions of signals and takes them away again, for ever.
+fn rebind() {
+    let directory = Directory::new();
+    let bind = || AnotherServer.bind(directory.path().join("another"))?.shutdown_on_signals();
+    while bind().is_ok() {}
 }
 
 macro_rules! obedient {
