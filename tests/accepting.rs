@@ -20,8 +20,8 @@ use std::{
 
 use socket2::SockRef;
 use sockserver::{
-    Handled,     Address, BindTo, Concurrency, HandlerError, HandlerResult, Options, Reader, RequestHandler, Server, ServerHandle,
-    Stage, Stream, Transport, Writer, request_handler,
+    Address, BindTo, Concurrency, Handled, HandlerError, HandlerResult, Options, Reader, RequestHandler, Server,
+    ServerHandle, Stage, Stream, Transport, Writer, request_handler,
     transport::{StreamTransport, Tcp, TcpAcceptor},
 };
 use sockserver_tests::{

@@ -10,12 +10,12 @@ use std::{
 };
 
 use sockserver::{
-    Job, Acceptor, Address, Closing, ConnectionId, ConnectionInfo, Context, Datagram, DrainReport, HandlerError,
-    HandlerResult, Limits, OnLimit, Options, PeerCred, Reader, UnnamedPeer, RequestHandler, RunningServer, Server,
-    ServerHandle, SocketOptions, SocketServer, Stage, Stats, Stream, Timeouts, UnixAddress, Writer,
+    Acceptor, Address, Closing, ConnectionId, ConnectionInfo, Context, Datagram, DrainReport, HandlerError,
+    HandlerResult, Job, Limits, OnLimit, Options, PeerCred, Reader, RequestHandler, RunningServer, Server,
+    ServerHandle, SocketOptions, SocketServer, Stage, Stats, Stream, Timeouts, UnixAddress, UnnamedPeer, Writer,
     concurrency::{Forking, Pool, Synchronous, Threading},
     request_handler,
-    transport::{DatagramListener, Tcp, TcpAcceptor, Udp, Unix, UnixDatagram, UnixDatagramListener, UnixAcceptor},
+    transport::{DatagramListener, Tcp, TcpAcceptor, Udp, Unix, UnixAcceptor, UnixDatagram, UnixDatagramListener},
 };
 
 #[request_handler]

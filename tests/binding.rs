@@ -69,10 +69,11 @@ fn sockets_that_were_bound_elsewhere_are_adopted() {
 fn a_socket_of_another_transport_is_not_adopted() {
     #[track_caller]
     fn refuses<T: Local>(socket: impl Into<OwnedFd>, reason: &str) {
-        let error = Script::<T, Synchronous>::new(echo).0.from_listener(socket, Options::new()).expect_err("the wrong kind");
+        let error =
+            Script::<T, Synchronous>::new(echo).0.from_listener(socket, Options::new()).expect_err("the wrong kind");
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
         let message = error.to_string();
-        assert!(message.starts_with("cannot adopt the socket: ") && message.contains(reason), "{message}");
+        assert!(message.starts_with("cannot serve on the socket: ") && message.contains(reason), "{message}");
     }
 
     let place = Place::unix();

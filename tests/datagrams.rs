@@ -10,8 +10,8 @@ use std::{
 
 use socket2::{Domain, MsgHdr, Protocol, SockAddr, Socket, Type};
 use sockserver::{
-    Address, Concurrency, ConnectionId, Context, Datagram, FromRequest, HandlerResult, Options, Reader, UnnamedPeer,
-    RequestHandler, Server, ServerHandle, Stage, Writer,
+    Address, Concurrency, ConnectionId, Context, Datagram, FromRequest, HandlerResult, Options, Reader, RequestHandler,
+    Server, ServerHandle, Stage, UnnamedPeer, Writer,
     concurrency::{Pool, Synchronous, Threading},
     request_handler,
     transport::{Udp, UnixDatagram},
@@ -164,8 +164,9 @@ macro_rules! column {
 
             #[test]
             fn a_reply_that_no_packet_can_carry_is_an_error_at_the_end() {
-                let server =
-                    Script::<$transport, Synchronous>::serve(|session| Ok(session.wfile.write_all(&[0; 10_000_000])?));
+                let server = Script::<$transport, Synchronous>::serve(|session| {
+                    Ok(session.wfile.write_all(&[0; 10_000_000])?)
+                });
                 let client = DatagramClient::connect(server.server_address());
                 client.send("more");
                 let report = server.report();
@@ -224,7 +225,8 @@ macro_rules! column {
             #[test]
             fn a_packet_that_is_kept_is_not_overwritten_and_can_be_answered_later() {
                 let (kept, packets) = mpsc::channel();
-                let server = Script::<$transport, Synchronous>::serve(move |session| Ok(kept.send(session.request.clone())?));
+                let server =
+                    Script::<$transport, Synchronous>::serve(move |session| Ok(kept.send(session.request.clone())?));
                 let client = DatagramClient::connect(server.server_address());
                 for number in 0..40_u8 {
                     client.send([number]);

@@ -207,7 +207,10 @@ fn a_handler_that_computes_is_not_idle<C: Concurrency + Default>() {
 }
 
 /// A handler that sets its own timeout, and tells what that has returned.
-fn setting<C: Concurrency + Default>(timeout: Option<Duration>, options: Options) -> (Hosted, Receiver<Result<(), ErrorKind>>) {
+fn setting<C: Concurrency + Default>(
+    timeout: Option<Duration>,
+    options: Options,
+) -> (Hosted, Receiver<Result<(), ErrorKind>>) {
     let (sender, results) = mpsc::channel();
     let handle = move |guest: &mut Guest<C>| {
         let set = guest.request.set_idle_timeout(timeout).map_err(|error| error.kind());

@@ -11,7 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sockserver::{Handled, Closing, Concurrency, DrainReport, HandlerResult, Options, ServerHandle, concurrency::Threading};
+use sockserver::{
+    Closing, Concurrency, DrainReport, Handled, HandlerResult, Options, ServerHandle, concurrency::Threading,
+};
 use sockserver_tests::{
     client::{Client, PATIENCE, eventually},
     concurrencies::Word,

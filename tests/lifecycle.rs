@@ -19,8 +19,8 @@ use std::{
 
 use socket2::{Domain, Socket, Type};
 use sockserver::{
-    Service,     Handled,     Job, Address, Concurrency, Context, DrainReport, FromRequest, HandlerError, HandlerResult, Options, Reader,
-    RequestHandler, RunningServer, Server, ServerHandle, SocketServer, Stage, Stats, Stream, Writer,
+    Address, Concurrency, Context, DrainReport, FromRequest, Handled, HandlerError, HandlerResult, Job, Options,
+    Reader, RequestHandler, RunningServer, Server, ServerHandle, Service, SocketServer, Stage, Stats, Stream, Writer,
     concurrency::{Pool, Synchronous, Threading},
     request_handler,
     transport::Tcp,
@@ -29,7 +29,7 @@ use sockserver_tests::{
     client::{Client, PATIENCE, eventually},
     in_each_concurrency,
     place::Local,
-    script::{Report, Script, Session},
+    script::{Report, Script, Session, words_of},
     served::{Served, Watchdog},
 };
 
@@ -283,7 +283,7 @@ fn the_client_sees_the_end_only_after_handle_error() {
     impl Sorry {
         fn apologize(&self, error: &HandlerError, _: &Address) {
             let mut request = self.request.get().expect("the handler has left it");
-            write!(request, "sorry: {error}").expect("the connection is up");
+            write!(request, "sorry: {}", words_of(error)).expect("the connection is up");
         }
     }
 

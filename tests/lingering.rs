@@ -563,8 +563,9 @@ fn lingers_in_place(mut client: Client, serve: impl FnOnce() + Send) {
 
 #[test]
 fn serve_connection_lingers_in_place_over_a_socket_pair() {
-    let (script, _reports) =
-        Script::<Unix, Synchronous>::new(|session: &mut Session<Unix, Synchronous>| Ok(session.wfile.write_all(&word(MIB))?));
+    let (script, _reports) = Script::<Unix, Synchronous>::new(|session: &mut Session<Unix, Synchronous>| {
+        Ok(session.wfile.write_all(&word(MIB))?)
+    });
     let (client, request) = UnixStream::pair().expect("a socket pair");
     lingers_in_place(Client::new(client), || {
         script.serve_connection(request).expect("a connected socket");

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use sockserver::{Service, HandlerResult, Reader, RequestHandler, Server, Writer, request_handler};
+use sockserver::{HandlerResult, Reader, RequestHandler, Server, Service, Writer, request_handler};
 use sockserver_tests::{
     client::{Client, DatagramClient, eventually},
     place::Place,
@@ -137,7 +137,7 @@ mod own {
         pub(super) use sockserver as server;
     }
     use framework::server::{
-        Job, Address, BindTo, Concurrency, Options, Stream, Transport,
+        Address, BindTo, Concurrency, Job, Options, Stream, Transport,
         transport::{StreamTransport, Tcp, TcpAcceptor},
     };
 

@@ -4,7 +4,7 @@
 use std::{fs, io::Write, net::TcpListener, os::fd::AsRawFd, path::Path, process::Command, sync::mpsc};
 
 use sockserver::{
-    Handled,     Address, Concurrency, HandlerResult, Options, Server,
+    Address, Concurrency, Handled, HandlerResult, Options, Server,
     concurrency::{Synchronous, Threading},
     transport::{Tcp, Udp, Unix, UnixDatagram},
 };

@@ -202,7 +202,8 @@ fn when_the_last_server_has_ended_a_signal_ends_the_process() {
 
 #[test]
 fn servers_that_have_ended_keep_no_descriptors() {
-    let descriptors = |earlier| Observed::of(start_after::<sockserver::concurrency::Synchronous>(earlier).id()).descriptors();
+    let descriptors =
+        |earlier| Observed::of(start_after::<sockserver::concurrency::Synchronous>(earlier).id()).descriptors();
     assert_eq!(descriptors(20), descriptors(1));
 }
 

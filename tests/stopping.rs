@@ -13,8 +13,8 @@ use std::{
 };
 
 use sockserver::{
-    Handled,     Address, Closing, Concurrency, DrainReport, HandlerError, HandlerResult, Options, RequestHandler, Server, ServerHandle,
-    SocketServer, Stream, concurrency::Synchronous, request_handler, transport::Tcp,
+    Address, Closing, Concurrency, DrainReport, Handled, HandlerError, HandlerResult, Options, RequestHandler, Server,
+    ServerHandle, SocketServer, Stream, concurrency::Synchronous, request_handler, transport::Tcp,
 };
 use sockserver_tests::{
     client::{Client, PATIENCE, eventually},

@@ -27,7 +27,7 @@ use sockserver_tests::{
     place::Place,
     process::ServerProcess,
     resources::Observed,
-    script::{Handle, Script},
+    script::{Handle, Script, words_of},
     served::Served,
 };
 
@@ -892,7 +892,7 @@ fn a_handler_with_two_readers_says_so_when_it_is_made() {
 
     impl TwoServer {
         fn note(&self, error: &sockserver::HandlerError, _: &Address) {
-            self.noted.send((error.stage(), error.to_string())).expect("the test waits");
+            self.noted.send((error.stage(), words_of(error))).expect("the test waits");
         }
     }
 

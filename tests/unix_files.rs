@@ -66,7 +66,10 @@ fn bind<T: Files>(path: &Path) -> io::Result<SocketServer<Script<T, Synchronous>
     bind_with(path, |_| {})
 }
 
-fn bind_with<T: Files>(path: &Path, set: impl FnOnce(&mut SocketOptions)) -> io::Result<SocketServer<Script<T, Synchronous>>> {
+fn bind_with<T: Files>(
+    path: &Path,
+    set: impl FnOnce(&mut SocketOptions),
+) -> io::Result<SocketServer<Script<T, Synchronous>>> {
     let mut options = Options::new();
     set(&mut options.socket);
     let (script, _reports) = Script::new(upper);

@@ -12,12 +12,13 @@ use std::{
 };
 
 use sockserver::{
-    Address, Closing, Concurrency, ConnectionId, Context, DrainReport, FromRequest, HandlerError, HandlerResult, Options,
-    Reader, RequestHandler, Server, ServerHandle, SocketServer, Stage, Stream, Writer, transport::Tcp,
+    Address, Closing, Concurrency, ConnectionId, Context, DrainReport, FromRequest, HandlerError, HandlerResult,
+    Options, Reader, RequestHandler, Server, ServerHandle, SocketServer, Stage, Stream, Writer, transport::Tcp,
 };
 
 use crate::{
     client::{Client, PATIENCE},
+    script::words_of,
     served::Served,
 };
 
@@ -172,7 +173,7 @@ impl<C: Concurrency + Default> Server for Farewell<C> {
             is_panic: error.is_panic(),
             is_disconnect: error.is_disconnect(),
             is_timeout: error.is_timeout(),
-            message: error.to_string(),
+            message: words_of(error),
         });
     }
 }

@@ -1,6 +1,7 @@
 //! Servers whose handler is a function.
 
 use std::{
+    error::Error,
     fmt,
     io::{self, Write},
     marker::PhantomData,
@@ -12,8 +13,8 @@ use std::{
 };
 
 use sockserver::{
-    Address, Concurrency, ConnectionId, Context, DrainReport, FromRequest, HandlerError, HandlerResult, Options, Reader,
-    RequestHandler, Server, ServerHandle, SocketServer, Stage, Transport, Writer,
+    Address, Concurrency, ConnectionId, Context, DrainReport, FromRequest, HandlerError, HandlerResult, Options,
+    Reader, RequestHandler, Server, ServerHandle, SocketServer, Stage, Transport, Writer,
 };
 
 use crate::{
@@ -74,7 +75,7 @@ impl Report {
     pub fn new(error: &HandlerError, client_address: &Address) -> Report {
         Report {
             stage: error.stage(),
-            message: error.to_string(),
+            message: words_of(error),
             is_panic: error.is_panic(),
             is_disconnect: error.is_disconnect(),
             is_timeout: error.is_timeout(),
@@ -181,4 +182,9 @@ impl Deref for Scripted {
     fn deref(&self) -> &ServerHandle {
         &self.served
     }
+}
+
+/// A handler's error with its cause, as the default `handle_error` prints it.
+pub fn words_of(error: &HandlerError) -> String {
+    error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }

@@ -24,7 +24,7 @@ use sockserver::{
     concurrency::{Forking, Pool, Synchronous, Threading},
     transport::{Tcp, Udp, Unix, UnixDatagram},
 };
-use sockserver_tests::place::Local;
+use sockserver_tests::{place::Local, script::words_of};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
@@ -188,7 +188,8 @@ impl<T: Transport, C: Concurrency + Default> Server for Failures<T, C> {
     fn handle_error(&self, error: &HandlerError, _client_address: &Address) {
         let (stage, is_panic) = (error.stage(), error.is_panic());
         let (is_disconnect, is_timeout) = (error.is_disconnect(), error.is_timeout());
-        println!("{stage:?}, disconnect {is_disconnect}, timeout {is_timeout}, panic {is_panic}: {error}");
+        let words = words_of(error);
+        println!("{stage:?}, disconnect {is_disconnect}, timeout {is_timeout}, panic {is_panic}: {words}");
     }
 
     fn service_actions(&self) {

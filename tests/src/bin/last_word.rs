@@ -82,7 +82,9 @@ impl<T: StreamTransport + Transport<Request = Stream>, C: Concurrency + Default>
     }
 }
 
-impl<T: StreamTransport + Transport<Request = Stream>, C: Concurrency + Default> FromRequest<LastWord<T, C>> for Session<T, C> {
+impl<T: StreamTransport + Transport<Request = Stream>, C: Concurrency + Default> FromRequest<LastWord<T, C>>
+    for Session<T, C>
+{
     fn from_request(cx: &mut Context<'_, LastWord<T, C>>) -> io::Result<Session<T, C>> {
         Ok(Session {
             stream: Stream::from_request(cx)?,

@@ -28,7 +28,7 @@ use sockserver::{
     Address, HandlerError, HandlerResult, Options, Reader, RequestHandler, Server, ServerHandle, SocketServer, Writer,
     request_handler,
 };
-use sockserver_tests::place::Directory;
+use sockserver_tests::{place::Directory, script::words_of};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<_> = env::args().skip(1).collect();
@@ -265,7 +265,8 @@ macro_rules! obedient {
             impl Obedient {
                 fn tell(&self, error: &HandlerError, client_address: &Address) {
                     let (who, stage) = (process::id(), error.stage());
-                    println!("error in {who} of {client_address} in {stage:?}, panic {}: {error}", error.is_panic());
+                    let words = words_of(error);
+                    println!("error in {who} of {client_address} in {stage:?}, panic {}: {words}", error.is_panic());
                 }
 
                 fn end_with_the_test(&self) {
