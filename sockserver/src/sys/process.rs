@@ -99,15 +99,14 @@ fn write_standard_output() {
 }
 
 /// pthread_sigmask(3): runs this while no signal can end the process but SIGKILL.
-pub(crate) fn without_signals<T>(action: impl FnOnce() -> T) -> T {
+pub(crate) fn without_signals(action: impl FnOnce()) {
     // SAFETY: `sigset_t` is plain data, of which all zeros is a valid value, and the pointers are to two of them.
     unsafe {
         let (mut all, mut before) = (std::mem::zeroed(), std::mem::zeroed());
         libc::sigfillset(&raw mut all);
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
-        let result = action();
+        action();
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut());
-        result
     }
 }
 
@@ -206,7 +205,8 @@ impl ChildProcess {
     }
 
     /// Sends the signal to the child, and never to another process: pidfd_send_signal(2). Where there is only a number,
-    /// kill(2), after a look at whether it is still that of a child which was not waited for.
+    /// kill(2), after a look at whether it is still that of a child: one that the process does not wait for itself can
+    /// end between the two, which such a system leaves no way to see.
     pub(crate) fn kill(&self, signal: Signal) {
         match self {
             #[cfg(any(target_os = "linux", target_os = "android"))]

@@ -184,8 +184,16 @@ impl EventSource for Children {
     /// connections and drain: a server that forks starts no thread for them.
     fn deadline(&self, server: &ServerHandle) -> Option<Instant> {
         let state = server.state();
-        let next_look = self.lock().iter().filter_map(|child| Some(child.backoff?.next)).min();
-        [next_look, state.lingering.look_in_turn(), state.connections.end_overdue()].into_iter().flatten().min()
+        let next_overdue = state.connections.end_overdue();
+        let phase = state.connections.drain_phase();
+        let list = self.lock();
+        if list.iter().any(|child| phase.is_some_and(|phase| child.phase < phase)) {
+            // The drain has just come to a phase that the children are to learn of.
+            return Some(Instant::now());
+        }
+        let next_look = list.iter().filter_map(|child| Some(child.backoff?.next)).min();
+        drop(list);
+        [next_look, state.lingering.look_in_turn(), next_overdue].into_iter().flatten().min()
     }
 
     fn process(&self, server: &ServerHandle) {

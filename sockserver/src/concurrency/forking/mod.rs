@@ -155,7 +155,7 @@ impl Forking {
     fn serve_in_child<S: Service>(&self, job: Job<S>, mut pipe: PipeWriter, parent: &Parent) -> ! {
         self.enter_child(&job, parent);
         let Ended { outcome, error } = job.run();
-        // A drain that ends the process in the middle of it would leave the end counted nowhere.
+        // A drain that ends this process in the middle of it would leave the end counted nowhere.
         sys::without_signals(|| job.count(outcome));
         if let Some(connection) = request::kind(job.request()).connection() {
             // The parent has the socket as well, and lingers.
