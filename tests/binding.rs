@@ -37,7 +37,7 @@ fn echo<T: Local, C: Concurrency + Default>(session: &mut Session<T, C>) -> Hand
 #[track_caller]
 fn assert_adopts<T: Local>(socket: impl Into<OwnedFd>, connect: impl FnOnce(&Address) -> String) {
     let (script, _reports) = Script::<T, Synchronous>::new(echo);
-    let server = Served::new(script.from_listener(socket, Options::new()).expect("a socket of this transport"));
+    let server = Served::new(script.with_listener(socket, Options::new()).expect("a socket of this transport"));
     assert_eq!(connect(server.server_address()), "hello");
 }
 
@@ -70,7 +70,7 @@ fn a_socket_of_another_transport_is_not_adopted() {
     #[track_caller]
     fn refuses<T: Local>(socket: impl Into<OwnedFd>, reason: &str) {
         let error =
-            Script::<T, Synchronous>::new(echo).0.from_listener(socket, Options::new()).expect_err("the wrong kind");
+            Script::<T, Synchronous>::new(echo).0.with_listener(socket, Options::new()).expect_err("the wrong kind");
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
         let message = error.to_string();
         assert!(message.starts_with("cannot serve on the socket: ") && message.contains(reason), "{message}");

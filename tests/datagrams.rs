@@ -642,7 +642,7 @@ fn icmp_errors_that_come_back_do_not_disturb_the_loop() {
         }
         upper(session)
     });
-    let server = Served::new(script.from_listener(socket, Options::new()).expect("a UDP socket"));
+    let server = Served::new(script.with_listener(socket, Options::new()).expect("a UDP socket"));
     client.send_to(b"goodbye\n", server_address).expect("the server is there");
     drop(client);
     // The reply is refused, which the next attempt to receive is told.

@@ -514,12 +514,23 @@ fn serve_connection_handles_one_end_of_a_socket_pair() {
 }
 
 #[test]
-fn serve_connection_tells_handle_error_what_goes_wrong() {
+fn serve_connection_returns_what_goes_wrong() {
     let (server, calls) = Stepwise::<Threading>::new(&[Fault::Panic("handle")]);
     let (client, request) = UnixStream::pair().expect("a socket pair");
-    server.serve_connection(request).expect("a connected socket");
+    let error = server.serve_connection(request).expect_err("the handler panics");
+    assert_eq!(error.to_string(), "handle panicked: no handle");
     assert_eq!(Client::new(client).rest(), "handled");
-    assert!(calls.reported.try_recv().is_ok_and(|report| report.is_panic));
+    assert!(calls.reported.try_recv().is_err(), "it is not reported as well");
+}
+
+#[test]
+fn serve_connection_takes_options() {
+    let (server, _calls) = Stepwise::<Threading>::new(&[]);
+    let (_client, request) = UnixStream::pair().expect("a socket pair");
+    let mut options = Options::new();
+    options.timeouts.lifetime = Some(Duration::ZERO);
+    let error = server.serve_connection_with(request, options).expect_err("no connection could last that long");
+    assert_eq!(error.stage(), Stage::GetRequest);
 }
 
 #[request_handler]

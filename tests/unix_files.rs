@@ -182,7 +182,7 @@ where
     T::Other: Into<std::os::fd::OwnedFd>,
 {
     let (script, _reports) = Script::<T, Synchronous>::new(upper);
-    let server = Served::new(script.from_listener(T::bind_other(path), Options::new()).expect("a fitting socket"));
+    let server = Served::new(script.with_listener(T::bind_other(path), Options::new()).expect("a fitting socket"));
     assert_eq!(T::ask(path, "hello"), "HELLO");
     server.stop();
     assert!(is_there(path));

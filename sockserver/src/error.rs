@@ -34,13 +34,13 @@ pub enum Stage {
     Serve,
     /// Making the handler, in [`FromRequest`](crate::FromRequest).
     Construction,
-    /// In [`RequestHandler::setup`].
+    /// In [`RequestHandler::setup`](crate::RequestHandler::setup).
     Setup,
-    /// In [`RequestHandler::handle`].
+    /// In [`RequestHandler::handle`](crate::RequestHandler::handle).
     Handle,
-    /// In [`RequestHandler::closing`].
+    /// In [`RequestHandler::closing`](crate::RequestHandler::closing).
     Closing,
-    /// In [`RequestHandler::finish`], or sending what was written.
+    /// In [`RequestHandler::finish`](crate::RequestHandler::finish), or sending what was written.
     Finish,
 }
 

@@ -34,11 +34,11 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 pub type HandlerResult = Result<(), BoxError>;
 
 /// Handles one request: Python's `BaseRequestHandler`, of which `StreamRequestHandler` and `DatagramRequestHandler`
-/// are those with a [`Reader`] and a [`Writer`].
+/// are those with a [`Reader`](crate::Reader) and a [`Writer`](crate::Writer).
 ///
-/// A value is made for each request, by [`FromRequest`], which `#[request_handler]` implements. Its methods are called
+/// A value is made for each request, by [`FromRequest`](crate::FromRequest), which `#[request_handler]` implements. Its methods are called
 /// in the order `setup`, `handle`, `finish`, with `closing` before `finish` where the server ends the connection. An
-/// error or a panic ends this request only: it is given to [`Server::handle_error`]; of two, the first.
+/// error or a panic ends this request only: it is given to [`Server::handle_error`](crate::Server::handle_error); of two, the first.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not handle requests",
     label = "the handler of a server must implement `RequestHandler`",
@@ -56,7 +56,7 @@ pub trait RequestHandler {
     /// Called when the server ends the connection, to say goodbye: after `handle` has returned the error that its read
     /// failed with then, which `?` does. All its waits for the client, and those of `finish`, end within a second.
     ///
-    /// Such an end is no failure: it is not given to [`Server::handle_error`], and counts by its reason.
+    /// Such an end is no failure: it is not given to [`Server::handle_error`](crate::Server::handle_error), and counts by its reason.
     ///
     /// ```
     /// use sockserver::{Closing, HandlerResult, Reader, RequestHandler, Writer, request_handler};

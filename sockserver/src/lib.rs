@@ -133,7 +133,7 @@
 //! | `BaseRequestHandler` | [`RequestHandler`] | only the fields that are declared are there |
 //! | `StreamRequestHandler`, `DatagramRequestHandler` | a [`RequestHandler`] with a [`Reader`] and a [`Writer`] | one handler serves both |
 //! | `BaseServer(server_address, RequestHandlerClass)` | [`Server::bind`], `handler = …` | port 0 and host names as in Python |
-//! | `bind_and_activate=False` | [`Server::from_listener`] | a socket that was made and bound elsewhere |
+//! | `bind_and_activate=False` | [`Server::with_listener`] | a socket that was made and bound elsewhere |
 //! | `RequestHandlerClass` | [`Server::Handler`] | |
 //! | `server_address` | [`SocketServer::server_address`], [`ServerHandle::server_address`] | an [`Address`] |
 //! | `socket`, `fileno()` | [`SocketServer`] as [`AsFd`](std::os::fd::AsFd) | |

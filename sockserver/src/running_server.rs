@@ -62,7 +62,7 @@ impl RunningServer {
     ///
     /// # Panics
     ///
-    /// With what a [`Concurrency`] of your own has panicked with.
+    /// With what a [`Concurrency`](crate::Concurrency) of your own has panicked with.
     pub fn stop(mut self) -> io::Result<DrainReport> {
         self.shutdown();
         let drained = self.wait()?;

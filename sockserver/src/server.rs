@@ -160,14 +160,14 @@ pub trait Server: Send + Sync + Sized + 'static {
     /// # fn main() -> io::Result<()> {
     /// // Passed as the standard input: `StandardInput=socket` in a unit of systemd, `wait` in inetd.conf.
     /// let socket = io::stdin().as_fd().try_clone_to_owned()?;
-    /// HelloServer.from_listener(socket, HelloServer::OPTIONS)?.serve_forever()
+    /// HelloServer.with_listener(socket, HelloServer::OPTIONS)?.serve_forever()
     /// # }
     /// ```
     ///
     /// # Errors
     ///
     /// [`io::ErrorKind::InvalidInput`] for a socket of another transport. What `server_activate` panics with.
-    fn from_listener(self, socket: impl Into<OwnedFd>, options: Options) -> io::Result<SocketServer<Self>> {
+    fn with_listener(self, socket: impl Into<OwnedFd>, options: Options) -> io::Result<SocketServer<Self>> {
         options.check()?;
         let listener = Self::Transport::from_listener(socket.into(), &options)
             .map_err(|error| cannot("serve on the socket", error))?;

@@ -46,9 +46,9 @@ pub trait Service: Send + Sync + Sized + 'static {
 
 /// What can be taken from a request: the types of a handler's fields, and by `#[request_handler]` the handler itself.
 ///
-/// It is implemented for [`Reader`], [`Writer`], [`Address`], `Arc<S>` (the server), [`ServerHandle`] and
-/// [`ConnectionId`] on all transports, for [`Stream`] on tcp and unix, [`Datagram`] on udp and unix_datagram,
-/// [`SocketAddr`] on tcp and udp, and [`PeerCred`] on unix. A `SocketAddr` is as the system tells it: to a server on
+/// It is implemented for [`Reader`](crate::Reader), [`Writer`](crate::Writer), [`Address`], `Arc<S>` (the server), [`ServerHandle`] and
+/// [`ConnectionId`](crate::ConnectionId) on all transports, for [`Stream`](crate::Stream) on tcp and unix, [`Datagram`](crate::Datagram) on udp and unix_datagram,
+/// [`SocketAddr`](std::net::SocketAddr) on tcp and udp, and [`PeerCred`](crate::PeerCred) on unix. A `SocketAddr` is as the system tells it: to a server on
 /// `[::]` an IPv4 client has an IPv4-mapped one, of which [`Address::ip`] makes an IPv4 address.
 ///
 /// Implement it for a type of your own to do what each request needs before its handler runs. The fields of a handler
@@ -106,7 +106,7 @@ impl<'a, S: Service> Context<'a, S> {
         Context { request, server, handle, files: Files::default(), storage: Vec::new() }
     }
 
-    /// The request itself: a [`Stream`] or a datagram.
+    /// The request itself: a [`Stream`](crate::Stream) or a datagram.
     pub fn request(&self) -> &'a Request<S> {
         self.request
     }
@@ -137,7 +137,7 @@ impl<'a, S: Service> Context<'a, S> {
         request::kind(self.request).set_timeout(timeout)
     }
 
-    /// How many bytes a [`Reader`] that is taken from here on receives at once, as `rbufsize` does: 16 MiB at most.
+    /// How many bytes a [`Reader`](crate::Reader) that is taken from here on receives at once, as `rbufsize` does: 16 MiB at most.
     /// Default: 8 KiB. A read into a buffer that is no smaller bypasses the reader's own.
     ///
     /// # Panics
@@ -148,13 +148,13 @@ impl<'a, S: Service> Context<'a, S> {
         self.files.rbufsize = bytes.min(MAX_RBUFSIZE);
     }
 
-    /// How many bytes a [`Writer`] that is taken from here on holds back, as `wbufsize` does; with zero every write is
+    /// How many bytes a [`Writer`](crate::Writer) that is taken from here on holds back, as `wbufsize` does; with zero every write is
     /// sent at once. Default: 8 KiB (Python: 0).
     pub fn set_wbufsize(&mut self, bytes: usize) {
         self.files.wbufsize = bytes;
     }
 
-    /// How long a line a [`Reader`] that is taken from here on accepts, in bytes without the `\n` at its end, as
+    /// How long a line a [`Reader`](crate::Reader) that is taken from here on accepts, in bytes without the `\n` at its end, as
     /// `max_line` does. Default: 64 KiB.
     pub fn set_max_line(&mut self, bytes: usize) {
         self.files.max_line = bytes;

@@ -11,7 +11,7 @@ use crate::{io::incoming::Incoming, unwind::unwind_safe};
 
 /// What the client sends: Python's `rfile`. On datagrams it reads the packet.
 ///
-/// It is tied to the [`Writer`] of its request: whenever it is about to wait for the client, what was written is sent
+/// It is tied to the [`Writer`](crate::Writer) of its request: whenever it is about to wait for the client, what was written is sent
 /// first, and what another thread writes while it waits is sent at once. So a handler never needs `flush` to answer.
 ///
 /// The end of file is always the client's. Where the server ends the connection, reading fails with an error that has

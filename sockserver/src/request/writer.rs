@@ -10,7 +10,7 @@ use crate::unwind::unwind_safe;
 
 /// What the client is sent: Python's `wfile`. It is buffered.
 ///
-/// What was written is sent when the buffer is full, when the [`Reader`] or the [`Stream`] is about to wait for the
+/// What was written is sent when the buffer is full, when the [`Reader`](crate::Reader) or the [`Stream`] is about to wait for the
 /// client, at once while another thread waits for it there, before anything that is written to the `Stream` directly, on
 /// `flush`, and at the end of the request. With a `wbufsize` of zero every write is sent at once.
 ///

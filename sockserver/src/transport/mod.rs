@@ -133,7 +133,7 @@ pub trait UnixTransport: StreamTransport {}
 /// An address that a server of the transport `T` can be bound to.
 ///
 /// For tcp and udp: a string like `"127.0.0.1:9999"`, `"[::]:9999"` or `"localhost:9999"`, a pair of host (or IP
-/// address) and port, a [`SocketAddr`], an [`Address`]. For Unix sockets: a path as a string, [`Path`](std::path::Path)
+/// address) and port, a [`SocketAddr`](std::net::SocketAddr), an [`Address`]. For Unix sockets: a path as a string, [`Path`](std::path::Path)
 /// or [`PathBuf`](std::path::PathBuf), where a leading zero byte makes an abstract name on Linux, or an [`Address`].
 ///
 /// All addresses of the machine are `"0.0.0.0:9999"` or, with IPv6, `"[::]:9999"`; Python's empty host is refused.

@@ -119,7 +119,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn serve<C: Concurrency + Default>(options: Options, address: &str) -> Result<(), Box<dyn Error>> {
     let server = Http::<C> { parent: parent_id(), process: process::id(), concurrency: PhantomData };
     let server = match address {
-        "-" => server.from_listener(io::stdin().as_fd().try_clone_to_owned()?, options)?,
+        "-" => server.with_listener(io::stdin().as_fd().try_clone_to_owned()?, options)?,
         address => server.bind_with(address, options)?,
     };
     server.shutdown_on_signals()?;

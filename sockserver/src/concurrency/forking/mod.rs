@@ -32,7 +32,7 @@ use children::{Child, Children};
 ///
 /// What a handler changes in the server struct stays in its child, and so does what it does with its
 /// [`ServerHandle`](crate::ServerHandle): only `shutdown` reaches the parent, and takes effect there when it returns or
-/// a little later. Errors are reported to [`handle_error`](Server::handle_error) in the parent, also those of a child
+/// a little later. Errors are reported to [`handle_error`](crate::Server::handle_error) in the parent, also those of a child
 /// that was killed.
 ///
 /// A child that ends before its handler does has finished if it ended with success, as after `exit(0)` in Python, and
