@@ -1,8 +1,10 @@
 //! A server that runs on a thread of its own.
 
-use std::{io, ops::Deref, thread::JoinHandle};
+use std::{io, ops::Deref};
 
-use crate::{connections::drain::DrainReport, handle::ServerHandle, unwind::unwind_safe};
+use crate::{
+    connections::drain::DrainReport, handle::ServerHandle, primitives::thread::JoinHandle, unwind::unwind_safe,
+};
 
 /// A server on a thread of its own: what [`SocketServer::spawn`](crate::SocketServer::spawn) returns.
 ///

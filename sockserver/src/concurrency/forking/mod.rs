@@ -5,7 +5,6 @@ use std::{
     io::{self, PipeWriter},
     mem,
     os::fd::AsFd,
-    process,
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
@@ -111,6 +110,7 @@ enum Forked {
 
 /// What a child knows of the process that it was forked from.
 struct Parent {
+    #[cfg(feature = "signals")]
     id: u32,
     has_one_thread: bool,
 }
@@ -137,7 +137,11 @@ impl Forking {
         // No child has the end of a pipe that is its sibling's.
         let _one_at_a_time = FORKING.lock().unwrap_or_else(PoisonError::into_inner);
         let (reader, writer) = io::pipe()?;
-        let parent = Parent { id: process::id(), has_one_thread: sys::threads() == Some(1) };
+        let parent = Parent {
+            #[cfg(feature = "signals")]
+            id: std::process::id(),
+            has_one_thread: sys::threads() == Some(1),
+        };
         let _children = self.children.lock();
         let _lingering = acceptor.state().lingering.lock_in_turn();
         #[cfg(feature = "signals")]
@@ -168,11 +172,10 @@ impl Forking {
     }
 
     /// In a child: closes what is only the parent's.
+    #[cfg_attr(not(feature = "signals"), expect(unused_variables, reason = "signals end the child of a parent"))]
     fn enter_child<S: Service>(&self, job: &Job<S>, parent: &Parent) {
         #[cfg(feature = "signals")]
         crate::signals::enter_child(parent.id);
-        #[cfg(not(feature = "signals"))]
-        let _ = parent;
         let acceptor = job.acceptor();
         acceptor.state().enter_child();
         self.children.abandon();
