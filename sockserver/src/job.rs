@@ -8,6 +8,7 @@ use crate::{
     connections::stats::Outcome,
     error::{HandlerError, Stage},
     finish_request::{Ended, finish_request},
+    handler::BoxError,
     io::{closing::Closing, connection::End, state::ConnectionId},
     request::{self, AnyRequest},
     service::{Request, Service},
@@ -127,7 +128,7 @@ impl<S: Service> Job<S> {
 
     /// Ends the request, as it could not be started: it counts as failed, and the error is told to
     /// [`handle_error`](crate::Server::handle_error) with [`Stage::ProcessRequest`](crate::Stage::ProcessRequest).
-    pub fn fail(self, error: impl Into<crate::BoxError>) {
+    pub fn fail(self, error: impl Into<BoxError>) {
         self.settle(Outcome::Failed, Some(HandlerError::new(Stage::ProcessRequest, error)));
     }
 

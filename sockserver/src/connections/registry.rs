@@ -8,12 +8,11 @@ use std::{
 };
 
 use super::{
-    GRACE,
     drain::{Drain, DrainPhase, DrainReport},
     limits::{Clients, Permits},
 };
 use crate::io::{
-    closing::Closing,
+    closing::{Closing, GOODBYE},
     state::{ConnectionId, Endpoint},
 };
 
@@ -115,8 +114,8 @@ impl Registry {
     pub(super) fn cut_later(&mut self, id: ConnectionId, now: Instant) -> Option<&ActiveConnection> {
         let connection = self.active.get_mut(&id)?;
         if connection.cut_at.is_none() {
-            connection.cut_at = Some(now + GRACE);
-            self.ending.insert((now + GRACE, id));
+            connection.cut_at = Some(now + GOODBYE);
+            self.ending.insert((now + GOODBYE, id));
         }
         Some(connection)
     }
@@ -186,7 +185,7 @@ impl Registry {
             return None;
         }
         drain.phase = DrainPhase::ShutDown;
-        drain.deadline = now + GRACE;
+        drain.deadline = now + GOODBYE;
         overdue.extend(self.active.values().map(|connection| Action {
             endpoint: connection.endpoint.clone(),
             closing: Closing::Draining,

@@ -36,7 +36,7 @@ mod sealed {
     pub trait Sealed {
         const IS_STREAM: bool;
 
-        fn kind(&self) -> super::Kind<'_>;
+        fn kind(&self) -> crate::request::Kind<'_>;
     }
 }
 
