@@ -13,7 +13,7 @@ use std::{
 
 use socket2::{Domain, SockRef, Socket, Type};
 use sockserver::{
-    Address, BindTo, Concurrency, HandlerResult, Options, Server, SocketServer,
+    Address, BindTo, Concurrency, HandlerResult, Job, Options, Server, Service, SocketServer,
     concurrency::{Pool, Synchronous},
     transport::{Tcp, Udp, Unix, UnixDatagram},
 };
@@ -351,5 +351,38 @@ fn clients_that_connect_before_the_server_serves_are_served() {
     let _server = Served::new(server);
     for client in &mut clients {
         assert_eq!(client.rest(), "hello\n");
+    }
+}
+
+#[test]
+fn options_that_mean_nothing_in_the_composition_are_refused() {
+    let refusal = |options: Options| {
+        let (script, _reports) = Script::<Tcp, Synchronous>::new(echo);
+        script.bind_with("127.0.0.1:0", options).expect_err("it means nothing").to_string()
+    };
+    let mut workers = Options::new();
+    workers.workers = Some(4);
+    let words = refusal(workers);
+    assert!(
+        words.starts_with("the option `workers` means nothing with concurrency = \"sync\", only with \"pool\": "),
+        "{words}"
+    );
+    let mut packets = Options::new();
+    packets.socket.max_packet_size = 512;
+    let words = refusal(packets);
+    let expected = "the option `socket.max_packet_size` means nothing with transport = \"tcp\", only with \"udp\", \"unix_datagram\": ";
+    assert!(words.starts_with(expected), "{words}");
+    // A type of the user's own fits all.
+    let (script, _reports) = Script::<Tcp, Synchronous>::new(echo);
+    let mut workers = Options::new();
+    workers.workers = Some(4);
+    drop(script.bind_as("127.0.0.1:0", workers, InPlace).expect("it may have workers"));
+}
+
+struct InPlace;
+
+impl Concurrency for InPlace {
+    fn process_request<S: Service>(&self, job: Job<S>) {
+        job.process();
     }
 }

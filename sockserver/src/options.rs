@@ -173,6 +173,25 @@ impl Options {
             None => Ok(()),
         }
     }
+
+    /// Refuses what means nothing with this transport or concurrency, by their words, as the attribute does. `None`: it is
+    /// a type of the user's own, which all fit.
+    pub(crate) fn check_composition(
+        &self,
+        transport: Option<&'static str>,
+        concurrency: Option<&'static str>,
+    ) -> io::Result<()> {
+        for (path, is_given, axis, fitting, why) in sockserver_macros::scoped_options!(self) {
+            let chosen = if axis == "transport" { transport } else { concurrency };
+            if let Some(word) = chosen.filter(|word| is_given && !fitting.contains(word)) {
+                let fitting = fitting.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
+                let message =
+                    format!("the option `{path}` means nothing with {axis} = \"{word}\", only with {fitting}: {why}");
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Default for SocketOptions {

@@ -9,7 +9,7 @@ use std::{
 use crate::{
     acceptor::Acceptor,
     address::Address,
-    concurrency::Concurrency,
+    concurrency::{self, Concurrency},
     error::{HandlerError, Stage},
     handle::ServerHandle,
     handler::RequestHandler,
@@ -18,7 +18,7 @@ use crate::{
     request::stream::Stream,
     service::{FromRequest, Request, Service},
     socket_server::SocketServer,
-    transport::{BindTo, StreamTransport, Transport},
+    transport::{self, BindTo, StreamTransport, Transport},
 };
 
 /// A server: what all its requests share, of what it is composed, and its hooks. Python's `BaseServer`.
@@ -92,12 +92,13 @@ pub trait Server: Send + Sync + Sized + 'static {
         self.bind_with(address, Self::OPTIONS)
     }
 
-    /// Binds a socket, with options that were decided at run time. Those that mean nothing for this transport or
-    /// concurrency are ignored.
+    /// Binds a socket, with options that were decided at run time.
     ///
     /// # Errors
     ///
-    /// As [`bind`](Self::bind); [`io::ErrorKind::InvalidInput`] for options with which nothing could be served.
+    /// As [`bind`](Self::bind); [`io::ErrorKind::InvalidInput`] for options that the attribute would refuse: those with
+    /// which nothing could be served, and those that mean nothing with this transport or this concurrency. A transport or
+    /// concurrency of your own fits all.
     fn bind_with<A: BindTo<Self::Transport>>(self, address: A, options: Options) -> io::Result<SocketServer<Self>> {
         self.bind_as(address, options, Self::Concurrency::default())
     }
@@ -129,13 +130,13 @@ pub trait Server: Send + Sync + Sized + 'static {
     /// # Errors
     ///
     /// As [`bind_with`](Self::bind_with).
-    fn bind_as<A: BindTo<Self::Transport>>(
+    fn bind_as<A: BindTo<Self::Transport>, C: Concurrency>(
         self,
         address: A,
         options: Options,
-        concurrency: impl Concurrency,
+        concurrency: C,
     ) -> io::Result<SocketServer<Self>> {
-        options.check()?;
+        check_options::<Self, C>(&options)?;
         SocketServer::new(self, address.server_bind(&options)?, options, concurrency)
     }
 
@@ -168,7 +169,7 @@ pub trait Server: Send + Sync + Sized + 'static {
     ///
     /// [`io::ErrorKind::InvalidInput`] for a socket of another transport. What `server_activate` panics with.
     fn with_listener(self, socket: impl Into<OwnedFd>, options: Options) -> io::Result<SocketServer<Self>> {
-        options.check()?;
+        check_options::<Self, Self::Concurrency>(&options)?;
         let listener = Self::Transport::from_listener(socket.into(), &options)
             .map_err(|error| cannot("serve on the socket", error))?;
         SocketServer::new(self, listener, options, Self::Concurrency::default())
@@ -241,6 +242,12 @@ impl<S: Server> Service for S {
     fn server_close(&self) {
         Server::server_close(self);
     }
+}
+
+/// Refuses what the attribute would refuse.
+fn check_options<S: Server, C: Concurrency>(options: &Options) -> io::Result<()> {
+    options.check()?;
+    options.check_composition(transport::word::<S::Transport>(), concurrency::word::<C>())
 }
 
 /// Both ends of a connection.

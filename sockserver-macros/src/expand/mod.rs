@@ -4,7 +4,11 @@ mod handler;
 mod options;
 mod server;
 
-pub(crate) use self::{handler::handler, options::refused_options, server::server};
+pub(crate) use self::{
+    handler::handler,
+    options::{refused_options, scoped_options},
+    server::server,
+};
 
 use crate::{
     attribute::CheckedValue,

@@ -1,6 +1,7 @@
 use super::{is_refused, server::field};
 use crate::{
-    keys::{self, Target},
+    composition::{Axis, Rule},
+    keys::{self, Group, Key, Scope, Target},
     value::Kind,
 };
 use proc_macro2::{Span, TokenStream};
@@ -8,16 +9,42 @@ use quote::quote;
 
 /// `[(path, whether it is refused, why)]` of all options that have values which are refused.
 pub(crate) fn refused_options(options: &TokenStream) -> TokenStream {
-    let keys = keys::SERVER.groups.iter().flat_map(|group| group.keys.iter().map(move |key| (group, key)));
-    let refusals = keys.flat_map(|(group, key)| {
+    let refusals = keys().flat_map(|(group, key)| {
         let is_optional = matches!(key.sets, Target::Option { is_optional: true });
         let is_duration = matches!(key.takes, Kind::Duration);
         let value = field(group.name, key.name, options);
-        let path = if group.name.is_empty() { key.name.to_string() } else { format!("{}.{}", group.name, key.name) };
+        let path = path(group, key);
         key.refused.iter().map(move |(refused, why)| {
             let is_refused = is_refused(&value, *refused, is_duration, is_optional, Span::call_site());
             quote!((#path, #is_refused, #why))
         })
     });
     quote!([#(#refusals),*])
+}
+
+/// `[(path, whether it is given, axis, fitting words, why)]` of all options that mean nothing in some compositions. An option
+/// is given if it is not the default.
+pub(crate) fn scoped_options(options: &TokenStream) -> TokenStream {
+    let scoped = keys().filter_map(|(group, key)| {
+        let (Target::Option { .. }, Scope::Fitting(Rule { of, fits, because })) = (&key.sets, &key.scope) else {
+            return None;
+        };
+        let path = path(group, key);
+        let value = field(group.name, key.name, options);
+        let default = field(group.name, key.name, &quote!(Options::new()));
+        let axis = match of {
+            Axis::Transport => "transport",
+            Axis::Concurrency => "concurrency",
+        };
+        Some(quote!((#path, #value != #default, #axis, &[#(#fits),*] as &[&str], #because)))
+    });
+    quote!([#(#scoped),*])
+}
+
+fn keys() -> impl Iterator<Item = (&'static Group, &'static Key)> {
+    keys::SERVER.groups.iter().flat_map(|group| group.keys.iter().map(move |key| (group, key)))
+}
+
+fn path(group: &Group, key: &Key) -> String {
+    if group.name.is_empty() { key.name.to_owned() } else { format!("{}.{}", group.name, key.name) }
 }

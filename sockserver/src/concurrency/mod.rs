@@ -1,6 +1,6 @@
 //! How requests are served side by side: Python's `ThreadingMixIn` and `ForkingMixIn`.
 
-use std::{io, sync::Arc};
+use std::{any::TypeId, io, sync::Arc};
 
 use crate::{
     acceptor::{Acceptor, EventSource},
@@ -103,6 +103,17 @@ pub trait Concurrency: Send + Sync + Sized + 'static {
     fn event_source(&self) -> Option<Arc<dyn EventSource>> {
         None
     }
+}
+
+/// The word for a concurrency in the attribute. `None`: it is a type of the user's own.
+pub(crate) fn word<C: Concurrency>() -> Option<&'static str> {
+    let words = [
+        (TypeId::of::<Synchronous>(), "sync"),
+        (TypeId::of::<Threading>(), "threading"),
+        (TypeId::of::<Pool>(), "pool"),
+        (TypeId::of::<Forking>(), "forking"),
+    ];
+    words.into_iter().find(|(id, _)| *id == TypeId::of::<C>()).map(|(_, word)| word)
 }
 
 /// Starts a worker thread of the server, whose end is waited for.

@@ -1,6 +1,7 @@
 //! Where requests come from: Python's `TCPServer`, `UDPServer`, `UnixStreamServer` and `UnixDatagramServer`.
 
 use std::{
+    any::TypeId,
     io,
     os::fd::{AsFd, OwnedFd},
 };
@@ -97,6 +98,17 @@ pub trait Transport: Sized + Send + Sync + 'static {
     /// server rests before it tries again; `EBADF` and the like end it. A panic is an error that does not
     /// come from the system.
     fn get_request(listener: &Self::Listener) -> io::Result<Self::Request>;
+}
+
+/// The word for a transport in the attribute. `None`: it is a type of the user's own.
+pub(crate) fn word<T: Transport>() -> Option<&'static str> {
+    let words = [
+        (TypeId::of::<Tcp>(), "tcp"),
+        (TypeId::of::<Udp>(), "udp"),
+        (TypeId::of::<Unix>(), "unix"),
+        (TypeId::of::<UnixDatagram>(), "unix_datagram"),
+    ];
+    words.into_iter().find(|(id, _)| *id == TypeId::of::<T>()).map(|(_, word)| word)
 }
 
 /// A transport whose requests are [`Stream`]s.
