@@ -18,7 +18,7 @@ use sockserver::{
     transport::{StreamTransport, Tcp, Udp, Unix},
 };
 use sockserver_tests::{
-    client::{Client, DatagramClient, PATIENCE, eventually},
+    client::{Client, PATIENCE, eventually},
     in_each_concurrency,
     line_server::LineServer,
     place::Local,
@@ -382,14 +382,9 @@ fn a_request_whose_time_is_over_before_its_handler_starts_is_rejected<C: Concurr
 
 #[test]
 fn a_datagram_has_no_lifetime() {
-    let slow = |session: &mut Session<Udp, Synchronous>| {
-        thread::sleep(2 * SHORT);
-        upper(session)
-    };
-    let server = Script::<Udp, Synchronous>::serve_with(slow, options(lifetime));
-    assert_eq!(DatagramClient::connect(server.server_address()).ask("hello"), "HELLO");
-    eventually("it has ended", || server.stats().active == 0);
-    assert_eq!(server.stats().finished, 1);
+    let (script, _reports) = Script::<Udp, Synchronous>::new(upper);
+    let error = script.bind_with("127.0.0.1:0", options(lifetime)).expect_err("it means nothing");
+    assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
 }
 
 fn a_busy_handler_finds_its_connection_cut_at_the_end_of_its_life<C: Concurrency + Default>() {

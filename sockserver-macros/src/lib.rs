@@ -54,13 +54,13 @@ pub fn refused_options(options: proc_macro::TokenStream) -> proc_macro::TokenStr
     expand::refused_options(&options.into()).into()
 }
 
-/// For the runtime crate alone, which refuses at run time what means nothing in a composition: `scoped_options!(options)` is
-/// a list of `(path of the option, whether it is given, "transport" or "concurrency", the words with which it means
+/// For the runtime crate alone, which refuses at run time what means nothing in a composition:
+/// `scoped_options!(options, declared)` is a list of `(path of the option, whether it is given, "transport" or "concurrency", the words with which it means
 /// something, why)`.
 #[doc(hidden)]
 #[proc_macro]
 pub fn scoped_options(options: proc_macro::TokenStream) -> proc_macro::TokenStream {
-    expand::scoped_options(&options.into()).into()
+    expand::scoped_options(options.into()).into()
 }
 
 fn expand_server(input: TokenStream) -> TokenStream {

@@ -174,14 +174,15 @@ impl Options {
         }
     }
 
-    /// Refuses what means nothing with this transport or concurrency, by their words, as the attribute does. `None`: it is
-    /// a type of the user's own, which all fit.
+    /// Refuses what means nothing with this transport or concurrency, by their words, as the attribute does, which has
+    /// checked the options that it has `declared`. `None`: it is a type of the user's own, which all fit.
     pub(crate) fn check_composition(
         &self,
+        declared: &Options,
         transport: Option<&'static str>,
         concurrency: Option<&'static str>,
     ) -> io::Result<()> {
-        for (path, is_given, axis, fitting, why) in sockserver_macros::scoped_options!(self) {
+        for (path, is_given, axis, fitting, why) in sockserver_macros::scoped_options!(self, declared) {
             let chosen = if axis == "transport" { transport } else { concurrency };
             if let Some(word) = chosen.filter(|word| is_given && !fitting.contains(word)) {
                 let fitting = fitting.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");

@@ -247,7 +247,7 @@ impl<S: Server> Service for S {
 /// Refuses what the attribute would refuse.
 fn check_options<S: Server, C: Concurrency>(options: &Options) -> io::Result<()> {
     options.check()?;
-    options.check_composition(transport::word::<S::Transport>(), concurrency::word::<C>())
+    options.check_composition(&S::OPTIONS, transport::word::<S::Transport>(), concurrency::word::<C>())
 }
 
 /// Both ends of a connection.

@@ -23,20 +23,26 @@ pub(crate) fn refused_options(options: &TokenStream) -> TokenStream {
 }
 
 /// `[(path, whether it is given, axis, fitting words, why)]` of all options that mean nothing in some compositions. An option
-/// is given if it is not the default.
-pub(crate) fn scoped_options(options: &TokenStream) -> TokenStream {
+/// is given if it is neither the default nor what the constant `Self::OPTIONS` of the server has, which the attribute has
+/// checked.
+pub(crate) fn scoped_options(arguments: TokenStream) -> TokenStream {
+    // Two names, with a comma between them.
+    let mut names = arguments.into_iter();
+    let (options, _comma, declared) = (names.next(), names.next(), names.next());
+    let (options, declared) = (quote!(#options), quote!(#declared));
     let scoped = keys().filter_map(|(group, key)| {
         let (Target::Option { .. }, Scope::Fitting(Rule { of, fits, because })) = (&key.sets, &key.scope) else {
             return None;
         };
         let path = path(group, key);
-        let value = field(group.name, key.name, options);
+        let value = field(group.name, key.name, &options);
+        let declared = field(group.name, key.name, &declared);
         let default = field(group.name, key.name, &quote!(Options::new()));
         let axis = match of {
             Axis::Transport => "transport",
             Axis::Concurrency => "concurrency",
         };
-        Some(quote!((#path, #value != #default, #axis, &[#(#fits),*] as &[&str], #because)))
+        Some(quote!((#path, #value != #default && #value != #declared, #axis, &[#(#fits),*] as &[&str], #because)))
     });
     quote!([#(#scoped),*])
 }

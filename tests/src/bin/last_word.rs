@@ -162,7 +162,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("last-word TRANSPORT CONCURRENCY WHEN BYTES [OPTION=VALUE]… ADDRESS".into());
     };
     let unasked = options.iter().any(|option| option == "unasked");
-    let options = options.iter().filter(|option| *option != "unasked").try_fold(Options::new(), with_option)?;
+    let mut options = options.iter().filter(|option| *option != "unasked").try_fold(Options::new(), with_option)?;
+    if concurrency != "pool" {
+        // It means nothing there.
+        options.workers = None;
+    }
     let composition = (transport.as_str(), concurrency.as_str());
     let what = What { when, bytes: bytes.parse()?, unasked };
     match composition {

@@ -82,7 +82,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let concurrency = arguments.next().ok_or("which concurrency?")?;
     let address = arguments.next_back().ok_or("which address?")?;
-    let options = arguments.try_fold(Options::new(), with_option)?;
+    let mut options = arguments.try_fold(Options::new(), with_option)?;
+    if concurrency != "pool" {
+        // It means nothing there.
+        options.workers = None;
+    }
     match concurrency.as_str() {
         "sync" => serve::<Synchronous>(options, &address),
         "threading" => serve::<Threading>(options, &address),
