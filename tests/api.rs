@@ -11,8 +11,9 @@ use std::{
 
 use sockserver::{
     Acceptor, Address, Closing, ConnectionId, ConnectionInfo, Context, Datagram, DrainReport, HandlerError,
-    HandlerResult, Job, Limits, OnLimit, Options, PeerCred, Reader, RequestHandler, RunningServer, Server,
-    ServerHandle, SocketOptions, SocketServer, Stage, Stats, Stream, Timeouts, UnixAddress, UnnamedPeer, Writer,
+    HandlerResult, Job, Limits, LineTooLong, OnLimit, Options, PeerCred, Reader, ReaderTaken, RequestHandler,
+    RunningServer, Server, ServerHandle, SocketOptions, SocketServer, Stage, Stats, Stream, Timeouts, UnixAddress,
+    UnnamedPeer, Writer,
     concurrency::{Forking, Pool, Synchronous, Threading},
     request_handler,
     transport::{DatagramListener, Tcp, TcpAcceptor, Udp, Unix, UnixAcceptor, UnixDatagram, UnixDatagramListener},
@@ -53,6 +54,8 @@ fn what_can_be_moved_to_another_thread_can() {
 fn errors_can_be_boxed_and_sent() {
     fn is_error<T: Error + Send + marker::Sync + 'static>() {}
     is_error::<HandlerError>();
+    is_error::<LineTooLong>();
+    is_error::<ReaderTaken>();
     is_error::<UnnamedPeer>();
 }
 

@@ -16,8 +16,8 @@ use std::{
 
 use socket2::{Domain, Socket, Type};
 use sockserver::{
-    Address, ConnectionId, Context, FromRequest, HandlerResult, PeerCred, Reader, RequestHandler, Server, ServerHandle,
-    SocketServer, Stage, Stream, Writer,
+    Address, ConnectionId, Context, FromRequest, HandlerResult, LineTooLong, PeerCred, Reader, ReaderTaken,
+    RequestHandler, Server, ServerHandle, SocketServer, Stage, Stream, Writer,
     concurrency::{Synchronous, Threading},
     request_handler,
     transport::{StreamTransport, Tcp, Unix},
@@ -449,7 +449,10 @@ impl RequestHandler for Short {
             match self.rfile.next_line() {
                 Ok(Some(line)) => write!(self.wfile, "[{line}]")?,
                 Ok(None) => return Ok(()),
-                Err(error) => return Ok(write!(self.wfile, "{:?}: {error}", error.kind())?),
+                Err(error) => {
+                    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<LineTooLong>());
+                    return Ok(write!(self.wfile, "{:?}: {error}, {inner:?}", error.kind())?);
+                }
             }
         }
     }
@@ -462,11 +465,9 @@ fn a_line_may_be_as_long_as_max_line_whatever_its_end_and_the_buffer() {
 
 #[test]
 fn a_line_longer_than_max_line_is_an_error() {
-    for input in ["123456\n", "123456", "1234567890123456"] {
-        assert_eq!(
-            talk(ShortServer, Type::STREAM, input),
-            ["FileTooLarge: the line is longer than max_line (5 bytes)"]
-        );
+    for (input, length) in [("123456\n", 6), ("123456", 6), ("1234567890123456\n78", 16)] {
+        let error = LineTooLong { length, limit: 5 };
+        assert_eq!(talk(ShortServer, Type::STREAM, input), [format!("InvalidData: {error}, {:?}", Some(error))]);
     }
 }
 
@@ -492,7 +493,7 @@ impl RequestHandler for Lenient {
 
 #[test]
 fn the_rest_of_a_line_that_is_too_long_is_read_next() {
-    assert_eq!(talk(LenientServer, Type::STREAM, "123456789\nnext\n"), ["FileTooLarge[789][next]"]);
+    assert_eq!(talk(LenientServer, Type::STREAM, "123456789\nnext\n"), ["InvalidData[789][next]"]);
 }
 
 /// Goes on after a line that is too long.
@@ -520,7 +521,7 @@ fn a_line_of_bytes_keeps_to_max_line_as_a_line_of_text_does() {
     let input = "12345\n1234\r\n\r\n\0\0\n123456789\r\nend\r";
     let lines = ["12345", "1234", "", "\0\0"].map(|line| format!("{:?}", line.as_bytes())).concat();
     let rest = ["789", "end\r"].map(|line| format!("{:?}", line.as_bytes())).concat();
-    assert_eq!(talk(ShortBytesServer, Type::STREAM, input), [format!("{lines}FileTooLarge{rest}")]);
+    assert_eq!(talk(ShortBytesServer, Type::STREAM, input), [format!("{lines}InvalidData{rest}")]);
 }
 
 #[test]
@@ -856,12 +857,12 @@ fn a_failure_to_make_the_handler_ends_the_request_before_setup() {
 #[test]
 fn a_request_has_one_reader_at_a_time() {
     /// Two, of which the second is refused.
-    struct Second(io::ErrorKind, Reader);
+    struct Second(io::Error, Reader);
 
     impl<S: Server> FromRequest<S> for Second {
         fn from_request(cx: &mut Context<'_, S>) -> io::Result<Second> {
             let first = Reader::from_request(cx)?;
-            Ok(Second(kind(Reader::from_request(cx)), first))
+            Ok(Second(Reader::from_request(cx).expect_err("the first one is in use"), first))
         }
     }
 
@@ -875,11 +876,12 @@ fn a_request_has_one_reader_at_a_time() {
     impl RequestHandler for Two {
         fn handle(&mut self) -> HandlerResult {
             let Second(refused, first) = &mut self.second;
-            Ok(write!(self.wfile, "{refused:?} {:?}", first.next_line()?)?)
+            let inner = refused.get_ref().and_then(|inner| inner.downcast_ref::<ReaderTaken>());
+            Ok(write!(self.wfile, "{:?} {inner:?} {:?}", refused.kind(), first.next_line()?)?)
         }
     }
 
-    assert_eq!(sends(TwoServer, "line\n"), ["ResourceBusy Some(\"line\")"]);
+    assert_eq!(sends(TwoServer, "line\n"), ["ResourceBusy Some(ReaderTaken) Some(\"line\")"]);
 }
 
 #[test]

@@ -224,7 +224,7 @@ pub use options::{Limits, OnLimit, Options, SocketOptions, Timeouts};
 pub use request::{
     AnyRequest,
     datagram::{Datagram, UnnamedPeer},
-    reader::Reader,
+    reader::{LineTooLong, Reader, ReaderTaken},
     stream::Stream,
     writer::Writer,
 };

@@ -1,6 +1,7 @@
 //! What the client sends: Python's `rfile`.
 
 use std::{
+    error::Error,
     fmt,
     io::{self, BufRead, Read},
     time::Instant,
@@ -32,10 +33,7 @@ enum Source {
 impl Reader {
     pub(crate) fn of_stream(stream: &Stream, files: &Files) -> io::Result<Reader> {
         let Some(incoming) = stream.connection().lend_incoming() else {
-            return Err(io::Error::new(
-                io::ErrorKind::ResourceBusy,
-                "the request has one `Reader`, which is in use; a second one can be taken when it is dropped",
-            ));
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, ReaderTaken));
         };
         let source = Source::Stream { stream: stream.clone(), incoming, rbufsize: files.rbufsize };
         Ok(Reader { source, max_line: files.max_line })
@@ -50,10 +48,12 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::InvalidData`] for a line that is not UTF-8: it is consumed, and the next one can be read.
-    /// [`io::ErrorKind::FileTooLarge`] for one that is longer than `max_line`: what is read next is the rest of it, so
-    /// that a handler should give up. Otherwise what receiving fails with, for example [`io::ErrorKind::TimedOut`]
-    /// after the handler's `timeout`: what has come of the line by then is read again.
+    /// * [`io::ErrorKind::InvalidData`] with a [`LineTooLong`] inside for a line longer than `max_line`. The next read
+    ///   returns the rest of that line, so the handler should end the connection.
+    /// * [`io::ErrorKind::InvalidData`] without it for a line that is not UTF-8. That line is consumed: the handler can
+    ///   read the next one.
+    /// * What receiving fails with, such as [`io::ErrorKind::TimedOut`] after the handler's `timeout`. The part of the
+    ///   line that was received stays in the buffer, and the next read returns it again.
     pub fn next_line(&mut self) -> io::Result<Option<String>> {
         let line = self.next_line_bytes()?;
         line.map(|line| String::from_utf8(line).map_err(|_| invalid_utf8())).transpose()
@@ -64,15 +64,15 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// Those of `next_line`, but for `InvalidData`.
+    /// Those of `next_line`, except that bytes which are not UTF-8 are no error.
     pub fn next_line_bytes(&mut self) -> io::Result<Option<Vec<u8>>> {
         let mut line = Vec::new();
         match self.read_until(b'\n', &mut line) {
             Ok(0) => return Ok(None),
             Ok(_) => {}
             Err(error) => {
-                let is_lost = error.kind() == io::ErrorKind::FileTooLarge;
-                if let (false, Source::Stream { incoming, .. }) = (is_lost, &mut self.source) {
+                let is_too_long = error.get_ref().is_some_and(|inner| inner.is::<LineTooLong>());
+                if let (false, Source::Stream { incoming, .. }) = (is_too_long, &mut self.source) {
                     incoming.put_back(&line);
                 }
                 return Err(error);
@@ -163,17 +163,20 @@ impl BufRead for Reader {
         let mut read = 0;
         loop {
             let room = (self.max_line - read).saturating_add(1);
-            let max_line = self.max_line;
+            let limit = self.max_line;
             let available = self.fill_buf()?;
             let line_so_far = &available[..room.min(available.len())];
             // std looks at many bytes at a time.
             let taken = { line_so_far }.skip_until(delimiter)?;
             let ended = line_so_far[..taken].last() == Some(&delimiter);
             line.extend_from_slice(&line_so_far[..taken]);
-            self.consume(taken);
             if taken == room && !ended {
-                return Err(line_too_long(max_line));
+                let rest = available[taken..].iter().take_while(|&&byte| byte != delimiter).count();
+                self.consume(taken);
+                let error = LineTooLong { length: read + taken + rest, limit };
+                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
             }
+            self.consume(taken);
             read += taken;
             if taken == 0 || ended {
                 return Ok(read);
@@ -205,10 +208,6 @@ fn invalid_utf8() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "the line is not UTF-8")
 }
 
-fn line_too_long(max_line: usize) -> io::Error {
-    io::Error::new(io::ErrorKind::FileTooLarge, format!("the line is longer than max_line ({max_line} bytes)"))
-}
-
 impl Read for Reader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         // As in std: through a buffer that is no larger, the bytes would only come in more pieces.
@@ -232,6 +231,49 @@ impl Drop for Reader {
         }
     }
 }
+
+/// A line is longer than `max_line`: inside the [`io::Error`] of [`Reader::next_line`] and of the other methods that
+/// read a line.
+///
+/// ```
+/// use sockserver::LineTooLong;
+/// use std::io;
+///
+/// fn line_too_long(error: &io::Error) -> Option<LineTooLong> {
+///     error.get_ref()?.downcast_ref().copied()
+/// }
+/// # let error = LineTooLong { length: 70_000, limit: 65_536 };
+/// # assert_eq!(line_too_long(&io::Error::new(io::ErrorKind::InvalidData, error)), Some(error));
+/// # assert_eq!(line_too_long(&io::ErrorKind::InvalidData.into()), None);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LineTooLong {
+    /// How many bytes of the line were received before reading failed. The whole line is at least this long.
+    pub length: usize,
+    /// The handler's `max_line`.
+    pub limit: usize,
+}
+
+impl fmt::Display for LineTooLong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the line is longer than max_line ({} bytes): {} bytes were received", self.limit, self.length)
+    }
+}
+
+impl Error for LineTooLong {}
+
+/// A second [`Reader`] was taken from a request while the first is in use: inside an [`io::Error`] of the kind
+/// [`ResourceBusy`](io::ErrorKind::ResourceBusy).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReaderTaken;
+
+impl fmt::Display for ReaderTaken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a request has one `Reader`, and it is in use: drop it before taking a second one")
+    }
+}
+
+impl Error for ReaderTaken {}
 
 unwind_safe!(Reader);
 
