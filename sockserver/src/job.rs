@@ -9,7 +9,7 @@ use crate::{
     error::{HandlerError, Stage},
     finish_request::{Ended, finish_request},
     handler::BoxError,
-    io::{closing::Closing, connection::End, state::ConnectionId},
+    io::{closing::Closing, ending::End, state::ConnectionId},
     request::{self, AnyRequest},
     service::{Request, Service},
 };

@@ -1,17 +1,20 @@
 //! One connection, and how a thread waits for its client.
 //!
-//! `connection` never waits: it receives what is there, holds back what is written, and sends what the kernel takes.
-//! `blocking` is the one place where a thread waits for a client, for what `connection` could not do at once.
+//! `connection` has the socket and the buffers, and never waits. `receiving` and `sending` move the bytes, `waiting` is
+//! where a thread waits for the client, and `ending` is the end of file.
 
 pub(crate) mod bell;
-mod blocking;
 mod buffers;
 pub(crate) mod closing;
 pub(crate) mod connection;
 mod duration;
+pub(crate) mod ending;
 pub(crate) mod failures;
 pub(crate) mod incoming;
+mod receiving;
+mod sending;
 pub(crate) mod shared;
 pub(crate) mod state;
+mod waiting;
 pub(crate) mod waits;
 pub(crate) mod waker;

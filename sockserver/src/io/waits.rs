@@ -18,7 +18,7 @@ pub(super) struct Waits {
     pub(super) last_transfer: AtomicDuration,
     /// The client has let the handler wait for long: it is waited for with poll(2) at once.
     pub(super) is_slow: AtomicBool,
-    /// The receive timeout that the socket has, which `blocking` needs.
+    /// The receive timeout that the socket has, which `receiving` needs.
     pub(super) slice: AtomicDuration,
     /// A thread is in a receive that the timeout of the socket is to end.
     pub(super) is_in_slice: AtomicBool,

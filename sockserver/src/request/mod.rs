@@ -6,7 +6,8 @@ use crate::{
     address::Address,
     io::{
         bell::Bell,
-        connection::{Connection, End},
+        connection::Connection,
+        ending::End,
         state::{ConnectionId, ConnectionState, Endpoint},
     },
 };

@@ -15,7 +15,8 @@ use crate::{
     address::Address,
     io::{
         closing::Closing,
-        connection::{Connection, End},
+        connection::Connection,
+        ending::End,
         state::{ConnectionId, ConnectionState},
     },
     sys,
