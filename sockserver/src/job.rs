@@ -116,7 +116,7 @@ impl<S: Service> Job<S> {
 
     /// Before the client can see the end. Only the first outcome counts.
     pub(crate) fn count(&self, outcome: Outcome) {
-        if request::kind(&self.request).state().is_to_be_counted() {
+        if request::kind(&self.request).state().mark_counted() {
             self.acceptor().state().connections.count_ended(outcome);
         }
     }

@@ -92,7 +92,7 @@ impl Client {
 
     /// On a Unix socket it has read it, too.
     fn has_everything(&self) -> bool {
-        sys::bytes_untaken(self.connection.socket()) == 0
+        sys::bytes_undelivered(self.connection.socket()) == 0
     }
 }
 
@@ -112,7 +112,7 @@ fn throw_away(connection: &Connection) -> Option<usize> {
     Some(bytes)
 }
 
-/// Waits for one client, on this thread. When the bell rings, as the server ends, it is waited for no longer than until
+/// WaitState for one client, on this thread. When the bell rings, as the server ends, it is waited for no longer than until
 /// it has received everything, and at most for the time.
 pub(crate) fn linger_here(connection: &Arc<Connection>, bell: &Bell, time: Duration) {
     let mut client = Client::new(connection.clone());
@@ -202,7 +202,7 @@ impl Lingering {
         self.in_turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the client on the server's thread for that, and then closes the connection.
+    /// WaitState for the client on the server's thread for that, and then closes the connection.
     pub(crate) fn add(self: &Arc<Lingering>, connection: Arc<Connection>) {
         // Its time stands still.
         if cfg!(sockserver_model) {

@@ -305,7 +305,7 @@ impl<S: Service> Acceptor<S> {
                 (watched[0].is_ready(), if by_source { Woken::BySource } else { Woken::Otherwise })
             }
         };
-        if is_woken && state.waker.clear() {
+        if is_woken && state.waker.take_stop_request() {
             state.shut_down();
         }
         Ok(by_source)

@@ -114,7 +114,7 @@ impl Connections {
         let state = endpoint.state();
         let client = limits::client_of(&state.client_address);
         let mut registry = self.registry.lock();
-        self.counters.count_accepted(state.truncated);
+        self.counters.count_accepted(state.is_truncated);
         if !registry.permits.are_left() || registry.clients.enter(client).is_err() {
             self.counters.count_ended(Outcome::Rejected);
             return Err(Rejected);

@@ -1,4 +1,4 @@
-//! Wakes all threads that wait for a client of one server.
+//! Wakes all threads that wait for the clients of one server.
 
 use std::{
     io::{self, PipeReader, PipeWriter, Write},
@@ -10,8 +10,8 @@ use crate::{
     sys,
 };
 
-/// A pipe that becomes readable when the server begins to drain, and stays so: one write wakes every thread that waits
-/// for a client of the server, also those of forked children, which have the pipe from their parent.
+/// A pipe that becomes readable when the server begins to drain, and stays readable. One write wakes every thread that
+/// waits for a client of the server. Forked children inherit the pipe, and so their threads wake too.
 pub(crate) struct Bell {
     reader: PipeReader,
     writer: PipeWriter,
@@ -26,12 +26,12 @@ impl Bell {
 
     pub(crate) fn ring(&self) {
         if !self.rung.swap(true, SeqCst) {
-            // The pipe takes its only byte at once, and both ends live as long as `self`.
+            // This cannot block or fail: the pipe is empty, and both ends live as long as `self`.
             let _ = (&self.writer).write(&[0]);
         }
     }
 
-    /// Also for a child process, whose own flag its parent does not reach.
+    /// In a forked child the pipe tells: its parent cannot set the child's flag.
     pub(crate) fn has_rung(&self) -> bool {
         self.rung.load(SeqCst) || sys::is_readable(&self.reader).unwrap_or(false)
     }

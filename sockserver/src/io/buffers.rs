@@ -1,15 +1,15 @@
-//! Byte buffers that are used again by the thread's next request.
+//! Byte buffers that the thread's next request reuses.
 
 use std::{cell::Cell, thread::LocalKey};
 
 thread_local! {
-    /// For what is received.
+    /// For received bytes.
     pub(crate) static INCOMING: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-    /// For what is to be sent.
+    /// For bytes to send.
     pub(crate) static OUTGOING: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// The buffer of the thread's last request, empty; one without room where that is still in use.
+/// Takes the empty buffer of the thread's last request. If that is in use, returns one without capacity.
 pub(crate) fn take(spare: &'static LocalKey<Cell<Vec<u8>>>) -> Vec<u8> {
     spare.try_with(Cell::take).unwrap_or_default()
 }
@@ -17,7 +17,7 @@ pub(crate) fn take(spare: &'static LocalKey<Cell<Vec<u8>>>) -> Vec<u8> {
 /// Keeps the buffer for the next [`take`].
 pub(crate) fn put(spare: &'static LocalKey<Cell<Vec<u8>>>, mut buffer: Vec<u8>) {
     buffer.clear();
-    // A thread that is ending has no place to keep it any more, and a request without a buffer has none to keep.
+    // An exiting thread may have destroyed its thread-local storage. A buffer without capacity is not worth keeping.
     if buffer.capacity() > 0 {
         let _ = spare.try_with(|spare| spare.set(buffer));
     }

@@ -5,7 +5,7 @@ use std::{error::Error, fmt, io, time::Duration};
 /// How long a handler has to say goodbye once it knows that its connection ends.
 pub(crate) const GOODBYE: Duration = Duration::from_secs(1);
 
-/// Why the server is ending a connection. It is shown as a reason: `the server is stopping`.
+/// Why the server is ending a connection. Its [`Display`](fmt::Display) is a reason: `the server is stopping`.
 ///
 /// A handler that waits for input then gets an [`io::Error`] with this inside, never an end of file:
 ///
@@ -40,7 +40,7 @@ pub enum Closing {
 impl Closing {
     pub(super) const ALL: [Closing; 4] = [Closing::Draining, Closing::Idle, Closing::Lifetime, Closing::Kicked];
 
-    /// What a read or a write fails with that the server has ended.
+    /// The error of a read or a write on a connection that the server ends.
     pub(crate) fn into_error(self) -> io::Error {
         let kind = match self {
             Closing::Idle | Closing::Lifetime => io::ErrorKind::TimedOut,

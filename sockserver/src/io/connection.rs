@@ -1,4 +1,4 @@
-//! One accepted connection: its socket, its buffers, and what is known of the talk. Nothing here waits.
+//! One accepted connection: its socket, its buffers and its state. Nothing here waits.
 
 use std::{
     io, mem,
@@ -10,21 +10,19 @@ use std::{
 use socket2::Socket;
 
 use super::{
+    activity::{Activity, ActivityTracker},
     bell::Bell,
     buffers::{self, INCOMING, OUTGOING},
     closing::Closing,
     incoming::Incoming,
-    state::{ConnectionState, Endpoint},
-    waits::Waits,
+    state::{ConnectionState, Endpoint, Marked},
+    wait_state::WaitState,
 };
 use crate::{
     address::Address,
     primitives::{
         Condvar, Mutex,
-        atomic::{
-            AtomicBool, AtomicU8, AtomicU32,
-            Ordering::{Relaxed, SeqCst},
-        },
+        atomic::{AtomicBool, Ordering::SeqCst},
     },
     sys::{self, Input},
 };
@@ -32,68 +30,34 @@ use crate::{
 pub(crate) struct Connection {
     pub(crate) state: ConnectionState,
     pub(super) socket: Socket,
-    /// What was received and not consumed, while no `Reader` holds it.
+    /// Bytes that were received and not consumed. `None` while a `Reader` has them.
     incoming: Mutex<Option<Incoming>>,
     pub(super) outgoing: Mutex<Outgoing>,
-    /// The thread that was sending has ended, with `outgoing`.
+    /// Signalled, under the lock of `outgoing`, when the sending thread has finished.
     pub(super) sender_ended: Condvar,
-    /// Something is held back in `outgoing` and no thread is sending it. It is changed under that lock, and looked at
-    /// without it by a thread that is about to wait for the client.
-    pub(super) held_back: AtomicBool,
-    exchange: AtomicU8,
-    /// How often the handler has replied to what it had taken.
-    pub(super) replies: AtomicU32,
-    /// What that was when the drain found the handler in the middle of a request.
-    replies_before_drain: AtomicU32,
-    told: AtomicU8,
-    pub(super) waits: Waits,
+    /// `outgoing` holds bytes back, and no thread is sending them. It changes under that lock. A thread that is about to
+    /// wait for the client reads it without the lock.
+    pub(super) has_held_back: AtomicBool,
+    pub(super) activity: ActivityTracker,
+    pub(super) waits: WaitState,
     bell: OnceLock<Arc<Bell>>,
 }
 
-/// How far the talk has come, as far as it can be guessed.
-mod exchange {
-    /// The client has sent nothing yet.
-    pub(super) const SILENT: u8 = 0;
-    /// The handler has taken bytes and sent nothing since.
-    pub(super) const TAKEN: u8 = 1;
-    /// The handler has sent something since it last took bytes.
-    pub(super) const REPLIED: u8 = 2;
-}
-
-/// No number of replies.
-const NOT_DRAINING: u32 = u32::MAX;
-
-/// What the handler has said about it.
-mod told {
-    pub(super) const NOTHING: u8 = 0;
-    pub(super) const IDLE: u8 = 1;
-    pub(super) const BUSY: u8 = 2;
-}
-
-/// How long a connection must have been quiet to be idle where the handler has not replied. The model's time stands
-/// still.
+/// How long a connection must be quiet to count as idle when the handler has not replied. Zero in the model, where time
+/// stands still.
 const QUIET: Duration = Duration::from_secs(if cfg!(sockserver_model) { 0 } else { 1 });
 
-/// Whether a connection is idle, at a wait with nothing unread.
-pub(super) enum Activity {
-    Idle,
-    /// The handler has said so.
-    Busy,
-    /// It is idle if nothing comes until then.
-    BusyUntil(Instant),
-}
-
-/// Written bytes that were not sent yet.
+/// Bytes that the handler has written and no thread has sent.
 #[derive(Default)]
 pub(super) struct Outgoing {
     pub(super) buffer: Vec<u8>,
-    /// A thread is sending what it has taken out of the buffer. Others wait until it has ended.
+    /// A thread is sending bytes that it took out of the buffer. Other writers wait until it has finished.
     pub(super) is_sending: bool,
-    /// The client is waited for, so that the thread that is sending is to send the buffer as well.
-    pub(super) is_awaited: bool,
-    /// Sending failed half-way: what is written later must not be taken for the rest. There is nothing in the buffer
-    /// any more.
-    pub(super) failed: bool,
+    /// Another thread waits for the client. The sending thread sends the buffer too before it finishes.
+    pub(super) is_flush_requested: bool,
+    /// Sending failed half-way, and the buffer was cleared. Later writes fail: the client would read them as the rest of
+    /// the lost bytes.
+    pub(super) has_failed: bool,
 }
 
 impl Connection {
@@ -104,17 +68,14 @@ impl Connection {
             incoming: Mutex::new(Some(Incoming::default())),
             outgoing: Mutex::default(),
             sender_ended: Condvar::new(),
-            held_back: AtomicBool::new(false),
-            exchange: AtomicU8::new(exchange::SILENT),
-            replies: AtomicU32::new(0),
-            replies_before_drain: AtomicU32::new(NOT_DRAINING),
-            told: AtomicU8::new(told::NOTHING),
-            waits: Waits::default(),
+            has_held_back: AtomicBool::new(false),
+            activity: ActivityTracker::new(),
+            waits: WaitState::default(),
             bell: OnceLock::new(),
         }
     }
 
-    /// The server of the connection: what wakes its threads, and how long it may last.
+    /// Sets what the server knows: the bell that wakes the connection's threads, and the limits of its life.
     pub(crate) fn attach(&self, bell: &Arc<Bell>, idle: Option<Duration>, lifetime: Option<Duration>) {
         // A connection has one server.
         let _ = self.bell.set(bell.clone());
@@ -126,25 +87,26 @@ impl Connection {
         self.bell.get().map(Arc::as_ref)
     }
 
-    /// For calls that neither receive nor change how receiving waits.
+    /// For calls that neither receive nor change the receive timeout.
     pub(crate) fn socket(&self) -> &Socket {
         &self.socket
     }
 
-    /// For the user, who expects a descriptor as accept(2) makes it.
+    /// The socket for the user, who expects it as accept(2) makes it: without a receive timeout.
     ///
-    /// A thread that is receiving looks at `is_lent` after it has changed `is_in_slice`, and this does it the other way
-    /// round: so one of the two takes the timeout away, and no receive begins without it that relies on it.
+    /// A receiving thread changes `is_in_slice` and then reads `is_descriptor_lent`. This method changes and reads them in
+    /// the opposite order. So one of the two threads clears the timeout, and no receive that relies on the timeout starts
+    /// after that.
     pub(crate) fn lend_socket(&self) -> &Socket {
-        if !self.waits.is_lent.swap(true, SeqCst) && !self.waits.is_in_slice.load(SeqCst) {
-            self.take_slice_away();
+        if !self.waits.is_descriptor_lent.swap(true, SeqCst) && !self.waits.is_in_slice.load(SeqCst) {
+            self.clear_slice_timeout();
         }
         &self.socket
     }
 
-    pub(super) fn take_slice_away(&self) {
-        if self.waits.slice.load().is_some() {
-            // It fails for what is no socket only.
+    pub(super) fn clear_slice_timeout(&self) {
+        if self.waits.slice_timeout.load().is_some() {
+            // This fails only for a descriptor that is not a socket.
             let _ = self.socket.set_read_timeout(None);
         }
     }
@@ -170,45 +132,31 @@ impl Connection {
     }
 
     pub(crate) fn set_deadline(&self, deadline: Option<Instant>) {
-        self.waits.deadline.store(deadline.map(|deadline| self.age_at(deadline)));
+        self.waits.read_deadline.store(deadline.map(|deadline| self.age_at(deadline)));
     }
 
-    /// All waits end within the time, or earlier if that was said before.
+    /// Ends all waits after this time, unless an earlier call ends them sooner.
     pub(crate) fn cut_within(&self, time: Duration) {
         let cut = self.age_at(Instant::now()).saturating_add(time);
-        if self.waits.cut.load().is_none_or(|earlier| cut < earlier) {
-            self.waits.cut.store(Some(cut));
+        if self.waits.cut_deadline.load().is_none_or(|earlier| cut < earlier) {
+            self.waits.cut_deadline.store(Some(cut));
         }
     }
 
-    /// The handler has taken bytes that a reply is due to.
+    /// The handler has read bytes, and owes the client a reply.
     pub(crate) fn note_request(&self) {
-        self.exchange.store(exchange::TAKEN, Relaxed);
-    }
-
-    pub(super) fn note_reply(&self) {
-        // What is sent before the client has sent anything, like a greeting, answers nothing.
-        if self.exchange.load(Relaxed) == exchange::TAKEN {
-            self.exchange.store(exchange::REPLIED, Relaxed);
-            self.replies.store(self.replies.load(Relaxed).wrapping_add(1) % NOT_DRAINING, Relaxed);
-        }
+        self.activity.note_request();
     }
 
     pub(crate) fn set_busy(&self, is_busy: bool) {
-        self.told.store(if is_busy { told::BUSY } else { told::IDLE }, Relaxed);
+        self.activity.declare(is_busy);
     }
 
     pub(super) fn activity(&self) -> Activity {
-        match (self.told.load(Relaxed), self.exchange.load(Relaxed)) {
-            (told::IDLE, _) => Activity::Idle,
-            (told::BUSY, _) => Activity::Busy,
-            (_, exchange::REPLIED) => Activity::Idle,
-            _ => {
-                let quiet_from = self.waits.last_transfer.load().unwrap_or_default();
-                let quiet_at = self.instant(quiet_from.saturating_add(QUIET));
-                if Instant::now() >= quiet_at { Activity::Idle } else { Activity::BusyUntil(quiet_at) }
-            }
-        }
+        self.activity.activity(|| {
+            let quiet_from = self.waits.last_transfer.load().unwrap_or_default();
+            self.instant(quiet_from.saturating_add(QUIET))
+        })
     }
 
     pub(super) fn note_transfer(&self) {
@@ -219,29 +167,22 @@ impl Connection {
         time.saturating_duration_since(self.state.accepted_at)
     }
 
-    /// A time that no clock can express is a year away, when it will be looked at again.
+    /// A time that `Instant` cannot express becomes a year from now. A thread that waits until then computes it again.
     pub(super) fn instant(&self, age: Duration) -> Instant {
         let far_away = || Instant::now() + Duration::from_secs(86_400 * 365);
         self.state.accepted_at.checked_add(age).unwrap_or_else(far_away)
     }
 
-    /// How much the handler may still take of what had come when the drain began.
-    pub(super) fn left_to_drain(&self) -> u64 {
-        self.state.left_to_drain(|| {
+    /// How many bytes the handler may still read of those that had arrived when the drain began. The first call measures
+    /// them.
+    pub(super) fn bytes_left_to_drain(&self) -> u64 {
+        self.state.bytes_left_to_drain(|| {
             let unread = sys::bytes_unread(&self.socket);
-            // The kernel counts up to an urgent byte. One byte more lets the handler take what is behind it, and the rest
-            // of that message; or see the end of file.
-            let is_more = unread == 0 && sys::peek(&self.socket) != Input::Nothing;
-            unread + u64::from(is_more || sys::has_urgent_byte(&self.socket))
+            // The kernel counts the bytes before an urgent byte only. One more byte lets the handler read on behind it, or
+            // see the end of file.
+            let has_more = unread == 0 && sys::peek(&self.socket) != Input::Nothing;
+            unread + u64::from(has_more || sys::has_urgent_byte(&self.socket))
         })
-    }
-
-    /// Of a draining connection that has nothing left to take and is in the middle of a request. `true`: that request
-    /// was answered since this was asked first, and what the handler has begun is another one.
-    pub(super) fn has_finished_its_request(&self) -> bool {
-        let replies = self.replies.load(Relaxed);
-        let before = self.replies_before_drain.compare_exchange(NOT_DRAINING, replies, Relaxed, Relaxed);
-        before.is_err_and(|before| before != replies)
     }
 
     pub(super) fn note_end_of_file(&self) {
@@ -259,13 +200,13 @@ impl Endpoint for Connection {
     }
 
     fn shut_down(&self, how: Shutdown) {
-        // It fails when the connection is gone already, which is what is wanted.
+        // This fails when the connection has ended already.
         let _ = self.socket.shutdown(how);
     }
 
     fn drain(&self) {
-        if self.state.mark(Closing::Draining) {
-            self.left_to_drain();
+        if self.state.mark(Closing::Draining) == Marked::BeforeReceive {
+            self.bytes_left_to_drain();
         }
     }
 }

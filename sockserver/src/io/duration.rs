@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::primitives::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// An `Option<Duration>` in nanoseconds: 584 years stand for everything that is longer, and 1 ns for zero.
+/// An `Option<Duration>` in nanoseconds. Longer durations are stored as 584 years, zero as 1 ns.
 #[derive(Default)]
 pub(super) struct AtomicDuration {
     /// Zero: `None`.
@@ -24,7 +24,7 @@ impl AtomicDuration {
         self.nanoseconds.store(nanoseconds, Relaxed);
     }
 
-    /// Takes the duration if it is longer than the one that is there.
+    /// Stores the duration if it is longer than the current one.
     pub(super) fn raise(&self, duration: Duration) {
         self.nanoseconds.fetch_max(duration.as_nanos().clamp(1, u64::MAX.into()) as u64, Relaxed);
     }

@@ -11,43 +11,43 @@ use crate::{
 
 /// How the server ends its side of a connection.
 pub(crate) enum End {
-    /// What was sent arrives when the socket is closed.
+    /// Closing the socket cannot cost the client any sent bytes.
     Complete,
-    /// Closing the socket now could cost the client what it was sent.
+    /// Closing the socket now could cost the client sent bytes.
     Lingering,
 }
 
 impl Connection {
-    /// Ends the server's side: Python's `shutdown_request`. `closes`: the socket is closed next, as no other handle is
-    /// left. Closing it is then the end of file, and no further system call is made where nothing can be lost.
+    /// Ends the server's side: Python's `shutdown_request`. `closes` says that the caller closes the socket next, as no
+    /// other handle is left. If nothing can be lost, that close sends the end of file, and no further system call is made.
     ///
-    /// What arrives at a closed socket, or was not read there, makes the kernel reset the connection, and with that the
-    /// client loses what it has not received yet (RFC 1122, 4.2.2.13), or does not look at it.
+    /// Input that arrives at a closed socket, or was not read before the close, makes the kernel reset the connection.
+    /// The client then loses bytes that it has not received yet (RFC 1122, 4.2.2.13), or does not read them.
     pub(crate) fn end(&self, closes: bool) -> End {
-        // A copy of the descriptor keeps the connection open, and may be read.
-        let closes = closes && !self.waits.is_lent.load(SeqCst);
+        // The user may have a copy of the descriptor, which keeps the connection open and can be read.
+        let closes = closes && !self.waits.is_descriptor_lent.load(SeqCst);
         let input = if self.has_client_ended() { Input::EndOfFile } else { sys::peek(&self.socket) };
-        // A client that has sent something may go on, as one that is in the middle of a large request. Where the server ends
-        // the connection, it was idle.
+        // A client that has sent something may be in the middle of a large request and send more. If the server ends the
+        // connection, the client was idle.
         let is_talking = self.state.bytes_in() > 0 && self.state.closing().is_none();
         let lingers = is_talking && input != Input::EndOfFile && self.has_sent() || self.can_lose_output(input);
         if !closes || input == Input::Bytes || lingers {
-            // It fails on a connection that the client has reset, which is an end as well.
+            // This fails on a connection that the client has reset, which has ended too.
             let _ = self.socket.shutdown(Shutdown::Write);
         }
         if lingers {
             return End::Lingering;
         }
         if closes && input == Input::Nothing && matches!(self.state.client_address, Address::Unix(_)) {
-            // What a Unix socket has not read when it is closed is an error for its client, behind what it was sent. From
-            // here on nothing comes, and what has come meanwhile is thrown away.
+            // Input that is unread when a Unix socket closes makes the client's reads fail after the bytes it was sent. The
+            // shutdown stops further input, and the receive discards what arrived meanwhile.
             let _ = self.socket.shutdown(Shutdown::Both);
             let _ = self.socket.recv_with_flags(&mut [MaybeUninit::uninit(); 1024], libc::MSG_DONTWAIT);
         }
         End::Complete
     }
 
-    /// Closing the socket now would cost the client what it was sent, or could.
+    /// Whether closing the socket now could cost the client sent bytes.
     pub(crate) fn has_to_linger(&self) -> bool {
         self.can_lose_output(sys::peek(&self.socket))
     }
@@ -60,13 +60,13 @@ impl Connection {
         }
     }
 
-    /// The client was sent something, and the server has not cut the connection.
+    /// Whether the client was sent something, and the server has not shut the connection.
     fn has_sent(&self) -> bool {
         self.state.bytes_out() > 0 && self.state.shut_for().is_none()
     }
 
-    /// What is on its way reaches the client before a reset does, as after a later byte of the client. What was sent on a
-    /// Unix socket is with the client already.
+    /// Whether the kernel still holds bytes that it has not sent. Bytes in flight reach the client before a reset does, and
+    /// bytes sent on a Unix socket are in the client's queue already.
     fn has_unsent(&self) -> bool {
         matches!(self.state.client_address, Address::Inet(_)) && sys::bytes_unsent(&self.socket) > 0
     }

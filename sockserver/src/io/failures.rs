@@ -1,4 +1,4 @@
-//! Which errors are about a client.
+//! Which errors the client of a connection has caused.
 
 use std::io;
 
@@ -8,12 +8,13 @@ use crate::primitives::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 #[derive(Default)]
 pub(crate) struct Failures {
     kinds: AtomicU8,
-    /// The client cannot be answered, whatever the error says.
+    /// A reply failed because of the client's address. The kind of that error is not enough to tell.
     unreachable: AtomicBool,
 }
 
 impl Failures {
-    /// Kinds that other errors of a handler can have as well: whether one is the client's, its connection tells.
+    /// Kinds that errors from other sources share. An error of such a kind counts as the client's only if its connection
+    /// had one of that kind.
     const KINDS: [io::ErrorKind; 6] = [
         io::ErrorKind::BrokenPipe,
         io::ErrorKind::ConnectionAborted,
@@ -29,7 +30,7 @@ impl Failures {
         }
     }
 
-    /// The sender of a packet has an address that no reply can be sent to.
+    /// Notes that a reply failed because of the client's address.
     pub(crate) fn note_unreachable(&self) {
         self.unreachable.store(true, Relaxed);
     }

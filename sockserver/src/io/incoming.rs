@@ -1,4 +1,4 @@
-//! What was received and not consumed.
+//! Bytes that were received and not consumed.
 
 use super::buffers::{self, INCOMING};
 
@@ -18,14 +18,14 @@ impl Incoming {
         self.start = self.start.saturating_add(amount).min(self.buffer.len());
     }
 
-    /// Once everything is consumed.
+    /// Makes these bytes unread again. All bytes must be consumed.
     pub(crate) fn put_back(&mut self, bytes: &[u8]) {
         self.buffer.clear();
         self.buffer.extend_from_slice(bytes);
         self.start = 0;
     }
 
-    /// Room to receive into, once everything is consumed.
+    /// An empty buffer to receive into. All bytes must be consumed.
     pub(crate) fn room(&mut self, size: usize) -> &mut Vec<u8> {
         if self.buffer.capacity() == 0 {
             self.buffer = buffers::take(&INCOMING);
@@ -33,7 +33,7 @@ impl Incoming {
                 self.buffer = Vec::with_capacity(size);
             }
         }
-        // The end of file can come without a system call.
+        // A receive can fail or find the end of file without touching the buffer: it must not show old bytes.
         self.buffer.clear();
         self.start = 0;
         &mut self.buffer

@@ -3,6 +3,7 @@
 //! `connection` has the socket and the buffers, and never waits. `receiving` and `sending` move the bytes, `waiting` is
 //! where a thread waits for the client, and `ending` is the end of file.
 
+mod activity;
 pub(crate) mod bell;
 mod buffers;
 pub(crate) mod closing;
@@ -15,6 +16,6 @@ mod receiving;
 mod sending;
 pub(crate) mod shared;
 pub(crate) mod state;
+pub(crate) mod wait_state;
 mod waiting;
-pub(crate) mod waits;
 pub(crate) mod waker;

@@ -1,11 +1,11 @@
-//! Sending to the client of a connection, and holding back what is to be sent together.
+//! Sending to the client of a connection, and holding bytes back so that they are sent together.
 
 use std::{io, mem, time::Instant};
 
 use super::{
     buffers::{self, OUTGOING},
     connection::{Connection, Outgoing},
-    waiting::{Wait, has_passed},
+    waiting::{ClientWait, has_passed},
 };
 use crate::{
     primitives::{MutexGuard, atomic::Ordering::Relaxed, atomic::Ordering::SeqCst},
@@ -13,14 +13,14 @@ use crate::{
 };
 
 impl Connection {
-    /// Sends what it can, after waiting for room.
+    /// Waits for room in the kernel's buffer, and sends as much as fits.
     fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         let mut wait = None;
         loop {
             if let Some(closing) = self.state.closing()
-                && has_passed(self.cut_at(), Instant::now())
+                && has_passed(self.cut_deadline(), Instant::now())
             {
-                return Err(self.ended(closing));
+                return Err(self.closing_error(closing));
             }
             match sys::send(&self.socket, bytes) {
                 Ok(sent) => {
@@ -33,9 +33,9 @@ impl Connection {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let timeout = self.waits.write_timeout.load();
-                    self.wait_to_send(wait.get_or_insert_with(|| Wait::begin(timeout)))?;
+                    self.wait_to_send(wait.get_or_insert_with(|| ClientWait::begin(timeout)))?;
                 }
-                Err(error) => return Err(self.failed(error)),
+                Err(error) => return Err(self.call_error(error)),
             }
         }
     }
@@ -47,13 +47,13 @@ impl Connection {
         Ok(())
     }
 
-    /// Holds the bytes back until `capacity` are together. They are sent by a thread that is about to wait for the
-    /// client, or by [`send_to_a_waiting_client`](Self::send_to_a_waiting_client).
+    /// Holds the bytes back until there are `capacity` bytes. Before that a thread that is about to wait for the client
+    /// sends them, or [`flush_if_receiving`](Self::flush_if_receiving) does.
     pub(crate) fn hold_back(&self, bytes: &[u8], capacity: usize) -> io::Result<()> {
         if bytes.is_empty() {
             return Ok(());
         }
-        self.note_reply();
+        self.activity.note_reply();
         let mut outgoing = self.outgoing.lock();
         loop {
             self.check(&outgoing)?;
@@ -61,134 +61,135 @@ impl Connection {
                 break;
             }
             if outgoing.is_sending {
-                self.wait_for_the_sender(&mut outgoing)?;
+                self.wait_for_sender(&mut outgoing)?;
                 continue;
             }
             let direct = if bytes.len() >= capacity { bytes } else { &[] };
-            outgoing = self.send_out(outgoing, |connection| connection.send_all(direct))?;
+            outgoing = self.send_held_back_then(outgoing, |connection| connection.send_all(direct))?;
             if !direct.is_empty() {
                 return Ok(());
             }
         }
         if outgoing.buffer.capacity() == 0 {
-            // It grows with what is written: where answers are short, a connection that idles holds little memory.
+            // The buffer grows as needed: after short answers, an idle connection holds little memory.
             outgoing.buffer = buffers::take(&OUTGOING);
         }
         outgoing.buffer.extend_from_slice(bytes);
-        // A reader that finds it set takes the lock, and with it what was added here.
-        if !self.held_back.load(Relaxed) {
-            self.held_back.store(true, SeqCst);
+        // A reader that sees the flag takes the lock, and then sees the bytes that were added here.
+        if !self.has_held_back.load(Relaxed) {
+            self.has_held_back.store(true, SeqCst);
         }
         Ok(())
     }
 
-    /// Where another thread receives, which has sent what was held back before it began to wait.
-    pub(crate) fn send_to_a_waiting_client(&self) -> io::Result<()> {
-        if self.state.is_receiving() { self.send_what_is_awaited() } else { Ok(()) }
+    /// Sends held back bytes if another thread is receiving: that thread has already flushed, and may wait for the answer.
+    pub(crate) fn flush_if_receiving(&self) -> io::Result<()> {
+        if self.state.is_receiving() { self.flush_or_delegate() } else { Ok(()) }
     }
 
-    /// Sends what was held back, without waiting for another thread that is sending: that one sends this too.
-    pub(super) fn send_what_is_awaited(&self) -> io::Result<()> {
+    /// Sends held back bytes. If another thread is sending, that thread sends them when it is done, and this one does not
+    /// wait for it.
+    pub(super) fn flush_or_delegate(&self) -> io::Result<()> {
         let mut outgoing = self.outgoing.lock();
         if outgoing.is_sending {
-            outgoing.is_awaited = true;
+            outgoing.is_flush_requested = true;
         } else if !outgoing.buffer.is_empty() {
-            drop(self.send_out(outgoing, |_| Ok(()))?);
+            drop(self.send_held_back_then(outgoing, |_| Ok(()))?);
         }
         Ok(())
     }
 
-    /// Sends what was held back.
+    /// Sends held back bytes.
     pub(crate) fn flush(&self) -> io::Result<()> {
         let mut outgoing = self.outgoing.lock();
         while outgoing.is_sending {
-            self.wait_for_the_sender(&mut outgoing)?;
+            self.wait_for_sender(&mut outgoing)?;
         }
         if !outgoing.buffer.is_empty() {
-            drop(self.send_out(outgoing, |_| Ok(()))?);
+            drop(self.send_held_back_then(outgoing, |_| Ok(()))?);
         }
         Ok(())
     }
 
-    /// Sends of what is held back what the kernel takes at once; the rest is lost with the connection.
+    /// Sends as many held back bytes as the kernel takes at once. The rest is lost with the connection.
     pub(crate) fn flush_without_waiting(&self) {
-        // A thread that has the lock, or is sending, will fail.
+        // If another thread has the lock or is sending, its send fails once the socket is shut.
         if let Some(mut outgoing) = self.outgoing.try_lock()
             && !outgoing.is_sending
             && !outgoing.buffer.is_empty()
         {
             self.state.count_out(sys::send(&self.socket, &outgoing.buffer).unwrap_or(0));
             outgoing.buffer.clear();
-            self.held_back.store(false, SeqCst);
+            self.has_held_back.store(false, SeqCst);
         }
     }
 
-    /// Sends what was held back, and then some of the bytes. It returns how many.
+    /// Sends held back bytes, then some of `bytes`, and returns how many of these.
     pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         let mut sent = 0;
-        self.write_by(|connection| {
+        self.write_with(|connection| {
             sent = connection.send(bytes)?;
             Ok(())
         })?;
         Ok(sent)
     }
 
-    /// Sends what was held back, and then all the bytes: nothing that another thread writes comes between.
+    /// Sends held back bytes, then all of `bytes`. No bytes of another thread come between.
     pub(crate) fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
-        self.write_by(|connection| connection.send_all(bytes))
+        self.write_with(|connection| connection.send_all(bytes))
     }
 
-    fn write_by(&self, send: impl FnOnce(&Connection) -> io::Result<()>) -> io::Result<()> {
-        self.note_reply();
+    fn write_with(&self, send: impl FnOnce(&Connection) -> io::Result<()>) -> io::Result<()> {
+        self.activity.note_reply();
         let mut outgoing = self.outgoing.lock();
         while outgoing.is_sending {
-            self.wait_for_the_sender(&mut outgoing)?;
+            self.wait_for_sender(&mut outgoing)?;
         }
         self.check(&outgoing)?;
-        drop(self.send_out(outgoing, send)?);
+        drop(self.send_held_back_then(outgoing, send)?);
         Ok(())
     }
 
     fn check(&self, outgoing: &Outgoing) -> io::Result<()> {
-        match outgoing.failed {
+        match outgoing.has_failed {
             false => Ok(()),
-            true => Err(self.failed(io::Error::new(
+            true => Err(self.call_error(io::Error::new(
                 io::ErrorKind::BrokenPipe,
-                "an earlier write has failed half-way, and what follows it would be taken for the rest",
+                "an earlier write failed half-way: the client would read later bytes as its rest",
             ))),
         }
     }
 
-    /// Sends what was held back and then by the function, without the lock, as the one sender.
-    fn send_out<'a>(
+    /// Becomes the sending thread: sends held back bytes and then calls `then`, both without the lock.
+    fn send_held_back_then<'a>(
         &'a self,
         mut outgoing: MutexGuard<'a, Outgoing>,
         then: impl FnOnce(&Connection) -> io::Result<()>,
     ) -> io::Result<MutexGuard<'a, Outgoing>> {
         outgoing.is_sending = true;
         let mut held_back = mem::take(&mut outgoing.buffer);
-        self.held_back.store(false, SeqCst);
+        self.has_held_back.store(false, SeqCst);
         drop(outgoing);
         let earlier = self.send_all(&held_back);
         let (held_back_is_lost, before) = (earlier.is_err(), self.state.bytes_out());
         let sent = if earlier.is_ok() { then(self) } else { earlier };
         let mut outgoing = self.outgoing.lock();
-        // Where nothing was sent of what is written now, its writer knows that, and can go on.
+        // If `then` failed before it sent a byte, the stream is intact: its caller gets the error and can go on.
         let is_partial = held_back_is_lost || self.state.bytes_out() > before;
-        outgoing.failed |= sent.is_err() && is_partial;
-        while mem::take(&mut outgoing.is_awaited) && !outgoing.failed && !outgoing.buffer.is_empty() {
-            let awaited = mem::take(&mut outgoing.buffer);
-            self.held_back.store(false, SeqCst);
+        outgoing.has_failed |= sent.is_err() && is_partial;
+        while mem::take(&mut outgoing.is_flush_requested) && !outgoing.has_failed && !outgoing.buffer.is_empty() {
+            let requested = mem::take(&mut outgoing.buffer);
+            self.has_held_back.store(false, SeqCst);
             drop(outgoing);
-            let is_lost = self.send_all(&awaited).is_err();
+            let is_lost = self.send_all(&requested).is_err();
             outgoing = self.outgoing.lock();
-            // Those who have written it find out when they write again.
-            outgoing.failed |= is_lost;
+            // The threads that wrote these bytes get the error from their next write.
+            outgoing.has_failed |= is_lost;
         }
         outgoing.is_sending = false;
-        if outgoing.failed {
+        if outgoing.has_failed {
             outgoing.buffer.clear();
-            self.held_back.store(false, SeqCst);
+            self.has_held_back.store(false, SeqCst);
         }
         if outgoing.buffer.capacity() == 0 {
             held_back.clear();
@@ -198,14 +199,14 @@ impl Connection {
         sent.map(|()| outgoing)
     }
 
-    fn wait_for_the_sender(&self, outgoing: &mut MutexGuard<'_, Outgoing>) -> io::Result<()> {
-        let wait = Wait::begin(self.waits.write_timeout.load());
-        match wait.deadline().into_iter().chain(self.cut_at()).min() {
+    fn wait_for_sender(&self, outgoing: &mut MutexGuard<'_, Outgoing>) -> io::Result<()> {
+        let wait = ClientWait::begin(self.waits.write_timeout.load());
+        match wait.deadline().into_iter().chain(self.cut_deadline()).min() {
             None => self.sender_ended.wait(outgoing),
             Some(deadline) => drop(self.sender_ended.wait_until(outgoing, deadline)),
         }
         match outgoing.is_sending {
-            true => self.check_deadlines(&wait, None, "the client took nothing within the write timeout"),
+            true => self.check_deadlines(&wait, None, "the client received nothing within the write timeout"),
             false => Ok(()),
         }
     }

@@ -1,10 +1,10 @@
-//! What a server shares with the children that it forks.
+//! A value that a server shares with the children it forks.
 
 use std::{io, ops::Deref};
 
 use crate::sys;
 
-/// Plain atomics of this process or, where it forks, of this process and its children.
+/// Plain atomics that are visible to this process or, if the server forks, to this process and its children.
 pub(crate) enum Shared<T> {
     Own(T),
     Mapped(sys::Shared<T>),

@@ -1,4 +1,4 @@
-//! What is known of a connection or packet while it is under way.
+//! The state of a connection or packet, which the handler and the server share.
 
 use std::{
     fmt, io,
@@ -25,7 +25,7 @@ pub struct ConnectionId(u64);
 impl ConnectionId {
     pub(crate) const FIRST: ConnectionId = ConnectionId(1);
 
-    /// The number of the connection that was made next, on whatever server.
+    /// The number of the connection that was accepted next, on any server of this process.
     pub(crate) fn next(self) -> ConnectionId {
         ConnectionId(self.0 + 1)
     }
@@ -40,41 +40,42 @@ impl fmt::Display for ConnectionId {
 impl FromStr for ConnectionId {
     type Err = std::num::ParseIntError;
 
-    /// Reads what [`Display`](fmt::Display) has shown.
+    /// Parses the output of [`Display`](fmt::Display).
     fn from_str(text: &str) -> Result<ConnectionId, Self::Err> {
         text.parse().map(ConnectionId)
     }
 }
 
-/// What is known of a request while it is under way.
+/// The state of a request from its acceptance to its end.
 pub(crate) struct ConnectionState {
     pub(crate) id: ConnectionId,
     pub(crate) client_address: Address,
     pub(crate) accepted_at: Instant,
     progress: Progress,
-    /// Instead of `progress`, once a child process handles the request.
+    /// Replaces `progress` when a child process handles the request.
     shared: OnceLock<sys::Shared<Progress>>,
     failures: Failures,
-    /// Of a packet, the end was cut off.
-    pub(crate) truncated: bool,
+    /// The end of a packet was cut off.
+    pub(crate) is_truncated: bool,
 }
 
-/// What the handler and the server tell each other.
+/// The part of the state that changes, in memory that a child process can share.
 struct Progress {
-    /// `RECEIVING`, `SHUT`, and from bit `CLOSING` on the [`Closing`] plus one: in one word, so that a handler that
+    /// `RECEIVING`, `SHUT`, and from bit `CLOSING` on the [`Closing`] plus one. They share one word so that a handler that
     /// begins to receive and a server that begins to drain cannot miss each other.
     state: AtomicU32,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
-    /// The value of `bytes_in` once everything is taken that had come when the drain began. `NOT_MEASURED` before.
+    /// The value that `bytes_in` has when the handler has read all bytes that had arrived when the drain began.
+    /// `NOT_MEASURED` before the drain.
     drain_limit: AtomicU64,
-    /// The end is in the server's counters.
+    /// The server's counters include the end of this request.
     is_counted: AtomicBool,
 }
 
-/// A thread is in a call that receives, or waits for that.
+/// A thread is receiving, or waits to receive.
 const RECEIVING: u32 = 1;
-/// The server has shut the socket: an end of file is not the client's.
+/// The server has shut the socket: an end of file does not come from the client.
 const SHUT: u32 = 2;
 const CLOSING: u32 = 4;
 
@@ -106,7 +107,7 @@ impl ConnectionState {
             progress: Progress::new(0, 0, 0),
             shared: OnceLock::new(),
             failures: Failures::default(),
-            truncated: false,
+            is_truncated: false,
         }
     }
 
@@ -114,12 +115,12 @@ impl ConnectionState {
         self.shared.get().map_or(&self.progress, |shared| shared)
     }
 
-    /// Makes a child process that is forked from now on tell its progress to this one.
+    /// Makes this process see the progress of a child process that is forked from now on.
     pub(crate) fn share(&self) -> io::Result<()> {
         let Progress { state, bytes_in, bytes_out, .. } = self.progress();
         let shared =
             sys::Shared::new(Progress::new(state.load(SeqCst), bytes_in.load(Relaxed), bytes_out.load(Relaxed)))?;
-        // A request is forked once.
+        // The server forks once for a request.
         let _ = self.shared.set(shared);
         Ok(())
     }
@@ -128,7 +129,7 @@ impl ConnectionState {
         closing_of(self.progress().state.load(SeqCst))
     }
 
-    /// Why the server has shut the socket, if it has.
+    /// Why the server has shut the socket. `None` while it has not.
     pub(crate) fn shut_for(&self) -> Option<Closing> {
         let state = self.progress().state.load(SeqCst);
         closing_of(state).filter(|_| state & SHUT != 0)
@@ -138,7 +139,7 @@ impl ConnectionState {
         closing_of(self.progress().state.fetch_or(RECEIVING, SeqCst))
     }
 
-    /// After what was received is counted.
+    /// Must come after the received bytes are counted.
     pub(crate) fn end_receiving(&self) -> Option<Closing> {
         closing_of(self.progress().state.fetch_and(!RECEIVING, SeqCst))
     }
@@ -163,8 +164,8 @@ impl ConnectionState {
         self.progress().bytes_out.load(Relaxed)
     }
 
-    /// `true` the first time, in whichever process.
-    pub(crate) fn is_to_be_counted(&self) -> bool {
+    /// Marks the end of this request as counted. Returns true for the first call, in any process that shares the state.
+    pub(crate) fn mark_counted(&self) -> bool {
         !self.progress().is_counted.swap(true, SeqCst)
     }
 
@@ -179,21 +180,25 @@ impl ConnectionState {
         }
     }
 
-    /// Gives the reason unless there is one already. `true`: no thread is receiving, or will without seeing it.
-    pub(crate) fn mark(&self, closing: Closing) -> bool {
+    /// Sets why the server ends the connection, unless it has a reason already.
+    pub(crate) fn mark(&self, closing: Closing) -> Marked {
         let mark = |state| closing_of(state).is_none().then_some(state | (closing as u32 + 1) << CLOSING);
         let before = self.progress().state.fetch_update(SeqCst, SeqCst, mark);
-        before.is_ok_and(|before| before & RECEIVING == 0)
+        match before {
+            Ok(before) if before & RECEIVING == 0 => Marked::BeforeReceive,
+            Ok(_) => Marked::DuringReceive,
+            Err(_) => Marked::Already,
+        }
     }
 
-    /// The socket is about to be shut.
+    /// Must come before the socket is shut.
     fn mark_shut(&self) {
         self.progress().state.fetch_or(SHUT, SeqCst);
     }
 
-    /// How many bytes the handler may still take of what had come when the drain began. The first who asks measures
-    /// what is unread: the thread that stops the server, unless the handler is receiving at that moment.
-    pub(crate) fn left_to_drain(&self, unread: impl FnOnce() -> u64) -> u64 {
+    /// How many bytes the handler may still read of those that had arrived when the drain began. The first call measures
+    /// what is unread. The thread that stops the server makes it, or the receiving thread if there is one.
+    pub(crate) fn bytes_left_to_drain(&self, unread: impl FnOnce() -> u64) -> u64 {
         let Progress { bytes_in, drain_limit, .. } = self.progress();
         if drain_limit.load(SeqCst) == NOT_MEASURED {
             let measured = bytes_in.load(Relaxed).saturating_add(unread());
@@ -202,37 +207,49 @@ impl ConnectionState {
         drain_limit.load(SeqCst).saturating_sub(self.bytes_in())
     }
 
-    /// What had come is gone, as where another reader of the descriptor has taken it.
-    pub(crate) fn nothing_left_to_drain(&self) {
+    /// Nothing is left to read, although the measure says so: another reader of the descriptor has read it.
+    pub(crate) fn forget_unread_bytes(&self) {
         self.progress().drain_limit.store(0, SeqCst);
     }
 
-    /// Notes an error of this very connection, and returns it.
-    pub(crate) fn noted(&self, error: io::Error) -> io::Error {
+    /// Notes that this connection had the error, and returns the error.
+    pub(crate) fn note_error(&self, error: io::Error) -> io::Error {
         self.failures.note(error.kind());
         error
     }
 
-    /// What `noted` was given, and [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) for the client's end of file.
+    /// The errors that `note_error` was given, and [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) for the client's end of
+    /// file.
     pub(crate) fn failures(&self) -> &Failures {
         &self.failures
     }
 }
 
-/// A connection or a packet, as the server ends it.
+/// What [`ConnectionState::mark`] has found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Marked {
+    /// The reason is set, and no thread is receiving: later receives see it.
+    BeforeReceive,
+    /// The reason is set while a thread is receiving, which sees it when the receive ends.
+    DuringReceive,
+    /// The connection had a reason.
+    Already,
+}
+
+/// A connection or a packet that the server can end.
 pub(crate) trait Endpoint: Send + Sync {
     fn state(&self) -> &ConnectionState;
 
-    /// shutdown(2), which wakes a handler that waits. Nothing for a packet.
+    /// shutdown(2), which wakes a waiting handler. Does nothing for a packet.
     fn shut_down(&self, how: Shutdown);
 
-    /// The server begins to drain: what the kernel has received by now is still to be answered.
+    /// Begins to drain: the handler still answers what the kernel has received by now.
     fn drain(&self);
 }
 
 impl dyn Endpoint + '_ {
-    /// Ends the connection for this reason unless there is one already. A handler that waits finds out by its own
-    /// deadlines, or by the end of what it reads or of the whole connection.
+    /// Ends the connection for this reason, unless it has one already. A waiting handler wakes when `how` shuts the socket.
+    /// Without `how`, its own deadlines end the wait.
     pub(crate) fn end(&self, closing: Closing, how: Option<Shutdown>) {
         self.state().mark(closing);
         if let Some(how) = how {
@@ -246,9 +263,9 @@ impl dyn Endpoint + '_ {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ConnectionInfo {
-    /// Its number.
+    /// The number of the request.
     pub id: ConnectionId,
-    /// Where it comes from.
+    /// Where the request comes from.
     pub client_address: Address,
     /// How long ago it was accepted.
     pub age: Duration,
@@ -256,6 +273,6 @@ pub struct ConnectionInfo {
     pub bytes_in: u64,
     /// How many bytes were sent.
     pub bytes_out: u64,
-    /// Why the server is ending it, if it is.
+    /// Why the server is ending it. `None` while it is not.
     pub closing: Option<Closing>,
 }

@@ -12,30 +12,30 @@ use super::{
 };
 use crate::sys::{self, Watched};
 
-/// The times within `timeouts(idle)` at which a thread looks whether its client still takes what was sent.
-const IDLE_LOOKS: u32 = 8;
+/// How many times within `timeouts(idle)` a sending or waiting thread checks whether the client still receives.
+const IDLE_CHECKS: u32 = 8;
 
-/// What has ended a wait.
-pub(super) enum Event {
-    /// The client has sent something, or takes something, or is gone.
-    Ready,
-    /// The server begins to drain.
-    BellRang,
-    /// The time was over, or a signal came.
+/// Why a wait has ended.
+pub(super) enum Wakeup {
+    /// The socket is readable or writable, or the connection has failed.
+    ClientReady,
+    /// The bell rang: the server began to drain.
+    ServerDraining,
+    /// A deadline has passed, or a signal has interrupted the wait.
     Other,
 }
 
-/// One wait for the client, from its first system call on.
-pub(super) struct Wait {
+/// A read or write that waits for the client, from its first system call on.
+pub(super) struct ClientWait {
     pub(super) began: Instant,
     timeout: Option<Duration>,
-    /// How much the client had still to take when that was seen to have changed.
+    /// How many sent bytes the client had not received at the last check.
     unsent: Option<u64>,
 }
 
-impl Wait {
-    pub(super) fn begin(timeout: Option<Duration>) -> Wait {
-        Wait { began: Instant::now(), timeout, unsent: None }
+impl ClientWait {
+    pub(super) fn begin(timeout: Option<Duration>) -> ClientWait {
+        ClientWait { began: Instant::now(), timeout, unsent: None }
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -48,18 +48,19 @@ pub(super) fn has_passed(deadline: Option<Instant>, now: Instant) -> bool {
 }
 
 impl Connection {
-    /// `closing` is what the permission was given for. A reason that has come since then rings the bell, which must be
-    /// heard.
+    /// `closing` is the reason that the caller knows of. A drain that begins later rings the bell, so the thread watches
+    /// the bell unless it knows a reason.
     pub(super) fn wait_to_receive(
         &self,
-        wait: &mut Wait,
+        wait: &mut ClientWait,
         closing: Option<Closing>,
         until: Option<Instant>,
-    ) -> io::Result<Event> {
-        let reader_deadline = self.waits.deadline.load().map(|age| self.instant(age));
+    ) -> io::Result<Wakeup> {
+        let reader_deadline = self.waits.read_deadline.load().map(|age| self.instant(age));
         self.check_deadlines(wait, reader_deadline, "the client sent nothing within the read timeout")?;
-        let idle_look = self.look_whether_idle(wait)?;
-        let deadlines = [until, wait.deadline(), reader_deadline, idle_look, self.end_of_life(), self.cut_at()];
+        let next_idle_check = self.check_idle_timeout(wait)?;
+        let deadlines =
+            [until, wait.deadline(), reader_deadline, next_idle_check, self.lifetime_deadline(), self.cut_deadline()];
         let client = Watched::new(self.socket.as_fd());
         match self.bell().filter(|_| closing.is_none()) {
             None => poll(&mut [client], deadlines),
@@ -67,40 +68,40 @@ impl Connection {
         }
     }
 
-    pub(super) fn wait_to_send(&self, wait: &mut Wait) -> io::Result<()> {
-        self.check_deadlines(wait, None, "the client took nothing within the write timeout")?;
-        let idle_look = self.look_whether_idle(wait)?;
+    pub(super) fn wait_to_send(&self, wait: &mut ClientWait) -> io::Result<()> {
+        self.check_deadlines(wait, None, "the client received nothing within the write timeout")?;
+        let next_idle_check = self.check_idle_timeout(wait)?;
         let client = Watched::for_output(self.socket.as_fd());
-        poll(&mut [client], [wait.deadline(), idle_look, self.cut_at()]).map(drop)
+        poll(&mut [client], [wait.deadline(), next_idle_check, self.cut_deadline()]).map(drop)
     }
 
     pub(super) fn check_deadlines(
         &self,
-        wait: &Wait,
+        wait: &ClientWait,
         reader: Option<Instant>,
         message: &'static str,
     ) -> io::Result<()> {
         let now = Instant::now();
         if let Some(closing) = self.state.closing()
-            && has_passed(self.cut_at(), now)
+            && has_passed(self.cut_deadline(), now)
         {
-            return Err(self.ended(closing));
+            return Err(self.closing_error(closing));
         }
         if has_passed(reader, now) {
-            return Err(self.timed_out("the client's message was not complete by the reader's deadline"));
+            return Err(self.timeout_error("the client's message was not complete by the reader's deadline"));
         }
         if has_passed(wait.deadline(), now) {
-            return Err(self.timed_out(message));
+            return Err(self.timeout_error(message));
         }
         Ok(())
     }
 
-    /// Ends a connection on which nothing was transferred for `timeouts(idle)`; else returns when to look again.
-    fn look_whether_idle(&self, wait: &mut Wait) -> io::Result<Option<Instant>> {
+    /// Ends a connection on which nothing was transferred for `timeouts(idle)`. Otherwise returns when to check again.
+    fn check_idle_timeout(&self, wait: &mut ClientWait) -> io::Result<Option<Instant>> {
         let can_be_idle = matches!(self.state.closing(), None | Some(Closing::Draining));
         let Some(idle) = self.waits.idle.load().filter(|_| can_be_idle) else { return Ok(None) };
-        // What the client takes of what the kernel holds is no call of this process.
-        let unsent = sys::bytes_untaken(&self.socket);
+        // Progress of bytes that the kernel holds shows in no call of this process.
+        let unsent = sys::bytes_undelivered(&self.socket);
         if wait.unsent.replace(unsent).is_some_and(|before| before != unsent) {
             self.note_transfer();
         }
@@ -108,54 +109,54 @@ impl Connection {
         let idle_at = self.instant(idle_from.saturating_add(idle));
         let now = Instant::now();
         if now >= idle_at {
-            return Err(self.end_for(Closing::Idle));
+            return Err(self.end_with(Closing::Idle));
         }
         match unsent {
             0 => Ok(Some(idle_at)),
-            _ => Ok(Some(idle_at.min(now + (idle / IDLE_LOOKS).max(Duration::from_millis(1))))),
+            _ => Ok(Some(idle_at.min(now + (idle / IDLE_CHECKS).max(Duration::from_millis(1))))),
         }
     }
 
-    pub(super) fn end_of_life(&self) -> Option<Instant> {
+    pub(super) fn lifetime_deadline(&self) -> Option<Instant> {
         self.waits.lifetime.load().map(|age| self.instant(age))
     }
 
-    pub(super) fn cut_at(&self) -> Option<Instant> {
-        self.waits.cut.load().map(|age| self.instant(age))
+    pub(super) fn cut_deadline(&self) -> Option<Instant> {
+        self.waits.cut_deadline.load().map(|age| self.instant(age))
     }
 
-    /// The error of a call: what the server has done to the connection is not the client's doing.
-    pub(super) fn failed(&self, error: io::Error) -> io::Error {
+    /// The error of a system call. If the server has shut the socket, that is the cause, and not the client.
+    pub(super) fn call_error(&self, error: io::Error) -> io::Error {
         match self.state.shut_for() {
-            Some(closing) => self.ended(closing),
-            None => self.state.noted(error),
+            Some(closing) => self.closing_error(closing),
+            None => self.state.note_error(error),
         }
     }
 
-    /// Ends the connection for this reason, unless it has another one already.
-    pub(super) fn end_for(&self, closing: Closing) -> io::Error {
+    /// Ends the connection for this reason, or for an earlier one that it already has.
+    pub(super) fn end_with(&self, closing: Closing) -> io::Error {
         self.state.mark(closing);
         self.cut_within(closing::GOODBYE);
-        self.ended(self.state.closing().unwrap_or(closing))
+        self.closing_error(self.state.closing().unwrap_or(closing))
     }
 
-    pub(super) fn ended(&self, closing: Closing) -> io::Error {
-        self.state.noted(closing.into_error())
+    pub(super) fn closing_error(&self, closing: Closing) -> io::Error {
+        self.state.note_error(closing.into_error())
     }
 
-    fn timed_out(&self, message: &'static str) -> io::Error {
-        self.state.noted(io::Error::new(io::ErrorKind::TimedOut, message))
+    fn timeout_error(&self, message: &'static str) -> io::Error {
+        self.state.note_error(io::Error::new(io::ErrorKind::TimedOut, message))
     }
 }
 
-/// poll(2) until the earliest of the deadlines. The first one watched is the client, a second one the bell.
-fn poll<const N: usize>(watched: &mut [Watched<'_>], deadlines: [Option<Instant>; N]) -> io::Result<Event> {
+/// poll(2) until the earliest deadline. The first descriptor is the client's, the second one, if any, the bell's.
+fn poll<const N: usize>(watched: &mut [Watched<'_>], deadlines: [Option<Instant>; N]) -> io::Result<Wakeup> {
     let now = Instant::now();
     let timeout = deadlines.into_iter().flatten().min().map(|deadline| deadline.saturating_duration_since(now));
     sys::poll(watched, timeout)?;
     Ok(match watched {
-        [_, bell] if bell.is_ready() => Event::BellRang,
-        [client, ..] if client.is_ready() => Event::Ready,
-        _ => Event::Other,
+        [_, bell] if bell.is_ready() => Wakeup::ServerDraining,
+        [client, ..] if client.is_ready() => Wakeup::ClientReady,
+        _ => Wakeup::Other,
     })
 }

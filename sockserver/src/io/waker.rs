@@ -1,4 +1,4 @@
-//! Wakes the thread that waits for requests.
+//! Wakes the leader, the thread that waits for requests.
 
 use std::{
     io::{self, PipeReader, PipeWriter, Read, Write},
@@ -7,22 +7,21 @@ use std::{
 
 use crate::primitives::atomic::{AtomicBool, Ordering::SeqCst};
 
-/// A pipe that ends a `poll(2)`. A forked child and a signal handler have its writing end too, by which they can ask
-/// the server to stop.
+/// A pipe that ends a poll(2). Forked children and signal handlers have its writing end too, and can ask the server to stop.
 ///
-/// No wake-up is lost: whoever wakes changes the condition first and then the flag, and whoever was woken empties the
-/// pipe, clears the flag, and only then looks at the condition. A wake-up that finds the flag set is one whose
-/// condition will still be looked at.
+/// No wake-up is lost. The waking thread changes the condition and then sets the flag. The leader empties the pipe, clears
+/// the flag, and only then checks the condition. So when the waking thread finds the flag set already, the leader has not
+/// checked the condition yet.
 pub(crate) struct Waker {
     reader: PipeReader,
     writer: PipeWriter,
-    /// A `LOOK` is in the pipe, or about to be: never more than one, so that writing it never blocks.
+    /// A [`CHECK`] is in the pipe or about to be written. There is never more than one, so that the write does not block.
     woken: AtomicBool,
 }
 
-/// There is something to look at.
-const LOOK: u8 = 0;
-/// The server is to stop: from outside of its memory. It is the byte that signal-hook writes.
+/// The leader should check its conditions.
+const CHECK: u8 = 0;
+/// A signal handler or another process asks the server to stop. signal-hook writes this byte.
 const STOP: u8 = b'X';
 
 impl Waker {
@@ -31,29 +30,29 @@ impl Waker {
         Ok(Waker { reader, writer, woken: AtomicBool::new(false) })
     }
 
-    /// Ends the wait that is under way, or the next one.
+    /// Ends the current wait, or else the next one.
     pub(crate) fn wake(&self) {
         if !self.woken.swap(true, SeqCst) {
-            // It fails only when the reading end is closed, and both ends live as long as `self`.
-            let _ = (&self.writer).write(&[LOOK]);
+            // This fails only when the reading end is closed, and both ends live as long as `self`.
+            let _ = (&self.writer).write(&[CHECK]);
         }
     }
 
-    /// Another descriptor of the writing end, for a signal handler to write [`STOP`] to.
+    /// A duplicate of the writing end, for a signal handler that writes [`STOP`].
     #[cfg(feature = "signals")]
     pub(crate) fn writer(&self) -> io::Result<PipeWriter> {
         self.writer.try_clone()
     }
 
-    /// Asks for a stop from another process.
+    /// Asks the server to stop, from another process.
     pub(crate) fn ask_to_stop(&self) {
         let _ = (&self.writer).write(&[STOP]);
     }
 
-    /// Makes room for the next wake-up. Only after `poll(2)` has found the pipe readable, by the one thread that waits.
-    /// `true`: the server is to stop.
-    pub(crate) fn clear(&self) -> bool {
-        let mut bytes = [LOOK; 16];
+    /// Empties the pipe for the next wake-up, and returns whether it contained a request to stop. Only the leader calls it,
+    /// and only when poll(2) has found the pipe readable: the read would block otherwise.
+    pub(crate) fn take_stop_request(&self) -> bool {
+        let mut bytes = [CHECK; 16];
         let _ = (&self.reader).read(&mut bytes);
         self.woken.store(false, SeqCst);
         bytes.contains(&STOP)

@@ -169,7 +169,7 @@ impl Packet {
             false => sys::receive_packet(socket, &mut self.bytes)?,
         };
         self.state = ConnectionState::new(Address::from_system(&envelope.from)?);
-        self.state.truncated = self.bytes.len() > *max_packet_size;
+        self.state.is_truncated = self.bytes.len() > *max_packet_size;
         self.bytes.truncate(*max_packet_size);
         self.client = envelope.from;
         self.destination = envelope.destination;
@@ -189,7 +189,7 @@ impl Datagram {
 
     /// The packet was longer than `max_packet_size`, and its end is lost.
     pub fn is_truncated(&self) -> bool {
-        self.packet.state.truncated
+        self.packet.state.is_truncated
     }
 
     /// The number of this request, which no other request of this process has.
@@ -262,14 +262,14 @@ impl Datagram {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if let Some(closing) = state.shut_for() {
-                        return Err(state.noted(closing.into_error()));
+                        return Err(state.note_error(closing.into_error()));
                     }
                     if began.get_or_insert_with(Instant::now).elapsed() >= reply.lock().timeout {
                         let error = io::Error::new(io::ErrorKind::TimedOut, "the client's queue stayed full");
-                        return Err(state.noted(error));
+                        return Err(state.note_error(error));
                     }
                 }
-                Err(error) => return Err(state.noted(error)),
+                Err(error) => return Err(state.note_error(error)),
             }
         }
     }

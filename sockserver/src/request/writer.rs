@@ -52,7 +52,7 @@ impl Writer {
 
     fn taken(&self) -> io::Result<()> {
         match &self.sink {
-            Sink::Stream { stream, .. } => stream.connection().send_to_a_waiting_client(),
+            Sink::Stream { stream, .. } => stream.connection().flush_if_receiving(),
             Sink::Datagram(_) => Ok(()),
         }
     }

@@ -70,19 +70,19 @@ pub(crate) fn send(socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
 /// How many written bytes the peer has not taken yet: on TCP those that it has not acknowledged, on a Unix socket those
 /// that it has not read (`SIOCOUTQ`: tcp(7), unix(7)).
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub(crate) fn bytes_untaken(socket: &Socket) -> u64 {
+pub(crate) fn bytes_undelivered(socket: &Socket) -> u64 {
     count(socket, libc::TIOCOUTQ as u32)
 }
 
 /// How many written bytes the peer has not taken yet.
 #[cfg(any(target_os = "freebsd", target_os = "netbsd"))]
-pub(crate) fn bytes_untaken(socket: &Socket) -> u64 {
+pub(crate) fn bytes_undelivered(socket: &Socket) -> u64 {
     count(socket, libc::FIONWRITE as u32)
 }
 
 /// The system does not tell.
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "netbsd")))]
-pub(crate) fn bytes_untaken(_socket: &Socket) -> u64 {
+pub(crate) fn bytes_undelivered(_socket: &Socket) -> u64 {
     0
 }
 
@@ -96,7 +96,7 @@ pub(crate) fn bytes_unsent(socket: &Socket) -> u64 {
 /// The system tells no difference between what is under way and what was not sent.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(crate) fn bytes_unsent(socket: &Socket) -> u64 {
-    bytes_untaken(socket)
+    bytes_undelivered(socket)
 }
 
 /// How many bytes were received and not read, as tcp(7) and unix(7) say (`SIOCINQ`).
