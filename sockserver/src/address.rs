@@ -29,15 +29,15 @@ pub enum Address {
     Unix(UnixAddress),
 }
 
-/// The address of a Unix socket. An abstract name is shown as `@name`, as `ss` and systemd do, an unnamed socket as
-/// `(unnamed)`.
+/// The address of a Unix socket. An abstract name is displayed as `@name`, as `ss` and systemd display it, and an unnamed
+/// socket as `(unnamed)`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum UnixAddress {
     /// A socket file.
     Path(PathBuf),
     /// A name in the abstract namespace of Linux, without the zero byte in front.
     Abstract(Vec<u8>),
-    /// A socket that was not bound, as clients of stream servers usually are.
+    /// A socket that was not bound, as those of stream clients usually are not.
     Unnamed,
 }
 
@@ -52,8 +52,8 @@ impl Address {
         })
     }
 
-    /// The IP address; none for a Unix socket. That of an IPv4 client is an IPv4 address, also where the server listens
-    /// on `[::]` and the system calls it `::ffff:127.0.0.1`.
+    /// The IP address; `None` for a Unix socket. An IPv4 client has an IPv4 address, even if the server listens on `[::]` and
+    /// the kernel reports `::ffff:127.0.0.1`.
     pub fn ip(&self) -> Option<IpAddr> {
         match self {
             Address::Inet(address) => Some(address.ip().to_canonical()),
@@ -61,7 +61,7 @@ impl Address {
         }
     }
 
-    /// The port; none for a Unix socket.
+    /// The port; `None` for a Unix socket.
     pub fn port(&self) -> Option<u16> {
         match self {
             Address::Inet(address) => Some(address.port()),
@@ -69,7 +69,7 @@ impl Address {
         }
     }
 
-    /// The socket file; none for an internet address and for a Unix socket without one.
+    /// The socket file; `None` for an internet address and for a Unix socket without a file.
     pub fn path(&self) -> Option<&Path> {
         match self {
             Address::Unix(UnixAddress::Path(path)) => Some(path),
@@ -77,7 +77,7 @@ impl Address {
         }
     }
 
-    pub(crate) fn from_system(address: &SockAddr) -> io::Result<Address> {
+    pub(crate) fn from_sockaddr(address: &SockAddr) -> io::Result<Address> {
         if let Some(address) = address.as_socket() {
             return Ok(Address::Inet(address));
         }
@@ -91,16 +91,16 @@ impl Address {
             true => Ok(Address::Unix(UnixAddress::Unnamed)),
             false => Err(io::Error::new(
                 io::ErrorKind::Unsupported,
-                format!("address family {} is neither an internet nor a Unix one", address.family()),
+                format!("address family {} is neither an internet nor a Unix family", address.family()),
             )),
         }
     }
 
-    pub(crate) fn to_system(&self) -> io::Result<SockAddr> {
+    pub(crate) fn to_sockaddr(&self) -> io::Result<SockAddr> {
         match self {
             Address::Inet(address) => Ok(SockAddr::from(*address)),
             Address::Unix(UnixAddress::Path(path)) if path.as_os_str().as_bytes().contains(&0) => {
-                Err(io::Error::new(io::ErrorKind::InvalidInput, "a path has no zero byte in it"))
+                Err(io::Error::new(io::ErrorKind::InvalidInput, "the path contains a zero byte"))
             }
             Address::Unix(UnixAddress::Path(path)) => SockAddr::unix(path),
             Address::Unix(UnixAddress::Abstract(name)) => {

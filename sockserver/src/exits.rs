@@ -1,24 +1,25 @@
-//! When the threads of a server exit.
+//! Delays the exit of worker threads until the server has stopped.
 
 use crate::primitives::{Condvar, Mutex};
 
-/// Holds the threads back that end while the server stops, until it has stopped.
+/// Threads that finish while the server stops wait here until it has stopped.
 ///
-/// A thread that exits returns its stack to the kernel, under a lock of the whole process. A thousand of them would
-/// keep the handlers that have not ended yet from the processors, and the caller who waits for the end.
+/// An exiting thread returns its stack to the kernel, under a lock of the whole process. A thousand of them at once would
+/// take the processors from the handlers that are still running, and from the caller that waits for the stop.
 #[derive(Default)]
 pub(crate) struct Exits {
     phase: Mutex<Phase>,
-    opened: Condvar,
+    released: Condvar,
 }
 
 #[derive(Default, PartialEq, Eq)]
 enum Phase {
-    /// A thread that ends exits at once.
+    /// Finished threads exit at once.
     #[default]
     Serving,
-    /// A thread that ends waits.
+    /// Finished threads wait.
     Stopping,
+    /// Finished threads exit at once.
     Stopped,
 }
 
@@ -34,16 +35,17 @@ impl Exits {
     /// The server has stopped.
     pub(crate) fn release(&self) {
         *self.phase.lock() = Phase::Stopped;
-        self.opened.notify_one();
+        self.released.notify_one();
     }
 
-    /// Waits while the server stops. One thread wakes the next, so that they do not keep the caller from going on either.
+    /// Waits while the server stops. Then each thread wakes the next one: threads that wake all together would hold up the
+    /// caller, too.
     pub(crate) fn wait(&self) {
         let mut phase = self.phase.lock();
         while *phase == Phase::Stopping {
-            self.opened.wait(&mut phase);
+            self.released.wait(&mut phase);
         }
         drop(phase);
-        self.opened.notify_one();
+        self.released.notify_one();
     }
 }

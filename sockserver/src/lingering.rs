@@ -1,9 +1,9 @@
 //! Connections whose requests have ended, and whose clients may not have received everything yet.
 //!
-//! A socket that is closed while its client still sends makes the kernel reset the connection, and the client loses what
-//! it has not received. So such a socket is read, and what comes thrown away, until the client closes its end, is silent
-//! for `SILENCE`, or `LONGEST` is over: by one thread for all connections of the server, which ends when there are none.
-//! It looks at them all every `TICK`, so that a connection wakes no thread of its own.
+//! If the server closes a socket while the client still sends, the kernel resets the connection, and the client loses bytes
+//! that it has not received. So the server reads from such a socket and discards the input, until the client closes its
+//! end, is silent for `MAX_SILENCE`, or `MAX_LINGER` is over. One thread does this for all connections of the server, and
+//! exits when there are none. It checks all of them every `TICK`, so that no connection wakes a thread of its own.
 
 use std::{
     collections::VecDeque,
@@ -20,88 +20,96 @@ use crate::{
     sys::{self, Watched},
 };
 
-/// A client that sends nothing for so long is not waited for any longer.
-const SILENCE: Duration = Duration::from_secs(2);
+/// How long a client may be silent before its connection is closed.
+const MAX_SILENCE: Duration = Duration::from_secs(2);
 
-/// A client that goes on sending is waited for no longer than this.
-const LONGEST: Duration = Duration::from_secs(10);
+/// How long a connection lingers at most, even if its client goes on sending.
+const MAX_LINGER: Duration = Duration::from_secs(10);
 
-/// How many are waited for at once, and how many may arrive between two looks. Of more, the one that has been waited for
-/// longest is closed.
-const MOST: usize = 512;
+/// How many connections linger at once, and how many may be added between two checks. Above that the oldest one is closed.
+const MAX_CLIENTS: usize = 512;
 
-/// How often the thread looks at its connections.
+/// How often the thread checks its connections.
 const TICK: Duration = Duration::from_millis(20);
 
-/// The same for a server that ends.
+/// How often it checks them while the server ends.
 const LAST_TICK: Duration = Duration::from_millis(5);
 
-/// How long the thread stays when there is nothing to do, so that not each connection starts one.
-const SPARE_TIME: Duration = Duration::from_secs(1);
+/// How long the thread stays without a connection, so that not every connection starts a thread.
+const IDLE_TIME: Duration = Duration::from_secs(1);
 
-/// How often a connection is read before the others have their turn.
-const READS: usize = 32;
+/// How many reads one connection gets before the next one is read.
+const READS_PER_CHECK: usize = 32;
 
 #[derive(Default)]
 pub(crate) struct Lingering {
     state: Mutex<State>,
-    /// The thread has something to do.
-    called: Condvar,
-    /// The thread has ended.
-    ended: Condvar,
-    in_turn: std::sync::Mutex<InTurn>,
+    /// Signalled when the thread has something to do.
+    work_added: Condvar,
+    /// Signalled when the thread has ended.
+    thread_ended: Condvar,
+    leader_clients: std::sync::Mutex<LeaderClients>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Those that the thread does not have yet.
-    arrived: VecDeque<Client>,
+    /// Clients that the thread has not taken over yet.
+    added: VecDeque<Client>,
     has_thread: bool,
     /// The thread has no connection, and waits for the next one.
-    is_spare: bool,
-    /// The server ends: clients that have received everything are waited for no longer, and none after this.
+    is_thread_idle: bool,
+    /// Set when the server ends. The thread then closes a connection as soon as its client has received everything, and
+    /// all of them at this time.
     finish_by: Option<Instant>,
+}
+
+/// Whether a connection lingers on.
+#[derive(PartialEq, Eq)]
+enum Decision {
+    Linger,
+    Close,
 }
 
 struct Client {
     connection: Arc<Connection>,
     began: Instant,
-    heard_from: Instant,
+    last_input: Instant,
 }
 
 impl Client {
     fn new(connection: Arc<Connection>) -> Client {
         let now = Instant::now();
-        Client { connection, began: now, heard_from: now }
+        Client { connection, began: now, last_input: now }
     }
 
-    /// When it is waited for no longer, unless it sends something.
+    /// When the connection is closed, unless the client sends something.
     fn deadline(&self) -> Instant {
-        (self.heard_from + SILENCE).min(self.began + LONGEST)
+        (self.last_input + MAX_SILENCE).min(self.began + MAX_LINGER)
     }
 
-    /// Throws away what the client has sent. `false`: the connection can be closed.
-    fn is_waited_for(&mut self) -> bool {
-        match throw_away(&self.connection) {
+    /// Discards what the client has sent, and decides whether the connection lingers on.
+    fn discard_input(&mut self) -> Decision {
+        match discard_input(&self.connection) {
             Some(0) => {}
-            Some(_) => self.heard_from = Instant::now(),
-            None => return false,
+            Some(_) => self.last_input = Instant::now(),
+            None => return Decision::Close,
         }
-        Instant::now() < self.deadline()
+        if Instant::now() < self.deadline() { Decision::Linger } else { Decision::Close }
     }
 
-    /// On a Unix socket it has read it, too.
+    /// Whether the client has received everything. On a Unix socket it has read everything, too.
     fn has_everything(&self) -> bool {
         sys::bytes_undelivered(self.connection.socket()) == 0
     }
 }
 
-/// Receives what is there, up to a bound, and returns how much it was. `None`: the client has ended.
-fn throw_away(connection: &Connection) -> Option<usize> {
-    let mut thrown_away = [MaybeUninit::uninit(); 16 << 10];
+/// Receives and discards what has arrived, up to a bound, and returns the number of bytes. `None` if the client has closed
+/// its end or the connection has failed.
+fn discard_input(connection: &Connection) -> Option<usize> {
+    let mut discarded = [MaybeUninit::uninit(); 16 << 10];
     let mut bytes = 0;
-    for _ in 0..READS {
-        match connection.socket().recv_with_flags(&mut thrown_away, libc::MSG_DONTWAIT) {
+    for _ in 0..READS_PER_CHECK {
+        match connection.socket().recv_with_flags(&mut discarded, libc::MSG_DONTWAIT) {
             Ok(0) => return None,
             Ok(received) => bytes += received,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -112,12 +120,12 @@ fn throw_away(connection: &Connection) -> Option<usize> {
     Some(bytes)
 }
 
-/// WaitState for one client, on this thread. When the bell rings, as the server ends, it is waited for no longer than until
-/// it has received everything, and at most for the time.
+/// Lingers with one client, on this thread. When the bell rings, as the server ends, it stops as soon as the client has
+/// received everything, and after `time` at the latest.
 pub(crate) fn linger_here(connection: &Arc<Connection>, bell: &Bell, time: Duration) {
     let mut client = Client::new(connection.clone());
     let mut finish_by = None;
-    while client.is_waited_for() {
+    while client.discard_input() == Decision::Linger {
         let now = Instant::now();
         let mut deadline = client.deadline();
         if finish_by.is_none() && bell.has_rung() {
@@ -141,43 +149,43 @@ pub(crate) fn linger_here(connection: &Arc<Connection>, bell: &Bell, time: Durat
     }
 }
 
-/// The connections of a server that forks, and so starts no thread: the one that waits for requests looks at them.
+/// The lingering connections of a server that forks, and so starts no thread: its leader checks them between requests.
 #[derive(Default)]
-pub(crate) struct InTurn {
+pub(crate) struct LeaderClients {
     /// Oldest first.
     clients: VecDeque<Client>,
-    next_look: Option<Instant>,
+    next_check: Option<Instant>,
 }
 
-impl InTurn {
+impl LeaderClients {
     pub(crate) fn add(&mut self, connection: Arc<Connection>) {
         self.clients.push_back(Client::new(connection));
-        if self.clients.len() > MOST {
+        if self.clients.len() > MAX_CLIENTS {
             self.clients.pop_front();
         }
-        self.next_look.get_or_insert_with(|| Instant::now() + TICK);
+        self.next_check.get_or_insert_with(|| Instant::now() + TICK);
     }
 
-    /// Drops them, in a child that has them from its parent.
+    /// Drops all connections, in a child that inherited them from its parent.
     pub(crate) fn abandon(&mut self) {
-        *self = InTurn::default();
+        *self = LeaderClients::default();
     }
 
-    /// Closes those that are waited for no longer, if it is time to look, and returns when it is next.
-    pub(crate) fn look(&mut self) -> Option<Instant> {
+    /// Checks the connections if it is time to, closes those that are done, and returns when to check again.
+    pub(crate) fn check(&mut self) -> Option<Instant> {
         let now = Instant::now();
-        if self.next_look.is_some_and(|next| now >= next) {
-            self.clients.retain_mut(Client::is_waited_for);
-            self.next_look = (!self.clients.is_empty()).then(|| now + TICK);
+        if self.next_check.is_some_and(|next| now >= next) {
+            self.clients.retain_mut(|client| client.discard_input() == Decision::Linger);
+            self.next_check = (!self.clients.is_empty()).then(|| now + TICK);
         }
-        self.next_look
+        self.next_check
     }
 
-    /// The server ends: as [`Lingering::finish`].
+    /// As [`Lingering::finish`].
     pub(crate) fn finish(&mut self, time: Duration) {
         let finish_by = Instant::now() + time;
         loop {
-            self.clients.retain_mut(|client| client.is_waited_for() && !client.has_everything());
+            self.clients.retain_mut(|client| client.discard_input() == Decision::Linger && !client.has_everything());
             if self.clients.is_empty() || Instant::now() >= finish_by {
                 return self.clients.clear();
             }
@@ -187,37 +195,38 @@ impl InTurn {
 }
 
 impl Lingering {
-    /// As [`add`](Self::add), for a server that may start no thread: [`look_in_turn`](Self::look_in_turn) looks after it.
-    pub(crate) fn add_in_turn(&self, connection: Arc<Connection>) {
-        self.lock_in_turn().add(connection);
+    /// As [`add`](Self::add), for a server that must not start a thread: the leader calls
+    /// [`check_on_leader`](Self::check_on_leader).
+    pub(crate) fn add_on_leader(&self, connection: Arc<Connection>) {
+        self.lock_leader_clients().add(connection);
     }
 
-    /// Closes the connections in turn that are waited for no longer, and returns when to look again.
-    pub(crate) fn look_in_turn(&self) -> Option<Instant> {
-        self.lock_in_turn().look()
+    /// Checks the leader's connections if it is time to, and returns when to check again.
+    pub(crate) fn check_on_leader(&self) -> Option<Instant> {
+        self.lock_leader_clients().check()
     }
 
-    /// Keeps other threads from changing the connections in turn. It is `std`'s lock, which a child can give back.
-    pub(crate) fn lock_in_turn(&self) -> std::sync::MutexGuard<'_, InTurn> {
-        self.in_turn.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Locks the leader's connections. It is `std`'s lock, as a forked child can unlock it.
+    pub(crate) fn lock_leader_clients(&self) -> std::sync::MutexGuard<'_, LeaderClients> {
+        self.leader_clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// WaitState for the client on the server's thread for that, and then closes the connection.
+    /// Hands the connection to the server's lingering thread, which closes it in the end.
     pub(crate) fn add(self: &Arc<Lingering>, connection: Arc<Connection>) {
-        // Its time stands still.
+        // In the model time stands still, and no connection would ever be closed.
         if cfg!(sockserver_model) {
             return;
         }
-        // Declared before the lock, and so closed when it is free again.
+        // Declared before the lock, so that the connection is closed after the unlock.
         let mut _too_many = None;
         let mut state = self.state.lock();
-        state.arrived.push_back(Client::new(connection));
-        if state.arrived.len() > MOST {
-            _too_many = state.arrived.pop_front();
+        state.added.push_back(Client::new(connection));
+        if state.added.len() > MAX_CLIENTS {
+            _too_many = state.added.pop_front();
         }
         if state.has_thread {
-            if std::mem::take(&mut state.is_spare) {
-                self.called.notify_one();
+            if std::mem::take(&mut state.is_thread_idle) {
+                self.work_added.notify_one();
             }
             return;
         }
@@ -226,53 +235,55 @@ impl Lingering {
         let lingering = self.clone();
         let thread = thread::Builder::new().name("sockserver-linger".into()).stack_size(128 * 1024);
         if thread.spawn(move || lingering.run()).is_err() {
-            // They are closed when the lock is free again.
-            let _arrived = self.end(self.state.lock());
+            // The connections are closed after the unlock.
+            let _added = self.end(self.state.lock());
         }
     }
 
-    /// The server ends: waits until its clients have received what they were sent, at most for the time.
+    /// The server ends: waits until the clients have received everything, at most for `time`.
     pub(crate) fn finish(&self, time: Duration) {
-        self.lock_in_turn().finish(time);
+        self.lock_leader_clients().finish(time);
         let mut state = self.state.lock();
         state.finish_by = Some(Instant::now() + time);
-        self.called.notify_one();
+        self.work_added.notify_one();
         while state.has_thread {
-            self.ended.wait(&mut state);
+            self.thread_ended.wait(&mut state);
         }
     }
 
     fn end(&self, mut state: MutexGuard<'_, State>) -> VecDeque<Client> {
         state.has_thread = false;
-        self.ended.notify_all();
-        std::mem::take(&mut state.arrived)
+        self.thread_ended.notify_all();
+        std::mem::take(&mut state.added)
     }
 
     fn run(&self) {
         let mut clients: Vec<Client> = Vec::new();
         loop {
             let mut state = self.state.lock();
-            clients.extend(state.arrived.drain(..));
+            clients.extend(state.added.drain(..));
             if clients.is_empty() && state.finish_by.is_none() {
-                state.is_spare = true;
-                self.called.wait_until(&mut state, Instant::now() + SPARE_TIME);
-                state.is_spare = false;
-                clients.extend(state.arrived.drain(..));
+                state.is_thread_idle = true;
+                self.work_added.wait_until(&mut state, Instant::now() + IDLE_TIME);
+                state.is_thread_idle = false;
+                clients.extend(state.added.drain(..));
             }
             let finish_by = state.finish_by;
             if clients.is_empty() || finish_by.is_some_and(|finish_by| Instant::now() >= finish_by) {
-                // The rest is closed when the lock is free again.
-                let _arrived = self.end(state);
+                // The remaining connections are closed after the unlock.
+                let _added = self.end(state);
                 return;
             }
             drop(state);
             // Oldest first.
-            clients.drain(..clients.len().saturating_sub(MOST));
-            clients.retain_mut(|client| client.is_waited_for() && (finish_by.is_none() || !client.has_everything()));
+            clients.drain(..clients.len().saturating_sub(MAX_CLIENTS));
+            clients.retain_mut(|client| {
+                client.discard_input() == Decision::Linger && (finish_by.is_none() || !client.has_everything())
+            });
             let mut state = self.state.lock();
             if state.finish_by == finish_by {
                 let tick = if finish_by.is_some() { LAST_TICK } else { TICK };
-                self.called.wait_until(&mut state, Instant::now() + tick);
+                self.work_added.wait_until(&mut state, Instant::now() + tick);
             }
         }
     }

@@ -252,8 +252,8 @@ fn check_options<S: Server, C: Concurrency>(options: &Options) -> io::Result<()>
 
 /// Both ends of a connection.
 fn connected(socket: &socket2::Socket) -> io::Result<(Address, Address)> {
-    let client_address = Address::from_system(&socket.peer_addr()?)?;
-    let server_address = Address::from_system(&socket.local_addr()?)?;
+    let client_address = Address::from_sockaddr(&socket.peer_addr()?)?;
+    let server_address = Address::from_sockaddr(&socket.local_addr()?)?;
     // A packet is no end of a file, and a datagram socket never has one.
     if socket.r#type()? == socket2::Type::DGRAM {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a datagram socket"));

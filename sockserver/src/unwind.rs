@@ -1,9 +1,8 @@
-//! The rule for panics: handlers, hooks and [`get_request`](crate::Transport::get_request) run here, and their panics
-//! go no further. What else a user can write, such as a [`Concurrency`](crate::Concurrency), panics on whoever calls
-//! it.
+//! The rule for panics. Handlers, hooks and [`get_request`](crate::Transport::get_request) run in [`run`], which catches
+//! their panics. A panic in other user code, such as a [`Concurrency`](crate::Concurrency), unwinds into its caller.
 //!
-//! A panic ends the request that it happened in. What other requests share with that one is the server struct, whose
-//! own locks tell of a panic (`std::sync::Mutex`) or do not (`parking_lot`), as their users have chosen.
+//! A panic ends the request that it happened in. Other requests share only the server struct with that request. Its locks
+//! report the panic (`std::sync::Mutex`) or do not (`parking_lot`), as the user has chosen.
 
 use std::{
     any::Any,
@@ -15,7 +14,7 @@ use std::{
 
 use crate::primitives::thread_local;
 
-/// What a handler has can be used in a [`catch_unwind`] of its own: no lock of this crate is held while it runs.
+/// A handler can use the type inside a [`catch_unwind`] of its own: no lock of this crate is held while user code runs.
 macro_rules! unwind_safe {
     ($type:ty) => {
         impl std::panic::UnwindSafe for $type {}
@@ -24,7 +23,7 @@ macro_rules! unwind_safe {
 }
 pub(crate) use unwind_safe;
 
-/// Which server of this process user code belongs to.
+/// The server of this process that user code runs for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ServerId(u64);
 
@@ -36,20 +35,20 @@ impl ServerId {
 }
 
 thread_local! {
-    /// The servers whose user code this thread is in, innermost last.
+    /// The servers whose user code this thread is running, innermost last.
     static RUNNING: RefCell<Vec<ServerId>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Runs user code for a server. `Err`: what it panicked with.
+/// Runs user code for a server. `Err` has the message of its panic.
 pub(crate) fn run<T>(server: ServerId, user_code: impl FnOnce() -> T) -> Result<T, String> {
-    // A thread that is ending has no place for it any more: a server that it drops then is not in its own user code.
+    // An exiting thread may have destroyed `RUNNING`. A server that it drops then is not inside its own user code.
     let _ = RUNNING.try_with(|running| running.borrow_mut().push(server));
     let result = catch_unwind(AssertUnwindSafe(user_code));
     let _ = RUNNING.try_with(|running| running.borrow_mut().pop());
     result.map_err(message)
 }
 
-/// Whether this thread is in user code of that server.
+/// Whether this thread is running user code of this server.
 pub(crate) fn is_running(server: ServerId) -> bool {
     RUNNING.try_with(|running| running.borrow().contains(&server)).unwrap_or(false)
 }
@@ -57,9 +56,9 @@ pub(crate) fn is_running(server: ServerId) -> bool {
 fn message(panic: Box<dyn Any + Send>) -> String {
     let text = panic.downcast_ref::<String>().cloned();
     let text = text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.into()));
-    // Dropping it runs user code as well. What panics once more than that is never dropped.
+    // The drop of the payload is user code as well. If it panics, the payload of that panic is never dropped.
     if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
         mem::forget(again);
     }
-    text.unwrap_or_else(|| "a value that is no text".into())
+    text.unwrap_or_else(|| "a payload that is not a string".into())
 }

@@ -347,7 +347,7 @@ impl<S: Service> Acceptor<S> {
             // Its one connection has this thread for itself. What the client may still send is left to the caller.
             lingering::linger_here(&connection, &state.bell, GRACE);
         } else if self.is_bound && state.forks() {
-            state.lingering.add_in_turn(connection);
+            state.lingering.add_on_leader(connection);
             if self.options.allow_threads {
                 // Another thread may be waiting that does not know of it.
                 state.waker.wake();

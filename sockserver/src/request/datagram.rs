@@ -23,7 +23,8 @@ use crate::{
 
 /// A handle on one received packet: Python's `request` of a datagram server, which is a pair of packet and socket.
 ///
-/// Clones are handles on the same packet. One that is kept keeps the server's socket open, and so its port.
+/// Clones are handles on the same packet. A handle that outlives its request keeps the server's socket open, and so its
+/// port.
 ///
 /// ```
 /// use sockserver::{Datagram, HandlerResult, RequestHandler, Server, request_handler};
@@ -58,56 +59,55 @@ pub struct Datagram {
 struct Packet {
     state: ConnectionState,
     socket: Arc<DatagramSocket>,
-    /// With room for one byte more than the longest packet that is received whole: that one shows one that is too long.
+    /// Its capacity is `max_packet_size` and one byte. A packet that fills that byte is too long.
     bytes: Vec<u8>,
     client: SockAddr,
-    /// The address and interface that the packet came to, where the socket is bound to all of them.
+    /// The address and interface that the packet arrived at, if the socket is bound to all addresses.
     destination: Option<sys::Destination>,
     reply: Mutex<Reply>,
 }
 
-/// What a `Writer` has collected.
+/// The reply that a `Writer` collects, and how long sending it may take.
 struct Reply {
     bytes: Vec<u8>,
     timeout: Duration,
 }
 
-/// How long a reply waits for room, where the handler has no `timeout`. Only a Unix receiver whose queue is full makes
-/// it wait at all.
+/// How long a reply waits for room if the handler has no `timeout`. It waits only for a Unix receiver whose queue is full.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a reply waits at once before it looks whether the server has stopped.
+/// How long a send waits in the kernel before its thread checks whether the server has stopped.
 const SLICE: Duration = Duration::from_millis(20);
 
-/// No system sends a longer packet: whoever asks for room for longer ones gets them all.
+/// No kernel sends a longer packet, so a larger `max_packet_size` needs no larger buffer.
 const MAX_PACKET_SIZE: usize = 16 << 20;
 
-/// How many packets are kept to be used again.
-const SPARE: usize = 16;
+/// How many packets are kept for reuse.
+const MAX_SPARE_PACKETS: usize = 16;
 
-/// The socket that packets come to and replies leave from.
+/// The socket that receives the packets and sends the replies.
 ///
-/// It is in blocking mode: receiving does not wait (`MSG_DONTWAIT`), and sending is to wait in the kernel, as poll(2)
-/// does not know of a Unix receiver's queue.
+/// It is in blocking mode. Receives do not wait, by `MSG_DONTWAIT`. Sends wait in the kernel, as poll(2) does not watch the
+/// queue of a Unix receiver.
 pub(crate) struct DatagramSocket {
     socket: Socket,
     server_address: Address,
     max_packet_size: usize,
-    /// It is bound to all addresses, and the system tells which of them a packet came to.
-    tells_destinations: bool,
+    /// The socket is bound to all addresses, and the kernel reports which of them a packet arrived at.
+    reports_destinations: bool,
 }
 
 /// The receiving side of a datagram socket.
 pub struct DatagramListener {
     socket: Arc<DatagramSocket>,
-    /// Packets that were handed out; one that nobody else holds any more is used for the next.
+    /// Packets that handlers have or had. A packet without other handles is reused for the next one received.
     packets: Mutex<Vec<Arc<Packet>>>,
 }
 
 impl DatagramListener {
     pub(crate) fn new(socket: Socket, max_packet_size: usize) -> io::Result<DatagramListener> {
-        let server_address = Address::from_system(&socket.local_addr()?)?;
-        let tells_destinations = match server_address {
+        let server_address = Address::from_sockaddr(&socket.local_addr()?)?;
+        let reports_destinations = match server_address {
             Address::Inet(address) if address.ip().is_unspecified() => {
                 sys::receive_destinations(&socket, address.is_ipv6())?;
                 true
@@ -117,7 +117,7 @@ impl DatagramListener {
         socket.set_nonblocking(false)?;
         socket.set_write_timeout(Some(SLICE))?;
         let max_packet_size = max_packet_size.min(MAX_PACKET_SIZE);
-        let socket = Arc::new(DatagramSocket { socket, server_address, max_packet_size, tells_destinations });
+        let socket = Arc::new(DatagramSocket { socket, server_address, max_packet_size, reports_destinations });
         Ok(DatagramListener { socket, packets: Mutex::default() })
     }
 
@@ -137,7 +137,7 @@ impl DatagramListener {
             unused.receive()?;
         }
         let packet = packets[unused].clone();
-        if packets.len() > SPARE {
+        if packets.len() > MAX_SPARE_PACKETS {
             packets.swap_remove(unused);
         }
         Ok(Datagram { packet })
@@ -163,12 +163,12 @@ impl Packet {
     }
 
     fn receive(&mut self) -> io::Result<()> {
-        let DatagramSocket { socket, max_packet_size, tells_destinations, .. } = &*self.socket;
-        let envelope = match tells_destinations {
+        let DatagramSocket { socket, max_packet_size, reports_destinations, .. } = &*self.socket;
+        let envelope = match reports_destinations {
             true => sys::receive_packet_with_destination(socket, &mut self.bytes)?,
             false => sys::receive_packet(socket, &mut self.bytes)?,
         };
-        self.state = ConnectionState::new(Address::from_system(&envelope.from)?);
+        self.state = ConnectionState::new(Address::from_sockaddr(&envelope.from)?);
         self.state.is_truncated = self.bytes.len() > *max_packet_size;
         self.bytes.truncate(*max_packet_size);
         self.client = envelope.from;
@@ -187,7 +187,7 @@ impl Datagram {
         &self.packet.bytes
     }
 
-    /// The packet was longer than `max_packet_size`, and its end is lost.
+    /// Whether the packet was longer than `max_packet_size`, so that its end is lost.
     pub fn is_truncated(&self) -> bool {
         self.packet.state.is_truncated
     }
@@ -201,12 +201,12 @@ impl Datagram {
     ///
     /// # Errors
     ///
-    /// None today. It returns a result as that of a [`Stream`](crate::Stream) does.
+    /// None today. The result is an [`io::Result`] as that of [`Stream::peer_addr`](crate::Stream::peer_addr) is.
     pub fn peer_addr(&self) -> io::Result<Address> {
         Ok(self.state().client_address.clone())
     }
 
-    /// The address of this machine that the packet came to, also where the server listens on all of them.
+    /// The address of this machine that the packet arrived at, even if the server listens on all of them.
     ///
     /// # Errors
     ///
@@ -220,14 +220,17 @@ impl Datagram {
         })
     }
 
-    /// Sends a packet back to the client at once, also an empty one, from the address that the request came to.
+    /// Sends a packet to the client at once, even an empty one, from the address that the request arrived at.
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::AddrNotAvailable`] with a [`UnnamedPeer`] inside if the client cannot be answered: a Unix socket
-    /// without a name, or port 0, which anybody can forge. [`io::ErrorKind::TimedOut`] if the client's queue stays full
-    /// for the handler's `timeout`, or for a second if it has none. Otherwise that of the kernel. Where the client's
-    /// address is the reason, it [is a disconnect](crate::HandlerError::is_disconnect), which is not printed.
+    /// * [`io::ErrorKind::AddrNotAvailable`] with an [`UnnamedPeer`] inside if the client has no address: its Unix socket
+    ///   has no name, or its port is 0, which a client can forge.
+    /// * [`io::ErrorKind::TimedOut`] if the client's queue stays full for the handler's `timeout`, or for a second if the
+    ///   handler has none.
+    /// * What sending fails with otherwise.
+    ///
+    /// An error that the client's address causes [is a disconnect](crate::HandlerError::is_disconnect), and is not printed.
     pub fn reply(&self, bytes: &[u8]) -> io::Result<()> {
         let failures = self.packet.state.failures();
         let cannot_be_answered = match &self.state().client_address {
@@ -245,9 +248,9 @@ impl Datagram {
         sent
     }
 
-    /// Sends a packet from the server's socket to anyone.
+    /// Sends a packet from the server's socket to any address.
     pub fn send_to(&self, bytes: &[u8], address: &Address) -> io::Result<()> {
-        self.send(bytes, &address.to_system()?, None)
+        self.send(bytes, &address.to_sockaddr()?, None)
     }
 
     fn send(&self, bytes: &[u8], to: &SockAddr, from: Option<&sys::Destination>) -> io::Result<()> {
@@ -290,14 +293,14 @@ impl Datagram {
         self.packet.reply.lock().bytes.extend_from_slice(bytes);
     }
 
-    /// Sends what was written, if anything was.
+    /// Sends the collected reply, unless it is empty.
     pub(crate) fn flush(&self) -> io::Result<()> {
         let mut bytes = std::mem::take(&mut self.packet.reply.lock().bytes);
         if bytes.is_empty() {
             return Ok(());
         }
         let sent = self.reply(&bytes);
-        // Kept for the next packet, unless another thread has written meanwhile.
+        // The next packet reuses the buffer, unless another thread has written meanwhile.
         bytes.clear();
         let mut reply = self.packet.reply.lock();
         if reply.bytes.is_empty() {
@@ -307,7 +310,7 @@ impl Datagram {
     }
 }
 
-/// A reply has failed because of the address that its packet has come from.
+/// Whether a reply failed because of the address that its packet came from.
 pub(crate) fn is_about_the_client(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<UnnamedPeer>()) || sys::is_about_the_receiver(error)
 }
@@ -348,14 +351,16 @@ impl fmt::Debug for Datagram {
     }
 }
 
-/// A packet was to be answered that has come from no address: from a Unix socket that its client has not bound, or from
-/// port 0.
+/// A packet cannot be answered because it has no sender address: the client has not bound its Unix socket, or the packet
+/// came from port 0. It is inside the [`io::Error`] of [`Datagram::reply`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnnamedPeer;
 
 impl fmt::Display for UnnamedPeer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the packet has come from no address that can be replied to: the client must bind its socket to be answered")
+        f.write_str(
+            "the packet came from no address that can be replied to: the client must bind its socket to get an answer",
+        )
     }
 }
 

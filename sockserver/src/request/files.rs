@@ -1,4 +1,4 @@
-//! How a request's reader and writer are made.
+//! The settings of a request's `Reader` and `Writer`.
 
 /// The class variables of Python's `StreamRequestHandler`.
 #[derive(Clone, Copy)]

@@ -1,4 +1,4 @@
-//! What a handler is made from: a connection or a packet, and what reads and writes it.
+//! What a handler is made from: a connection or a packet, its reader and its writer.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -41,19 +41,19 @@ mod sealed {
     }
 }
 
-/// Which of the two it is.
+/// A request by its kind.
 #[derive(Clone, Copy)]
 pub enum Kind<'a> {
     Stream(&'a Stream),
     Datagram(&'a Datagram),
 }
 
-/// A trait of its own, so that nothing but the user's own handles can be reached from outside.
+/// The method is on the sealed trait, so that users of [`AnyRequest`] cannot call it.
 pub(crate) fn kind<R: AnyRequest>(request: &R) -> Kind<'_> {
     sealed::Sealed::kind(request)
 }
 
-/// Its client can do something while the request is under way, and fail to.
+/// Whether the request is a connection, on which the client can send during the request.
 pub(crate) fn is_stream<R: AnyRequest>() -> bool {
     R::IS_STREAM
 }
@@ -102,7 +102,7 @@ impl<'a> Kind<'a> {
         }
     }
 
-    /// What the server can end.
+    /// The request as the server ends it.
     pub(crate) fn endpoint(self) -> Arc<dyn Endpoint> {
         match self {
             Kind::Stream(stream) => stream.connection().clone(),
@@ -110,7 +110,7 @@ impl<'a> Kind<'a> {
         }
     }
 
-    /// The connection, whose socket is the request's own and not the listener's.
+    /// The connection of a stream. `None` for a packet, which has the listener's socket.
     pub(crate) fn connection(self) -> Option<&'a Arc<Connection>> {
         match self {
             Kind::Stream(stream) => Some(stream.connection()),
@@ -145,14 +145,14 @@ impl<'a> Kind<'a> {
         }
     }
 
-    /// What wakes the handler that waits for the client, and how long the connection lasts at most.
+    /// Sets the bell that wakes a waiting handler, and the limits of the connection's life. Does nothing for a packet.
     pub(crate) fn attach(self, bell: &Arc<Bell>, idle: Option<Duration>, lifetime: Option<Duration>) {
         if let Some(connection) = self.connection() {
             connection.attach(bell, idle, lifetime);
         }
     }
 
-    /// Sends what was written.
+    /// Sends what the handler has written.
     pub(crate) fn flush(self) -> io::Result<()> {
         match self {
             Kind::Stream(stream) => stream.connection().flush(),
@@ -160,7 +160,7 @@ impl<'a> Kind<'a> {
         }
     }
 
-    /// Python's `shutdown_request`, after which the handle is dropped.
+    /// Python's `shutdown_request`. The caller drops the handle next.
     pub(crate) fn end(self) -> End {
         match self {
             Kind::Stream(stream) => stream.end(),

@@ -12,14 +12,14 @@ use crate::{io::incoming::Incoming, unwind::unwind_safe};
 
 /// What the client sends: Python's `rfile`. On datagrams it reads the packet.
 ///
-/// It is tied to the [`Writer`](crate::Writer) of its request: whenever it is about to wait for the client, what was written is sent
-/// first, and what another thread writes while it waits is sent at once. So a handler never needs `flush` to answer.
+/// It is tied to the [`Writer`](crate::Writer) of its request. Before it waits for the client, it sends what the handler
+/// has written. While it waits, what another thread writes is sent at once. So a handler never needs `flush` to answer.
 ///
-/// The end of file is always the client's. Where the server ends the connection, reading fails with an error that has
-/// a [`Closing`](crate::Closing) inside.
+/// An end of file always comes from the client. If the server ends the connection, reading fails with an error that has a
+/// [`Closing`](crate::Closing) inside.
 ///
-/// [`read_until`](BufRead::read_until) and [`read_line`](BufRead::read_line) keep to `max_line` as
-/// [`next_line`](Self::next_line) does.
+/// `max_line` limits [`read_until`](BufRead::read_until) and [`read_line`](BufRead::read_line) as it limits
+/// [`next_line`](Self::next_line).
 pub struct Reader {
     source: Source,
     max_line: usize,
@@ -84,14 +84,14 @@ impl Reader {
         Ok(Some(line))
     }
 
-    /// Ends all reads at a time, however steadily bytes come: one deadline for a whole message, where `timeout` bounds
-    /// the wait for its next byte. A read that has to receive then fails with [`io::ErrorKind::TimedOut`]. `None` takes
-    /// the deadline away. On datagrams, which do not wait, it does nothing.
+    /// Sets one deadline for a whole message, however steadily its bytes come; `timeout` bounds only the wait for the next
+    /// byte. After the deadline a read that has to receive fails with [`io::ErrorKind::TimedOut`]. `None` removes the
+    /// deadline. On datagrams, which do not wait, it does nothing.
     ///
     /// ```
     /// # use sockserver::Reader;
     /// # use std::{io, time::{Duration, Instant}};
-    /// /// The lines of a head, which has to be there within ten seconds.
+    /// /// The lines of a head, which the client must send within ten seconds.
     /// fn head(rfile: &mut Reader) -> io::Result<Vec<String>> {
     ///     let mut head = Vec::new();
     ///     rfile.set_deadline(Instant::now() + Duration::from_secs(10));
@@ -108,13 +108,13 @@ impl Reader {
         }
     }
 
-    /// Says that a request is under way, or that none is: see [`Stream::set_busy`]. On datagrams it does nothing.
+    /// Declares that a request is under way, or that none is: see [`Stream::set_busy`]. On datagrams it does nothing.
     ///
     /// ```
     /// # use sockserver::Reader;
     /// # use std::io;
-    /// /// A mail, after the server has answered `354`: its lines up to a dot. From the answer alone the server would take
-    /// /// the connection for idle, and end it when it stops.
+    /// /// The lines of a mail up to a dot, after the handler has answered `354`. Because of that answer the server would
+    /// /// guess that the connection is idle, and end it when the server stops.
     /// fn mail(rfile: &mut Reader) -> io::Result<Vec<String>> {
     ///     let mut mail = Vec::new();
     ///     rfile.set_busy(true);
@@ -166,7 +166,7 @@ impl BufRead for Reader {
             let limit = self.max_line;
             let available = self.fill_buf()?;
             let line_so_far = &available[..room.min(available.len())];
-            // std looks at many bytes at a time.
+            // std searches many bytes at a time.
             let taken = { line_so_far }.skip_until(delimiter)?;
             let ended = line_so_far[..taken].last() == Some(&delimiter);
             line.extend_from_slice(&line_so_far[..taken]);
@@ -185,7 +185,7 @@ impl BufRead for Reader {
     }
 
     fn read_line(&mut self, line: &mut String) -> io::Result<usize> {
-        // As in std, what is no text is an error and leaves the line as it was.
+        // As in std, input that is not UTF-8 is an error and leaves `line` unchanged.
         let mut bytes = std::mem::take(line).into_bytes();
         let before = bytes.len();
         let read = self.read_until(b'\n', &mut bytes);
@@ -210,7 +210,7 @@ fn invalid_utf8() -> io::Error {
 
 impl Read for Reader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        // As in std: through a buffer that is no larger, the bytes would only come in more pieces.
+        // As in std: a buffer that is not larger than the caller's would only split the bytes into more pieces.
         if let Source::Stream { stream, incoming, rbufsize } = &self.source
             && incoming.unread().is_empty()
             && buffer.len() >= *rbufsize

@@ -25,40 +25,41 @@ use crate::{
 
 /// A handle on one accepted connection: Python's `request` of a stream server.
 ///
-/// Clones are handles on the same connection and share its descriptor, so that a handler can leave one with the server
-/// for other threads to write to. The connection is closed when its request has ended and the last handle is dropped;
-/// once the request has ended, writing fails.
+/// Clones are handles on the same connection and share its descriptor. A handler can leave a clone in the server struct,
+/// for other threads to write to. When the request has ended, writing fails. The connection is closed when the request has
+/// ended and the last handle is dropped.
 ///
-/// Reading and writing work on `Stream` and `&Stream`. Any number of threads can write: what one `write_all` is given
-/// is sent in one piece, while a `write!` is several writes. One thread at a time can read, also while others write.
-/// What a [`Writer`](crate::Writer) holds back is sent before anything that is written here, and before any wait for
-/// the client. What a [`Reader`](crate::Reader) has received and not yet given out is not seen here.
+/// `Stream` and `&Stream` implement [`Read`] and [`Write`]. Any number of threads can write: the bytes of one `write_all`
+/// are sent in one piece, while a `write!` is several writes. One thread at a time can read, even while others write.
+/// Bytes that a [`Writer`](crate::Writer) holds back are sent before the bytes of any write here, and before any wait for
+/// the client. Bytes in the buffer of a [`Reader`](crate::Reader) are not read here.
 ///
-/// When a `write_all` or a `Writer` has failed half-way, all later writes fail with [`io::ErrorKind::BrokenPipe`]: what
-/// they sent would be taken for the rest.
+/// After a `write_all` or a `Writer` has failed half-way, all later writes fail with [`io::ErrorKind::BrokenPipe`]: the
+/// client would read their bytes as the rest of the failed write.
 ///
 /// # Idle and busy
 ///
-/// A server that stops ends its idle connections at once, and leaves a busy one its time:
-/// [`timeouts(shutdown)`](crate::Timeouts::shutdown). A connection is busy from the first byte that the handler takes of
-/// a request. At a wait with nothing unread it is idle again: at once if the handler has sent something since, else once
-/// it has been quiet for a second. A handler for which that is wrong says so itself: [`set_busy`](Self::set_busy).
+/// A server that stops ends its idle connections at once, and lets busy ones go on for
+/// [`timeouts(shutdown)`](crate::Timeouts::shutdown). A connection becomes busy when the handler reads the first byte of a
+/// request. It becomes idle when the handler waits with nothing unread: at once if the handler has written something since
+/// it read, otherwise after a second without a transfer. A handler that knows better declares it by
+/// [`set_busy`](Self::set_busy).
 ///
 /// # The descriptor
 ///
-/// As a descriptor the connection is in blocking mode, without timeouts: those that are set here hold for the methods of
-/// this type only. What another program or library receives with it is not counted, and a server that stops does not see
-/// that a thread waits there. Making it non-blocking changes nothing about the methods here.
+/// The descriptor is in blocking mode and has no timeouts: the timeouts that are set here hold for the methods of this type
+/// only. Bytes that another program or library receives with the descriptor are not counted, and a server that stops does
+/// not wake a thread that waits there. The methods here also work if the descriptor is made non-blocking.
 #[derive(Clone)]
 pub struct Stream {
     connection: Arc<Connection>,
 }
 
 impl Stream {
-    /// A connected stream socket, for those who write a [`Transport`](crate::transport::Transport).
+    /// Makes a `Stream` of a connected stream socket, for a [`Transport`](crate::transport::Transport) of your own.
     pub fn new(socket: impl Into<OwnedFd>, client_address: Address) -> Stream {
         let socket = Socket::from(socket.into());
-        // Instead of a flag of send(2), which is unknown there. It fails for what can be no stream either.
+        // In place of MSG_NOSIGNAL, which these systems do not have. This fails only for a socket that cannot send either.
         #[cfg(target_vendor = "apple")]
         let _ = socket.set_nosigpipe(true);
         Stream { connection: Arc::new(Connection::new(socket, client_address)) }
@@ -73,7 +74,7 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// None today. It returns a result as std's does.
+    /// None today. The result is an [`io::Result`] as in std.
     pub fn peer_addr(&self) -> io::Result<Address> {
         Ok(self.state().client_address.clone())
     }
@@ -82,40 +83,40 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// That of getsockname(2), as for want of memory.
+    /// What getsockname(2) fails with, such as a shortage of memory.
     pub fn local_addr(&self) -> io::Result<Address> {
-        Address::from_system(&self.connection.socket().local_addr()?)
+        Address::from_sockaddr(&self.connection.socket().local_addr()?)
     }
 
-    /// Bounds each read from now on: one that gets nothing in this time fails with [`io::ErrorKind::TimedOut`].
+    /// Bounds each later read: it fails with [`io::ErrorKind::TimedOut`] when it receives nothing for this time.
     /// `None` waits for ever; a zero duration is an error.
     pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         self.connection.set_read_timeout(positive(timeout)?);
         Ok(())
     }
 
-    /// Bounds each write from now on: one that can send nothing in this time fails with [`io::ErrorKind::TimedOut`].
+    /// Bounds each later write: it fails with [`io::ErrorKind::TimedOut`] when it can send nothing for this time.
     /// `None` waits for ever; a zero duration is an error.
     pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         self.connection.set_write_timeout(positive(timeout)?);
         Ok(())
     }
 
-    /// Ends this connection when nothing was transferred for the time, in place of
+    /// Ends this connection when nothing was transferred for this time, in place of
     /// [`timeouts(idle)`](crate::Timeouts::idle). `None`: never; a zero duration is an error.
     pub fn set_idle_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         self.connection.set_idle_timeout(positive(timeout)?);
         Ok(())
     }
 
-    /// Says that a request is under way, or that none is. From here on the server does not guess it for this connection:
-    /// see [idle and busy](Self#idle-and-busy).
+    /// Declares that a request is under way, or that none is. From then on the server no longer guesses it for this
+    /// connection: see [idle and busy](Self#idle-and-busy).
     pub fn set_busy(&self, is_busy: bool) {
         self.connection.set_busy(is_busy);
     }
 
-    /// Ends one direction or both. [`Shutdown::Write`] first sends what a `Writer` holds back. [`Shutdown::Both`] cuts
-    /// the connection without waiting: of what is held back it sends what the kernel takes at once.
+    /// Ends one direction or both. [`Shutdown::Write`] first sends the bytes that a `Writer` holds back. [`Shutdown::Both`]
+    /// does not wait: it sends as many of these bytes as the kernel takes at once.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         match how {
             Shutdown::Read => {}
@@ -127,8 +128,8 @@ impl Stream {
 
     /// Why the server is ending this connection; `None` while it is not.
     ///
-    /// A read finds out by itself: it fails with an error that has this inside. This is for a handler that waits for
-    /// something else than its client, or works for long.
+    /// A read needs no such check: it fails with an error that has this inside. The method is for a handler that waits for
+    /// something other than its client, or computes for a long time.
     pub fn closing(&self) -> Option<Closing> {
         self.state().closing()
     }
@@ -141,9 +142,9 @@ impl Stream {
         &self.connection.state
     }
 
-    /// Python's `shutdown_request`, after which this handle is dropped.
+    /// Python's `shutdown_request`. The caller drops this handle next.
     pub(crate) fn end(&self) -> End {
-        // The registry may have one for a moment: then the end of file takes a system call.
+        // The registry may hold a handle for a moment: then the end of file costs a system call.
         let is_last = Arc::strong_count(&self.connection) == 1;
         self.connection.end(is_last)
     }
@@ -151,10 +152,9 @@ impl Stream {
 
 fn positive(timeout: Option<Duration>) -> io::Result<Option<Duration>> {
     match timeout {
-        Some(Duration::ZERO) => Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "a timeout of zero could never be met; `None` waits for ever",
-        )),
+        Some(Duration::ZERO) => {
+            Err(io::Error::new(io::ErrorKind::InvalidInput, "a timeout must be more than zero; `None` waits for ever"))
+        }
         timeout => Ok(timeout),
     }
 }
@@ -198,7 +198,7 @@ impl Write for &Stream {
         self.connection.write(bytes)
     }
 
-    /// In one piece: nothing that another thread writes comes between.
+    /// Sends the bytes in one piece: no bytes of another thread come between.
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.connection.write_all(bytes)
     }

@@ -1,4 +1,4 @@
-//! What the client is sent: Python's `wfile`.
+//! Output to the client: Python's `wfile`.
 
 use std::{
     fmt,
@@ -8,17 +8,20 @@ use std::{
 use super::{datagram::Datagram, files::Files, stream::Stream};
 use crate::unwind::unwind_safe;
 
-/// What the client is sent: Python's `wfile`. It is buffered.
+/// Buffered output to the client: Python's `wfile`.
 ///
-/// What was written is sent when the buffer is full, when the [`Reader`](crate::Reader) or the [`Stream`] is about to wait for the
-/// client, at once while another thread waits for it there, before anything that is written to the `Stream` directly, on
-/// `flush`, and at the end of the request. With a `wbufsize` of zero every write is sent at once.
+/// The buffer is sent:
 ///
-/// When sending has failed half-way, all later writes fail with [`io::ErrorKind::BrokenPipe`]: what they sent would be
-/// taken for the rest.
+/// * when it is full,
+/// * before the [`Reader`](crate::Reader) or the [`Stream`] waits for the client,
+/// * at once, while another thread waits for the client there,
+/// * before bytes that are written to the `Stream` directly,
+/// * on `flush`, and at the end of the request.
 ///
-/// For a datagram it collects the reply, which is sent to the client at the end of the request; on `flush` before that.
-/// If nothing was written, nothing is sent.
+/// With a `wbufsize` of zero every write is sent at once. After sending has failed half-way, all later writes fail with
+/// [`io::ErrorKind::BrokenPipe`]: the client would read their bytes as the rest of the failed write.
+///
+/// For a datagram it collects the reply, and sends it on `flush` or at the end of the request. An empty reply is not sent.
 pub struct Writer {
     sink: Sink,
 }
@@ -39,8 +42,8 @@ impl Writer {
 }
 
 impl Writer {
-    /// Takes all bytes, or fails. They are not sent for a client that another thread waits for.
-    fn take(&self, bytes: &[u8]) -> io::Result<()> {
+    /// Buffers all bytes, or fails. A thread that waits for the client does not make this send them.
+    fn hold_back(&self, bytes: &[u8]) -> io::Result<()> {
         match &self.sink {
             Sink::Stream { stream, wbufsize } => stream.connection().hold_back(bytes, *wbufsize),
             Sink::Datagram(datagram) => {
@@ -50,7 +53,8 @@ impl Writer {
         }
     }
 
-    fn taken(&self) -> io::Result<()> {
+    /// Sends the buffer if another thread waits for the client.
+    fn flush_if_receiving(&self) -> io::Result<()> {
         match &self.sink {
             Sink::Stream { stream, .. } => stream.connection().flush_if_receiving(),
             Sink::Datagram(_) => Ok(()),
@@ -59,30 +63,30 @@ impl Writer {
 }
 
 impl Write for Writer {
-    /// Takes all bytes, or fails.
+    /// Writes all bytes, or fails.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.take(bytes)?;
-        self.taken()?;
+        self.hold_back(bytes)?;
+        self.flush_if_receiving()?;
         Ok(bytes.len())
     }
 
-    /// Takes all pieces together: while another thread waits for the client, they are sent as one.
+    /// Writes all pieces together: while another thread waits for the client, they are sent as one.
     fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> io::Result<()> {
         struct Pieces<'a> {
             writer: &'a Writer,
-            taken: io::Result<()>,
+            result: io::Result<()>,
         }
         impl fmt::Write for Pieces<'_> {
             fn write_str(&mut self, piece: &str) -> fmt::Result {
-                self.taken = self.writer.take(piece.as_bytes());
-                self.taken.as_ref().map_err(|_| fmt::Error).copied()
+                self.result = self.writer.hold_back(piece.as_bytes());
+                self.result.as_ref().map_err(|_| fmt::Error).copied()
             }
         }
-        let mut pieces = Pieces { writer: self, taken: Ok(()) };
+        let mut pieces = Pieces { writer: self, result: Ok(()) };
         let formatted = fmt::write(&mut pieces, text);
-        pieces.taken?;
-        formatted.map_err(|_| io::Error::other("a value that was to be written failed to format itself"))?;
-        self.taken()
+        pieces.result?;
+        formatted.map_err(|_| io::Error::other("a value in the arguments failed to format itself"))?;
+        self.flush_if_receiving()
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -33,5 +33,5 @@ pub(super) fn accept(socket: &Socket) -> io::Result<Stream> {
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     // A connection that has ended already may refuse it, which says nothing about the listening socket.
     connection.set_nonblocking(false).map_err(|_| io::Error::from(io::ErrorKind::ConnectionAborted))?;
-    Ok(Stream::new(connection, Address::from_system(&address)?))
+    Ok(Stream::new(connection, Address::from_sockaddr(&address)?))
 }

@@ -33,7 +33,7 @@ impl Transport for Tcp {
     }
 
     fn server_address(listener: &TcpAcceptor) -> io::Result<Address> {
-        Address::from_system(&listener.socket.local_addr()?)
+        Address::from_sockaddr(&listener.socket.local_addr()?)
     }
 
     fn get_request(listener: &TcpAcceptor) -> io::Result<Stream> {

@@ -43,7 +43,7 @@ impl Transport for Unix {
     }
 
     fn server_address(listener: &UnixAcceptor) -> io::Result<Address> {
-        Address::from_system(&listener.socket.local_addr()?)
+        Address::from_sockaddr(&listener.socket.local_addr()?)
     }
 
     fn get_request(listener: &UnixAcceptor) -> io::Result<Stream> {

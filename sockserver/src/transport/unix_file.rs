@@ -62,7 +62,7 @@ pub(super) fn bind_unix(address: &Address, kind: Type, options: &Options) -> io:
             ),
         ));
     }
-    let name = address.to_system()?;
+    let name = address.to_sockaddr()?;
     let socket = Socket::new(Domain::UNIX, kind, None)?;
     // Until the socket answers those who ask whether its file is stale.
     let _claim = address.path().filter(|_| options.socket.unlink).and_then(claim);

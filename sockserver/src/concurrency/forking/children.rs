@@ -193,7 +193,7 @@ impl EventSource for Children {
         }
         let next_look = list.iter().filter_map(|child| Some(child.backoff?.next)).min();
         drop(list);
-        [next_look, state.lingering.look_in_turn(), next_overdue].into_iter().flatten().min()
+        [next_look, state.lingering.check_on_leader(), next_overdue].into_iter().flatten().min()
     }
 
     fn process(&self, server: &ServerHandle) {

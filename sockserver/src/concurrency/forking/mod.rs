@@ -143,7 +143,7 @@ impl Forking {
             has_one_thread: sys::threads() == Some(1),
         };
         let _children = self.children.lock();
-        let _lingering = acceptor.state().lingering.lock_in_turn();
+        let _lingering = acceptor.state().lingering.lock_leader_clients();
         #[cfg(feature = "signals")]
         let _signals = crate::signals::lock();
         Ok(match sys::fork(parent.has_one_thread)? {
@@ -179,7 +179,7 @@ impl Forking {
         let acceptor = job.acceptor();
         acceptor.state().enter_child();
         self.children.abandon();
-        acceptor.state().lingering.lock_in_turn().abandon();
+        acceptor.state().lingering.lock_leader_clients().abandon();
         // A datagram is answered by the socket that it came to.
         if request::kind(job.request()).connection().is_some()
             && let Some(listener) = acceptor.take_listener_in_child()
