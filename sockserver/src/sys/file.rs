@@ -2,8 +2,7 @@
 
 use std::{ffi::CString, io, os::unix::ffi::OsStrExt, path::Path};
 
-/// fchmodat(2) of a file, which is not followed if it is a symbolic link: where others can rename files, it may have
-/// become one.
+/// fchmodat(2), without following a symbolic link: where other users can rename files, one may have replaced the file.
 pub(crate) fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     // SAFETY: the path is a C string, which outlives the call.

@@ -1,4 +1,4 @@
-//! Datagram sockets, and the addresses that packets come to.
+//! Datagram sockets, and the addresses that packets arrive at.
 
 use std::{
     io,
@@ -8,25 +8,25 @@ use std::{
 
 use socket2::{SockAddr, Socket};
 
-/// The address of this machine that a packet was sent to, and the interface it came in by.
+/// The address of this machine that a packet was sent to, and the interface that received it.
 pub(crate) struct Destination {
     pub(crate) ip: IpAddr,
     interface: u32,
 }
 
-/// Where a packet that was received comes from, and where it came to if that was asked for.
+/// The sender of a received packet and, if [`receive_destinations`] was called, its destination.
 pub(crate) struct Envelope {
     pub(crate) from: SockAddr,
     pub(crate) destination: Option<Destination>,
 }
 
-/// Room for control messages, aligned as cmsg(3) wants them: for a `pktinfo` of either family behind whatever else the
-/// owner of the socket has asked for, such as time stamps.
+/// Room for control messages, aligned as cmsg(3) requires. It has room for a `pktinfo` of either family and for messages
+/// that the owner of the socket has enabled, such as time stamps.
 #[repr(C, align(8))]
 struct ControlBuffer([u8; 256]);
 
-/// setsockopt(2): asks for the destination of each packet, as ip(7) and ipv6(7) say. Where the system cannot tell that
-/// of IPv4 packets, it picks the address that replies leave from.
+/// setsockopt(2): makes the kernel report the destination of each packet (ip(7), ipv6(7)). Some systems do not report it for
+/// IPv4; there the kernel picks the address that replies leave from.
 pub(crate) fn receive_destinations(socket: &Socket, is_ipv6: bool) -> io::Result<()> {
     let (level, name) = match is_ipv6 {
         true => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
@@ -44,13 +44,13 @@ pub(crate) fn receive_destinations(socket: &Socket, is_ipv6: bool) -> io::Result
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// setsockopt(2): makes a socket that was bound elsewhere keep no queue of errors (ip(7), `IP_RECVERR`). One that
-/// nobody reads would end each wait at once.
+/// setsockopt(2): disables the error queue (ip(7), `IP_RECVERR`) of a socket that was bound elsewhere. This crate does not
+/// read it, and an error in it would end every wait at once.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn disable_recverr(socket: &Socket) {
     let off: libc::c_int = 0;
     for (level, name) in [(libc::IPPROTO_IP, libc::IP_RECVERR), (libc::IPPROTO_IPV6, libc::IPV6_RECVERR)] {
-        // SAFETY: the option value is an `int`, and that is what the pointer and the length describe. It fails for a
+        // SAFETY: the option value is an `int`, and that is what the pointer and the length describe. The call fails for a
         // socket of another family, which has no such queue.
         unsafe {
             let length = size_of::<libc::c_int>() as libc::socklen_t;
@@ -59,20 +59,20 @@ pub(crate) fn disable_recverr(socket: &Socket) {
     }
 }
 
-/// There is no such queue.
+/// These systems have no such queue.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(crate) fn disable_recverr(_socket: &Socket) {}
 
-/// recvfrom(2) without waiting, into all the room of the buffer, in place of what is in it.
+/// recvfrom(2) without waiting. The packet replaces the contents of the buffer, up to its capacity.
 ///
-/// It takes no control messages: on a Unix socket, they would be where a client passes descriptors, which nobody would
-/// close.
+/// It receives no control messages: on a Unix socket, a client could pass descriptors in them, which this crate would have
+/// to close.
 pub(crate) fn receive_packet(socket: &Socket, buffer: &mut Vec<u8>) -> io::Result<Envelope> {
     buffer.clear();
     let (length, mut from) = socket.recv_from_with_flags(buffer.spare_capacity_mut(), libc::MSG_DONTWAIT)?;
     // SAFETY: recvfrom(2) has written so many bytes to the room that it was given.
     unsafe { buffer.set_len(length) };
-    // Of a path that fills its room Linux counts the zero byte behind it, and does not take the address back then.
+    // For a path of full length Linux counts a zero byte behind it, and then refuses that length when sending.
     let longest = size_of::<libc::sockaddr_un>() as libc::socklen_t;
     if from.is_unix() && from.len() > longest {
         // SAFETY: the address is initialized up to its old length, which is longer.
@@ -81,7 +81,7 @@ pub(crate) fn receive_packet(socket: &Socket, buffer: &mut Vec<u8>) -> io::Resul
     Ok(Envelope { from, destination: None })
 }
 
-/// As [`receive_packet`], by recvmsg(2), which tells the destination and takes a little longer.
+/// As [`receive_packet`], by recvmsg(2), which also reports the destination and is a little slower.
 pub(crate) fn receive_packet_with_destination(socket: &Socket, buffer: &mut Vec<u8>) -> io::Result<Envelope> {
     buffer.clear();
     let room = buffer.spare_capacity_mut();
@@ -125,8 +125,7 @@ fn destination_of(message: &libc::msghdr) -> Option<Destination> {
             match (header.cmsg_level, header.cmsg_type) {
                 #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
                 (libc::IPPROTO_IP, libc::IP_PKTINFO) if holds(size_of::<libc::in_pktinfo>()) => {
-                    // `ipi_spec_dst`: of a broadcast packet that is the address that can answer it. XNU leaves it
-                    // empty.
+                    // `ipi_spec_dst` is an address that can answer, even for a broadcast packet. XNU leaves it empty.
                     let info = libc::CMSG_DATA(control).cast::<libc::in_pktinfo>().read_unaligned();
                     let ip = if cfg!(target_vendor = "apple") { info.ipi_addr } else { info.ipi_spec_dst };
                     return Some(Destination { ip: IpAddr::from(ip.s_addr.to_ne_bytes()), interface: 0 });
@@ -145,7 +144,7 @@ fn destination_of(message: &libc::msghdr) -> Option<Destination> {
     None
 }
 
-/// sendto(2); or sendmsg(2), from the address that a packet was sent to, if that is given.
+/// sendto(2) or, if a source address is given, sendmsg(2).
 pub(crate) fn send_packet(
     socket: &Socket,
     bytes: &[u8],
@@ -169,7 +168,7 @@ pub(crate) fn send_packet(
     // SAFETY: the message points at the address, the bytes and the control bytes, all alive; sendmsg(2) only reads.
     match unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, FLAGS) } {
         -1 => match io::Error::last_os_error() {
-            // A broadcast or multicast address is no source: the system picks one.
+            // A broadcast or multicast address cannot be a source: the kernel picks one.
             error if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENETUNREACH | libc::EADDRNOTAVAIL)) => {
                 socket.send_to_with_flags(bytes, to, FLAGS)
             }
@@ -179,10 +178,9 @@ pub(crate) fn send_packet(
     }
 }
 
-/// Sending a packet has failed because of the address that it was to be sent to, such as one that was forged, or is
-/// gone.
+/// Whether sending a packet failed because of its receiver's address, such as a forged one or one that is gone.
 pub(crate) fn is_about_the_receiver(error: &io::Error) -> bool {
-    let of_addresses = [
+    let address_errors = [
         libc::EACCES,
         libc::EADDRNOTAVAIL,
         libc::ECONNREFUSED,
@@ -197,10 +195,10 @@ pub(crate) fn is_about_the_receiver(error: &io::Error) -> bool {
         libc::EPERM,
         libc::EPROTOTYPE,
     ];
-    error.raw_os_error().is_some_and(|code| of_addresses.contains(&code))
+    error.raw_os_error().is_some_and(|code| address_errors.contains(&code))
 }
 
-/// Puts the source address of a packet that is to be sent into its control bytes.
+/// Writes the source address of an outgoing packet into its control bytes.
 fn write_destination(message: &mut libc::msghdr, control: &mut ControlBuffer, from: &Destination) {
     message.msg_control = control.0.as_mut_ptr().cast();
     // SAFETY: `control` is aligned for a `cmsghdr` and larger than the space for either `pktinfo`, so that the first
@@ -217,7 +215,7 @@ fn write_destination(message: &mut libc::msghdr, control: &mut ControlBuffer, fr
         match from.ip {
             #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
             IpAddr::V4(ip) => {
-                // `struct in_pktinfo`: the interface, the source address, and one that is ignored here.
+                // `struct in_pktinfo`: the interface, the source address, and an address that sendmsg(2) ignores.
                 let mut data = [0; size_of::<libc::in_pktinfo>()];
                 data[4..8].copy_from_slice(&ip.octets());
                 write(libc::IPPROTO_IP, libc::IP_PKTINFO, &data);

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-/// One descriptor that [`poll`] watches, for input unless told otherwise.
+/// One descriptor that [`poll`] watches, for input or for room to send.
 #[repr(transparent)]
 pub(crate) struct Watched<'fd> {
     pub(super) inner: libc::pollfd,
@@ -15,27 +15,29 @@ pub(crate) struct Watched<'fd> {
 }
 
 impl<'fd> Watched<'fd> {
+    /// Watches for input.
     pub(crate) fn new(fd: BorrowedFd<'fd>) -> Watched<'fd> {
         let inner = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         Watched { inner, lifetime: std::marker::PhantomData }
     }
 
-    /// Watches for room to send instead.
+    /// Watches for room to send.
     pub(crate) fn for_output(fd: BorrowedFd<'fd>) -> Watched<'fd> {
         let mut watched = Watched::new(fd);
         watched.inner.events = libc::POLLOUT;
         watched
     }
 
-    /// There is input, an error or a hang-up: whatever ends the waiting.
+    /// Whether the descriptor has ended the wait: by input or room, an error, or a hang-up.
     pub(crate) fn is_ready(&self) -> bool {
         self.inner.revents != 0
     }
 }
 
-/// poll(2): waits until one of the descriptors is ready. `false`: the time was over, or a signal came.
+/// poll(2): waits until one of the descriptors is ready, and returns whether one is. None is ready if the time is over or a
+/// signal has interrupted the wait.
 pub(crate) fn poll(watched: &mut [Watched<'_>], timeout: Option<Duration>) -> io::Result<bool> {
-    // Rounded up: a wait that ends early would be a busy loop until its deadline.
+    // Rounded up: if a wait ended early, its caller would loop without waiting until the deadline.
     let timeout = timeout.map_or(-1, |timeout| timeout.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(i32::MAX));
     #[cfg(sockserver_model)]
     let (waits, timeout) = (timeout == -1, 0);
@@ -43,7 +45,7 @@ pub(crate) fn poll(watched: &mut [Watched<'_>], timeout: Option<Duration>) -> io
     // descriptors are open, as each `Watched` borrows its own.
     let ready = unsafe { libc::poll(watched.as_mut_ptr().cast(), watched.len() as libc::nfds_t, timeout) };
     match ready {
-        // The threads of the model all run on this one, which must not wait.
+        // All threads of the model run on this thread, which must not block.
         #[cfg(sockserver_model)]
         0 if waits => {
             shuttle::thread::yield_now();
@@ -57,7 +59,7 @@ pub(crate) fn poll(watched: &mut [Watched<'_>], timeout: Option<Duration>) -> io
     }
 }
 
-/// poll(2) without waiting: a read would return at once.
+/// poll(2) without waiting: whether a read would return at once.
 pub(crate) fn is_readable(fd: &impl AsFd) -> io::Result<bool> {
     poll(&mut [Watched::new(fd.as_fd())], Some(Duration::ZERO))
 }

@@ -1,4 +1,4 @@
-//! Child processes, and what they have from their parents.
+//! Child processes, and the descriptors that they inherit.
 
 use std::{
     io::{self, Write},
@@ -12,19 +12,20 @@ use std::{
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
-/// dup2(2): closes in this process what a descriptor stands for, although others hold the descriptor too. From here on
-/// it is the end of a pipe that nobody has the other end of.
+/// dup2(2): closes the file behind a descriptor in this process, while other code still owns the descriptor. The descriptor
+/// then refers to a pipe whose other end is closed.
 pub(crate) fn replace_with_closed_pipe(fd: BorrowedFd<'_>) {
-    // Without a descriptor to spare it stays open until its holders close it.
+    // If the process has no descriptor to spare, the file stays open until its owner closes it.
     let Ok((end, _)) = io::pipe() else { return };
-    // SAFETY: both are open, and the number stays so and its holders' own; no program that is started inherits it.
+    // SAFETY: both descriptors are open, and the owner of `fd` still owns an open descriptor of that number. FD_CLOEXEC keeps
+    // it from programs that this process starts.
     unsafe {
         libc::dup2(end.as_raw_fd(), fd.as_raw_fd());
         libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC);
     }
 }
 
-/// As [`replace_with_closed_pipe`], of a descriptor that a signal handler has.
+/// As [`replace_with_closed_pipe`], for a descriptor that a signal handler writes to.
 #[cfg(feature = "signals")]
 pub(crate) fn replace_number_with_closed_pipe(fd: std::os::fd::RawFd) {
     // SAFETY: the descriptor is open as long as its action is registered.
@@ -42,14 +43,14 @@ pub(crate) fn is_ignored(signal: libc::c_int) -> bool {
     }
 }
 
-/// What [`fork`] returns in either process.
+/// What [`fork`] returns in each of the two processes.
 pub(crate) enum Fork {
     Parent(ChildProcess),
     Child,
 }
 
-/// prctl(2): when the process that forked this one ends, however it does, this one is sent SIGTERM. If it has ended
-/// already, which is no news to anybody any more, this one ends at once.
+/// prctl(2): makes the kernel send this process SIGTERM when its parent ends, however the parent ends. If the parent has ended
+/// already, the kernel sends nothing, and this process exits here.
 #[cfg(all(feature = "signals", any(target_os = "linux", target_os = "android")))]
 pub(crate) fn end_with_parent(parent: u32) {
     // SAFETY: PR_SET_PDEATHSIG takes the number of a signal, and touches no memory.
@@ -59,21 +60,21 @@ pub(crate) fn end_with_parent(parent: u32) {
     }
 }
 
-/// The system cannot.
+/// These systems have no such signal.
 #[cfg(all(feature = "signals", not(any(target_os = "linux", target_os = "android"))))]
 pub(crate) fn end_with_parent(_parent: u32) {}
 
-/// fork(2). Whatever is buffered for standard output is written first, so that it is not written twice: where the
-/// process has one thread. Else another one could hold that lock for ever, here and in the child.
+/// fork(2). If this is the only thread, it first flushes standard output, so that the child does not write the buffer again.
+/// Otherwise it does not: another thread could hold the lock of standard output for ever.
 ///
-/// The caller has made sure that this thread is the only one, or its user has vouched for the code that runs in the
-/// child (`allow_threads`).
+/// The caller has made sure that this thread is the only one, or the user has vouched for the code that runs in the child
+/// (`allow_threads`).
 pub(crate) fn fork(is_only_thread: bool) -> io::Result<Fork> {
     if is_only_thread {
-        write_standard_output();
+        flush_standard_output();
     }
-    // SAFETY: after fork(2), the child of a process with one thread can do anything; where there are more, the user has
-    // vouched for its code.
+    // SAFETY: after fork(2), the child of a process with one thread can run any code. If there are more threads, the user has
+    // vouched for the child's code.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(Fork::Child),
@@ -81,24 +82,24 @@ pub(crate) fn fork(is_only_thread: bool) -> io::Result<Fork> {
     }
 }
 
-/// _exit(2), after writing what is buffered for standard output where no other thread's lock can be in the way. No
-/// destructor of the parent's is run.
+/// _exit(2), which runs no destructor of the parent. If the parent had one thread, it first flushes standard output: then no
+/// other thread can have held its lock.
 pub(crate) fn exit_child(status: i32, was_only_thread: bool) -> ! {
     if was_only_thread {
-        write_standard_output();
+        flush_standard_output();
     }
     // SAFETY: _exit(2) does not return.
     unsafe { libc::_exit(status) }
 }
 
-fn write_standard_output() {
-    // A closed one has no reader to see it twice.
+fn flush_standard_output() {
+    // If the flush fails, standard output is closed, and no reader can see the bytes twice.
     let _ = io::stdout().flush();
     // SAFETY: fflush(3) takes a null pointer for all streams.
     unsafe { libc::fflush(std::ptr::null_mut()) };
 }
 
-/// pthread_sigmask(3): runs this while no signal can end the process but SIGKILL.
+/// pthread_sigmask(3): runs the action with all signals blocked, so that only SIGKILL can end the process meanwhile.
 pub(crate) fn without_signals(action: impl FnOnce()) {
     // SAFETY: `sigset_t` is plain data, of which all zeros is a valid value, and the pointers are to two of them.
     unsafe {
@@ -110,12 +111,12 @@ pub(crate) fn without_signals(action: impl FnOnce()) {
     }
 }
 
-/// How many threads this process has. `None`: the system does not tell, as without proc(5).
+/// How many threads this process has. `None` if the system does not report it, for example without proc(5).
 pub(crate) fn threads() -> Option<usize> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
         use std::os::unix::fs::MetadataExt;
-        // proc(5): a directory for each thread. The links of a directory are two and its subdirectories.
+        // proc(5) has a directory for each thread. A directory has two links and one for each subdirectory.
         let links = std::fs::metadata("/proc/self/task").ok()?.nlink();
         usize::try_from(links).ok()?.checked_sub(2)
     }
@@ -134,21 +135,21 @@ pub(crate) fn threads() -> Option<usize> {
     None
 }
 
-/// A child process that was forked here. Where the process ignores SIGCHLD, or waits for any child, others may wait for
-/// it, and its number may be that of another process from then on.
+/// A child process of this one. If this process ignores SIGCHLD or waits for any child, other code can reap the child, and the
+/// kernel can then give its number to another process.
 pub(crate) enum ChildProcess {
-    /// pidfd_open(2): it stands for this child whatever becomes of its number.
+    /// pidfd_open(2): the descriptor refers to this child, even after its number is reused.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     Descriptor(OwnedFd),
-    /// Where the system has no such descriptor, or none to spare.
+    /// The system has no such descriptors, or the process has none to spare.
     Number(libc::pid_t),
-    /// Others had waited for it before there was a descriptor.
+    /// Other code reaped the child before there was a descriptor.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     Gone,
 }
 
 impl ChildProcess {
-    /// Of a child that was forked just now.
+    /// Opens a descriptor for a child that was just forked.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     fn new(number: libc::pid_t) -> ChildProcess {
         // SAFETY: pidfd_open(2) touches no memory.
@@ -159,28 +160,28 @@ impl ChildProcess {
                 _ => ChildProcess::Number(number),
             };
         }
-        // SAFETY: the descriptor is new, and nobody else owns it.
+        // SAFETY: the descriptor is new, and no other value owns it.
         let descriptor = unsafe { OwnedFd::from_raw_fd(opened as RawFd) };
         match waitid(libc::P_PIDFD, descriptor.as_raw_fd(), libc::WNOWAIT) {
-            // Linux 5.3 opens it, and cannot wait for it.
+            // Linux 5.3 opens the descriptor but cannot wait for it.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => ChildProcess::Number(number),
             _ => ChildProcess::Descriptor(descriptor),
         }
     }
 
-    /// There are only numbers.
+    /// These systems have only numbers.
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     fn new(number: libc::pid_t) -> ChildProcess {
         ChildProcess::Number(number)
     }
 
-    /// Waits for the child without blocking. `None`: it still runs. An error: others have waited for it.
+    /// Reaps the child without blocking. `None` if it still runs. Fails if other code has reaped it.
     pub(crate) fn try_wait(&self) -> io::Result<Option<ExitStatus>> {
         match self {
             #[cfg(any(target_os = "linux", target_os = "android"))]
             ChildProcess::Descriptor(descriptor) => {
                 let info = waitid(libc::P_PIDFD, descriptor.as_raw_fd(), 0)?;
-                // SAFETY: all zeros is what waitid(2) leaves where no child has ended, else it sets both fields.
+                // SAFETY: waitid(2) sets both fields, or leaves all zeros if no child has ended.
                 let (number, status) = unsafe { (info.si_pid(), info.si_status()) };
                 // As wait(2) encodes it.
                 let status = match info.si_code {
@@ -204,9 +205,9 @@ impl ChildProcess {
         }
     }
 
-    /// Sends the signal to the child, and never to another process: pidfd_send_signal(2). Where there is only a number,
-    /// kill(2), after a look at whether it is still that of a child: one that the process does not wait for itself can
-    /// end between the two, which such a system leaves no way to see.
+    /// pidfd_send_signal(2): sends the signal to the child, and never to another process. With only a number, kill(2) after
+    /// a check that the number still belongs to a child. If other code reaps the child between the two, the signal can reach
+    /// another process; these systems have no way to prevent that.
     pub(crate) fn kill(&self, signal: Signal) {
         match self {
             #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -218,7 +219,7 @@ impl ChildProcess {
                 }
             }
             ChildProcess::Number(number) => {
-                // A child that has ended is left to be waited for, so that the number stays its own.
+                // WNOWAIT leaves an ended child unreaped, so that it keeps its number.
                 if waitid(libc::P_PID, *number, libc::WNOWAIT).is_ok() {
                     // SAFETY: kill(2) touches no memory.
                     unsafe { libc::kill(*number, signal.number()) };
@@ -230,7 +231,7 @@ impl ChildProcess {
     }
 }
 
-/// waitid(2), of a child that has ended, without blocking.
+/// waitid(2) for a child that has ended, without blocking.
 fn waitid(kind: libc::idtype_t, id: libc::c_int, options: libc::c_int) -> io::Result<libc::siginfo_t> {
     let options = libc::WEXITED | libc::WNOHANG | options;
     // SAFETY: `siginfo_t` is plain data, of which all zeros is a valid value, and the pointer is to one.
@@ -243,7 +244,7 @@ fn waitid(kind: libc::idtype_t, id: libc::c_int, options: libc::c_int) -> io::Re
     }
 }
 
-/// What a child can be told.
+/// A signal that ends a child.
 pub(crate) enum Signal {
     Terminate,
     Kill,
@@ -257,7 +258,7 @@ impl Signal {
         }
     }
 
-    /// Whether it is what has ended a process.
+    /// Whether this signal ended the process that has this status.
     pub(crate) fn has_ended(self, status: ExitStatus) -> bool {
         status.signal() == Some(self.number())
     }

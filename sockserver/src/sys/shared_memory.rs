@@ -1,4 +1,4 @@
-//! Memory that processes share.
+//! Memory that a process and its children share.
 
 use std::{io, ptr::NonNull};
 
@@ -13,11 +13,10 @@ unsafe impl<T: Send + Sync> Send for Shared<T> {}
 unsafe impl<T: Send + Sync> Sync for Shared<T> {}
 
 impl<T: Sync> Shared<T> {
-    /// mmap(2). The value must be plain atomics: it is not dropped, and a pointer in it would mean nothing to the
-    /// others.
+    /// mmap(2). The value must be plain atomics: it is not dropped, and a pointer in it would be invalid in other processes.
     pub(crate) fn new(value: T) -> io::Result<Shared<T>> {
         // SAFETY: a new anonymous mapping, at an address of the kernel's choice, aliases nothing. It is aligned to a
-        // page and as large as a `T`, which is written before anybody sees it.
+        // page and as large as a `T`, which is written before another process can see it.
         unsafe {
             let protection = libc::PROT_READ | libc::PROT_WRITE;
             let flags = libc::MAP_SHARED | libc::MAP_ANON;
@@ -43,7 +42,7 @@ impl<T> std::ops::Deref for Shared<T> {
 
 impl<T> Drop for Shared<T> {
     fn drop(&mut self) {
-        // SAFETY: it was mapped with this length, and nobody has a reference any more. `T` needs no drop.
+        // SAFETY: it was mapped with this length, and `drop` proves that no reference is left. `T` needs no drop.
         unsafe { libc::munmap(self.value.as_ptr().cast(), size_of::<T>()) };
     }
 }

@@ -11,7 +11,7 @@ use socket2::Socket;
 
 use super::poll::{Watched, poll};
 
-/// What a receive would find.
+/// What the next receive would find.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Input {
     Nothing,
@@ -19,7 +19,8 @@ pub(crate) enum Input {
     EndOfFile,
 }
 
-/// recv(2) of one byte that stays there. It sees also what is behind an urgent byte, which [`bytes_unread`] does not.
+/// recv(2) of one byte, which stays in the queue. It also finds bytes behind an urgent byte, which [`bytes_unread`] does not
+/// count.
 pub(crate) fn peek(socket: &Socket) -> Input {
     match socket.recv_with_flags(&mut [MaybeUninit::uninit()], libc::MSG_PEEK | libc::MSG_DONTWAIT) {
         Ok(0) => Input::EndOfFile,
@@ -30,7 +31,7 @@ pub(crate) fn peek(socket: &Socket) -> Input {
     }
 }
 
-/// poll(2) without waiting: there is an urgent byte (tcp(7)) that was not read.
+/// poll(2) without waiting: whether there is an unread urgent byte (tcp(7)).
 pub(crate) fn has_urgent_byte(socket: &Socket) -> bool {
     let mut watched = Watched::new(socket.as_fd());
     watched.inner.events = libc::POLLPRI;
@@ -38,8 +39,8 @@ pub(crate) fn has_urgent_byte(socket: &Socket) -> bool {
     poll(&mut watched, Some(Duration::ZERO)).is_ok() && watched[0].inner.revents & libc::POLLPRI != 0
 }
 
-/// recv(2) into the room of the buffer, which is empty, of at most `limit` bytes. Memory that was never written to is
-/// not written to first, so that only the pages that something was received in are held.
+/// recv(2) of at most `limit` bytes into the capacity of the empty buffer. The capacity is not zeroed first, so that only the
+/// pages that were received into take memory.
 pub(crate) fn receive(socket: &Socket, buffer: &mut Vec<u8>, limit: usize, flags: i32) -> io::Result<usize> {
     debug_assert!(buffer.is_empty());
     let room = buffer.spare_capacity_mut();
@@ -53,12 +54,12 @@ pub(crate) fn receive(socket: &Socket, buffer: &mut Vec<u8>, limit: usize, flags
 /// recv(2) into the first `limit` bytes of the buffer.
 pub(crate) fn receive_into(socket: &Socket, buffer: &mut [u8], limit: usize, flags: i32) -> io::Result<usize> {
     let length = buffer.len().min(limit);
-    // SAFETY: bytes that are initialized are valid as ones that need not be, and recv(2) writes nothing else.
+    // SAFETY: initialized bytes are valid as `MaybeUninit`, and recv(2) writes initialized bytes only.
     let room = unsafe { &mut *(&raw mut buffer[..length] as *mut [MaybeUninit<u8>]) };
     socket.recv_with_flags(room, flags)
 }
 
-/// send(2) of what the kernel takes at once, without SIGPIPE.
+/// send(2) of as many bytes as the kernel takes at once, without SIGPIPE.
 pub(crate) fn send(socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
     #[cfg(target_vendor = "apple")]
     const FLAGS: i32 = libc::MSG_DONTWAIT;
@@ -67,33 +68,32 @@ pub(crate) fn send(socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
     socket.send_with_flags(bytes, FLAGS)
 }
 
-/// How many written bytes the peer has not taken yet: on TCP those that it has not acknowledged, on a Unix socket those
-/// that it has not read (`SIOCOUTQ`: tcp(7), unix(7)).
+/// How many written bytes have not reached the peer: on TCP the bytes that it has not acknowledged, on a Unix socket the
+/// bytes that it has not read (`SIOCOUTQ`: tcp(7), unix(7)).
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn bytes_undelivered(socket: &Socket) -> u64 {
     count(socket, libc::TIOCOUTQ as u32)
 }
 
-/// How many written bytes the peer has not taken yet.
+/// How many written bytes have not reached the peer.
 #[cfg(any(target_os = "freebsd", target_os = "netbsd"))]
 pub(crate) fn bytes_undelivered(socket: &Socket) -> u64 {
     count(socket, libc::FIONWRITE as u32)
 }
 
-/// The system does not tell.
+/// These systems do not report it.
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "netbsd")))]
 pub(crate) fn bytes_undelivered(_socket: &Socket) -> u64 {
     0
 }
 
-/// How many written bytes of a TCP connection the kernel still holds, as the peer or the network takes no more
-/// (`SIOCOUTQNSD`: linux/sockios.h).
+/// How many written bytes of a TCP connection the kernel has not sent yet (`SIOCOUTQNSD`: linux/sockios.h).
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn bytes_unsent(socket: &Socket) -> u64 {
     count(socket, libc::SIOCOUTQNSD as u32)
 }
 
-/// The system tells no difference between what is under way and what was not sent.
+/// These systems do not distinguish unsent bytes from bytes in flight.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(crate) fn bytes_unsent(socket: &Socket) -> u64 {
     bytes_undelivered(socket)
@@ -104,7 +104,7 @@ pub(crate) fn bytes_unread(socket: &Socket) -> u64 {
     count(socket, libc::FIONREAD as u32)
 }
 
-/// ioctl(2) of a request that counts bytes. None, where the system cannot.
+/// ioctl(2) with a request that counts bytes. Zero if the system does not support it.
 fn count(socket: &Socket, request: u32) -> u64 {
     let mut bytes: libc::c_int = 0;
     // SAFETY: both requests write an `int`, and that is what the pointer points at.
@@ -112,7 +112,7 @@ fn count(socket: &Socket, request: u32) -> u64 {
     if result == 0 { bytes.try_into().unwrap_or(0) } else { 0 }
 }
 
-/// Who is at the other end of a Unix socket: user, group and, where the system tells it, process.
+/// The user, the group and the process at the other end of a Unix socket.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<(u32, u32, Option<i32>)> {
     let mut credentials = libc::ucred { pid: 0, uid: 0, gid: 0 };
@@ -133,7 +133,7 @@ pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<(u32, u32, 
     }
 }
 
-/// Who is at the other end of a Unix socket: user and group, as getpeereid(3) tells no process.
+/// The user and the group at the other end of a Unix socket. getpeereid(3) does not report the process.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<(u32, u32, Option<i32>)> {
     let (mut uid, mut gid) = (0, 0);

@@ -12,8 +12,8 @@ pub(super) fn bind_to_first<L>(
     addresses: io::Result<impl Iterator<Item = SocketAddr>>,
     bind: impl Fn(SocketAddr) -> io::Result<L>,
 ) -> io::Result<L> {
-    let mut last = io::Error::new(io::ErrorKind::InvalidInput, "it stands for no address");
-    for address in addresses.map_err(|error| cannot_bind(&name, unknown(&name.to_string(), error)))? {
+    let mut last = io::Error::new(io::ErrorKind::InvalidInput, "no address was found");
+    for address in addresses.map_err(|error| cannot_bind(&name, explain_resolver_error(&name.to_string(), error)))? {
         match bind(address) {
             Ok(listener) => return Ok(listener),
             Err(error) => last = error,
@@ -22,9 +22,8 @@ pub(super) fn bind_to_first<L>(
     Err(cannot_bind(&name, last))
 }
 
-/// What is wrong with a name that stands for no address, where that can be seen: the system says as much of a typing
-/// error as of a host that is not there.
-fn unknown(name: &str, error: io::Error) -> io::Error {
+/// Replaces the resolver's error for a name that is wrongly written: the resolver reports it like an unknown host.
+fn explain_resolver_error(name: &str, error: io::Error) -> io::Error {
     let advice = match name.rsplit_once(':') {
         Some(("" | "*", _)) => "a host is needed; for all addresses of this machine, 0.0.0.0 or [::]",
         Some((_, port)) if port.parse::<u16>().is_ok() => return error,
@@ -38,13 +37,13 @@ pub(super) fn cannot_bind(address: impl Display, error: io::Error) -> io::Error 
     io::Error::new(error.kind(), format!("cannot bind to {address}: {error}"))
 }
 
-/// A socket for an internet address with the options that have to be set before it is bound.
+/// Makes a socket for an internet address, sets the options that must precede bind(2), and binds it.
 pub(super) fn bind_inet(address: SocketAddr, kind: Type, options: &Options) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), kind, None)?;
     if address.is_ipv6() {
         socket.set_only_v6(options.socket.only_v6)?;
     }
-    // On a UDP socket the option would let two servers share the port, one of them receiving nothing.
+    // On UDP two servers could share the port by this option, and one of them would receive nothing.
     if kind == Type::STREAM {
         socket.set_reuse_address(options.socket.allow_reuse_address)?;
     }
@@ -55,7 +54,7 @@ pub(super) fn bind_inet(address: SocketAddr, kind: Type, options: &Options) -> i
     Ok(socket)
 }
 
-/// What `"host:port"` and the like stand for: implemented once for both internet transports.
+/// Implements [`BindTo`](crate::BindTo) for all types of addresses, once for both internet transports.
 macro_rules! inet_addresses {
     ($transport:ty: $($address:ty = |$value:ident| $name:expr;)*) => { $(
         impl BindTo<$transport> for $address {

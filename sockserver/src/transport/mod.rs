@@ -29,10 +29,9 @@ pub use unix_datagram::{UnixDatagram, UnixDatagramListener};
 /// Where the requests of a server come from. In `transport = "…"` the words `"tcp"`, `"udp"`, `"unix"` and
 /// `"unix_datagram"` stand for [`Tcp`], [`Udp`], [`Unix`] and [`UnixDatagram`]; a path names a type of your own.
 ///
-/// A transport of your own usually wraps one of these, to do something with each connection before it is verified and
-/// counted. It must not wait there, as no other client is accepted meanwhile: what reads from the client first, like a
-/// PROXY protocol header or the handshake of an encryption, is a type that implements
-/// [`FromRequest`](crate::FromRequest).
+/// A transport of your own usually wraps one of these, to do something with each connection before the server verifies and
+/// counts it. It must not wait, as the server accepts no other client meanwhile. To read from the client first, such as a
+/// PROXY protocol header or a TLS handshake, implement [`FromRequest`](crate::FromRequest) for a type of your own.
 ///
 /// ```
 /// use sockserver::{Address, BindTo, Options, Stream, Transport, transport::{StreamTransport, Tcp, TcpAcceptor}};
@@ -76,27 +75,27 @@ pub trait Transport: Sized + Send + Sync + 'static {
     /// The bound socket. Dropping it closes the port.
     type Listener: AsFd + Send + Sync + 'static;
 
-    /// What a request is: a [`Stream`] or a [`Datagram`].
+    /// The type of its requests: [`Stream`] or [`Datagram`].
     type Request: AnyRequest;
 
-    /// Makes a listener of a socket that was bound elsewhere. It must not block: see
-    /// [`get_request`](Self::get_request).
+    /// Makes a listener from a socket that was bound elsewhere. It must make the socket ready for
+    /// [`get_request`](Self::get_request), which must not wait.
     fn from_listener(socket: OwnedFd, options: &Options) -> io::Result<Self::Listener>;
 
-    /// Where the socket is bound.
+    /// The address that the socket is bound to.
     fn server_address(listener: &Self::Listener) -> io::Result<Address>;
 
-    /// Accepts the next request, **without waiting**: if there is none, it fails with [`io::ErrorKind::WouldBlock`],
-    /// and is called again when the listener is readable. Python's `get_request`.
+    /// Accepts the next request, **without waiting**: Python's `get_request`. If there is no request, it must fail with
+    /// [`io::ErrorKind::WouldBlock`]; the server calls it again when the listener is readable.
     ///
-    /// It is called by one thread at a time, and until it returns the server accepts nothing else and cannot stop.
+    /// One thread at a time calls it. Until it returns, the server accepts nothing else and cannot stop.
     ///
     /// # Errors
     ///
-    /// One that concerns only the connection that was accepted (reset, broken pipe, any that does not come from the
-    /// system) is passed over without a word. A shortage, or what nobody knows, is told to `handle_error` once, and the
-    /// server rests before it tries again; `EBADF` and the like end it. A panic is an error that does not
-    /// come from the system.
+    /// * An error of the accepted connection alone is ignored: a reset, a broken pipe, any error without an OS error code,
+    ///   and a panic.
+    /// * `EBADF` and other errors of the listening socket end the server.
+    /// * A shortage, and any other error, is reported to `handle_error` once. The server pauses before it tries again.
     fn get_request(listener: &Self::Listener) -> io::Result<Self::Request>;
 }
 
@@ -135,7 +134,7 @@ pub trait DatagramTransport: Transport<Request = Datagram> {}
 )]
 pub trait InetTransport: Transport {}
 
-/// A transport whose peers the kernel knows.
+/// A transport whose clients' credentials the kernel knows.
 #[diagnostic::on_unimplemented(
     message = "a `PeerCred` cannot be taken from a request of the transport `{Self}`",
     label = "only the clients of \"unix\" have credentials"
@@ -144,11 +143,12 @@ pub trait UnixTransport: StreamTransport {}
 
 /// An address that a server of the transport `T` can be bound to.
 ///
-/// For tcp and udp: a string like `"127.0.0.1:9999"`, `"[::]:9999"` or `"localhost:9999"`, a pair of host (or IP
-/// address) and port, a [`SocketAddr`](std::net::SocketAddr), an [`Address`]. For Unix sockets: a path as a string, [`Path`](std::path::Path)
+/// For tcp and udp: a string like `"127.0.0.1:9999"`, `"[::]:9999"` or `"localhost:9999"`, a pair of a host (or an IP
+/// address) and a port, a [`SocketAddr`](std::net::SocketAddr), an [`Address`]. For Unix sockets: a path as a string, [`Path`](std::path::Path)
 /// or [`PathBuf`](std::path::PathBuf), where a leading zero byte makes an abstract name on Linux, or an [`Address`].
 ///
-/// All addresses of the machine are `"0.0.0.0:9999"` or, with IPv6, `"[::]:9999"`; Python's empty host is refused.
+/// To listen on all addresses of the machine, use `"0.0.0.0:9999"` or, with IPv6, `"[::]:9999"`. Python's empty host is
+/// refused.
 #[diagnostic::on_unimplemented(
     message = "a server of the transport `{T}` cannot be bound to a `{Self}`",
     label = "this is no address of that transport",

@@ -1,4 +1,4 @@
-//! What TCP and Unix stream sockets share, and what a socket must be that was bound elsewhere.
+//! What TCP and Unix stream sockets share, and the check of a socket that was bound elsewhere.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use socket2::{Socket, Type};
 
 use crate::{address::Address, options::Options, request::stream::Stream};
 
-/// What a socket that was bound elsewhere must be.
+/// Refuses a socket that was bound elsewhere if it is of the wrong type or family, or is connected.
 pub(super) fn check_kind(socket: &Socket, kind: Type, unix: bool) -> io::Result<()> {
     let refuse = |reason: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
     if socket.r#type()? != kind {
@@ -21,17 +21,17 @@ pub(super) fn check_kind(socket: &Socket, kind: Type, unix: bool) -> io::Result<
     Ok(())
 }
 
-/// listen(2), and from here on accepting does not wait. On a socket that listens already it changes the queue's length.
+/// listen(2). Then accept(2) on the socket does not wait. On a socket that listens already, it changes the queue's length.
 pub(super) fn listen(socket: &Socket, options: &Options) -> io::Result<()> {
     socket.listen(options.socket.request_queue_size.try_into().unwrap_or(i32::MAX))?;
     socket.set_nonblocking(true)
 }
 
-/// One system call on Linux, where a connection does not inherit that its listener does not wait.
+/// accept(2). On Linux a connection does not inherit the non-blocking mode of its listener, which saves a system call.
 pub(super) fn accept(socket: &Socket) -> io::Result<Stream> {
     let (connection, address) = socket.accept()?;
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    // A connection that has ended already may refuse it, which says nothing about the listening socket.
+    // This can fail for a connection that has ended already. That must not count as an error of the listening socket.
     connection.set_nonblocking(false).map_err(|_| io::Error::from(io::ErrorKind::ConnectionAborted))?;
     Ok(Stream::new(connection, Address::from_sockaddr(&address)?))
 }

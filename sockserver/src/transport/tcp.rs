@@ -52,7 +52,7 @@ impl Tcp {
     fn listen(socket: Socket, options: &Options) -> io::Result<TcpAcceptor> {
         socket.set_tcp_nodelay(options.socket.nodelay)?;
         if let Some(time) = options.socket.keepalive {
-            // The system counts in seconds, and has no zero.
+            // The kernel counts in seconds, and zero is not allowed.
             let time = time.max(Duration::from_secs(1));
             socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(time))?;
         }

@@ -7,7 +7,7 @@ use socket2::{Socket, Type};
 use super::{BindTo, DatagramListener, DatagramTransport, InetTransport, Transport, inet, stream_socket};
 use crate::{address::Address, options::Options, request::datagram::Datagram, sys};
 
-/// `"udp"`: Python's `UDPServer`. A reply leaves from the address that the request came to.
+/// `"udp"`: Python's `UDPServer`. A reply leaves from the address that the request arrived at.
 #[derive(Clone, Copy, Debug)]
 pub struct Udp;
 

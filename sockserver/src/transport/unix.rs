@@ -15,17 +15,18 @@ use crate::{address::Address, options::Options, request::stream::Stream};
 
 /// `"unix"`: Python's `UnixStreamServer`.
 ///
-/// The socket file is removed when the port closes, if it is still the one that was bound. When binding, a socket file
-/// that no server answers at is replaced; one that a server answers at is [`io::ErrorKind::AddrInUse`], and a file that is
-/// no socket is left alone. Of several servers that find the same stale file at once, one replaces it, where their
-/// directory can be locked.
+/// Binding replaces a stale socket file, at which no server listens. It fails with [`io::ErrorKind::AddrInUse`] if a server
+/// listens there, or if the file is not a socket. If several servers find the same stale file at once and can lock its
+/// directory, one of them replaces it.
+///
+/// The server removes the socket file when it closes the listening socket, unless another file has taken its place.
 #[derive(Clone, Copy, Debug)]
 pub struct Unix;
 
 /// A listening Unix stream socket.
 #[derive(Debug)]
 pub struct UnixAcceptor {
-    /// Dropped before the socket, which holds the inode: the number that it is known by is nobody else's until then.
+    /// Dropped before the socket: until the socket closes, no other file can have the inode number that identifies this one.
     _file: Option<SocketFile>,
     socket: Socket,
 }
@@ -38,7 +39,7 @@ impl Transport for Unix {
         let socket = Socket::from(socket);
         stream_socket::check_kind(&socket, Type::STREAM, true)?;
         stream_socket::listen(&socket, options)?;
-        // Its file is whoever bound it's to remove.
+        // The process that bound the socket removes its file.
         Ok(UnixAcceptor { socket, _file: None })
     }
 

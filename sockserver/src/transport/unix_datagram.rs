@@ -14,14 +14,14 @@ use super::{
 };
 use crate::{address::Address, options::Options, request::datagram::Datagram};
 
-/// `"unix_datagram"`: Python's `UnixDatagramServer`. Its socket file is treated as that of [`Unix`](super::Unix).
+/// `"unix_datagram"`: Python's `UnixDatagramServer`. It binds to and removes its socket file as [`Unix`](super::Unix) does.
 #[derive(Clone, Copy, Debug)]
 pub struct UnixDatagram;
 
 /// The receiving side of a Unix datagram socket.
 #[derive(Debug)]
 pub struct UnixDatagramListener {
-    /// Dropped before the socket, as that of `UnixListener`.
+    /// Dropped before the socket, as in [`UnixAcceptor`](super::UnixAcceptor).
     _file: Option<SocketFile>,
     packets: DatagramListener,
 }

@@ -22,11 +22,11 @@ use crate::{
     sys,
 };
 
-/// The file of a bound socket, which is removed when this is dropped.
+/// The file of a bound socket. Dropping this removes the file.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
-    /// Device and inode: another file of this name is not ours.
+    /// Device and inode: another file of this name is not removed.
     identity: (u64, u64),
 }
 
@@ -46,26 +46,26 @@ impl Drop for SocketFile {
     }
 }
 
-/// Makes a Unix socket and binds it; one of streams listens then.
+/// Makes a Unix socket and binds it. A stream socket listens on return.
 pub(super) fn bind_unix(address: &Address, kind: Type, options: &Options) -> io::Result<(Socket, Option<SocketFile>)> {
     if !matches!(address, Address::Unix(UnixAddress::Path(_) | UnixAddress::Abstract(_))) {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            "a Unix socket is bound to the path of a file that is not there yet, like /run/app.sock",
+            "a Unix socket needs the path of a file that does not exist yet, like /run/app.sock",
         ));
     }
     if let Some(file) = address.path().and_then(Path::to_str).filter(|path| path.parse::<SocketAddr>().is_ok()) {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             format!(
-                "a Unix socket is bound to a path, and this is an internet address; ./{file} is a file of that name"
+                "a Unix socket needs a path, and this is an internet address; for a file of that name, write ./{file}"
             ),
         ));
     }
     let name = address.to_sockaddr()?;
     let socket = Socket::new(Domain::UNIX, kind, None)?;
-    // Until the socket answers those who ask whether its file is stale.
-    let _claim = address.path().filter(|_| options.socket.unlink).and_then(claim);
+    // Held until the socket listens: then another server that probes the file finds it in use.
+    let _lock = address.path().filter(|_| options.socket.unlink).and_then(lock_directory);
     let file = match address.path() {
         Some(path) => bind_to_path(&socket, path, &name, kind, &options.socket)?,
         None => {
@@ -90,28 +90,28 @@ fn bind_to_path(
         remove_stale(path, name, kind)?;
     }
     if let Some(mode) = options.mode {
-        // The file gets the mode of its socket, so that it is never more open than that. Systems that cannot do this
-        // refuse it, and a stream server listens only when the file has its mode.
+        // The file inherits the mode of its socket, so that its permissions are never wider. Some systems refuse this. There
+        // no client can connect early either: a stream server listens only when the file has its mode.
         let _ = File::from(OwnedFd::from(socket.try_clone()?)).set_permissions(Permissions::from_mode(mode));
     }
     socket.bind(name)?;
     let file = options.unlink.then(|| SocketFile::of(path)).transpose()?;
     if let Some(mode) = options.mode {
-        // Adds what the umask took away.
+        // Adds the permissions that the umask removed.
         sys::set_mode(path, mode)?;
     }
     Ok(file)
 }
 
-/// How long a server waits for others that bind in the same directory.
-const CLAIM_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long a server waits for other servers that bind in the same directory.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Locks the directory of a socket file, so that of several servers which find it stale the second one finds the first.
-/// `None`: the system cannot do this there, or somebody holds the lock for reasons of their own.
-fn claim(path: &Path) -> Option<File> {
+/// Locks the directory of a socket file. If several servers find the file stale, the second one then finds the first one
+/// listening. `None` if the directory cannot be locked, or if another process keeps the lock for long.
+fn lock_directory(path: &Path) -> Option<File> {
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let directory = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(directory).ok()?;
-    let deadline = Instant::now() + CLAIM_TIMEOUT;
+    let deadline = Instant::now() + LOCK_TIMEOUT;
     loop {
         match directory.try_lock() {
             Ok(()) => return Some(directory),
@@ -121,21 +121,18 @@ fn claim(path: &Path) -> Option<File> {
     }
 }
 
-/// Removes a socket file that nobody answers at.
+/// Removes a socket file at which no server listens.
 fn remove_stale(path: &Path, name: &SockAddr, kind: Type) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
         Ok(file) if !file.file_type().is_socket() => {
-            return Err(io::Error::new(
-                io::ErrorKind::AddrInUse,
-                "there is a file that is no socket, which is not replaced",
-            ));
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, "the file exists and is not a socket"));
         }
         Ok(_) => {}
     }
     let probe = Socket::new(Domain::UNIX, kind, None)?;
-    // Somebody whose queue is full is somebody.
+    // A server whose queue is full is listening: the probe must not wait for room.
     probe.set_nonblocking(true)?;
     match probe.connect(name) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -144,7 +141,7 @@ fn remove_stale(path: &Path, name: &SockAddr, kind: Type) -> io::Result<()> {
             removed => removed,
         },
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
-        _ => Err(io::Error::new(io::ErrorKind::AddrInUse, "another server answers there")),
+        _ => Err(io::Error::new(io::ErrorKind::AddrInUse, "another server listens there")),
     }
 }
 
@@ -155,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_mode_of_what_a_link_points_to_is_left_alone() {
+    fn the_mode_of_a_links_target_is_left_alone() {
         let directory = env::temp_dir().join(format!("sockserver-mode-{}", process::id()));
         fs::create_dir(&directory).expect("a free name");
         let (target, link) = (directory.join("target"), directory.join("link"));
