@@ -29,8 +29,8 @@ pub enum Address {
     Unix(UnixAddress),
 }
 
-/// The address of a Unix socket. An abstract name is displayed as `@name`, as `ss` and systemd display it, and an unnamed
-/// socket as `(unnamed)`.
+/// The address of a Unix socket. An abstract name is displayed as `@name`, as `ss` and systemd display it, and an
+/// unnamed socket as `(unnamed)`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum UnixAddress {
     /// A socket file.
@@ -52,8 +52,8 @@ impl Address {
         })
     }
 
-    /// The IP address; `None` for a Unix socket. An IPv4 client has an IPv4 address, even if the server listens on `[::]` and
-    /// the kernel reports `::ffff:127.0.0.1`.
+    /// The IP address; `None` for a Unix socket. An IPv4 client has an IPv4 address, even if the server listens on
+    /// `[::]` and the kernel reports `::ffff:127.0.0.1`.
     pub fn ip(&self) -> Option<IpAddr> {
         match self {
             Address::Inet(address) => Some(address.ip().to_canonical()),

@@ -4,8 +4,8 @@ use crate::primitives::{Condvar, Mutex};
 
 /// Threads that finish while the server stops wait here until it has stopped.
 ///
-/// An exiting thread returns its stack to the kernel, under a lock of the whole process. A thousand of them at once would
-/// take the processors from the handlers that are still running, and from the caller that waits for the stop.
+/// An exiting thread returns its stack to the kernel, under a lock of the whole process. A thousand of them at once
+/// would take the processors from the handlers that are still running, and from the caller that waits for the stop.
 #[derive(Default)]
 pub(crate) struct Exits {
     phase: Mutex<Phase>,
@@ -38,8 +38,8 @@ impl Exits {
         self.released.notify_one();
     }
 
-    /// Waits while the server stops. Then each thread wakes the next one: threads that wake all together would hold up the
-    /// caller, too.
+    /// Waits while the server stops. Then each thread wakes the next one: threads that wake all together would hold up
+    /// the caller, too.
     pub(crate) fn wait(&self) {
         let mut phase = self.phase.lock();
         while *phase == Phase::Stopping {

@@ -1,9 +1,10 @@
 //! Connections whose requests have ended, and whose clients may not have received everything yet.
 //!
-//! If the server closes a socket while the client still sends, the kernel resets the connection, and the client loses bytes
-//! that it has not received. So the server reads from such a socket and discards the input, until the client closes its
-//! end, is silent for `MAX_SILENCE`, or `MAX_LINGER` is over. One thread does this for all connections of the server, and
-//! exits when there are none. It checks all of them every `TICK`, so that no connection wakes a thread of its own.
+//! If the server closes a socket while the client still sends, the kernel resets the connection, and the client loses
+//! bytes that it has not received. So the server reads from such a socket and discards the input, until the client
+//! closes its end, is silent for `MAX_SILENCE`, or `MAX_LINGER` is over. One thread does this for all connections of
+//! the server, and exits when there are none. It checks all of them every `TICK`, so that no connection wakes a thread
+//! of its own.
 
 use std::{
     collections::VecDeque,
@@ -26,7 +27,8 @@ const MAX_SILENCE: Duration = Duration::from_secs(2);
 /// How long a connection lingers at most, even if its client goes on sending.
 const MAX_LINGER: Duration = Duration::from_secs(10);
 
-/// How many connections linger at once, and how many may be added between two checks. Above that the oldest one is closed.
+/// How many connections linger at once, and how many may be added between two checks. Above that the oldest one is
+/// closed.
 const MAX_CLIENTS: usize = 512;
 
 /// How often the thread checks its connections.
@@ -103,8 +105,8 @@ impl Client {
     }
 }
 
-/// Receives and discards what has arrived, up to a bound, and returns the number of bytes. `None` if the client has closed
-/// its end or the connection has failed.
+/// Receives and discards what has arrived, up to a bound, and returns the number of bytes. `None` if the client has
+/// closed its end or the connection has failed.
 fn discard_input(connection: &Connection) -> Option<usize> {
     let mut discarded = [MaybeUninit::uninit(); 16 << 10];
     let mut bytes = 0;

@@ -4,8 +4,8 @@ use std::{io, time::Duration};
 
 /// The options of a server, in the groups of the `#[server(…)]` attribute.
 ///
-/// The derive writes them to [`Server::OPTIONS`](crate::Server::OPTIONS). To set some of them at run time, start from that
-/// value and use [`bind_with`](crate::Server::bind_with):
+/// The derive writes them to [`Server::OPTIONS`](crate::Server::OPTIONS). To set some of them at run time, start from
+/// that value and use [`bind_with`](crate::Server::bind_with):
 ///
 /// ```
 /// use sockserver::{HandlerResult, RequestHandler, Server, Writer, request_handler};
@@ -38,8 +38,9 @@ pub struct Options {
     /// `stack_size`: bytes of stack for each thread that `"threading"` and `"pool"` start. `None`: the default of
     /// [`std::thread`].
     pub stack_size: Option<usize>,
-    /// `allow_threads`: lets `"forking"` fork a process that has several threads. In such a child only async-signal-safe
-    /// code is safe: by setting this, you vouch that the handler runs no other code. Default: `false`.
+    /// `allow_threads`: lets `"forking"` fork a process that has several threads. In such a child only
+    /// async-signal-safe code is safe: by setting this, you vouch that the handler runs no other code. Default:
+    /// `false`.
     pub allow_threads: bool,
 }
 
@@ -50,9 +51,9 @@ pub struct SocketOptions {
     /// How many connections may wait in the kernel's queue to be accepted, as in `listen(2)`. Default: 1024 (Python's
     /// `request_queue_size`: 5, since 3.15 `SOMAXCONN`). Streams only.
     pub request_queue_size: u32,
-    /// Sets `SO_REUSEADDR` before binding, so that a server can be started again while old connections linger.
-    /// Default: `true` (Python's `allow_reuse_address`: `False`). tcp only: on udp two servers could share the port, and
-    /// one of them would receive nothing.
+    /// Sets `SO_REUSEADDR` before binding, so that a server can be started again while old connections linger. Default:
+    /// `true` (Python's `allow_reuse_address`: `False`). tcp only: on udp two servers could share the port, and one of
+    /// them would receive nothing.
     pub allow_reuse_address: bool,
     /// Sets `SO_REUSEPORT` before binding, so that several processes can share the port. Default: `false`, as Python's
     /// `allow_reuse_port`. Internet sockets only.
@@ -60,19 +61,19 @@ pub struct SocketOptions {
     /// Sets `TCP_NODELAY` on the listening socket, from which connections inherit it. Default: `true`
     /// (Python's `disable_nagle_algorithm`: `False`). tcp only.
     pub nodelay: bool,
-    /// Probes a silent client after this time, in whole seconds, 32 767 at most (`SO_KEEPALIVE` and, if the system has it,
-    /// `TCP_KEEPIDLE`). Default: off. tcp only.
+    /// Probes a silent client after this time, in whole seconds, 32 767 at most (`SO_KEEPALIVE` and, if the system has
+    /// it, `TCP_KEEPIDLE`). Default: off. tcp only.
     pub keepalive: Option<Duration>,
     /// Restricts an IPv6 socket to IPv6. Default: `false` on every system, so that `[::]` serves IPv4 clients too.
     pub only_v6: bool,
     /// The longest packet that is received whole, in bytes. Default: 65 535 (Python's `max_packet_size`: 8192).
     /// Datagrams only.
     pub max_packet_size: usize,
-    /// The permissions of the socket file, like `0o660`. The file has them before the first client can connect. Default:
-    /// what the umask leaves. Unix sockets only.
+    /// The permissions of the socket file, like `0o660`. The file has them before the first client can connect.
+    /// Default: what the umask leaves. Unix sockets only.
     pub mode: Option<u32>,
-    /// Replaces a stale socket file, at which no server listens, when binding, and removes the file at the end. Default:
-    /// `true`. Unix sockets only.
+    /// Replaces a stale socket file, at which no server listens, when binding, and removes the file at the end.
+    /// Default: `true`. Unix sockets only.
     pub unlink: bool,
 }
 
@@ -81,8 +82,8 @@ pub struct SocketOptions {
 #[non_exhaustive]
 pub struct Limits {
     /// How many connections or, on datagrams, packets are served at once. `None`: 1024 for `"threading"`, the number of
-    /// workers for `"pool"`, 40 for `"forking"` (Python's `max_children`). Whatever this is, `"pool"` serves at most as many
-    /// as it has workers, and `"sync"` serves one.
+    /// workers for `"pool"`, 40 for `"forking"` (Python's `max_children`). Whatever this is, `"pool"` serves at most as
+    /// many as it has workers, and `"sync"` serves one.
     pub connections: Option<usize>,
     /// How many connections one client may have. A client is an IPv4 address or an IPv6 /64 network. Default: no limit.
     pub per_client: Option<usize>,
@@ -109,27 +110,27 @@ pub struct Timeouts {
     /// How long [`handle_request`](crate::SocketServer::handle_request) waits for a request before it calls
     /// `handle_timeout`: the `timeout` of Python's servers. Default: for ever.
     pub handle_request: Option<Duration>,
-    /// Ends a connection on which no byte was transferred in either direction for this long, while its handler waits for
-    /// the client. While an answer is under way, the bytes that the client receives count too; they are checked every eighth
-    /// of this time. The handler gets an error with [`Closing::Idle`](crate::Closing::Idle) inside, and has a second to say
-    /// goodbye. For one connection: [`Stream::set_idle_timeout`](crate::Stream::set_idle_timeout). Default: off. Streams
-    /// only.
+    /// Ends a connection on which no byte was transferred in either direction for this long, while its handler waits
+    /// for the client. While an answer is under way, the bytes that the client receives count too; they are checked
+    /// every eighth of this time. The handler gets an error with [`Closing::Idle`](crate::Closing::Idle) inside, and
+    /// has a second to say goodbye. For one connection: [`Stream::set_idle_timeout`](crate::Stream::set_idle_timeout).
+    /// Default: off. Streams only.
     pub idle: Option<Duration>,
     /// Ends a connection this long after it was accepted, however busy it is. The handler's reads then fail with
-    /// [`Closing::Lifetime`](crate::Closing::Lifetime), and a second later the server cuts the connection. Default: off.
-    /// Streams only.
+    /// [`Closing::Lifetime`](crate::Closing::Lifetime), and a second later the server cuts the connection. Default:
+    /// off. Streams only.
     pub lifetime: Option<Duration>,
     /// How long the server goes on accepting after [`shutdown`](crate::ServerHandle::shutdown), while
     /// [`is_ready`](crate::ServerHandle::is_ready) is false: the time that load balancers take to notice, or that
     /// clients take to move to a successor. Default: 0 s.
     pub linger: Duration,
-    /// How long a connection that is busy when the server begins to drain may go on. Then the server cuts it, and abandons a
-    /// handler that has not returned a second later ([`DrainReport::leaked`](crate::DrainReport::leaked)). With `"forking"`
-    /// it sends the child SIGTERM, and SIGKILL a second later. With `"sync"` a handler that does not return holds up the
-    /// stop. Default: 25 s, as Kubernetes kills a container after 30 s.
+    /// How long a connection that is busy when the server begins to drain may go on. Then the server cuts it, and
+    /// abandons a handler that has not returned a second later ([`DrainReport::leaked`](crate::DrainReport::leaked)).
+    /// With `"forking"` it sends the child SIGTERM, and SIGKILL a second later. With `"sync"` a handler that does not
+    /// return holds up the stop. Default: 25 s, as Kubernetes kills a container after 30 s.
     pub shutdown: Duration,
-    /// How often the server calls `service_actions` while no request comes: Python's `poll_interval`. Default: only between
-    /// requests, so that an idle server never wakes up.
+    /// How often the server calls `service_actions` while no request comes: Python's `poll_interval`. Default: only
+    /// between requests, so that an idle server never wakes up.
     pub poll: Option<Duration>,
 }
 

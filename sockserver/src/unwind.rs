@@ -1,8 +1,9 @@
-//! The rule for panics. Handlers, hooks and [`get_request`](crate::Transport::get_request) run in [`run`], which catches
-//! their panics. A panic in other user code, such as a [`Concurrency`](crate::Concurrency), unwinds into its caller.
+//! The rule for panics. Handlers, hooks and [`get_request`](crate::Transport::get_request) run in [`run`], which
+//! catches their panics. A panic in other user code, such as a [`Concurrency`](crate::Concurrency), unwinds into its
+//! caller.
 //!
-//! A panic ends the request that it happened in. Other requests share only the server struct with that request. Its locks
-//! report the panic (`std::sync::Mutex`) or do not (`parking_lot`), as the user has chosen.
+//! A panic ends the request that it happened in. Other requests share only the server struct with that request. Its
+//! locks report the panic (`std::sync::Mutex`) or do not (`parking_lot`), as the user has chosen.
 
 use std::{
     any::Any,

@@ -35,8 +35,8 @@ pub(crate) struct Connection {
     pub(super) outgoing: Mutex<Outgoing>,
     /// Signalled, under the lock of `outgoing`, when the sending thread has finished.
     pub(super) sender_ended: Condvar,
-    /// `outgoing` holds bytes back, and no thread is sending them. It changes under that lock. A thread that is about to
-    /// wait for the client reads it without the lock.
+    /// `outgoing` holds bytes back, and no thread is sending them. It changes under that lock. A thread that is about
+    /// to wait for the client reads it without the lock.
     pub(super) has_held_back: AtomicBool,
     pub(super) activity: ActivityTracker,
     pub(super) waits: WaitState,
@@ -55,8 +55,8 @@ pub(super) struct Outgoing {
     pub(super) is_sending: bool,
     /// Another thread waits for the client. The sending thread sends the buffer too before it finishes.
     pub(super) is_flush_requested: bool,
-    /// Sending failed half-way, and the buffer was cleared. Later writes fail: the client would read them as the rest of
-    /// the lost bytes.
+    /// Sending failed half-way, and the buffer was cleared. Later writes fail: the client would read them as the rest
+    /// of the lost bytes.
     pub(super) has_failed: bool,
 }
 
@@ -94,9 +94,9 @@ impl Connection {
 
     /// The socket for the user, who expects it as accept(2) makes it: without a receive timeout.
     ///
-    /// A receiving thread changes `is_in_slice` and then reads `is_descriptor_lent`. This method changes and reads them in
-    /// the opposite order. So one of the two threads clears the timeout, and no receive that relies on the timeout starts
-    /// after that.
+    /// A receiving thread changes `is_in_slice` and then reads `is_descriptor_lent`. This method changes and reads them
+    /// in the opposite order. So one of the two threads clears the timeout, and no receive that relies on the timeout
+    /// starts after that.
     pub(crate) fn lend_socket(&self) -> &Socket {
         if !self.waits.is_descriptor_lent.swap(true, SeqCst) && !self.waits.is_in_slice.load(SeqCst) {
             self.clear_slice_timeout();
@@ -173,13 +173,13 @@ impl Connection {
         self.state.accepted_at.checked_add(age).unwrap_or_else(far_away)
     }
 
-    /// How many bytes the handler may still read of those that had arrived when the drain began. The first call measures
-    /// them.
+    /// How many of the bytes that had arrived when the drain began the handler may still read. The first call
+    /// measures them.
     pub(super) fn bytes_left_to_drain(&self) -> u64 {
         self.state.bytes_left_to_drain(|| {
             let unread = sys::bytes_unread(&self.socket);
-            // The kernel counts the bytes before an urgent byte only. One more byte lets the handler read on behind it, or
-            // see the end of file.
+            // The kernel counts the bytes before an urgent byte only. One more byte lets the handler read on behind it,
+            // or see the end of file.
             let has_more = unread == 0 && sys::peek(&self.socket) != Input::Nothing;
             unread + u64::from(has_more || sys::has_urgent_byte(&self.socket))
         })

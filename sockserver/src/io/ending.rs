@@ -19,7 +19,8 @@ pub(crate) enum End {
 
 impl Connection {
     /// Ends the server's side: Python's `shutdown_request`. `closes` says that the caller closes the socket next, as no
-    /// other handle is left. If nothing can be lost, that close sends the end of file, and no further system call is made.
+    /// other handle is left. If nothing can be lost, that close sends the end of file, and no further system call is
+    /// made.
     ///
     /// Input that arrives at a closed socket, or was not read before the close, makes the kernel reset the connection.
     /// The client then loses bytes that it has not received yet (RFC 1122, 4.2.2.13), or does not read them.
@@ -27,8 +28,8 @@ impl Connection {
         // The user may have a copy of the descriptor, which keeps the connection open and can be read.
         let closes = closes && !self.waits.is_descriptor_lent.load(SeqCst);
         let input = if self.has_client_ended() { Input::EndOfFile } else { sys::peek(&self.socket) };
-        // A client that has sent something may be in the middle of a large request and send more. If the server ends the
-        // connection, the client was idle.
+        // A client that has sent something may be in the middle of a large request and send more. If the server ends
+        // the connection, the client was idle.
         let is_talking = self.state.bytes_in() > 0 && self.state.closing().is_none();
         let lingers = is_talking && input != Input::EndOfFile && self.has_sent() || self.can_lose_output(input);
         if !closes || input == Input::Bytes || lingers {
@@ -39,8 +40,8 @@ impl Connection {
             return End::Lingering;
         }
         if closes && input == Input::Nothing && matches!(self.state.client_address, Address::Unix(_)) {
-            // Input that is unread when a Unix socket closes makes the client's reads fail after the bytes it was sent. The
-            // shutdown stops further input, and the receive discards what arrived meanwhile.
+            // Input that is unread when a Unix socket closes makes the client's reads fail after the bytes it was sent.
+            // The shutdown stops further input, and the receive discards what arrived meanwhile.
             let _ = self.socket.shutdown(Shutdown::Both);
             let _ = self.socket.recv_with_flags(&mut [MaybeUninit::uninit(); 1024], libc::MSG_DONTWAIT);
         }
@@ -65,8 +66,8 @@ impl Connection {
         self.state.bytes_out() > 0 && self.state.shut_for().is_none()
     }
 
-    /// Whether the kernel still holds bytes that it has not sent. Bytes in flight reach the client before a reset does, and
-    /// bytes sent on a Unix socket are in the client's queue already.
+    /// Whether the kernel still holds bytes that it has not sent. Bytes in flight reach the client before a reset does,
+    /// and bytes sent on a Unix socket are in the client's queue already.
     fn has_unsent(&self) -> bool {
         matches!(self.state.client_address, Address::Inet(_)) && sys::bytes_unsent(&self.socket) > 0
     }

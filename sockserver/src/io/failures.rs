@@ -13,8 +13,8 @@ pub(crate) struct Failures {
 }
 
 impl Failures {
-    /// Kinds that errors from other sources share. An error of such a kind counts as the client's only if its connection
-    /// had one of that kind.
+    /// Kinds that errors from other sources share. An error of such a kind counts as the client's only if its
+    /// connection had one of that kind.
     const KINDS: [io::ErrorKind; 6] = [
         io::ErrorKind::BrokenPipe,
         io::ErrorKind::ConnectionAborted,

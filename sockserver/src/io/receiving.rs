@@ -1,9 +1,9 @@
 //! Receiving from the client of a connection.
 //!
-//! A receiving thread first waits in recv(2), for a *slice* of time: most clients send within it, and the receive costs one
-//! system call. Then the thread waits in poll(2), for the client or for the server's bell, until the earliest of its
-//! deadlines. So the server wakes all threads by one write when it stops. It never reads from their sockets, and never has
-//! to guess what a thread has just received.
+//! A receiving thread first waits in recv(2), for a *slice* of time: most clients send within it, and the receive costs
+//! one system call. Then the thread waits in poll(2), for the client or for the server's bell, until the earliest of
+//! its deadlines. So the server wakes all threads by one write when it stops. It never reads from their sockets, and
+//! never has to guess what a thread has just received.
 
 use std::{
     io,
@@ -24,12 +24,12 @@ use crate::{
     sys,
 };
 
-/// How long a receive waits in recv(2), where the bell cannot wake it. A longer slice delays the stop of a connection that
-/// was just in use; after a shorter one, more clients cost a second system call.
+/// How long a receive waits in recv(2), where the bell cannot wake it. A longer slice delays the stop of a connection
+/// that was just in use; after a shorter one, more clients cost a second system call.
 const SLICE: Duration = Duration::from_millis(5);
 
-/// The slice of a client that has had [`REPLIES_BEFORE_LONG_SLICE`] replies. The sooner a timeout, the more often an idle
-/// processor has to reprogram its timer.
+/// The slice of a client that has had [`REPLIES_BEFORE_LONG_SLICE`] replies. The sooner a timeout, the more often an
+/// idle processor has to reprogram its timer.
 const LONG_SLICE: Duration = Duration::from_millis(40);
 
 const REPLIES_BEFORE_LONG_SLICE: u32 = 16;
@@ -46,15 +46,15 @@ enum NextStep {
 }
 
 impl Connection {
-    /// Receives by `call`, whose arguments are the socket, the most bytes to receive, and the flags of recv(2). Held back
-    /// bytes are sent first: a client that waits for its answer would send nothing.
+    /// Receives by `call`, whose arguments are the socket, the most bytes to receive, and the flags of recv(2). Held
+    /// back bytes are sent first: a client that waits for its answer would send nothing.
     pub(crate) fn receive(&self, mut call: impl FnMut(&Socket, usize, i32) -> io::Result<usize>) -> io::Result<usize> {
         if self.has_held_back.load(SeqCst) {
             self.flush_or_delegate()?;
         }
         let closing = self.state.begin_receiving();
-        // A writing thread sets `has_held_back` and then checks whether this thread is receiving. This thread does both in
-        // the opposite order. So at least one of the two sees the other, and sends.
+        // A writing thread sets `has_held_back` and then checks whether this thread is receiving. This thread does both
+        // in the opposite order. So at least one of the two sees the other, and sends.
         let flushed = if self.has_held_back.load(SeqCst) { self.flush_or_delegate() } else { Ok(()) };
         let received = flushed.and_then(|()| self.receive_or_wait(closing, &mut call));
         if self.state.end_receiving() == Some(Closing::Draining) {
@@ -141,8 +141,8 @@ impl Connection {
         false
     }
 
-    /// Sets the timeout of the socket only when a receive has to wait: a client that sends at once and then ends does not
-    /// cost that system call.
+    /// Sets the timeout of the socket only when a receive has to wait: a client that sends at once and then ends does
+    /// not cost that system call.
     fn receive_in_slice(&self, call: &mut impl FnMut(&Socket, usize, i32) -> io::Result<usize>) -> io::Result<usize> {
         let slice = if self.activity.replies() < REPLIES_BEFORE_LONG_SLICE { SLICE } else { LONG_SLICE };
         let before = self.waits.slice_timeout.load();

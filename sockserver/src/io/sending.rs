@@ -82,13 +82,14 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends held back bytes if another thread is receiving: that thread has already flushed, and may wait for the answer.
+    /// Sends held back bytes if another thread is receiving: that thread has already flushed, and may wait for the
+    /// answer.
     pub(crate) fn flush_if_receiving(&self) -> io::Result<()> {
         if self.state.is_receiving() { self.flush_or_delegate() } else { Ok(()) }
     }
 
-    /// Sends held back bytes. If another thread is sending, that thread sends them when it is done, and this one does not
-    /// wait for it.
+    /// Sends held back bytes. If another thread is sending, that thread sends them when it is done, and this one does
+    /// not wait for it.
     pub(super) fn flush_or_delegate(&self) -> io::Result<()> {
         let mut outgoing = self.outgoing.lock();
         if outgoing.is_sending {

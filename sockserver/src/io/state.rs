@@ -61,8 +61,8 @@ pub(crate) struct ConnectionState {
 
 /// The part of the state that changes, in memory that a child process can share.
 struct Progress {
-    /// `RECEIVING`, `SHUT`, and from bit `CLOSING` on the [`Closing`] plus one. They share one word so that a handler that
-    /// begins to receive and a server that begins to drain cannot miss each other.
+    /// `RECEIVING`, `SHUT`, and from bit `CLOSING` on the [`Closing`] plus one. They share one word so that a handler
+    /// that begins to receive and a server that begins to drain cannot miss each other.
     state: AtomicU32,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
@@ -196,8 +196,8 @@ impl ConnectionState {
         self.progress().state.fetch_or(SHUT, SeqCst);
     }
 
-    /// How many bytes the handler may still read of those that had arrived when the drain began. The first call measures
-    /// what is unread. The thread that stops the server makes it, or the receiving thread if there is one.
+    /// How many of the bytes that had arrived when the drain began the handler may still read. The first call
+    /// measures what is unread. The thread that stops the server makes it, or the receiving thread if there is one.
     pub(crate) fn bytes_left_to_drain(&self, unread: impl FnOnce() -> u64) -> u64 {
         let Progress { bytes_in, drain_limit, .. } = self.progress();
         if drain_limit.load(SeqCst) == NOT_MEASURED {
@@ -218,8 +218,8 @@ impl ConnectionState {
         error
     }
 
-    /// The errors that `note_error` was given, and [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) for the client's end of
-    /// file.
+    /// The errors that `note_error` was given, and [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) for the client's end
+    /// of file.
     pub(crate) fn failures(&self) -> &Failures {
         &self.failures
     }
@@ -248,8 +248,8 @@ pub(crate) trait Endpoint: Send + Sync {
 }
 
 impl dyn Endpoint + '_ {
-    /// Ends the connection for this reason, unless it has one already. A waiting handler wakes when `how` shuts the socket.
-    /// Without `how`, its own deadlines end the wait.
+    /// Ends the connection for this reason, unless it has one already. A waiting handler wakes when `how` shuts the
+    /// socket. Without `how`, its own deadlines end the wait.
     pub(crate) fn end(&self, closing: Closing, how: Option<Shutdown>) {
         self.state().mark(closing);
         if let Some(how) = how {

@@ -12,7 +12,8 @@ pub(super) struct WaitState {
     pub(super) lifetime: AtomicDuration,
     /// When all reads end: [`Reader::set_deadline`](crate::Reader::set_deadline).
     pub(super) read_deadline: AtomicDuration,
-    /// When all waits end: the handler has got a [`Closing`](super::closing::Closing) and its time to say goodbye is over.
+    /// When all waits end: the handler has got a [`Closing`](super::closing::Closing) and its time to say goodbye is
+    /// over.
     pub(super) cut_deadline: AtomicDuration,
     /// When bytes were last received or, if `idle` is set, sent.
     pub(super) last_transfer: AtomicDuration,

@@ -48,8 +48,8 @@ pub(super) fn has_passed(deadline: Option<Instant>, now: Instant) -> bool {
 }
 
 impl Connection {
-    /// `closing` is the reason that the caller knows of. A drain that begins later rings the bell, so the thread watches
-    /// the bell unless it knows a reason.
+    /// `closing` is the reason that the caller knows of. A drain that begins later rings the bell, so the thread
+    /// watches the bell unless it knows a reason.
     pub(super) fn wait_to_receive(
         &self,
         wait: &mut ClientWait,

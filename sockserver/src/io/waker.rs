@@ -7,15 +7,17 @@ use std::{
 
 use crate::primitives::atomic::{AtomicBool, Ordering::SeqCst};
 
-/// A pipe that ends a poll(2). Forked children and signal handlers have its writing end too, and can ask the server to stop.
+/// A pipe that ends a poll(2). Forked children and signal handlers have its writing end too, and can ask the server to
+/// stop.
 ///
-/// No wake-up is lost. The waking thread changes the condition and then sets the flag. The leader empties the pipe, clears
-/// the flag, and only then checks the condition. So when the waking thread finds the flag set already, the leader has not
-/// checked the condition yet.
+/// No wake-up is lost. The waking thread changes the condition and then sets the flag. The leader empties the pipe,
+/// clears the flag, and only then checks the condition. So when the waking thread finds the flag set already, the
+/// leader has not checked the condition yet.
 pub(crate) struct Waker {
     reader: PipeReader,
     writer: PipeWriter,
-    /// A [`CHECK`] is in the pipe or about to be written. There is never more than one, so that the write does not block.
+    /// A [`CHECK`] is in the pipe or about to be written. There is never more than one, so that the write does not
+    /// block.
     woken: AtomicBool,
 }
 
@@ -49,8 +51,8 @@ impl Waker {
         let _ = (&self.writer).write(&[STOP]);
     }
 
-    /// Empties the pipe for the next wake-up, and returns whether it contained a request to stop. Only the leader calls it,
-    /// and only when poll(2) has found the pipe readable: the read would block otherwise.
+    /// Empties the pipe for the next wake-up, and returns whether it contained a request to stop. Only the leader calls
+    /// it, and only when poll(2) has found the pipe readable: the read would block otherwise.
     pub(crate) fn take_stop_request(&self) -> bool {
         let mut bytes = [CHECK; 16];
         let _ = (&self.reader).read(&mut bytes);

@@ -73,7 +73,8 @@ struct Reply {
     timeout: Duration,
 }
 
-/// How long a reply waits for room if the handler has no `timeout`. It waits only for a Unix receiver whose queue is full.
+/// How long a reply waits for room if the handler has no `timeout`. It waits only for a Unix receiver whose queue is
+/// full.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a send waits in the kernel before its thread checks whether the server has stopped.
@@ -87,8 +88,8 @@ const MAX_SPARE_PACKETS: usize = 16;
 
 /// The socket that receives the packets and sends the replies.
 ///
-/// It is in blocking mode. Receives do not wait, by `MSG_DONTWAIT`. Sends wait in the kernel, as poll(2) does not watch the
-/// queue of a Unix receiver.
+/// It is in blocking mode. Receives do not wait, by `MSG_DONTWAIT`. Sends wait in the kernel, as poll(2) does not watch
+/// the queue of a Unix receiver.
 pub(crate) struct DatagramSocket {
     socket: Socket,
     server_address: Address,
@@ -230,7 +231,8 @@ impl Datagram {
     ///   handler has none.
     /// * What sending fails with otherwise.
     ///
-    /// An error that the client's address causes [is a disconnect](crate::HandlerError::is_disconnect), and is not printed.
+    /// An error that the client's address causes [is a disconnect](crate::HandlerError::is_disconnect), and is not
+    /// printed.
     pub fn reply(&self, bytes: &[u8]) -> io::Result<()> {
         let failures = self.packet.state.failures();
         let cannot_be_answered = match &self.state().client_address {
@@ -351,8 +353,8 @@ impl fmt::Debug for Datagram {
     }
 }
 
-/// A packet cannot be answered because it has no sender address: the client has not bound its Unix socket, or the packet
-/// came from port 0. It is inside the [`io::Error`] of [`Datagram::reply`].
+/// A packet cannot be answered because it has no sender address: the client has not bound its Unix socket, or the
+/// packet came from port 0. It is inside the [`io::Error`] of [`Datagram::reply`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnnamedPeer;
 

@@ -12,11 +12,12 @@ use crate::{io::incoming::Incoming, unwind::unwind_safe};
 
 /// What the client sends: Python's `rfile`. On datagrams it reads the packet.
 ///
-/// It is tied to the [`Writer`](crate::Writer) of its request. Before it waits for the client, it sends what the handler
-/// has written. While it waits, what another thread writes is sent at once. So a handler never needs `flush` to answer.
+/// It is tied to the [`Writer`](crate::Writer) of its request. Before it waits for the client, it sends what the
+/// handler has written. While it waits, what another thread writes is sent at once. So a handler never needs `flush` to
+/// answer.
 ///
-/// An end of file always comes from the client. If the server ends the connection, reading fails with an error that has a
-/// [`Closing`](crate::Closing) inside.
+/// An end of file always comes from the client. If the server ends the connection, reading fails with an error that has
+/// a [`Closing`](crate::Closing) inside.
 ///
 /// `max_line` limits [`read_until`](BufRead::read_until) and [`read_line`](BufRead::read_line) as it limits
 /// [`next_line`](Self::next_line).
@@ -84,9 +85,9 @@ impl Reader {
         Ok(Some(line))
     }
 
-    /// Sets one deadline for a whole message, however steadily its bytes come; `timeout` bounds only the wait for the next
-    /// byte. After the deadline a read that has to receive fails with [`io::ErrorKind::TimedOut`]. `None` removes the
-    /// deadline. On datagrams, which do not wait, it does nothing.
+    /// Sets one deadline for a whole message, however steadily its bytes come; `timeout` bounds only the wait for the
+    /// next byte. After the deadline a read that has to receive fails with [`io::ErrorKind::TimedOut`]. `None` removes
+    /// the deadline. On datagrams, which do not wait, it does nothing.
     ///
     /// ```
     /// # use sockserver::Reader;

@@ -25,14 +25,14 @@ use crate::{
 
 /// A handle on one accepted connection: Python's `request` of a stream server.
 ///
-/// Clones are handles on the same connection and share its descriptor. A handler can leave a clone in the server struct,
-/// for other threads to write to. When the request has ended, writing fails. The connection is closed when the request has
-/// ended and the last handle is dropped.
+/// Clones are handles on the same connection and share its descriptor. A handler can leave a clone in the server
+/// struct, for other threads to write to. When the request has ended, writing fails. The connection is closed when the
+/// request has ended and the last handle is dropped.
 ///
-/// `Stream` and `&Stream` implement [`Read`] and [`Write`]. Any number of threads can write: the bytes of one `write_all`
-/// are sent in one piece, while a `write!` is several writes. One thread at a time can read, even while others write.
-/// Bytes that a [`Writer`](crate::Writer) holds back are sent before the bytes of any write here, and before any wait for
-/// the client. Bytes in the buffer of a [`Reader`](crate::Reader) are not read here.
+/// `Stream` and `&Stream` implement [`Read`] and [`Write`]. Any number of threads can write: the bytes of one
+/// `write_all` are sent in one piece, while a `write!` is several writes. One thread at a time can read, even while
+/// others write. Bytes that a [`Writer`](crate::Writer) holds back are sent before the bytes of any write here, and
+/// before any wait for the client. Bytes in the buffer of a [`Reader`](crate::Reader) are not read here.
 ///
 /// After a `write_all` or a `Writer` has failed half-way, all later writes fail with [`io::ErrorKind::BrokenPipe`]: the
 /// client would read their bytes as the rest of the failed write.
@@ -40,16 +40,16 @@ use crate::{
 /// # Idle and busy
 ///
 /// A server that stops ends its idle connections at once, and lets busy ones go on for
-/// [`timeouts(shutdown)`](crate::Timeouts::shutdown). A connection becomes busy when the handler reads the first byte of a
-/// request. It becomes idle when the handler waits with nothing unread: at once if the handler has written something since
-/// it read, otherwise after a second without a transfer. A handler that knows better declares it by
+/// [`timeouts(shutdown)`](crate::Timeouts::shutdown). A connection becomes busy when the handler reads the first byte
+/// of a request. It becomes idle when the handler waits with nothing unread: at once if the handler has written
+/// something since it read, otherwise after a second without a transfer. A handler that knows better declares it by
 /// [`set_busy`](Self::set_busy).
 ///
 /// # The descriptor
 ///
-/// The descriptor is in blocking mode and has no timeouts: the timeouts that are set here hold for the methods of this type
-/// only. Bytes that another program or library receives with the descriptor are not counted, and a server that stops does
-/// not wake a thread that waits there. The methods here also work if the descriptor is made non-blocking.
+/// The descriptor is in blocking mode and has no timeouts: the timeouts that are set here hold for the methods of this
+/// type only. Bytes that another program or library receives with the descriptor are not counted, and a server that
+/// stops does not wake a thread that waits there. The methods here also work if the descriptor is made non-blocking.
 #[derive(Clone)]
 pub struct Stream {
     connection: Arc<Connection>,
@@ -59,7 +59,8 @@ impl Stream {
     /// Makes a `Stream` of a connected stream socket, for a [`Transport`](crate::transport::Transport) of your own.
     pub fn new(socket: impl Into<OwnedFd>, client_address: Address) -> Stream {
         let socket = Socket::from(socket.into());
-        // In place of MSG_NOSIGNAL, which these systems do not have. This fails only for a socket that cannot send either.
+        // In place of MSG_NOSIGNAL, which these systems do not have. This fails only for a socket that cannot send
+        // either.
         #[cfg(target_vendor = "apple")]
         let _ = socket.set_nosigpipe(true);
         Stream { connection: Arc::new(Connection::new(socket, client_address)) }
@@ -115,8 +116,8 @@ impl Stream {
         self.connection.set_busy(is_busy);
     }
 
-    /// Ends one direction or both. [`Shutdown::Write`] first sends the bytes that a `Writer` holds back. [`Shutdown::Both`]
-    /// does not wait: it sends as many of these bytes as the kernel takes at once.
+    /// Ends one direction or both. [`Shutdown::Write`] first sends the bytes that a `Writer` holds back.
+    /// [`Shutdown::Both`] does not wait: it sends as many of these bytes as the kernel takes at once.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         match how {
             Shutdown::Read => {}
@@ -128,8 +129,8 @@ impl Stream {
 
     /// Why the server is ending this connection; `None` while it is not.
     ///
-    /// A read needs no such check: it fails with an error that has this inside. The method is for a handler that waits for
-    /// something other than its client, or computes for a long time.
+    /// A read needs no such check: it fails with an error that has this inside. The method is for a handler that waits
+    /// for something other than its client, or computes for a long time.
     pub fn closing(&self) -> Option<Closing> {
         self.state().closing()
     }

@@ -21,7 +21,8 @@ use crate::unwind::unwind_safe;
 /// With a `wbufsize` of zero every write is sent at once. After sending has failed half-way, all later writes fail with
 /// [`io::ErrorKind::BrokenPipe`]: the client would read their bytes as the rest of the failed write.
 ///
-/// For a datagram it collects the reply, and sends it on `flush` or at the end of the request. An empty reply is not sent.
+/// For a datagram it collects the reply, and sends it on `flush` or at the end of the request. An empty reply is not
+/// sent.
 pub struct Writer {
     sink: Sink,
 }

@@ -20,13 +20,13 @@ pub(crate) struct Envelope {
     pub(crate) destination: Option<Destination>,
 }
 
-/// Room for control messages, aligned as cmsg(3) requires. It has room for a `pktinfo` of either family and for messages
-/// that the owner of the socket has enabled, such as time stamps.
+/// Room for control messages, aligned as cmsg(3) requires. It has room for a `pktinfo` of either family and for
+/// messages that the owner of the socket has enabled, such as time stamps.
 #[repr(C, align(8))]
 struct ControlBuffer([u8; 256]);
 
-/// setsockopt(2): makes the kernel report the destination of each packet (ip(7), ipv6(7)). Some systems do not report it for
-/// IPv4; there the kernel picks the address that replies leave from.
+/// setsockopt(2): makes the kernel report the destination of each packet (ip(7), ipv6(7)). Some systems do not report
+/// it for IPv4; there the kernel picks the address that replies leave from.
 pub(crate) fn receive_destinations(socket: &Socket, is_ipv6: bool) -> io::Result<()> {
     let (level, name) = match is_ipv6 {
         true => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
@@ -44,14 +44,14 @@ pub(crate) fn receive_destinations(socket: &Socket, is_ipv6: bool) -> io::Result
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// setsockopt(2): disables the error queue (ip(7), `IP_RECVERR`) of a socket that was bound elsewhere. This crate does not
-/// read it, and an error in it would end every wait at once.
+/// setsockopt(2): disables the error queue (ip(7), `IP_RECVERR`) of a socket that was bound elsewhere. This crate does
+/// not read it, and an error in it would end every wait at once.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn disable_recverr(socket: &Socket) {
     let off: libc::c_int = 0;
     for (level, name) in [(libc::IPPROTO_IP, libc::IP_RECVERR), (libc::IPPROTO_IPV6, libc::IPV6_RECVERR)] {
-        // SAFETY: the option value is an `int`, and that is what the pointer and the length describe. The call fails for a
-        // socket of another family, which has no such queue.
+        // SAFETY: the option value is an `int`, and that is what the pointer and the length describe. The call fails
+        // for a socket of another family, which has no such queue.
         unsafe {
             let length = size_of::<libc::c_int>() as libc::socklen_t;
             libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const off).cast(), length);
@@ -65,8 +65,8 @@ pub(crate) fn disable_recverr(_socket: &Socket) {}
 
 /// recvfrom(2) without waiting. The packet replaces the contents of the buffer, up to its capacity.
 ///
-/// It receives no control messages: on a Unix socket, a client could pass descriptors in them, which this crate would have
-/// to close.
+/// It receives no control messages: on a Unix socket, a client could pass descriptors in them, which this crate would
+/// have to close.
 pub(crate) fn receive_packet(socket: &Socket, buffer: &mut Vec<u8>) -> io::Result<Envelope> {
     buffer.clear();
     let (length, mut from) = socket.recv_from_with_flags(buffer.spare_capacity_mut(), libc::MSG_DONTWAIT)?;
@@ -87,7 +87,7 @@ pub(crate) fn receive_packet_with_destination(socket: &Socket, buffer: &mut Vec<
     let room = buffer.spare_capacity_mut();
     let mut control = ControlBuffer([0; 256]);
     let mut slice = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
-    // SAFETY: `msghdr` is plain data, of which all zeros is a valid value.
+    // SAFETY: `msghdr` is plain data, for which all zeros is a valid value.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_iov = &raw mut slice;
     message.msg_iovlen = 1;
@@ -116,7 +116,7 @@ pub(crate) fn receive_packet_with_destination(socket: &Socket, buffer: &mut Vec<
 
 fn destination_of(message: &libc::msghdr) -> Option<Destination> {
     // SAFETY: recvmsg(2) has filled in the control bytes, which `message` still points at, with as many messages as its
-    // length says, of which the last may be cut short; cmsg(3) has the macros that find them. Of each, only data that
+    // length says; the last one may be cut short. The macros of cmsg(3) find them. From each message, only data that
     // its own length covers is read, unaligned, as its type.
     unsafe {
         let mut control = libc::CMSG_FIRSTHDR(message);
@@ -158,7 +158,7 @@ pub(crate) fn send_packet(
     let Some(from) = from else { return socket.send_to_with_flags(bytes, to, FLAGS) };
     let mut control = ControlBuffer([0; 256]);
     let mut slice = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-    // SAFETY: `msghdr` is plain data, of which all zeros is a valid value.
+    // SAFETY: `msghdr` is plain data, for which all zeros is a valid value.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_name = to.as_ptr().cast_mut().cast();
     message.msg_namelen = to.len();

@@ -34,8 +34,8 @@ impl<'fd> Watched<'fd> {
     }
 }
 
-/// poll(2): waits until one of the descriptors is ready, and returns whether one is. None is ready if the time is over or a
-/// signal has interrupted the wait.
+/// poll(2): waits until one of the descriptors is ready, and returns whether one is. None is ready if the time is over
+/// or a signal has interrupted the wait.
 pub(crate) fn poll(watched: &mut [Watched<'_>], timeout: Option<Duration>) -> io::Result<bool> {
     // Rounded up: if a wait ended early, its caller would loop without waiting until the deadline.
     let timeout = timeout.map_or(-1, |timeout| timeout.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(i32::MAX));

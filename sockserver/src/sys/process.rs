@@ -12,13 +12,13 @@ use std::{
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
-/// dup2(2): closes the file behind a descriptor in this process, while other code still owns the descriptor. The descriptor
-/// then refers to a pipe whose other end is closed.
+/// dup2(2): closes the file behind a descriptor in this process, while other code still owns the descriptor. The
+/// descriptor then refers to a pipe whose other end is closed.
 pub(crate) fn replace_with_closed_pipe(fd: BorrowedFd<'_>) {
     // If the process has no descriptor to spare, the file stays open until its owner closes it.
     let Ok((end, _)) = io::pipe() else { return };
-    // SAFETY: both descriptors are open, and the owner of `fd` still owns an open descriptor of that number. FD_CLOEXEC keeps
-    // it from programs that this process starts.
+    // SAFETY: both descriptors are open, and the owner of `fd` still owns an open descriptor of that number. FD_CLOEXEC
+    // keeps it from programs that this process starts.
     unsafe {
         libc::dup2(end.as_raw_fd(), fd.as_raw_fd());
         libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC);
@@ -35,7 +35,7 @@ pub(crate) fn replace_number_with_closed_pipe(fd: std::os::fd::RawFd) {
 /// sigaction(2): whether the process ignores the signal.
 #[cfg(feature = "signals")]
 pub(crate) fn is_ignored(signal: libc::c_int) -> bool {
-    // SAFETY: `sigaction` is plain data, of which all zeros is a valid value. Without a new action nothing is changed,
+    // SAFETY: `sigaction` is plain data, for which all zeros is a valid value. Without a new action nothing is changed,
     // and the old one is written to where the pointer points.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
@@ -49,8 +49,8 @@ pub(crate) enum Fork {
     Child,
 }
 
-/// prctl(2): makes the kernel send this process SIGTERM when its parent ends, however the parent ends. If the parent has ended
-/// already, the kernel sends nothing, and this process exits here.
+/// prctl(2): makes the kernel send this process SIGTERM when its parent ends, however the parent ends. If the parent
+/// has ended already, the kernel sends nothing, and this process exits here.
 #[cfg(all(feature = "signals", any(target_os = "linux", target_os = "android")))]
 pub(crate) fn end_with_parent(parent: u32) {
     // SAFETY: PR_SET_PDEATHSIG takes the number of a signal, and touches no memory.
@@ -64,17 +64,17 @@ pub(crate) fn end_with_parent(parent: u32) {
 #[cfg(all(feature = "signals", not(any(target_os = "linux", target_os = "android"))))]
 pub(crate) fn end_with_parent(_parent: u32) {}
 
-/// fork(2). If this is the only thread, it first flushes standard output, so that the child does not write the buffer again.
-/// Otherwise it does not: another thread could hold the lock of standard output for ever.
+/// fork(2). If this is the only thread, it first flushes standard output, so that the child does not write the buffer
+/// again. Otherwise it does not: another thread could hold the lock of standard output for ever.
 ///
-/// The caller has made sure that this thread is the only one, or the user has vouched for the code that runs in the child
-/// (`allow_threads`).
+/// The caller has made sure that this thread is the only one, or the user has vouched for the code that runs in the
+/// child (`allow_threads`).
 pub(crate) fn fork(is_only_thread: bool) -> io::Result<Fork> {
     if is_only_thread {
         flush_standard_output();
     }
-    // SAFETY: after fork(2), the child of a process with one thread can run any code. If there are more threads, the user has
-    // vouched for the child's code.
+    // SAFETY: after fork(2), the child of a process with one thread can run any code. If there are more threads, the
+    // user has vouched for the child's code.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(Fork::Child),
@@ -82,8 +82,8 @@ pub(crate) fn fork(is_only_thread: bool) -> io::Result<Fork> {
     }
 }
 
-/// _exit(2), which runs no destructor of the parent. If the parent had one thread, it first flushes standard output: then no
-/// other thread can have held its lock.
+/// _exit(2), which runs no destructor of the parent. If the parent had one thread, it first flushes standard output:
+/// then no other thread can have held its lock.
 pub(crate) fn exit_child(status: i32, was_only_thread: bool) -> ! {
     if was_only_thread {
         flush_standard_output();
@@ -101,7 +101,7 @@ fn flush_standard_output() {
 
 /// pthread_sigmask(3): runs the action with all signals blocked, so that only SIGKILL can end the process meanwhile.
 pub(crate) fn without_signals(action: impl FnOnce()) {
-    // SAFETY: `sigset_t` is plain data, of which all zeros is a valid value, and the pointers are to two of them.
+    // SAFETY: `sigset_t` is plain data, for which all zeros is a valid value, and the pointers are to two of them.
     unsafe {
         let (mut all, mut before) = (std::mem::zeroed(), std::mem::zeroed());
         libc::sigfillset(&raw mut all);
@@ -122,7 +122,7 @@ pub(crate) fn threads() -> Option<usize> {
     }
     #[cfg(target_vendor = "apple")]
     {
-        // SAFETY: `proc_taskinfo` is plain data, of which all zeros is a valid value, and the size is that of one.
+        // SAFETY: `proc_taskinfo` is plain data, for which all zeros is a valid value, and the size is that of one.
         unsafe {
             let mut info: libc::proc_taskinfo = std::mem::zeroed();
             let size = size_of::<libc::proc_taskinfo>() as libc::c_int;
@@ -135,8 +135,8 @@ pub(crate) fn threads() -> Option<usize> {
     None
 }
 
-/// A child process of this one. If this process ignores SIGCHLD or waits for any child, other code can reap the child, and the
-/// kernel can then give its number to another process.
+/// A child process of this one. If this process ignores SIGCHLD or waits for any child, other code can reap the child,
+/// and the kernel can then give its number to another process.
 pub(crate) enum ChildProcess {
     /// pidfd_open(2): the descriptor refers to this child, even after its number is reused.
     #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -205,15 +205,16 @@ impl ChildProcess {
         }
     }
 
-    /// pidfd_send_signal(2): sends the signal to the child, and never to another process. With only a number, kill(2) after
-    /// a check that the number still belongs to a child. If other code reaps the child between the two, the signal can reach
-    /// another process; these systems have no way to prevent that.
+    /// pidfd_send_signal(2): sends the signal to the child, and never to another process. With only a number, kill(2)
+    /// after a check that the number still belongs to a child. If other code reaps the child between the two, the
+    /// signal can reach another process; these systems have no way to prevent that.
     pub(crate) fn kill(&self, signal: Signal) {
         match self {
             #[cfg(any(target_os = "linux", target_os = "android"))]
             ChildProcess::Descriptor(descriptor) => {
                 let no_info = std::ptr::null::<libc::siginfo_t>();
-                // SAFETY: the descriptor is open, and pidfd_send_signal(2) takes a null pointer for the signal of kill(2).
+                // SAFETY: the descriptor is open, and pidfd_send_signal(2) takes a null pointer for the signal of
+                // kill(2).
                 unsafe {
                     libc::syscall(libc::SYS_pidfd_send_signal, descriptor.as_raw_fd(), signal.number(), no_info, 0);
                 }
@@ -234,7 +235,7 @@ impl ChildProcess {
 /// waitid(2) for a child that has ended, without blocking.
 fn waitid(kind: libc::idtype_t, id: libc::c_int, options: libc::c_int) -> io::Result<libc::siginfo_t> {
     let options = libc::WEXITED | libc::WNOHANG | options;
-    // SAFETY: `siginfo_t` is plain data, of which all zeros is a valid value, and the pointer is to one.
+    // SAFETY: `siginfo_t` is plain data, for which all zeros is a valid value, and the pointer is to one.
     unsafe {
         let mut info = std::mem::zeroed();
         match libc::waitid(kind, id as libc::id_t, &raw mut info, options) {

@@ -13,7 +13,8 @@ unsafe impl<T: Send + Sync> Send for Shared<T> {}
 unsafe impl<T: Send + Sync> Sync for Shared<T> {}
 
 impl<T: Sync> Shared<T> {
-    /// mmap(2). The value must be plain atomics: it is not dropped, and a pointer in it would be invalid in other processes.
+    /// mmap(2). The value must be plain atomics: it is not dropped, and a pointer in it would be invalid in other
+    /// processes.
     pub(crate) fn new(value: T) -> io::Result<Shared<T>> {
         // SAFETY: a new anonymous mapping, at an address of the kernel's choice, aliases nothing. It is aligned to a
         // page and as large as a `T`, which is written before another process can see it.

@@ -19,8 +19,8 @@ pub(crate) enum Input {
     EndOfFile,
 }
 
-/// recv(2) of one byte, which stays in the queue. It also finds bytes behind an urgent byte, which [`bytes_unread`] does not
-/// count.
+/// recv(2) of one byte, which stays in the queue. It also finds bytes behind an urgent byte, which [`bytes_unread`]
+/// does not count.
 pub(crate) fn peek(socket: &Socket) -> Input {
     match socket.recv_with_flags(&mut [MaybeUninit::uninit()], libc::MSG_PEEK | libc::MSG_DONTWAIT) {
         Ok(0) => Input::EndOfFile,
@@ -39,8 +39,8 @@ pub(crate) fn has_urgent_byte(socket: &Socket) -> bool {
     poll(&mut watched, Some(Duration::ZERO)).is_ok() && watched[0].inner.revents & libc::POLLPRI != 0
 }
 
-/// recv(2) of at most `limit` bytes into the capacity of the empty buffer. The capacity is not zeroed first, so that only the
-/// pages that were received into take memory.
+/// recv(2) of at most `limit` bytes into the capacity of the empty buffer. The capacity is not zeroed first, so that
+/// only the pages that were received into take memory.
 pub(crate) fn receive(socket: &Socket, buffer: &mut Vec<u8>, limit: usize, flags: i32) -> io::Result<usize> {
     debug_assert!(buffer.is_empty());
     let room = buffer.spare_capacity_mut();
@@ -68,8 +68,8 @@ pub(crate) fn send(socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
     socket.send_with_flags(bytes, FLAGS)
 }
 
-/// How many written bytes have not reached the peer: on TCP the bytes that it has not acknowledged, on a Unix socket the
-/// bytes that it has not read (`SIOCOUTQ`: tcp(7), unix(7)).
+/// How many written bytes have not reached the peer: on TCP the bytes that it has not acknowledged, on a Unix socket
+/// the bytes that it has not read (`SIOCOUTQ`: tcp(7), unix(7)).
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn bytes_undelivered(socket: &Socket) -> u64 {
     count(socket, libc::TIOCOUTQ as u32)

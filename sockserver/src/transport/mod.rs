@@ -29,9 +29,10 @@ pub use unix_datagram::{UnixDatagram, UnixDatagramListener};
 /// Where the requests of a server come from. In `transport = "…"` the words `"tcp"`, `"udp"`, `"unix"` and
 /// `"unix_datagram"` stand for [`Tcp`], [`Udp`], [`Unix`] and [`UnixDatagram`]; a path names a type of your own.
 ///
-/// A transport of your own usually wraps one of these, to do something with each connection before the server verifies and
-/// counts it. It must not wait, as the server accepts no other client meanwhile. To read from the client first, such as a
-/// PROXY protocol header or a TLS handshake, implement [`FromRequest`](crate::FromRequest) for a type of your own.
+/// A transport of your own usually wraps one of these, to do something with each connection before the server verifies
+/// and counts it. It must not wait, as the server accepts no other client meanwhile. To read from the client first,
+/// such as a PROXY protocol header or a TLS handshake, implement [`FromRequest`](crate::FromRequest) for a type of your
+/// own.
 ///
 /// ```
 /// use sockserver::{Address, BindTo, Options, Stream, Transport, transport::{StreamTransport, Tcp, TcpAcceptor}};
@@ -144,8 +145,9 @@ pub trait UnixTransport: StreamTransport {}
 /// An address that a server of the transport `T` can be bound to.
 ///
 /// For tcp and udp: a string like `"127.0.0.1:9999"`, `"[::]:9999"` or `"localhost:9999"`, a pair of a host (or an IP
-/// address) and a port, a [`SocketAddr`](std::net::SocketAddr), an [`Address`]. For Unix sockets: a path as a string, [`Path`](std::path::Path)
-/// or [`PathBuf`](std::path::PathBuf), where a leading zero byte makes an abstract name on Linux, or an [`Address`].
+/// address) and a port, a [`SocketAddr`](std::net::SocketAddr), an [`Address`]. For Unix sockets: a path as a string,
+/// [`Path`](std::path::Path) or [`PathBuf`](std::path::PathBuf), where a leading zero byte makes an abstract name on
+/// Linux, or an [`Address`].
 ///
 /// To listen on all addresses of the machine, use `"0.0.0.0:9999"` or, with IPv6, `"[::]:9999"`. Python's empty host is
 /// refused.

@@ -21,7 +21,8 @@ pub(super) fn check_kind(socket: &Socket, kind: Type, unix: bool) -> io::Result<
     Ok(())
 }
 
-/// listen(2). Then accept(2) on the socket does not wait. On a socket that listens already, it changes the queue's length.
+/// listen(2). Then accept(2) on the socket does not wait. On a socket that listens already, it changes the queue's
+/// length.
 pub(super) fn listen(socket: &Socket, options: &Options) -> io::Result<()> {
     socket.listen(options.socket.request_queue_size.try_into().unwrap_or(i32::MAX))?;
     socket.set_nonblocking(true)

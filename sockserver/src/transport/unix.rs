@@ -15,9 +15,9 @@ use crate::{address::Address, options::Options, request::stream::Stream};
 
 /// `"unix"`: Python's `UnixStreamServer`.
 ///
-/// Binding replaces a stale socket file, at which no server listens. It fails with [`io::ErrorKind::AddrInUse`] if a server
-/// listens there, or if the file is not a socket. If several servers find the same stale file at once and can lock its
-/// directory, one of them replaces it.
+/// Binding replaces a stale socket file, at which no server listens. It fails with [`io::ErrorKind::AddrInUse`] if a
+/// server listens there, or if the file is not a socket. If several servers find the same stale file at once and can
+/// lock its directory, one of them replaces it.
 ///
 /// The server removes the socket file when it closes the listening socket, unless another file has taken its place.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +26,8 @@ pub struct Unix;
 /// A listening Unix stream socket.
 #[derive(Debug)]
 pub struct UnixAcceptor {
-    /// Dropped before the socket: until the socket closes, no other file can have the inode number that identifies this one.
+    /// Dropped before the socket: until the socket closes, no other file can have the inode number that identifies this
+    /// one.
     _file: Option<SocketFile>,
     socket: Socket,
 }

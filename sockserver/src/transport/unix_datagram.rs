@@ -14,7 +14,8 @@ use super::{
 };
 use crate::{address::Address, options::Options, request::datagram::Datagram};
 
-/// `"unix_datagram"`: Python's `UnixDatagramServer`. It binds to and removes its socket file as [`Unix`](super::Unix) does.
+/// `"unix_datagram"`: Python's `UnixDatagramServer`. It binds to and removes its socket file as [`Unix`](super::Unix)
+/// does.
 #[derive(Clone, Copy, Debug)]
 pub struct UnixDatagram;
 

@@ -90,8 +90,8 @@ fn bind_to_path(
         remove_stale(path, name, kind)?;
     }
     if let Some(mode) = options.mode {
-        // The file inherits the mode of its socket, so that its permissions are never wider. Some systems refuse this. There
-        // no client can connect early either: a stream server listens only when the file has its mode.
+        // The file inherits the mode of its socket, so that its permissions are never wider. Some systems refuse this.
+        // There no client can connect early either: a stream server listens only when the file has its mode.
         let _ = File::from(OwnedFd::from(socket.try_clone()?)).set_permissions(Permissions::from_mode(mode));
     }
     socket.bind(name)?;
@@ -106,8 +106,8 @@ fn bind_to_path(
 /// How long a server waits for other servers that bind in the same directory.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Locks the directory of a socket file. If several servers find the file stale, the second one then finds the first one
-/// listening. `None` if the directory cannot be locked, or if another process keeps the lock for long.
+/// Locks the directory of a socket file. If several servers find the file stale, the second one then finds the first
+/// one listening. `None` if the directory cannot be locked, or if another process keeps the lock for long.
 fn lock_directory(path: &Path) -> Option<File> {
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let directory = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(directory).ok()?;
