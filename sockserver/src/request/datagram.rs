@@ -1,22 +1,18 @@
-//! One received packet.
+//! The user's handle on one received packet.
 
 use std::{
     fmt, io,
-    net::{Shutdown, SocketAddr},
-    os::fd::{AsFd, BorrowedFd},
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use socket2::{SockAddr, Socket};
+use socket2::SockAddr;
 
+use super::packet::Packet;
 use crate::{
     address::{Address, UnixAddress},
-    io::{
-        closing::Closing,
-        state::{ConnectionId, ConnectionState, Endpoint},
-    },
-    primitives::Mutex,
+    io::state::{ConnectionId, ConnectionState, Endpoint},
     sys,
     unwind::unwind_safe,
 };
@@ -56,133 +52,11 @@ pub struct Datagram {
     packet: Arc<Packet>,
 }
 
-struct Packet {
-    state: ConnectionState,
-    socket: Arc<DatagramSocket>,
-    /// Its capacity is `max_packet_size` and one byte. A packet that fills that byte is too long.
-    bytes: Vec<u8>,
-    client: SockAddr,
-    /// The address and interface that the packet arrived at, if the socket is bound to all addresses.
-    destination: Option<sys::Destination>,
-    reply: Mutex<Reply>,
-}
-
-/// The reply that a `Writer` collects, and how long sending it may take.
-struct Reply {
-    bytes: Vec<u8>,
-    timeout: Duration,
-}
-
-/// How long a reply waits for room if the handler has no `timeout`. It waits only for a Unix receiver whose queue is
-/// full.
-const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// How long a send waits in the kernel before its thread checks whether the server has stopped.
-const SLICE: Duration = Duration::from_millis(20);
-
-/// No kernel sends a longer packet, so a larger `max_packet_size` needs no larger buffer.
-const MAX_PACKET_SIZE: usize = 16 << 20;
-
-/// How many packets are kept for reuse.
-const MAX_SPARE_PACKETS: usize = 16;
-
-/// The socket that receives the packets and sends the replies.
-///
-/// It is in blocking mode. Receives do not wait, by `MSG_DONTWAIT`. Sends wait in the kernel, as poll(2) does not watch
-/// the queue of a Unix receiver.
-pub(crate) struct DatagramSocket {
-    socket: Socket,
-    server_address: Address,
-    max_packet_size: usize,
-    /// The socket is bound to all addresses, and the kernel reports which of them a packet arrived at.
-    reports_destinations: bool,
-}
-
-/// The receiving side of a datagram socket.
-pub struct DatagramListener {
-    socket: Arc<DatagramSocket>,
-    /// Packets that handlers have or had. A packet without other handles is reused for the next one received.
-    packets: Mutex<Vec<Arc<Packet>>>,
-}
-
-impl DatagramListener {
-    pub(crate) fn new(socket: Socket, max_packet_size: usize) -> io::Result<DatagramListener> {
-        let server_address = Address::from_sockaddr(&socket.local_addr()?)?;
-        let reports_destinations = match server_address {
-            Address::Inet(address) if address.ip().is_unspecified() => {
-                sys::receive_destinations(&socket, address.is_ipv6())?;
-                true
-            }
-            _ => false,
-        };
-        socket.set_nonblocking(false)?;
-        socket.set_write_timeout(Some(SLICE))?;
-        let max_packet_size = max_packet_size.min(MAX_PACKET_SIZE);
-        let socket = Arc::new(DatagramSocket { socket, server_address, max_packet_size, reports_destinations });
-        Ok(DatagramListener { socket, packets: Mutex::default() })
-    }
-
-    pub(crate) fn server_address(&self) -> &Address {
-        &self.socket.server_address
-    }
-
-    /// Receives without waiting.
-    pub(crate) fn receive(&self) -> io::Result<Datagram> {
-        let mut packets = self.packets.lock();
-        let unused = packets.iter_mut().position(|packet| Arc::get_mut(packet).is_some());
-        let unused = unused.unwrap_or_else(|| {
-            packets.push(Arc::new(Packet::new(&self.socket)));
-            packets.len() - 1
-        });
-        if let Some(unused) = Arc::get_mut(&mut packets[unused]) {
-            unused.receive()?;
-        }
-        let packet = packets[unused].clone();
-        if packets.len() > MAX_SPARE_PACKETS {
-            packets.swap_remove(unused);
-        }
-        Ok(Datagram { packet })
-    }
-}
-
-impl AsFd for DatagramListener {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.socket.as_fd()
-    }
-}
-
-impl Packet {
-    fn new(socket: &Arc<DatagramSocket>) -> Packet {
-        Packet {
-            state: ConnectionState::new(Address::Unix(UnixAddress::Unnamed)),
-            socket: socket.clone(),
-            bytes: Vec::with_capacity(socket.max_packet_size + 1),
-            client: SockAddr::from(SocketAddr::from(([0; 4], 0))),
-            destination: None,
-            reply: Mutex::new(Reply { bytes: Vec::new(), timeout: REPLY_TIMEOUT }),
-        }
-    }
-
-    fn receive(&mut self) -> io::Result<()> {
-        let DatagramSocket { socket, max_packet_size, reports_destinations, .. } = &*self.socket;
-        let envelope = match reports_destinations {
-            true => sys::receive_packet_with_destination(socket, &mut self.bytes)?,
-            false => sys::receive_packet(socket, &mut self.bytes)?,
-        };
-        self.state = ConnectionState::new(Address::from_sockaddr(&envelope.from)?);
-        self.state.is_truncated = self.bytes.len() > *max_packet_size;
-        self.bytes.truncate(*max_packet_size);
-        self.client = envelope.from;
-        self.destination = envelope.destination;
-        let reply = self.reply.get_mut();
-        reply.bytes.clear();
-        reply.timeout = REPLY_TIMEOUT;
-        self.state.count_in(self.bytes.len());
-        Ok(())
-    }
-}
-
 impl Datagram {
+    pub(crate) fn new(packet: Arc<Packet>) -> Datagram {
+        Datagram { packet }
+    }
+
     /// The bytes of the packet: Python's `packet`. Also by [`AsRef`].
     pub fn payload(&self) -> &[u8] {
         &self.packet.bytes
@@ -315,24 +189,6 @@ impl Datagram {
 /// Whether a reply failed because of the address that its packet came from.
 pub(crate) fn is_about_the_client(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<UnnamedPeer>()) || sys::is_about_the_receiver(error)
-}
-
-impl Endpoint for Packet {
-    fn state(&self) -> &ConnectionState {
-        &self.state
-    }
-
-    fn shut_down(&self, _how: Shutdown) {}
-
-    fn drain(&self) {
-        self.state.mark(Closing::Draining);
-    }
-}
-
-impl fmt::Debug for DatagramListener {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DatagramListener").field("server_address", self.server_address()).finish_non_exhaustive()
-    }
 }
 
 impl AsRef<[u8]> for Datagram {

@@ -14,6 +14,7 @@ use crate::{
 
 pub(crate) mod datagram;
 pub(crate) mod files;
+pub(crate) mod packet;
 pub(crate) mod reader;
 pub(crate) mod stream;
 pub(crate) mod writer;

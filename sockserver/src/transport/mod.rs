@@ -12,6 +12,7 @@ use crate::{
     request::{AnyRequest, datagram::Datagram, stream::Stream},
 };
 
+mod datagram_listener;
 mod inet;
 mod stream_socket;
 mod tcp;
@@ -20,7 +21,7 @@ mod unix;
 mod unix_datagram;
 mod unix_file;
 
-pub use crate::request::datagram::DatagramListener;
+pub use datagram_listener::DatagramListener;
 pub use tcp::{Tcp, TcpAcceptor};
 pub use udp::Udp;
 pub use unix::{Unix, UnixAcceptor};
