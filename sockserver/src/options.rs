@@ -175,8 +175,9 @@ impl Options {
         }
     }
 
-    /// Refuses what means nothing with this transport or concurrency, by their words, as the attribute does, which has
-    /// checked the options that it has `declared`. `None`: it is a type of the user's own, which all fit.
+    /// Refuses the options that mean nothing with this transport or concurrency, as the attribute does. The attribute
+    /// has already checked the options that it `declared`, so they pass. `None` stands for a type of the user's own,
+    /// which all options fit.
     pub(crate) fn check_composition(
         &self,
         declared: &Options,
