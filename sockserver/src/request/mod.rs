@@ -33,6 +33,7 @@ pub trait AnyRequest: Clone + Send + Sync + sealed::Sealed + 'static {
 }
 
 mod sealed {
+    #[expect(unnameable_types, reason = "a user who could name it could implement `AnyRequest`")]
     pub trait Sealed {
         const IS_STREAM: bool;
 
@@ -41,7 +42,8 @@ mod sealed {
 }
 
 /// Which of the two it is.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
+#[expect(unnameable_types, reason = "the sealed trait returns it")]
 pub enum Kind<'a> {
     Stream(&'a Stream),
     Datagram(&'a Datagram),
