@@ -235,7 +235,10 @@ macro_rules! setters {
     ($($group:literal $options:ident { $($field:ident: $value:ty => $stored:expr,)* })*) => { $(
         impl $options {
             $(
-                #[doc = concat!("Sets ", $group, "`", stringify!($field), "`: the field of this name.")]
+                #[doc = concat!(
+                    "Sets ", $group, "`", stringify!($field), "`, which is described at ",
+                    "[its field](", stringify!($options), "#structfield.", stringify!($field), ").",
+                )]
                 #[must_use]
                 pub const fn $field(mut self, $field: $value) -> $options {
                     self.$field = $stored;
