@@ -693,7 +693,7 @@ fn a_process_of_which_the_number_of_threads_is_not_known_is_not_forked() {
     command.args(["tcp", "forking"]);
     let server = Obedient(ServerProcess::start(command, Place::of("tcp")));
     let message = server.0.line_after("failed Unsupported: ");
-    assert!(message.contains("does not tell how many threads"), "{message}");
+    assert!(message.contains("the number of threads of this process is unknown"), "{message}");
     assert!(message.contains("`allow_threads = true`"), "{message}");
 }
 

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sockserver::{Closing, Concurrency, DrainReport, HandlerResult, Options, Stage, Stats};
+use sockserver::{Closing, Concurrency, DrainReport, HandlerResult, Options, Stage, Stats, Timeouts};
 use sockserver_tests::{
     client::eventually,
     farewell::{Call, End, Farewell, Guest, Hosted, said_goodbye, say_why, upper},
@@ -383,6 +383,24 @@ fn a_handler_that_catches_the_servers_end_can_fail_otherwise<C: Concurrency + De
     assert_eq!(server.stats().failed, 1);
 }
 
+/// The supervisor sleeps until the end of the lifetime, unless something wakes it.
+fn a_closed_connection_is_cut_after_a_second_although_its_lifetime_ends_later<C: Concurrency + Default>() {
+    let options = Options::new().timeouts(Timeouts::new().lifetime(Duration::from_secs(3600)));
+    let stay = |guest: &mut Guest<C>| -> HandlerResult {
+        eventually("the server stops", || guest.server.is_stopping());
+        Ok(())
+    };
+    let server = Farewell::new(stay).serve(options);
+    let mut client = server.connect();
+    eventually("it is handled", || server.started() == 1);
+    let closed_at = Instant::now();
+    end(&server, Closing::Kicked);
+    client.wait_for_end();
+    assert!(closed_at.elapsed() >= Duration::from_secs(1), "{:?}", closed_at.elapsed());
+    assert_eq!(server.calls(), [], "the handler has not returned");
+    assert_eq!(server.stop().1, [Call::Handled(End::Fine), Call::Finish]);
+}
+
 fn the_first_reason_stays<C: Concurrency + Default>() {
     let mut options = Options::new();
     options.timeouts.lifetime = Some(Duration::from_secs(60));
@@ -416,5 +434,6 @@ in_each_concurrency! { [sync threading pool]:
     setup_that_the_server_ends_is_no_failure
     a_handler_that_catches_the_servers_end_can_go_on_writing
     a_handler_that_catches_the_servers_end_can_fail_otherwise
+    a_closed_connection_is_cut_after_a_second_although_its_lifetime_ends_later
     the_first_reason_stays
 }

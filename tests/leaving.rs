@@ -322,6 +322,19 @@ fn idle_connections_live_on_while_the_server_lingers<C: Concurrency + Default>()
     assert_eq!(server.stop().1, said_goodbye(Closing::Draining));
 }
 
+/// The supervisor sleeps until then, unless something wakes it.
+fn a_server_drains_after_lingering_although_the_next_lifetime_ends_later<C: Concurrency + Default>() {
+    let mut options = lingering(Duration::from_millis(100));
+    options.timeouts.lifetime = Some(Duration::from_secs(3600));
+    let server = Farewell::new(upper::<C>).serve(options);
+    let mut client = server.connect();
+    assert_eq!(client.ask("hello"), "HELLO");
+    server.shutdown();
+    client.wait_for_end();
+    assert!(server.is_stopping());
+    assert_eq!(server.stop().1, said_goodbye(Closing::Draining));
+}
+
 fn lingering_is_not_waited_for_where_the_server_does_not_serve<C: Concurrency + Default>() {
     let _watchdog = Watchdog::new();
     // Longer than any test may take.
@@ -380,6 +393,7 @@ in_each_concurrency! { [sync threading pool]:
     a_server_that_was_just_started_lingers_as_well
     a_dropped_server_lingers_as_well
     idle_connections_live_on_while_the_server_lingers
+    a_server_drains_after_lingering_although_the_next_lifetime_ends_later
     lingering_is_not_waited_for_where_the_server_does_not_serve
     a_single_request_that_is_waited_for_ends_without_lingering
 }

@@ -1,9 +1,10 @@
 //! What the macros say and write, as a user's compiler sees it.
 
 use sockserver::{
-    Address, HandlerError, HandlerResult, Options, RequestHandler, Server, ServerHandle, Stream, request_handler,
+    Address, HandlerError, HandlerResult, Limits, OnLimit, Options, RequestHandler, Server, ServerHandle,
+    SocketOptions, Stream, Timeouts, request_handler,
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 #[test]
 fn mistakes_are_told_in_the_users_words() {
@@ -41,6 +42,85 @@ fn a_hook_can_have_the_name_of_what_it_is_given() {
     fn client_address(_: &SilentServer, _: &HandlerError, _: &Address) {}
 
     drop(SilentServer.bind("127.0.0.1:0").unwrap());
+}
+
+/// All keys of the attribute that are options, none with its default.
+#[test]
+fn options_of_the_methods_are_those_of_the_attribute() {
+    #[request_handler]
+    #[server(
+        transport = "tcp",
+        concurrency = "pool",
+        workers = 4,
+        stack_size = "256KiB",
+        socket(
+            request_queue_size = 5,
+            allow_reuse_address = false,
+            allow_reuse_port = true,
+            nodelay = false,
+            keepalive = "60s",
+            only_v6 = true,
+        ),
+        limits(connections = 100, per_client = 2, on_limit = "reject"),
+        timeouts(handle_request = "1s", idle = "2s", lifetime = "3s", linger = "4s", shutdown = "5s", poll = "6s",)
+    )]
+    struct Stream;
+
+    #[request_handler]
+    #[server(transport = "unix", concurrency = "forking", allow_threads = true, socket(mode = 0o600, unlink = false))]
+    struct UnixStream;
+
+    #[request_handler]
+    #[server(transport = "udp", concurrency = "sync", socket(max_packet_size = 512))]
+    struct Packet;
+
+    impl RequestHandler for Stream {
+        fn handle(&mut self) -> HandlerResult {
+            Ok(())
+        }
+    }
+
+    impl RequestHandler for UnixStream {
+        fn handle(&mut self) -> HandlerResult {
+            Ok(())
+        }
+    }
+
+    impl RequestHandler for Packet {
+        fn handle(&mut self) -> HandlerResult {
+            Ok(())
+        }
+    }
+
+    const OF_STREAM: Options = Options::new()
+        .workers(4)
+        .stack_size(256 << 10)
+        .socket(
+            SocketOptions::new()
+                .request_queue_size(5)
+                .allow_reuse_address(false)
+                .allow_reuse_port(true)
+                .nodelay(false)
+                .keepalive(Duration::from_secs(60))
+                .only_v6(true),
+        )
+        .limits(Limits::new().connections(100).per_client(2).on_limit(OnLimit::Reject))
+        .timeouts(
+            Timeouts::new()
+                .handle_request(Duration::from_secs(1))
+                .idle(Duration::from_secs(2))
+                .lifetime(Duration::from_secs(3))
+                .linger(Duration::from_secs(4))
+                .shutdown(Duration::from_secs(5))
+                .poll(Duration::from_secs(6)),
+        );
+    const OF_UNIX_STREAM: Options =
+        Options::new().allow_threads(true).socket(SocketOptions::new().mode(0o600).unlink(false));
+    const OF_PACKET: Options = Options::new().socket(SocketOptions::new().max_packet_size(512));
+
+    assert_eq!(OF_STREAM, StreamServer::OPTIONS);
+    assert_eq!(OF_UNIX_STREAM, UnixStreamServer::OPTIONS);
+    assert_eq!(OF_PACKET, PacketServer::OPTIONS);
 }
 
 const REFERENCE: &str = include_str!("../sockserver/docs/keys.md");

@@ -1,4 +1,4 @@
-//! What is called when a server begins to drain.
+//! The functions that a server calls when it begins to drain.
 
 use std::{
     collections::BTreeMap,
@@ -23,13 +23,14 @@ pub(crate) struct Callbacks {
 struct List {
     next: u64,
     waiting: BTreeMap<u64, Box<dyn FnOnce() + Send>>,
-    /// How many threads are calling them, or about to.
+    /// How many threads call them now, or have announced that they will.
     callers: usize,
 }
 
-/// A function that is called when a server stops, as long as this is kept: what
-/// [`ServerHandle::on_stopping`](crate::ServerHandle::on_stopping) returns.
-#[must_use = "dropping it takes the function away again"]
+/// Keeps a function registered that a server calls when it stops. Dropping it unregisters the function.
+///
+/// [`ServerHandle::on_stopping`](crate::ServerHandle::on_stopping) returns it.
+#[must_use = "dropping it unregisters the function"]
 pub struct OnStopping {
     callbacks: Weak<Callbacks>,
     number: u64,
@@ -44,22 +45,22 @@ impl Callbacks {
         OnStopping { callbacks: Arc::downgrade(self), number }
     }
 
-    /// Announces a [`call_all`](Self::call_all), which is waited for from now on.
+    /// Announces a [`call_announced`](Self::call_announced): [`wait`](Self::wait) waits for it from now on.
     pub(crate) fn announce(&self) {
         self.list.lock().callers += 1;
     }
 
-    /// Announces itself, and calls the functions that were not called yet.
+    /// Announces the call and makes it.
     pub(crate) fn call_all(&self, server: ServerId) {
         self.announce();
         self.call_announced(server);
     }
 
-    /// Calls the functions that were not called yet.
+    /// Calls the functions that have not been called, after [`announce`](Self::announce).
     pub(crate) fn call_announced(&self, server: ServerId) {
-        // One after the other: each can take away those after it.
+        // One by one, since each function can unregister those after it.
         while let Some(callback) = self.next() {
-            // A panic changes nothing about the stop.
+            // A panic does not keep the server from stopping.
             let _ = unwind::run(server, callback);
         }
         self.list.lock().callers -= 1;
@@ -70,7 +71,7 @@ impl Callbacks {
         self.list.lock().waiting.pop_first().map(|(_, callback)| callback)
     }
 
-    /// Waits until no thread calls them any more, or until the deadline.
+    /// Waits until no thread calls the functions any more, or until the deadline.
     pub(crate) fn wait(&self, deadline: Instant) {
         let mut list = self.list.lock();
         while list.callers > 0 && Instant::now() < deadline {
@@ -82,7 +83,7 @@ impl Callbacks {
 impl Drop for OnStopping {
     fn drop(&mut self) {
         let callbacks = self.callbacks.upgrade();
-        // It is the user's, and is dropped without the lock.
+        // Dropped without the lock, since what the function holds is the user's.
         let callback = callbacks.as_ref().and_then(|callbacks| callbacks.list.lock().waiting.remove(&self.number));
         drop(callback);
     }

@@ -1,4 +1,4 @@
-//! Why a request could not be handled.
+//! The error of a request, as `handle_error` gets it.
 
 use std::{error::Error, fmt, io};
 
@@ -9,7 +9,7 @@ use crate::{
     request::datagram,
 };
 
-/// Why a request could not be handled, as [`Server::handle_error`](crate::Server::handle_error) is told.
+/// Why a request has failed: what [`Server::handle_error`](crate::Server::handle_error) gets.
 #[derive(Debug)]
 pub struct HandlerError {
     stage: Stage,
@@ -18,19 +18,19 @@ pub struct HandlerError {
     is_timeout: bool,
 }
 
-/// How far a request had come when it failed. It is shown as in [`HandlerError`]: `making the handler`.
+/// How far a request had come when it failed. It is displayed as in a [`HandlerError`]: `making the handler`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Stage {
-    /// Accepting: there is no client yet, and the address that comes with the error is the server's own. Reported once
-    /// until accepting works again.
+    /// Accepting. There is no client yet: `handle_error` gets the server's own address. It is called once until accepting
+    /// works again.
     GetRequest,
     /// In the hook `verify_request`.
     VerifyRequest,
-    /// No thread or process could be had for it.
+    /// No thread or process could be started for the request.
     ProcessRequest,
-    /// Starting the threads that serve: there is no client, and the address that comes with the error is the server's
-    /// own. The server serves all the same, on fewer threads.
+    /// Starting the threads that serve. There is no client: `handle_error` gets the server's own address. The server serves
+    /// all the same, on fewer threads.
     Serve,
     /// Making the handler, in [`FromRequest`](crate::FromRequest).
     Construction,
@@ -84,8 +84,8 @@ impl HandlerError {
         HandlerError { stage, cause: Cause::Panic(message.into()), is_disconnect: false, is_timeout: false }
     }
 
-    /// Finds out whether the error is one that the connection has had itself: the same kind from elsewhere, as of a
-    /// database, says nothing about the client.
+    /// Notes whether the error is about the client: an error of this kind must have occurred on the connection itself. The
+    /// same kind of error from elsewhere, such as a database, says nothing about the client.
     pub(crate) fn attribute(&mut self, failures: &Failures) {
         use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, TimedOut, UnexpectedEof};
         let hang_ups = [BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof];
@@ -96,7 +96,7 @@ impl HandlerError {
         (self.is_disconnect, self.is_timeout) = (is(&hang_ups) || is_unreachable, is(&[TimedOut]));
     }
 
-    /// As it was told by a child process, where only its text is known.
+    /// The error that a child process has reported, of which only the text is known.
     pub(crate) fn of_outcome(self, outcome: Outcome) -> HandlerError {
         let (is_disconnect, is_timeout) = (outcome == Outcome::Disconnected, outcome == Outcome::TimedOut);
         HandlerError { is_disconnect, is_timeout, ..self }
@@ -107,33 +107,33 @@ impl HandlerError {
         self.stage
     }
 
-    /// It was a panic; its message is in the text of this error.
+    /// Whether it was a panic. Its message is in the text of this error.
     pub fn is_panic(&self) -> bool {
         matches!(self.cause, Cause::Panic(_))
     }
 
-    /// The client of this request has hung up, or was cut off by the server: a read or a write of its connection has
-    /// failed with a reset, a broken pipe or the like, or has found the end of file, and an error of that kind
-    /// ([`UnexpectedEof`](io::ErrorKind::UnexpectedEof) for the end of file) is somewhere in the chain of sources. What
-    /// another connection has failed with, such as that of a database, does not count. Of a packet: its sender has an
-    /// address that cannot be replied to.
+    /// Whether the client of this request has hung up, or the server has cut it off.
+    ///
+    /// That is so if a read or a write of its connection has failed with a reset, a broken pipe or the like, or has found
+    /// the end of file, and the chain of sources has an error of that kind
+    /// ([`UnexpectedEof`](io::ErrorKind::UnexpectedEof) for the end of file). An error of another connection, such as a
+    /// database's, does not count. On datagrams it means that the sender's address cannot be replied to.
     pub fn is_disconnect(&self) -> bool {
         self.is_disconnect
     }
 
-    /// A read or a write of this request's connection took longer than it may, and such an error is somewhere in the
-    /// chain of sources.
+    /// Whether a read or a write of this request's connection has timed out, and the chain of sources has such an error.
     pub fn is_timeout(&self) -> bool {
         self.is_timeout
     }
 
-    /// Why the server has ended the connection, where this is what a read or a write of it failed with then.
+    /// Why the server has ended the connection, if that has made a read or a write fail with this error.
     pub(crate) fn closing_of(&self, state: &ConnectionState) -> Option<Closing> {
         let closing = self.io_errors().find_map(|error| error.get_ref()?.downcast_ref().copied());
         closing.filter(|why| state.closing() == Some(*why))
     }
 
-    /// What failed, without the stage.
+    /// The text of the error or the panic, without the stage.
     pub(crate) fn cause(&self) -> String {
         match &self.cause {
             Cause::Error(error) => error.to_string(),
@@ -147,7 +147,7 @@ impl HandlerError {
     }
 }
 
-/// The stage, and what a panic said. What an error says is its [`source`](Error::source).
+/// Displays the stage, and the message of a panic. The message of an error is in its [`source`](Error::source).
 impl fmt::Display for HandlerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.cause {

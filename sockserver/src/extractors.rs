@@ -1,4 +1,4 @@
-//! What a handler's fields can be, as far as this crate knows.
+//! The types of this crate that a handler's fields can have.
 
 use std::{io, net::SocketAddr, os::fd::AsFd, sync::Arc};
 
@@ -93,7 +93,7 @@ pub struct PeerCred {
     pub uid: u32,
     /// The effective group.
     pub gid: u32,
-    /// The process, on systems that tell it.
+    /// The process, on systems whose kernel reports it.
     pub pid: Option<i32>,
 }
 
@@ -104,7 +104,7 @@ impl PeerCred {
     ///
     /// [`io::ErrorKind::Unsupported`] for a connection that is not of a Unix socket.
     pub fn of(stream: &Stream) -> io::Result<PeerCred> {
-        // Linux answers for any socket, with the user -1.
+        // Linux returns the user -1 for a socket of another family.
         if let Address::Inet(address) = &stream.state().client_address {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,

@@ -26,12 +26,12 @@ pub(crate) struct Ended {
 pub(crate) fn finish_request<S: Service>(server: &Arc<S>, handle: &ServerHandle, request: &Request<S>) -> Ended {
     let id = handle.state().id;
     let state = request::kind(request).state();
-    // An extractor, or `setup`, may have been what was receiving.
+    // The server may have ended the connection while an extractor or `setup` was reading.
     let handled = run_handler(server, handle, request).or_else(|error| unless_closing(id, error, state).map(Some));
     // After an error as well: what the handler has written may be the error reply.
     let flushed = request::kind(request).flush().map_err(|error| HandlerError::new(Stage::Finish, error));
     let result = match handled {
-        // What the client of a connection that the server ends does not take is part of the end.
+        // Where the server has ended the connection, a failed flush is no error: the client may have left.
         Ok(Some(why)) => Ok(Some(why)),
         handled => handled.and_then(|_| flushed.map(|()| None)),
     };
@@ -63,7 +63,7 @@ fn run_handler<S: Service>(
     first(id, result, dropped)
 }
 
-/// `handle` has failed: if that is because the server ends the connection, the handler says goodbye.
+/// After an error of `handle`: if the server has ended the connection, the handler says goodbye.
 fn end_by_server<R: AnyRequest>(
     id: ServerId,
     request: &R,
@@ -76,7 +76,7 @@ fn end_by_server<R: AnyRequest>(
     }
     if let Err(error) = run(id, Stage::Closing, || handler.closing(why)) {
         let error = attributed(id, error, request::kind(request).state());
-        // A client that does not take the goodbye has hung up on it.
+        // The client need not take the goodbye.
         if !error.is_disconnect() && !error.is_timeout() {
             return Err(error);
         }
@@ -85,9 +85,9 @@ fn end_by_server<R: AnyRequest>(
     Ok(Some(why))
 }
 
-/// Why the server has ended the connection, if that is what the error is about.
+/// Why the server has ended the connection, if that has caused the error.
 fn unless_closing(id: ServerId, error: HandlerError, state: &ConnectionState) -> Result<Closing, HandlerError> {
-    // The error is the user's, and is asked for its sources.
+    // The error is the user's, and its `source` may panic.
     let Ok(Some(why)) = unwind::run(id, || error.closing_of(state)) else { return Err(error) };
     discard(id, error);
     Ok(why)
@@ -95,12 +95,12 @@ fn unless_closing(id: ServerId, error: HandlerError, state: &ConnectionState) ->
 
 /// The error, which knows whether it is about the client.
 fn attributed(id: ServerId, mut error: HandlerError, state: &ConnectionState) -> HandlerError {
-    // One that panics when it is asked for its sources is about nothing that is known.
+    // An error whose `source` panics counts as one that is not about the client.
     let _ = unwind::run(id, || error.attribute(state.failures()));
     error
 }
 
-/// Drops an error. It is the user's, and may panic then.
+/// Drops an error. It is the user's, and its drop may panic.
 fn discard(id: ServerId, error: HandlerError) {
     let _ = unwind::run(id, || drop(error));
 }
@@ -111,7 +111,7 @@ fn outcome_of(result: &Result<Option<Closing>, HandlerError>, state: &Connection
         (Err(error), _) if error.is_panic() => Outcome::Panicked,
         (_, Some(Closing::Idle | Closing::Lifetime)) => Outcome::TimedOut,
         (Ok(Some(Closing::Kicked)), _) => Outcome::Disconnected,
-        // One that was cut was in the middle of something.
+        // The connection was cut while it was busy.
         (Ok(Some(_)), _) if state.shut_for().is_some() => Outcome::Disconnected,
         (Ok(_), _) => Outcome::Finished,
         (Err(error), _) if error.is_timeout() => Outcome::TimedOut,
@@ -120,7 +120,7 @@ fn outcome_of(result: &Result<Option<Closing>, HandlerError>, state: &Connection
     }
 }
 
-/// Of two errors the first.
+/// Keeps the first of two errors.
 fn first<T>(
     id: ServerId,
     earlier: Result<T, HandlerError>,

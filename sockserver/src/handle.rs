@@ -39,38 +39,38 @@ impl ServerHandle {
     /// With [`timeouts(linger)`](crate::Timeouts::linger) the server goes on accepting for that long, while
     /// [`is_ready`](Self::is_ready) is false. Then it drains:
     ///
-    /// - The port closes: at once where the server serves, else when the [`SocketServer`](crate::SocketServer) is
-    ///   dropped; that of a datagram server when the last [`Datagram`](crate::Datagram) is. A connection that is just
-    ///   being accepted is still served.
+    /// - The port closes at once if the server serves, else when the [`SocketServer`](crate::SocketServer) is dropped. The
+    ///   port of a datagram server closes when the last [`Datagram`](crate::Datagram) is dropped. A connection that the
+    ///   server is just accepting is still served.
     /// - A connection that is [idle](crate::Stream#idle-and-busy) ends: its handler gets an error with
-    ///   [`Closing::Draining`](crate::Closing::Draining) inside. What the kernel had received for it by then is answered
-    ///   first, and no more. A client that has sent nothing yet has a second from when it was accepted.
-    /// - A busy connection has [`timeouts(shutdown)`](crate::Timeouts::shutdown), and is then cut.
+    ///   [`Closing::Draining`](crate::Closing::Draining) inside. First it gets what the kernel has received from the client
+    ///   until now, and no more. A client that has sent nothing yet has a second, counted from its accept.
+    /// - A busy connection is cut after [`timeouts(shutdown)`](crate::Timeouts::shutdown).
     ///
-    /// It can be called at any time, also before serving has begun (it then ends at once), from anywhere, any number of
-    /// times.
+    /// It can be called from anywhere, at any time, any number of times. A server that does not serve yet ends as soon as
+    /// it does.
     ///
     /// Python's `shutdown` waits until the loop has ended and deadlocks in a handler; this one returns at once.
     pub fn shutdown(&self) {
         self.state.shut_down();
     }
 
-    /// Whether new clients are welcome, as a load balancer asks: `false` once the server was told to shut down, also
-    /// while it still accepts because of [`timeouts(linger)`](crate::Timeouts::linger), and while it is
+    /// Whether new clients are welcome: the answer to a load balancer. `false` after [`shutdown`](Self::shutdown), also
+    /// while the server still accepts because of [`timeouts(linger)`](crate::Timeouts::linger), and while it is
     /// [suspended](Self::suspend).
     pub fn is_ready(&self) -> bool {
         self.state.is_ready()
     }
 
-    /// Whether the server drains: a handler that works for long, or waits for something else than its client, should
-    /// come to an end. With [`timeouts(linger)`](crate::Timeouts::linger) that begins later than the shutdown.
+    /// Whether the server drains. A handler that works for long, or waits for something else than its client, should ask
+    /// and return. With [`timeouts(linger)`](crate::Timeouts::linger) the drain begins later than the shutdown.
     pub fn is_stopping(&self) -> bool {
-        self.state.is_stopping() || self.state.is_copy_of_a_stopping_one()
+        self.state.is_stopping() || self.state.is_stopping_in_parent()
     }
 
-    /// Has the function called once when the server begins to drain, at once if it does already. It is called on one of
-    /// the threads that stop the server, and should return soon. It is taken away when what this returns is dropped; a
-    /// thread that is just calling it is not waited for.
+    /// Has the server call a function once when it begins to drain, or at once if it drains already. A thread that stops
+    /// the server calls it, and it should return soon. Dropping what this returns unregisters the function; the drop does
+    /// not wait for a thread that is calling it.
     ///
     /// For a handler that waits for something else than its client, such as a channel:
     ///
@@ -122,12 +122,12 @@ impl ServerHandle {
     }
 
     /// Waits until the server has ended: [`serve_forever`](crate::SocketServer::serve_forever) is about to return, or
-    /// the [`SocketServer`](crate::SocketServer) was dropped. Of a handler that was given up, and which the thread that
-    /// serves runs itself (`"sync"`), it does not wait for the end. It does not end the server.
+    /// the [`SocketServer`](crate::SocketServer) was dropped. It does not end the server, and it does not wait for a handler
+    /// that was given up.
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::Deadlock`] in one of the server's own handlers or hooks, for which it would wait.
+    /// [`io::ErrorKind::Deadlock`] in one of the server's own handlers or hooks, since it would wait for itself.
     pub fn wait(&self) -> io::Result<DrainReport> {
         if self.state.runs_here() {
             return Err(io::Error::new(
@@ -144,7 +144,7 @@ impl ServerHandle {
         self.state.set_suspended(true);
     }
 
-    /// Accepts again, first those who have waited.
+    /// Accepts again, beginning with the clients in the kernel's queue.
     pub fn resume(&self) {
         self.state.set_suspended(false);
     }
@@ -159,12 +159,12 @@ impl ServerHandle {
         self.state.connections.list()
     }
 
-    /// Ends one connection: what its handler reads ends with [`Closing::Kicked`](crate::Closing::Kicked), and a second
-    /// later the connection is cut. `false`: the request has ended already.
+    /// Ends one connection: its handler's reads fail with [`Closing::Kicked`](crate::Closing::Kicked), and a second later
+    /// the connection is cut. `false`: the request has ended already.
     ///
-    /// To wake the handler the socket is shut down for reading. A client that goes on sending may therefore be reset
-    /// before it has read a long goodbye. A datagram has no connection: of its handler only a reply that waits for room
-    /// is given up.
+    /// To wake the handler, this shuts the socket down for reading. A client that goes on sending may therefore be reset
+    /// before it has read a long goodbye. A datagram has no connection, and its handler goes on; only a reply that waits
+    /// for room fails.
     pub fn close(&self, id: ConnectionId) -> bool {
         self.state.close_connection(id)
     }

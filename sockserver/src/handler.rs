@@ -1,4 +1,4 @@
-//! What handles one request.
+//! The trait of request handlers.
 
 use std::error::Error;
 
@@ -7,8 +7,8 @@ use crate::io::closing::Closing;
 /// An error of any type, as `?` makes it.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// What the methods of a [`RequestHandler`] return. `?` makes its error of any other, `Ok(write!(…)?)` makes one of a
-/// result of another error type, and `ok_or("…")?` and `"…".into()` make an error of a text:
+/// What the methods of a [`RequestHandler`] return. `?` converts any error, `Ok(write!(…)?)` converts a result with
+/// another error type, and `ok_or("…")?` and `"…".into()` make an error from a text:
 ///
 /// ```
 /// use sockserver::{HandlerResult, Reader, RequestHandler, Writer, request_handler};
@@ -33,12 +33,13 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 /// ```
 pub type HandlerResult = Result<(), BoxError>;
 
-/// Handles one request: Python's `BaseRequestHandler`, of which `StreamRequestHandler` and `DatagramRequestHandler`
-/// are those with a [`Reader`](crate::Reader) and a [`Writer`](crate::Writer).
+/// Handles one request: Python's `BaseRequestHandler`. With a [`Reader`](crate::Reader) and a [`Writer`](crate::Writer) it
+/// is Python's `StreamRequestHandler` and `DatagramRequestHandler`.
 ///
-/// A value is made for each request, by [`FromRequest`](crate::FromRequest), which `#[request_handler]` implements. Its methods are called
-/// in the order `setup`, `handle`, `finish`, with `closing` before `finish` where the server ends the connection. An
-/// error or a panic ends this request only: it is given to [`Server::handle_error`](crate::Server::handle_error); of two, the first.
+/// The server makes a value for each request by [`FromRequest`](crate::FromRequest), which `#[request_handler]`
+/// implements, and calls `setup`, `handle` and `finish` in this order. If the server ends the connection, it calls
+/// `closing` before `finish`. An error or a panic ends this request only. The first one of a request goes to
+/// [`Server::handle_error`](crate::Server::handle_error).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not handle requests",
     label = "the handler of a server must implement `RequestHandler`",
@@ -53,10 +54,11 @@ pub trait RequestHandler {
     /// Does the work of the request.
     fn handle(&mut self) -> HandlerResult;
 
-    /// Called when the server ends the connection, to say goodbye: after `handle` has returned the error that its read
-    /// failed with then, which `?` does. All its waits for the client, and those of `finish`, end within a second.
+    /// Called to say goodbye when the server ends the connection. The handler's read fails then, and `handle` must return
+    /// that error, which `?` does. The waits for the client in here and in `finish` end within a second.
     ///
-    /// Such an end is no failure: it is not given to [`Server::handle_error`](crate::Server::handle_error), and counts by its reason.
+    /// Such an end is no failure: it does not go to [`Server::handle_error`](crate::Server::handle_error), and counts by its
+    /// reason.
     ///
     /// ```
     /// use sockserver::{Closing, HandlerResult, Reader, RequestHandler, Writer, request_handler};
@@ -85,8 +87,8 @@ pub trait RequestHandler {
         Ok(())
     }
 
-    /// Called last, whenever `setup` succeeded: also after an error or a panic in `handle`. What was written is sent
-    /// after it, without a `flush`.
+    /// Called last if `setup` succeeded, also after an error or a panic in `handle`. The server sends what was written after
+    /// it, without a `flush`.
     fn finish(&mut self) -> HandlerResult {
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Calling the hooks of a server: a panic in one goes no further.
+//! The calls of a server's hooks, where a panic in a hook is caught.
 
 use std::{io, sync::Arc};
 
@@ -22,7 +22,7 @@ impl<S: Service> Hooks<S> {
         Hooks { server: Arc::new(server), id }
     }
 
-    /// Python's `get_request`. A panic is an error that concerns only the connection that was accepted.
+    /// Python's `get_request`. A panic counts as an error that concerns only the accepted connection.
     pub(crate) fn get_request(&self, listener: &<S::Transport as Transport>::Listener) -> io::Result<Request<S>> {
         unwind::run(self.id, || S::Transport::get_request(listener))
             .unwrap_or_else(|message| Err(io::Error::other(format!("get_request panicked: {message}"))))
@@ -37,8 +37,8 @@ impl<S: Service> Hooks<S> {
     }
 
     pub(crate) fn handle_error(&self, error: HandlerError, client_address: &Address) {
-        // The panic hook of the process has printed a panic already, and no other is there to report it to. The error is
-        // the user's, and is dropped here too.
+        // A panic is not reported: the panic hook of the process has printed it, and `handle_error` is what has panicked.
+        // The error is the user's, so that it is dropped inside.
         let _ = unwind::run(self.id, move || self.server.handle_error(&error, client_address));
     }
 

@@ -1,4 +1,4 @@
-//! The life of one request that was accepted.
+//! An accepted request, from `verify_request` to its end.
 
 use std::{fmt, sync::Arc};
 
@@ -16,26 +16,26 @@ use crate::{
 
 /// A request that was accepted and verified, and waits to be processed.
 ///
-/// It counts as under way until it is dropped, and dropping it shuts the request down: one that is not processed is a
-/// client that was turned away.
+/// It counts as under way until it is dropped. Dropping it ends the request; if it was not processed, its client is turned
+/// away.
 #[must_use = "a request that is not processed is turned away: call `process`"]
 pub struct Job<S: Service> {
-    /// Dropped before the registration: a request that is not counted any more has no socket either.
+    /// Dropped before the registration, so that the socket is closed before the request stops counting.
     request: Request<S>,
     registration: Registration<S>,
 }
 
-/// The place of a request in the registry, which it leaves when this is dropped.
+/// Unregisters the request when it is dropped.
 struct Registration<S: Service> {
     acceptor: Arc<Acceptor<S>>,
     id: ConnectionId,
-    /// This process is a child, and the request its parent's.
+    /// This process is a child, and the parent unregisters the request.
     abandoned: bool,
 }
 
 impl<S: Service> Acceptor<S> {
-    /// Waits for the next request that the limits and `verify_request` let through. `None`: the server is stopping, and
-    /// there will be no further one.
+    /// Waits for the next request that the limits and `verify_request` let through. `None`: the server is stopping and
+    /// accepts no more.
     ///
     /// Any number of threads can call it at once.
     pub fn accept(self: &Arc<Self>) -> Option<Job<S>> {
@@ -53,13 +53,13 @@ impl<S: Service> Acceptor<S> {
 }
 
 impl<S: Service> Job<S> {
-    /// The request is registered already.
+    /// The request must have been registered.
     pub(crate) fn new(acceptor: &Arc<Acceptor<S>>, request: Request<S>) -> Job<S> {
         let registration = Registration { acceptor: acceptor.clone(), id: request.id(), abandoned: false };
         Job { request, registration }
     }
 
-    /// Whose request it is.
+    /// The acceptor that has accepted the request.
     pub fn acceptor(&self) -> &Arc<Acceptor<S>> {
         &self.registration.acceptor
     }
@@ -93,8 +93,8 @@ impl<S: Service> Job<S> {
         error.map_or(Ok(()), Err)
     }
 
-    /// The server has ended the request already, so that it can only be dropped. A request that was accepted before the
-    /// server drains is handled as any other.
+    /// Whether the server has ended the request already, so that it can only be dropped. A request that was accepted
+    /// before the drain is handled like any other.
     pub(crate) fn is_too_late(&self) -> bool {
         let state = request::kind(&self.request).state();
         state.shut_for().is_some() || state.closing().is_some_and(|closing| closing != Closing::Draining)
@@ -106,7 +106,7 @@ impl<S: Service> Job<S> {
         finish_request(acceptor.server(), acceptor.handle(), &self.request)
     }
 
-    /// Counts how the request ended, and reports it; then the request ends.
+    /// Counts how the request ended, reports its error, and ends it.
     pub(crate) fn settle(self, outcome: Outcome, error: Option<HandlerError>) {
         self.count(outcome);
         if let Some(error) = error {
@@ -114,20 +114,21 @@ impl<S: Service> Job<S> {
         }
     }
 
-    /// Before the client can see the end. Only the first outcome counts.
+    /// Must be called before the client can see the end. Only the first outcome counts.
     pub(crate) fn count(&self, outcome: Outcome) {
         if request::kind(&self.request).state().mark_counted() {
             self.acceptor().state().connections.count_ended(outcome);
         }
     }
 
-    /// In a child process, of a request that is not the child's: closes its socket, and leaves it to the parent.
+    /// In a child process, for a request of another child: closes its socket here, and leaves the rest to the parent.
     pub(crate) fn abandon(mut self) {
         self.registration.abandoned = true;
     }
 
-    /// Ends the request, as it could not be started: it counts as failed, and the error is told to
-    /// [`handle_error`](crate::Server::handle_error) with [`Stage::ProcessRequest`](crate::Stage::ProcessRequest).
+    /// Ends a request whose processing could not be started. It counts as failed, and
+    /// [`handle_error`](crate::Server::handle_error) gets the error with
+    /// [`Stage::ProcessRequest`](crate::Stage::ProcessRequest).
     pub fn fail(self, error: impl Into<BoxError>) {
         self.settle(Outcome::Failed, Some(HandlerError::new(Stage::ProcessRequest, error)));
     }

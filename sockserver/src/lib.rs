@@ -1,10 +1,10 @@
-//! Socket servers out of annotated structs: Python's `socketserver`, with the composition checked at compile time,
-//! servers that stop when told to, and clients that cannot take them down.
+//! Socket servers made from annotated structs: Python's `socketserver`, with the composition checked at compile time,
+//! servers that stop when you call `shutdown`, and clients that cannot take them down.
 //!
 //! # A server is a struct
 //!
-//! A *handler* is a struct whose fields are taken from each request by their types, and which has a `handle` method.
-//! Where connections share nothing, that is all there is to write:
+//! A *handler* is a struct with a `handle` method. Its fields are taken from each request by their types. If connections
+//! share nothing, that is all there is to write:
 //!
 //! ```no_run
 //! use sockserver::{HandlerResult, Reader, RequestHandler, Server, Writer, request_handler};
@@ -31,7 +31,7 @@
 //! }
 //! ```
 //!
-//! Where they share something, the *server* is a struct of its own, which every handler can have as an `Arc`:
+//! If they share something, the *server* is a struct of its own, which every handler can have as an `Arc`:
 //!
 //! ```
 //! use sockserver::{Address, HandlerResult, Reader, RequestHandler, Server, Stream, Writer, request_handler};
@@ -94,7 +94,7 @@
 //! ```
 //!
 //! One word changes the server: `transport` is `"tcp"`, `"udp"`, `"unix"` or `"unix_datagram"`, `concurrency` is
-//! `"sync"`, `"threading"`, `"pool"` or `"forking"`. A handler of a [`Reader`] and a [`Writer`] serves all of them
+//! `"sync"`, `"threading"`, `"pool"` or `"forking"`. A handler with a [`Reader`] and a [`Writer`] works with all of them
 //! unchanged. All keys are documented at [`derive@Server`] and [`macro@request_handler`], all options at [`Options`].
 //!
 //! # What happens to a request
@@ -106,14 +106,17 @@
 //!
 //! # Stopping
 //!
-//! [`ServerHandle::shutdown`] works from anywhere and never blocks. The port is free at once (that of datagrams when
-//! the last of them is dropped). [Idle](Stream#idle-and-busy) connections end at once, after what had come from them is
-//! answered; busy ones have [`timeouts(shutdown)`](Timeouts::shutdown), and then are cut. A handler that waits for its
-//! client gets an error with [`Closing`] inside, never an end of file that the client has not sent, and can say goodbye:
-//! [`RequestHandler::closing`]. What was sent arrives, also where the client had sent more than was read.
-//! [`RunningServer::stop`] and [`ServerHandle::wait`] return how that went: [`DrainReport`]. With
-//! [`timeouts(linger)`](Timeouts::linger) the server first goes on accepting, while load balancers notice that it is not
-//! [ready](ServerHandle::is_ready).
+//! [`ServerHandle::shutdown`] works from anywhere and never blocks. The port closes at once; a datagram server's closes
+//! when the last [`Datagram`] is dropped.
+//!
+//! - [Idle](Stream#idle-and-busy) connections end at once, after the handler has answered what the server had received.
+//!   Busy connections are cut after [`timeouts(shutdown)`](Timeouts::shutdown).
+//! - A handler that waits for its client gets an error with [`Closing`] inside, never an end of file that the client has
+//!   not sent. It can say goodbye in [`RequestHandler::closing`].
+//! - What the handler has sent arrives, even if the client had sent more than the handler has read.
+//! - [`RunningServer::stop`] and [`ServerHandle::wait`] return a [`DrainReport`].
+//! - With [`timeouts(linger)`](Timeouts::linger) the server goes on accepting for a while before it drains, so that load
+//!   balancers notice that it is not [ready](ServerHandle::is_ready).
 #![cfg_attr(
     feature = "signals",
     doc = "\nWith the feature `signals`, [`SocketServer::shutdown_on_signals`] does the same on SIGINT and SIGTERM."
@@ -127,7 +130,7 @@
 //! |---|---|---|
 //! | `BaseServer` | [`trait Server`](trait@Server), [`SocketServer`] | what the user writes, and the bound server, are two types |
 //! | `TCPServer`, `UDPServer`, `UnixStreamServer`, `UnixDatagramServer` | `transport = "tcp"`, `"udp"`, `"unix"`, `"unix_datagram"` | also types: [`transport`] |
-//! | `ThreadingMixIn`, `ThreadingTCPServer`, `ThreadingUDPServer`, `ThreadingUnixStreamServer`, `ThreadingUnixDatagramServer` | `concurrency = "threading"` | threads are used again, and limited; see [`concurrency::Threading`] |
+//! | `ThreadingMixIn`, `ThreadingTCPServer`, `ThreadingUDPServer`, `ThreadingUnixStreamServer`, `ThreadingUnixDatagramServer` | `concurrency = "threading"` | threads are reused and limited; see [`concurrency::Threading`] |
 //! | `ForkingMixIn`, `ForkingTCPServer`, `ForkingUDPServer`, `ForkingUnixStreamServer`, `ForkingUnixDatagramServer` | `concurrency = "forking"` | a process with several threads is refused; see [`concurrency::Forking`] |
 //! | (none) | `concurrency = "pool"` | a fixed number of threads |
 //! | `BaseRequestHandler` | [`RequestHandler`] | only the fields that are declared are there |

@@ -1,11 +1,24 @@
-//! The options of a server: plain data, with the keys of `#[server(…)]` as fields.
+//! The options of a server: plain data, in the groups of `#[server(…)]`.
 
 use std::{io, time::Duration};
 
 /// The options of a server, in the groups of the `#[server(…)]` attribute.
 ///
-/// The derive writes them to [`Server::OPTIONS`](crate::Server::OPTIONS). To set some of them at run time, start from
-/// that value and use [`bind_with`](crate::Server::bind_with):
+/// Their methods set one option each, so that a constant reads as the attribute does:
+///
+/// ```
+/// use sockserver::{Limits, Options, Timeouts};
+/// use std::time::Duration;
+///
+/// // workers = 4, limits(connections = 100, per_client = 2), timeouts(idle = "30s")
+/// const SMALL: Options = Options::new()
+///     .workers(4)
+///     .limits(Limits::new().connections(100).per_client(2))
+///     .timeouts(Timeouts::new().idle(Duration::from_secs(30)));
+/// ```
+///
+/// The derive puts the options of the attribute into [`Server::OPTIONS`](crate::Server::OPTIONS). To decide some of
+/// them at run time, start from there and use [`bind_with`](crate::Server::bind_with):
 ///
 /// ```
 /// use sockserver::{HandlerResult, RequestHandler, Server, Writer, request_handler};
@@ -138,26 +151,9 @@ impl Options {
     /// The defaults, which the documentation of each field names.
     pub const fn new() -> Options {
         Options {
-            socket: SocketOptions {
-                request_queue_size: 1024,
-                allow_reuse_address: true,
-                allow_reuse_port: false,
-                nodelay: true,
-                keepalive: None,
-                only_v6: false,
-                max_packet_size: 65_535,
-                mode: None,
-                unlink: true,
-            },
-            limits: Limits { connections: None, per_client: None, on_limit: OnLimit::Wait },
-            timeouts: Timeouts {
-                handle_request: None,
-                idle: None,
-                lifetime: None,
-                linger: Duration::ZERO,
-                shutdown: Duration::from_secs(25),
-                poll: None,
-            },
+            socket: SocketOptions::new(),
+            limits: Limits::new(),
+            timeouts: Timeouts::new(),
             workers: None,
             stack_size: None,
             allow_threads: false,
@@ -197,26 +193,101 @@ impl Options {
     }
 }
 
-impl Default for SocketOptions {
-    fn default() -> SocketOptions {
-        Options::new().socket
+impl SocketOptions {
+    /// The defaults.
+    pub const fn new() -> SocketOptions {
+        SocketOptions {
+            request_queue_size: 1024,
+            allow_reuse_address: true,
+            allow_reuse_port: false,
+            nodelay: true,
+            keepalive: None,
+            only_v6: false,
+            max_packet_size: 65_535,
+            mode: None,
+            unlink: true,
+        }
     }
 }
 
-impl Default for Limits {
-    fn default() -> Limits {
-        Options::new().limits
+impl Limits {
+    /// The defaults.
+    pub const fn new() -> Limits {
+        Limits { connections: None, per_client: None, on_limit: OnLimit::Wait }
     }
 }
 
-impl Default for Timeouts {
-    fn default() -> Timeouts {
-        Options::new().timeouts
+impl Timeouts {
+    /// The defaults.
+    pub const fn new() -> Timeouts {
+        Timeouts {
+            handle_request: None,
+            idle: None,
+            lifetime: None,
+            linger: Duration::ZERO,
+            shutdown: Duration::from_secs(25),
+            poll: None,
+        }
     }
 }
 
-impl Default for Options {
-    fn default() -> Options {
-        Options::new()
+/// For each option the method that sets it, and that a constant can call. The first
+/// word says which group of the attribute has it.
+macro_rules! setters {
+    ($($group:literal $options:ident { $($field:ident: $value:ty => $stored:expr,)* })*) => { $(
+        impl $options {
+            $(
+                #[doc = concat!(
+                    "Sets ", $group, "`", stringify!($field), "`, which is described at ",
+                    "[its field](", stringify!($options), "#structfield.", stringify!($field), ").",
+                )]
+                #[must_use]
+                pub const fn $field(mut self, $field: $value) -> $options {
+                    self.$field = $stored;
+                    self
+                }
+            )*
+        }
+
+        impl Default for $options {
+            fn default() -> $options {
+                $options::new()
+            }
+        }
+    )* };
+}
+
+setters! {
+    "" Options {
+        socket: SocketOptions => socket,
+        limits: Limits => limits,
+        timeouts: Timeouts => timeouts,
+        workers: usize => Some(workers),
+        stack_size: usize => Some(stack_size),
+        allow_threads: bool => allow_threads,
+    }
+    "in `socket(…)` " SocketOptions {
+        request_queue_size: u32 => request_queue_size,
+        allow_reuse_address: bool => allow_reuse_address,
+        allow_reuse_port: bool => allow_reuse_port,
+        nodelay: bool => nodelay,
+        keepalive: Duration => Some(keepalive),
+        only_v6: bool => only_v6,
+        max_packet_size: usize => max_packet_size,
+        mode: u32 => Some(mode),
+        unlink: bool => unlink,
+    }
+    "in `limits(…)` " Limits {
+        connections: usize => Some(connections),
+        per_client: usize => Some(per_client),
+        on_limit: OnLimit => on_limit,
+    }
+    "in `timeouts(…)` " Timeouts {
+        handle_request: Duration => Some(handle_request),
+        idle: Duration => Some(idle),
+        lifetime: Duration => Some(lifetime),
+        linger: Duration => linger,
+        shutdown: Duration => shutdown,
+        poll: Duration => Some(poll),
     }
 }

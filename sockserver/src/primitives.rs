@@ -1,6 +1,5 @@
-//! The locks, atomics and threads that the protocol between threads is made of: those of `parking_lot` and `std`, or
-//! those of `shuttle` in `tests/model`, a package that compiles this crate to run the protocol through its
-//! interleavings.
+//! The locks, atomics and threads of the protocol between threads. They are `parking_lot`'s and `std`'s. In `tests/model`,
+//! a package that compiles this crate to run the protocol through its interleavings, they are `shuttle`'s.
 
 #[cfg(not(sockserver_model))]
 pub(crate) use {
@@ -28,7 +27,7 @@ mod model {
     #[derive(Debug, Default)]
     pub(crate) struct Mutex<T>(sync::Mutex<T>);
 
-    /// Empty only while a `Condvar` waits with it.
+    /// `None` only while a `Condvar` waits with it.
     pub(crate) struct MutexGuard<'a, T>(Option<sync::MutexGuard<'a, T>>);
 
     #[derive(Default)]

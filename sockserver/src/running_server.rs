@@ -8,8 +8,7 @@ use crate::{
 
 /// A server on a thread of its own: what [`SocketServer::spawn`](crate::SocketServer::spawn) returns.
 ///
-/// It dereferences to its [`ServerHandle`]. Dropping it stops the server and waits for its end, which makes it the
-/// natural thing in a test:
+/// It dereferences to its [`ServerHandle`]. Dropping it stops the server and waits for its end, as a test needs it:
 ///
 /// ```
 /// # use sockserver::{HandlerResult, RequestHandler, Server, Writer, request_handler};
@@ -50,7 +49,7 @@ impl RunningServer {
         RunningServer { handle, thread: Some(thread) }
     }
 
-    /// The handle that steers the server, for as long as somebody wants it: unlike this, it does not stop the server.
+    /// The handle that steers the server. Dropping it does not stop the server.
     pub fn handle(&self) -> ServerHandle {
         self.handle.clone()
     }
@@ -60,15 +59,16 @@ impl RunningServer {
     /// # Errors
     ///
     /// What [`serve_forever`](crate::SocketServer::serve_forever) failed with, unless a handler was given up;
-    /// [`io::ErrorKind::Deadlock`] in one of the server's own handlers, where it is stopped but not waited for.
+    /// [`io::ErrorKind::Deadlock`] in one of the server's own handlers: the server stops, but the handler cannot wait for
+    /// it.
     ///
     /// # Panics
     ///
-    /// With what a [`Concurrency`](crate::Concurrency) of your own has panicked with.
+    /// When [`Concurrency::serve`](crate::Concurrency::serve) of your own has panicked, with the same payload.
     pub fn stop(mut self) -> io::Result<DrainReport> {
         self.shutdown();
         let drained = self.wait()?;
-        // A handler that is given up may be the one that the serving thread runs.
+        // A handler that was given up may run on the thread that would be joined.
         if drained.leaked == 0 {
             self.join()?;
         }
@@ -96,7 +96,7 @@ impl Drop for RunningServer {
     fn drop(&mut self) {
         if self.thread.is_some() {
             self.shutdown();
-            // The one error is that this is a handler of the server, which is stopping all the same.
+            // It fails only in a handler of the server, which stops all the same.
             let _ = self.wait();
         }
     }

@@ -21,11 +21,11 @@ use crate::{
     transport::{self, BindTo, StreamTransport, Transport},
 };
 
-/// A server: what all its requests share, of what it is composed, and its hooks. Python's `BaseServer`.
+/// A server: what all its requests share, its composition, and its hooks. Python's `BaseServer`.
 ///
-/// `#[derive(Server)]` implements it from the `#[server(…)]` attribute. The hooks are called on one thread or several,
-/// never under a lock. A panic in one goes no further: in `verify_request` it turns the client away and is told to
-/// `handle_error`, in `server_activate` it is an error of `bind`, and in the others it changes nothing.
+/// `#[derive(Server)]` implements it from the `#[server(…)]` attribute. Several threads may call the hooks at once, and
+/// never under a lock of the server. A panic in a hook is caught. In `verify_request` it turns the client away and goes to
+/// `handle_error`, in `server_activate` it becomes an error of `bind`, and in the other hooks it has no effect.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no server",
     label = "`#[derive(Server)]` or `#[request_handler]` with `#[server(…)]` makes one",
@@ -34,27 +34,29 @@ use crate::{
 pub trait Server: Send + Sync + Sized + 'static {
     /// Where requests come from: the key `transport`.
     type Transport: Transport;
-    /// How they are served side by side: the key `concurrency`.
+    /// How requests are served side by side: the key `concurrency`.
     type Concurrency: Concurrency + Default;
-    /// What handles one: the key `handler`. Python's `RequestHandlerClass`.
+    /// What handles a request: the key `handler`. Python's `RequestHandlerClass`.
     type Handler: RequestHandler + FromRequest<Self>;
     /// The options given in the attribute, and the defaults of the others.
     const OPTIONS: Options;
 
-    /// Called when the server is bound and about to be returned from [`bind`](Self::bind): Python's `server_activate`.
-    /// Here a server can keep its handle, to be used by its other hooks.
+    /// Called when the server is bound, before [`bind`](Self::bind) returns: Python's `server_activate`. Here a server can
+    /// keep its handle for its other hooks.
     fn server_activate(&self, _handle: &ServerHandle) {}
 
     /// Decides whether a request is handled: Python's `verify_request`. A stream server gets a [`Stream`], a datagram
-    /// server a [`Datagram`](crate::Datagram). It is called on the thread that has accepted it: with `"sync"` and
-    /// `"forking"` nothing else is accepted meanwhile; with the others, other threads accept.
+    /// server a [`Datagram`](crate::Datagram). The thread that has accepted the request calls it. With `"sync"` and
+    /// `"forking"` the server accepts nothing else meanwhile; with the others, another thread accepts.
     fn verify_request(&self, _request: &Request<Self>, _client_address: &Address) -> bool {
         true
     }
 
-    /// Called when a request has failed, and when the server has trouble itself, as the
-    /// [`stage`](HandlerError::stage) says: Python's `handle_error`. Unless it is overridden it prints one line to
-    /// standard error, and none for a client that has hung up. Where standard error is closed or full the line is lost.
+    /// Called when a request or the server itself has failed, as the [`stage`](HandlerError::stage) says: Python's
+    /// `handle_error`.
+    ///
+    /// By default it prints one line to standard error, and none for a client that has hung up. The line is lost if
+    /// standard error is closed or full.
     fn handle_error(&self, error: &HandlerError, client_address: &Address) {
         if error.is_disconnect() {
             return;
@@ -62,14 +64,14 @@ pub trait Server: Send + Sync + Sized + 'static {
         let has_client = !matches!(error.stage(), Stage::GetRequest | Stage::Serve);
         let of_whom = if has_client { "request from" } else { "server at" };
         let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-        // What a client has sent may be part of it, and is not to make lines of its own.
+        // The cause may quote what a client has sent, which must not add lines.
         let line = format!("sockserver: {of_whom} {client_address}: {error}{cause}").replace(char::is_control, " ");
-        // Where it cannot be printed it is lost: `eprintln` would panic.
+        // `eprintln` would panic if standard error is closed.
         let _ = writeln!(io::stderr(), "{line}");
     }
 
-    /// Called when [`handle_request`](SocketServer::handle_request) has waited for `timeouts(handle_request)`: Python's
-    /// `handle_timeout`.
+    /// Called when [`handle_request`](SocketServer::handle_request) got no request within `timeouts(handle_request)`:
+    /// Python's `handle_timeout`.
     fn handle_timeout(&self) {}
 
     /// Called each time before a thread of [`serve_forever`](SocketServer::serve_forever) waits for a request, and
@@ -79,15 +81,16 @@ pub trait Server: Send + Sync + Sized + 'static {
     /// Called when the port is closed and all requests have ended or been given up: Python's `server_close`.
     fn server_close(&self) {}
 
-    /// Binds a socket, with the options of the attribute. Port 0 picks a free one, which
-    /// [`server_address`](SocketServer::server_address) tells.
+    /// Binds a socket, with the options of the attribute. Port 0 picks a free port, which
+    /// [`server_address`](SocketServer::server_address) returns.
     ///
-    /// Clients can connect from here on, and wait until the server serves.
+    /// Clients can connect from now on, and wait until the server serves.
     ///
     /// # Errors
     ///
-    /// Those of the system, with the address in the message and the [`kind`](io::Error::kind) kept:
-    /// [`AddrInUse`](io::ErrorKind::AddrInUse), for example. What `server_activate` panics with.
+    /// Errors of the system keep their [`kind`](io::Error::kind), such as [`AddrInUse`](io::ErrorKind::AddrInUse), and have
+    /// the address in their message. A panic of `server_activate` is an error of the kind
+    /// [`Other`](io::ErrorKind::Other).
     fn bind<A: BindTo<Self::Transport>>(self, address: A) -> io::Result<SocketServer<Self>> {
         self.bind_with(address, Self::OPTIONS)
     }
@@ -96,15 +99,15 @@ pub trait Server: Send + Sync + Sized + 'static {
     ///
     /// # Errors
     ///
-    /// As [`bind`](Self::bind); [`io::ErrorKind::InvalidInput`] for options that the attribute would refuse: those with
-    /// which nothing could be served, and those that mean nothing with this transport or this concurrency. A transport or
-    /// concurrency of your own fits all.
+    /// Those of [`bind`](Self::bind), and [`io::ErrorKind::InvalidInput`] for options that the attribute would refuse:
+    /// values with which nothing could be served, and options that mean nothing with this transport or concurrency. A
+    /// transport or a concurrency of your own accepts all options.
     fn bind_with<A: BindTo<Self::Transport>>(self, address: A, options: Options) -> io::Result<SocketServer<Self>> {
         self.bind_as(address, options, Self::Concurrency::default())
     }
 
-    /// Binds a socket, and serves by a concurrency that was made at run time: one that holds a thread pool, for example,
-    /// or another one than that of the attribute.
+    /// Binds a socket, and serves with a concurrency that was made at run time: a value that holds a thread pool, for
+    /// example, or another concurrency than the attribute's.
     ///
     /// ```
     /// # use sockserver::{HandlerResult, RequestHandler, Writer, request_handler};
@@ -140,10 +143,10 @@ pub trait Server: Send + Sync + Sized + 'static {
         SocketServer::new(self, address.server_bind(&options)?, options, concurrency)
     }
 
-    /// Serves on a socket that was bound elsewhere: inherited from systemd, or from a process that is being replaced.
+    /// Serves on a socket that was bound elsewhere: inherited from systemd, or from a process that this one replaces.
     ///
-    /// A stream socket need not listen yet. Python's `bind_and_activate=False` serves the same end. Sockets that have
-    /// only a number, as systemd counts them from 3 on, are owned first: [`FromRawFd`](std::os::fd::FromRawFd).
+    /// A stream socket need not listen yet. Python's `bind_and_activate=False` has the same purpose. For a descriptor that
+    /// is only a number, as systemd's from 3 on, see [`FromRawFd`](std::os::fd::FromRawFd).
     ///
     /// ```no_run
     /// # use sockserver::{HandlerResult, RequestHandler, Writer, request_handler};
@@ -167,7 +170,7 @@ pub trait Server: Send + Sync + Sized + 'static {
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::InvalidInput`] for a socket of another transport. What `server_activate` panics with.
+    /// [`io::ErrorKind::InvalidInput`] for a socket of another transport, and the errors of [`bind_with`](Self::bind_with).
     fn with_listener(self, socket: impl Into<OwnedFd>, options: Options) -> io::Result<SocketServer<Self>> {
         check_options::<Self, Self::Concurrency>(&options)?;
         let listener = Self::Transport::from_listener(socket.into(), &options)
@@ -177,13 +180,13 @@ pub trait Server: Send + Sync + Sized + 'static {
 
     /// Handles one connection that was accepted elsewhere, by inetd or a socket pair, on this thread.
     ///
-    /// Of the hooks `verify_request` and at the end `server_close` are called; `server_activate` is not, as nothing is
-    /// bound, and `handle_error` is not, as the error is returned.
+    /// It calls the hooks `verify_request` and, at the end, `server_close`. It does not call `server_activate`, as nothing
+    /// is bound, nor `handle_error`, as it returns the error.
     ///
     /// # Errors
     ///
-    /// What the handler has failed with. With [`Stage::GetRequest`]: the descriptor is no connected socket, or one of
-    /// datagrams, or the options are nonsense.
+    /// The error of the handler. The stage [`Stage::GetRequest`] means that the descriptor is no connected stream socket,
+    /// or that the options are invalid.
     fn serve_connection(self, stream: impl Into<OwnedFd>) -> Result<(), HandlerError>
     where
         Self::Transport: StreamTransport,
@@ -254,7 +257,7 @@ fn check_options<S: Server, C: Concurrency>(options: &Options) -> io::Result<()>
 fn connected(socket: &socket2::Socket) -> io::Result<(Address, Address)> {
     let client_address = Address::from_sockaddr(&socket.peer_addr()?)?;
     let server_address = Address::from_sockaddr(&socket.local_addr()?)?;
-    // A packet is no end of a file, and a datagram socket never has one.
+    // A datagram socket has no end of file.
     if socket.r#type()? == socket2::Type::DGRAM {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a datagram socket"));
     }

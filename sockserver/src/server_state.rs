@@ -1,4 +1,4 @@
-//! What all parts of one server share, whatever its types.
+//! The state of a server that does not depend on its types.
 
 use std::{
     io,
@@ -22,35 +22,35 @@ use crate::{
     unwind::{self, ServerId},
 };
 
-/// What all parts of one server share, whatever its types.
+/// The state of a server that does not depend on its types. All its parts share it.
 pub(crate) struct ServerState {
     pub(crate) id: ServerId,
     pub(crate) address: Address,
     pub(crate) connections: Connections,
-    /// Ends the wait of the leader, which waits for connections.
+    /// Ends the wait of the leader.
     pub(crate) waker: Waker,
-    /// Ends the waits of the threads that wait for their clients.
+    /// Ends the waits of handlers for their clients.
     pub(crate) bell: Arc<Bell>,
     pub(crate) lingering: Arc<Lingering>,
-    /// Shared with the worker threads, which exit last.
+    /// Shared with the worker threads, which end after the server.
     pub(crate) exits: Arc<Exits>,
     pub(crate) callbacks: Arc<Callbacks>,
     /// `timeouts(linger)`.
     linger: Duration,
     /// `serve_forever` has begun.
     is_serving: AtomicBool,
-    /// The server was told to shut down, which its children see as well.
+    /// `shutdown` was called. Child processes share it.
     is_leaving: Shared<AtomicBool>,
-    /// It drains.
+    /// The server drains.
     is_stopping: AtomicBool,
     is_suspended: AtomicBool,
-    /// This process is a child that serves one connection, and this its copy.
+    /// This process is a child that serves one connection, and this is its copy of the parent's state.
     is_copy: AtomicBool,
-    /// No thread may be started, as the server forks: the thread that serves keeps the deadlines.
+    /// The server forks, and so starts no threads: the thread that serves keeps the deadlines.
     forks: bool,
-    /// Closes the listening socket unless a thread waits on it, which then does it itself.
+    /// Closes the listening socket, unless a leader waits on it: that leader closes it.
     close_listener: Box<dyn Fn() + Send + Sync>,
-    /// Why serving ended by itself.
+    /// Why the server ended without a shutdown.
     failure: Mutex<Option<io::Error>>,
 }
 
@@ -92,8 +92,8 @@ impl ServerState {
         self.is_stopping.load(SeqCst)
     }
 
-    /// In a child that serves one connection, whose own flag its parent does not reach.
-    pub(crate) fn is_copy_of_a_stopping_one(&self) -> bool {
+    /// Whether this process is a child whose parent drains: the parent cannot set the flag of the child.
+    pub(crate) fn is_stopping_in_parent(&self) -> bool {
         self.is_copy.load(SeqCst) && self.bell.has_rung()
     }
 
@@ -110,7 +110,7 @@ impl ServerState {
         self.forks
     }
 
-    /// From here on this is the copy of a child that serves one connection.
+    /// From now on this is the copy of a child that serves one connection.
     pub(crate) fn enter_child(&self) {
         self.is_copy.store(true, SeqCst);
     }
@@ -120,34 +120,34 @@ impl ServerState {
         self.is_serving.store(true, SeqCst);
     }
 
-    /// Stops, after `timeouts(linger)` where the server serves.
+    /// Drains the server: after `timeouts(linger)` if it serves, else at once.
     pub(crate) fn shut_down(self: &Arc<ServerState>) {
         if self.linger.is_zero() || !self.is_serving.load(SeqCst) || self.is_copy.load(SeqCst) {
             return self.stop();
         }
         self.is_leaving.store(true, SeqCst);
         let supervision = self.connections.drain_later(self.linger);
-        // A server that forks keeps the time itself.
+        // The leader of a server that forks keeps the deadline itself.
         self.waker.wake();
         self.supervise(supervision);
     }
 
-    /// Drains.
+    /// Drains the server. In a child: has the parent drain.
     pub(crate) fn stop(self: &Arc<ServerState>) {
         if self.is_copy.load(SeqCst) {
-            // The parent is to be stopped. The pipe has room for one byte of each child, but not for any number of them.
+            // The pipe has room for one byte of each child, but not for any number of bytes.
             if !self.is_leaving.swap(true, SeqCst) {
                 self.waker.ask_to_stop();
             }
             return;
         }
-        // The flag, then the wake-up, then the listener: a thread that uses it looks at the flag again after it has let
-        // go of it, so that one of the two closes it.
+        // First the flag, then the wake-up, then the listener. A leader that has the listener looks at the flag after it
+        // has released it, so that either this thread or the leader closes it.
         self.is_leaving.store(true, SeqCst);
         self.is_stopping.store(true, SeqCst);
         self.waker.wake();
         (self.close_listener)();
-        // The server has not ended before they are called.
+        // Announced before the drain begins, so that the server does not end before the callbacks are called.
         self.callbacks.announce();
         let supervision = self.connections.begin_drain();
         self.exits.hold();
@@ -156,7 +156,7 @@ impl ServerState {
         self.callbacks.call_announced(self.id);
     }
 
-    /// After a drain. A function that does not return is not waited for.
+    /// To be called after a drain. It waits no longer than [`GRACE`] for a callback that does not return.
     pub(crate) fn wait_for_callbacks(&self) {
         self.callbacks.wait(Instant::now() + GRACE);
     }
@@ -171,19 +171,19 @@ impl ServerState {
         self.failure.lock().take()
     }
 
-    /// Ends one connection. `false`: there is none of that number.
+    /// Ends one connection. `false`: no connection has this number.
     pub(crate) fn close_connection(self: &Arc<ServerState>, id: ConnectionId) -> bool {
         let Some(supervision) = self.connections.close(id) else { return false };
         self.supervise(supervision);
         if self.forks {
-            // The thread that waits for connections keeps the deadlines.
+            // The leader keeps the deadlines.
             self.waker.wake();
         }
         true
     }
 
-    /// Has a thread keep the deadlines of connections and of the drain. Where none can be started, the latter is kept by
-    /// the thread that has served.
+    /// Starts the supervisor if it is needed. If its thread cannot be started, only the threads that wait for the end keep
+    /// the deadlines, and lingering is left out.
     pub(crate) fn supervise(self: &Arc<ServerState>, supervision: Supervision) {
         if self.forks || supervision == Supervision::Provided {
             return;
@@ -203,7 +203,7 @@ impl ServerState {
         }
     }
 
-    /// This thread is in one of the server's own handlers or hooks.
+    /// Whether this thread is in a handler or a hook of this server.
     pub(crate) fn runs_here(&self) -> bool {
         unwind::is_running(self.id)
     }

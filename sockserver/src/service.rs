@@ -1,4 +1,4 @@
-//! What the runtime asks of a server, and what the fields of a handler are taken from.
+//! The traits between the runtime and a server: what the runtime calls, and what the fields of a handler are taken from.
 
 use std::{any::Any, fmt, io, sync::Arc, time::Duration};
 
@@ -11,14 +11,13 @@ use crate::{
     transport::Transport,
 };
 
-/// What the requests of a server are: [`Stream`](crate::Stream) or [`Datagram`](crate::Datagram).
+/// The type of a server's requests: [`Stream`](crate::Stream) or [`Datagram`](crate::Datagram).
 pub type Request<S> = <<S as Service>::Transport as Transport>::Request;
 
-/// What the runtime asks of a server. Every [`Server`](trait@crate::Server) is one, and that is the trait to implement:
-/// this one leaves out how a server is bound and which [`Concurrency`](crate::Concurrency) it has, so that a
-/// `Concurrency` and a [`FromRequest`] can be written for any server.
+/// What the runtime calls of a server. Implement [`Server`](trait@crate::Server), which implements this one.
 ///
-/// Its items are those of `Server`.
+/// It leaves out how a server is bound and which [`Concurrency`](crate::Concurrency) it has, so that a `Concurrency` and
+/// a [`FromRequest`] can be written for any server. Its items are those of `Server`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no server",
     label = "`#[derive(Server)]` or `#[request_handler]` with `#[server(…)]` makes one",
@@ -34,9 +33,9 @@ pub trait Service: Send + Sync + Sized + 'static {
     fn server_activate(&self, handle: &ServerHandle);
     /// Decides whether a request is handled.
     fn verify_request(&self, request: &Request<Self>, client_address: &Address) -> bool;
-    /// A request has failed, or the server has trouble itself.
+    /// A request has failed, or the server itself has.
     fn handle_error(&self, error: &HandlerError, client_address: &Address);
-    /// `handle_request` has waited in vain.
+    /// No request came within `timeouts(handle_request)`.
     fn handle_timeout(&self);
     /// A thread is about to wait for a request.
     fn service_actions(&self);
@@ -48,11 +47,12 @@ pub trait Service: Send + Sync + Sized + 'static {
 ///
 /// It is implemented for [`Reader`](crate::Reader), [`Writer`](crate::Writer), [`Address`], `Arc<S>` (the server), [`ServerHandle`] and
 /// [`ConnectionId`](crate::ConnectionId) on all transports, for [`Stream`](crate::Stream) on tcp and unix, [`Datagram`](crate::Datagram) on udp and unix_datagram,
-/// [`SocketAddr`](std::net::SocketAddr) on tcp and udp, and [`PeerCred`](crate::PeerCred) on unix. A `SocketAddr` is as the system tells it: to a server on
-/// `[::]` an IPv4 client has an IPv4-mapped one, of which [`Address::ip`] makes an IPv4 address.
+/// [`SocketAddr`](std::net::SocketAddr) on tcp and udp, and [`PeerCred`](crate::PeerCred) on unix. A `SocketAddr` is the
+/// kernel's: on a server bound to `[::]` an IPv4 client has an IPv4-mapped one, which [`Address::ip`] makes an IPv4
+/// address.
 ///
 /// Implement it for a type of your own to do what each request needs before its handler runs. The fields of a handler
-/// are taken in the order of their declaration, so that a field of this type stands before the handler's own reader:
+/// are taken in the order of their declaration, so a field of such a type stands before the handler's own reader:
 ///
 /// ```
 /// use sockserver::{Context, FromRequest, Reader, Server};
@@ -63,7 +63,7 @@ pub trait Service: Send + Sync + Sized + 'static {
 ///
 /// impl<S: Server> FromRequest<S> for Greeting {
 ///     fn from_request(cx: &mut Context<'_, S>) -> io::Result<Greeting> {
-///         // What this reader has received and not given out goes to the next one.
+///         // What this reader has received and not returned goes to the next reader.
 ///         let mut reader = Reader::from_request(cx)?;
 ///         reader.next_line()?.map(Greeting).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 ///     }
@@ -82,17 +82,17 @@ pub trait FromRequest<S: Service>: Sized {
     fn from_request(cx: &mut Context<'_, S>) -> io::Result<Self>;
 }
 
-/// A request of which a handler is being made: what [`FromRequest`] takes it from.
+/// A request whose handler is being made. [`FromRequest`] takes the handler and its fields from it.
 pub struct Context<'a, S: Service> {
     request: &'a Request<S>,
     server: &'a Arc<S>,
     handle: &'a ServerHandle,
     pub(crate) files: Files,
-    /// What extractors have left for later ones: one value of a type.
+    /// What fields have left for later fields: at most one value of each type.
     storage: Vec<Box<dyn Any>>,
 }
 
-/// No receive buffer of a socket is larger: whoever asks for more gets no more at once.
+/// The receive buffer of a socket is no larger, so a larger reader would receive no more at once.
 const MAX_RBUFSIZE: usize = 16 << 20;
 
 impl<S: Service> fmt::Debug for Context<'_, S> {
@@ -127,8 +127,8 @@ impl<'a, S: Service> Context<'a, S> {
     }
 
     /// Bounds each read and each write of the request, as `#[request_handler(timeout = …)]` does: the `timeout` of
-    /// Python's `StreamRequestHandler`. Of a datagram it bounds how long each reply waits for room in the client's
-    /// queue: one second, unless this says otherwise.
+    /// Python's `StreamRequestHandler`. On a datagram it bounds how long each reply waits for room in the client's queue,
+    /// which is one second by default.
     ///
     /// # Errors
     ///
@@ -142,14 +142,14 @@ impl<'a, S: Service> Context<'a, S> {
     ///
     /// # Panics
     ///
-    /// On zero, with which nothing could be received.
+    /// If `bytes` is zero: nothing could be received.
     pub fn set_rbufsize(&mut self, bytes: usize) {
         assert!(bytes > 0, "an rbufsize of zero could receive nothing");
         self.files.rbufsize = bytes.min(MAX_RBUFSIZE);
     }
 
-    /// How many bytes a [`Writer`](crate::Writer) that is taken from here on holds back, as `wbufsize` does; with zero every write is
-    /// sent at once. Default: 8 KiB (Python: 0).
+    /// How many bytes a [`Writer`](crate::Writer) that is taken from here on holds back, as `wbufsize` does. With zero it
+    /// sends every write at once. Default: 8 KiB (Python: 0).
     pub fn set_wbufsize(&mut self, bytes: usize) {
         self.files.wbufsize = bytes;
     }
@@ -160,8 +160,8 @@ impl<'a, S: Service> Context<'a, S> {
         self.files.max_line = bytes;
     }
 
-    /// Leaves a value for the fields that are taken after this one, in the place of an earlier one of its type, which is
-    /// returned.
+    /// Leaves a value for the fields that are taken after this one. It replaces an earlier value of its type, and returns
+    /// that.
     ///
     /// ```
     /// use sockserver::{Context, FromRequest, Reader, Server};
@@ -201,17 +201,17 @@ impl<'a, S: Service> Context<'a, S> {
         before
     }
 
-    /// The value of this type that was left by an earlier field.
+    /// The value of this type that an earlier field has left.
     pub fn get<T: 'static>(&self) -> Option<&T> {
         self.storage.iter().find_map(|value| value.downcast_ref())
     }
 
-    /// As [`get`](Self::get), to change it.
+    /// The value of this type that an earlier field has left, to change it.
     pub fn get_mut<T: 'static>(&mut self) -> Option<&mut T> {
         self.storage.iter_mut().find_map(|value| value.downcast_mut())
     }
 
-    /// Takes the value of this type that was left by an earlier field.
+    /// Takes the value of this type that an earlier field has left.
     pub fn remove<T: 'static>(&mut self) -> Option<T> {
         let position = self.storage.iter().position(|value| value.is::<T>())?;
         self.storage.swap_remove(position).downcast().ok().map(|value| *value)

@@ -1,8 +1,8 @@
 //! Stopping a server by signal: the feature `signals`.
 //!
-//! A signal handler can do no more than set a flag and write to pipes. A server that forks, and so has one thread, sees
-//! it by its waker. For all others one small thread reads the pipe, as each of theirs may be in a handler: the requests
-//! are spared a look at it.
+//! A signal handler may only set a flag and write to pipes. A server that forks has one thread, whose waker gets the byte.
+//! For all other servers one small thread reads a pipe: each of their own threads may be in a handler, and would have to
+//! look for a signal at every read.
 
 use std::{
     ffi::c_int,
@@ -27,36 +27,36 @@ use crate::{sys, unwind::ServerId};
 static SIGNALS: Mutex<Signals> =
     Mutex::new(Signals { servers: Vec::new(), at_the_end: Actions(Vec::new()), is_watched: false });
 
-/// What the thread reads: a byte for each signal, and one for the end of the last server.
+/// The pipe that the thread reads: a byte for each signal, and one for the end of the last server.
 static PIPE: OnceLock<(PipeReader, PipeWriter)> = OnceLock::new();
 
-/// Set in a child that serves one request: there SIGTERM does what it does by default. It is there before the first fork,
-/// as a child can register nothing: another thread may have been doing that when it was forked.
+/// Set in a child that serves one request, where SIGTERM has its default effect. The action is registered before the first
+/// fork: a child cannot register one, since another thread may have held signal-hook's lock at the fork.
 static IN_CHILD: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
 pub(crate) struct Signals {
-    /// Those that stop on signals, and have not ended.
-    servers: Vec<Signalled>,
-    /// When all have ended: the next signal ends the process.
+    /// The servers that stop on signals, and have not ended.
+    servers: Vec<SignalledServer>,
+    /// Registered when all servers have ended: the next signal ends the process.
     at_the_end: Actions,
-    /// There is a thread that reads the pipe.
+    /// A thread reads the pipe.
     is_watched: bool,
 }
 
-struct Signalled {
+struct SignalledServer {
     server: ServerId,
-    /// Shuts the server down, if it is still there.
+    /// Shuts the server down, if it has not been dropped.
     shut_down: Arc<dyn Fn() + Send + Sync>,
-    /// The thread stops it; it does not fork.
+    /// The thread that reads the pipe stops this server, since it does not fork.
     is_watched: bool,
     /// A signal has come: the next one ends the process.
     signalled: Arc<AtomicBool>,
-    /// What the signal handler writes to, by its number, which is open as long as the actions are there.
+    /// The descriptors that the signal handler writes to. They are open as long as the actions are registered.
     pipes: Vec<RawFd>,
     _actions: Actions,
 }
 
-/// What is done in the signal handler, until this is dropped.
+/// What the signal handler does, until this is dropped.
 struct Actions(Vec<SigId>);
 
 impl Actions {
@@ -77,7 +77,7 @@ impl Actions {
         Ok(number)
     }
 
-    /// The process ends as by default if the flag is set.
+    /// The signal has its default effect, which ends the process, if the flag is set.
     fn end_by_default(&mut self, signal: c_int, flag: &Arc<AtomicBool>) -> io::Result<()> {
         self.0.push(flag::register_conditional_default(signal, flag.clone())?);
         Ok(())
@@ -92,13 +92,13 @@ impl Drop for Actions {
     }
 }
 
-/// Keeps other threads from changing what signals do. It is `std`'s lock, which a child can give back.
+/// Keeps other threads from changing what signals do. The lock is `std`'s, which a child can unlock.
 pub(crate) fn lock() -> MutexGuard<'static, Signals> {
     SIGNALS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Has the function called at the first signal: on a small thread, or by the thread that reads the server's own pipe, for a
-/// server that may start no thread.
+/// Has the first signal shut a server down. Without `own_pipe` the small thread calls the function. With `own_pipe`, for a
+/// server that may start no thread, the signal handler writes to that pipe, and whatever reads it shuts the server down.
 pub(crate) fn stop_on_signals(
     server: ServerId,
     own_pipe: Option<PipeWriter>,
@@ -112,11 +112,11 @@ pub(crate) fn stop_on_signals(
     let mut signals = lock();
     if own_pipe.is_none() && !signals.is_watched {
         let thread = thread::Builder::new().name("sockserver-signals".into()).stack_size(128 * 1024);
-        // It waits for the lock.
+        // The thread waits for the lock before it looks at anything.
         thread.spawn(move || watch(reader))?;
         signals.is_watched = true;
     }
-    // What was ignored when the program started stays so, as by nohup(1), and SIGINT of a job in the background.
+    // A signal that was ignored when the program started stays ignored: by nohup(1), or SIGINT of a background job.
     for signal in [SIGINT, SIGTERM].into_iter().filter(|signal| !sys::is_ignored(*signal)) {
         if signal == SIGTERM {
             actions.end_by_default(signal, in_child)?;
@@ -127,7 +127,7 @@ pub(crate) fn stop_on_signals(
         pipes.push(actions.write(signal, own_pipe.as_ref().unwrap_or(writer).try_clone()?)?);
     }
     let is_watched = own_pipe.is_none();
-    signals.servers.push(Signalled { server, shut_down, is_watched, signalled, pipes, _actions: actions });
+    signals.servers.push(SignalledServer { server, shut_down, is_watched, signalled, pipes, _actions: actions });
     signals.at_the_end = Actions(Vec::new());
     Ok(())
 }
@@ -135,7 +135,7 @@ pub(crate) fn stop_on_signals(
 /// Stops the servers that have been signalled, until the last one has ended.
 fn watch(mut pipe: &PipeReader) {
     loop {
-        // It is never at its end, as this process has the other end too.
+        // It never reads the end of file, as this process has the other end too.
         let _ = pipe.read(&mut [0; 64]);
         let mut signals = lock();
         let watched = || signals.servers.iter().filter(|server| server.is_watched);
@@ -150,14 +150,14 @@ fn watch(mut pipe: &PipeReader) {
     }
 }
 
-/// The server has ended. Signals are for those that have not; if there are none, nothing is there to be stopped gently.
+/// The server has ended. When the last one has, there is nothing left to drain, and the next signal ends the process.
 pub(crate) fn forget(server: ServerId) {
     let mut signals = lock();
-    let has_ended = |signalled: &Signalled| signalled.server == server;
+    let has_ended = |signalled: &SignalledServer| signalled.server == server;
     if !signals.servers.is_empty() && signals.servers.iter().all(has_ended) {
         let now = Arc::new(AtomicBool::new(true));
         for signal in [SIGINT, SIGTERM].into_iter().filter(|signal| !sys::is_ignored(*signal)) {
-            // It was possible to register others.
+            // It does not fail, since earlier actions for the same signals could be registered.
             let _ = signals.at_the_end.end(signal, &now);
         }
     }
@@ -166,21 +166,22 @@ pub(crate) fn forget(server: ServerId) {
         && !signals.servers.iter().any(|server| server.is_watched)
         && let Some((_, pipe)) = PIPE.get()
     {
-        // The thread ends. A full pipe wakes it as well.
+        // Wakes the thread, which ends. A full pipe wakes it too.
         let _ = { pipe }.write(&[0]);
     }
 }
 
-/// In a child that serves one request: SIGTERM ends it. SIGINT, which a terminal sends to all processes of a program,
-/// is the parent's to act on; the second one ends the child as well as the parent. `parent`: the number of the process
-/// that has forked this one.
+/// In a child that serves one request: SIGTERM ends it. A terminal sends SIGINT to all processes of a program; the first
+/// one is the parent's to act on, and the second one ends the child and the parent. `parent` is the number of the parent
+/// process.
 ///
-/// Nothing is unregistered: signal-hook would wait for a thread that was in a signal handler, and is not here any more.
+/// It unregisters nothing: signal-hook would wait for a thread that was in a signal handler at the fork and does not exist
+/// in this process.
 pub(crate) fn enter_child(parent: u32) {
     let Some(in_child) = IN_CHILD.get() else { return };
     in_child.store(true, SeqCst);
     let signals = lock();
-    // The parent is not to hear of a signal that only its child was sent.
+    // A signal that is sent to the child alone must not reach the parent through a pipe.
     signals
         .servers
         .iter()

@@ -1,4 +1,4 @@
-//! A bound server, and serving.
+//! The bound server, and how it serves.
 
 use std::{
     fmt, io,
@@ -22,22 +22,22 @@ use crate::{
 
 /// A server that is bound and does not serve yet: an instance of Python's `TCPServer` and the like.
 ///
-/// [`serve_forever`](Self::serve_forever), [`spawn`](Self::spawn) or [`handle_request`](Self::handle_request) serve;
-/// what steers it meanwhile, from other threads, is its [`handle`](Self::handle).
+/// [`serve_forever`](Self::serve_forever), [`spawn`](Self::spawn) or [`handle_request`](Self::handle_request) serve.
+/// Other threads steer it by its [`handle`](Self::handle). As a file descriptor (Python's `fileno`) it is the listening
+/// socket.
 ///
 /// Dropping it closes the port, drains the requests that `handle_request` has left under way (see
-/// [`timeouts(shutdown)`](crate::Timeouts::shutdown)), and calls `server_close`: Python's `server_close`. Of several
-/// processes that have it after a fork, one serves it, and the others leave it alone
-/// ([`mem::forget`](std::mem::forget)). As a file descriptor (Python's `fileno`) it is the listening socket.
+/// [`timeouts(shutdown)`](crate::Timeouts::shutdown)), and calls `server_close`: Python's `server_close`. If a program
+/// forks while it has one, only one process may serve or drop it; the others call [`mem::forget`](std::mem::forget).
 #[must_use = "dropping it closes the port: call `serve_forever` or `spawn`"]
 pub struct SocketServer<S: Service> {
     /// Kept for `AsFd` until serving begins: a shutdown before that closes the port only when this is dropped.
     listener: Arc<Listener<S>>,
     concurrency: Box<dyn Serve<S>>,
-    acceptor: Closing<S>,
+    acceptor: CloseGuard<S>,
 }
 
-/// A [`Concurrency`] of whatever type, for servers of one type.
+/// A [`Concurrency`] of any type, for servers of one type.
 trait Serve<S: Service>: Send + Sync {
     fn process_request(&self, job: Job<S>);
     fn serve(&self, acceptor: &Arc<Acceptor<S>>);
@@ -54,13 +54,13 @@ impl<S: Service, C: Concurrency> Serve<S> for C {
 }
 
 /// Closes the acceptor when it is dropped.
-struct Closing<S: Service>(Arc<Acceptor<S>>);
+struct CloseGuard<S: Service>(Arc<Acceptor<S>>);
 
-/// What has come of [`SocketServer::handle_request`].
+/// What [`SocketServer::handle_request`] has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[must_use]
 pub enum Handled {
-    /// A request was processed, or `verify_request` did not want it. With `"threading"` and `"forking"` it may still be
+    /// It processed a request, or `verify_request` refused one. With `"threading"` and `"forking"` the request may still be
     /// under way.
     Request,
     /// No request came within `timeouts(handle_request)`, and `handle_timeout` was called.
@@ -82,7 +82,7 @@ impl<S: Service> SocketServer<S> {
             forks: C::FORKS,
             source: concurrency.event_source(),
         };
-        let acceptor = Closing(Acceptor::bound(server, listener.clone(), options, strategy)?);
+        let acceptor = CloseGuard(Acceptor::bound(server, listener.clone(), options, strategy)?);
         match acceptor.0.hooks.server_activate(acceptor.0.handle()) {
             Ok(()) => Ok(SocketServer { listener, concurrency: Box::new(concurrency), acceptor }),
             Err(message) => Err(io::Error::other(format!("server_activate panicked: {message}"))),
@@ -104,14 +104,14 @@ impl<S: Service> SocketServer<S> {
         self.acceptor.0.handle().clone()
     }
 
-    /// Waits for one request and processes it, in the way of its `concurrency`: Python's `handle_request`.
+    /// Waits for one request and processes it by the server's concurrency: Python's `handle_request`.
     ///
-    /// It waits for `timeouts(handle_request)`. Requests above a limit do not count.
+    /// It waits for `timeouts(handle_request)` at most. Requests above a limit do not count.
     ///
     /// # Errors
     ///
-    /// The listening socket is broken. While descriptors and the like are short it waits, as `serve_forever` does; where
-    /// no process can be started for the request, `handle_error` is called.
+    /// The listening socket is broken. A lack of descriptors and the like is no error here: it waits, as `serve_forever`
+    /// does. If no process can be started for the request, it calls `handle_error`.
     pub fn handle_request(&self) -> io::Result<Handled> {
         let acceptor = &self.acceptor.0;
         let timeout = acceptor.options().timeouts.handle_request;
@@ -136,16 +136,16 @@ impl<S: Service> SocketServer<S> {
     }
 
     /// Serves until [`ServerHandle::shutdown`] is called, and returns when all requests have ended or been given up:
-    /// Python's `serve_forever`, and its `server_close`. With `"sync"` the handler runs in it, and one that is given up
-    /// has to return all the same.
+    /// Python's `serve_forever`, and its `server_close`. With `"sync"` the handlers run in it, so that it cannot return
+    /// before a handler that was given up does.
     ///
     /// # Errors
     ///
     /// The listening socket is broken. [`io::ErrorKind::Unsupported`] with `"forking"` in a process that has several
     /// threads, unless `allow_threads` is set.
     pub fn serve_forever(self) -> io::Result<()> {
-        let SocketServer { listener, concurrency, acceptor: Closing(ref acceptor) } = self;
-        // From here on the port is closed as soon as the server stops.
+        let SocketServer { listener, concurrency, acceptor: CloseGuard(ref acceptor) } = self;
+        // From now on only the leader has the listening socket, so that a stop closes it.
         drop(listener);
         acceptor.state().begin_serving();
         concurrency.serve(acceptor);
@@ -153,17 +153,19 @@ impl<S: Service> SocketServer<S> {
         acceptor.state().take_failure().map_or(Ok(()), Err)
     }
 
-    /// Lets the first SIGINT or SIGTERM shut the server down, which drains it as [`ServerHandle::shutdown`] does, so
-    /// that the program can end with success; the second one ends the process at once, with the status 128 + signal. To
-    /// be called before serving. It works with every concurrency, and costs the requests nothing: but for `"forking"`, a
-    /// small thread sees the signals, one for all servers of the process. Several servers can each ask for it: one
-    /// signal stops them all. When the last of them has ended, either signal ends the process. With `"forking"` the
-    /// children end with their parent, however that ends (on Linux, where they also end with the thread that has forked
-    /// them; elsewhere on the second SIGINT).
+    /// Has the first SIGINT or SIGTERM call [`ServerHandle::shutdown`], so that the server drains and the program can end
+    /// with success. The second signal ends the process at once, with the status 128 + signal. Call it before serving.
+    ///
+    /// One signal stops all servers of the process that have called it. When the last of them has ended, either signal
+    /// ends the process. It costs the requests nothing: a small thread, one for the process, waits for the signals; only
+    /// `"forking"` does without.
+    ///
+    /// On Linux, the children of `"forking"` end with their parent, however it ends, and with the thread that has forked
+    /// them. Elsewhere they end on the second SIGINT.
     ///
     /// # Errors
     ///
-    /// The system refuses the signal handler, a pipe, or the thread.
+    /// The signal handler, a pipe or the thread cannot be made.
     #[cfg(feature = "signals")]
     pub fn shutdown_on_signals(&self) -> io::Result<()> {
         let state = self.acceptor.0.state();
@@ -177,17 +179,17 @@ impl<S: Service> SocketServer<S> {
         crate::signals::stop_on_signals(state.id, own_pipe, Arc::new(shut_down))
     }
 
-    /// Serves on a thread of its own, until what is returned is dropped or told to [`stop`](RunningServer::stop).
+    /// Serves on a thread of its own, until the [`RunningServer`] is dropped or [stopped](RunningServer::stop).
     ///
     /// # Errors
     ///
-    /// No thread can be started. [`io::ErrorKind::Unsupported`] with `"forking"`, which must not fork beside other
+    /// The thread cannot be started. [`io::ErrorKind::Unsupported`] with `"forking"`, which must not fork beside other
     /// threads, unless `allow_threads` is set.
     pub fn spawn(self) -> io::Result<RunningServer> {
         if self.acceptor.0.state().forks() && !self.acceptor.0.options().allow_threads {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
-                "a server that forks is not served beside other threads, whose locks would stay locked in its children: \
+                "a server that forks cannot run beside other threads, whose locks would stay locked in its children: \
                  use `serve_forever` on the main thread, or concurrency = \"threading\", or set `allow_threads = true` if \
                  the handler uses no lock that another thread can hold",
             ));
@@ -201,7 +203,7 @@ impl<S: Service> SocketServer<S> {
     }
 }
 
-impl<S: Service> Drop for Closing<S> {
+impl<S: Service> Drop for CloseGuard<S> {
     fn drop(&mut self) {
         self.0.close();
     }

@@ -38,6 +38,7 @@ type Step<C> = Box<dyn Fn(&mut Guest<C>) -> HandlerResult + Send + Sync>;
 type Goodbye<C> = Box<dyn Fn(&mut Guest<C>, Closing) -> HandlerResult + Send + Sync>;
 
 /// What the functions have.
+#[derive(Debug)]
 pub struct Guest<C: Concurrency + Default> {
     pub request: Stream,
     pub rfile: Reader,

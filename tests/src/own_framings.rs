@@ -10,7 +10,7 @@ use sockserver::{
 /// Consistent overhead byte stuffing: zero bytes end a frame, and its payload is escaped so that it has none. Each block
 /// is a byte, one more than how many bytes follow it, and those bytes; a zero is left out between two blocks, unless the
 /// first has 254 bytes.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Cobs {
     unescaped: Vec<u8>,
 }
@@ -53,12 +53,12 @@ impl Framing for Cobs {
 }
 
 /// What clients send to Redis: values of RESP, arrays in arrays among them, and lines that people type.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Resp {
     part: Part,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 enum Part {
     #[default]
     Start,

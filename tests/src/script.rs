@@ -42,6 +42,7 @@ impl<T: Transport, C: Concurrency + Default, F> Handle<T, C> for F where
 }
 
 /// What the function has.
+#[derive(Debug)]
 pub struct Session<T: Transport, C: Concurrency + Default> {
     pub request: T::Request,
     pub rfile: Reader,

@@ -30,7 +30,7 @@ pub const CONNECTIONS: u64 = 8;
 /// How long a handler works that does not look at its client.
 pub const HANG: Duration = Duration::from_millis(100);
 
-#[derive(Server)]
+#[derive(Debug, Server)]
 #[server(
     transport = "tcp",
     concurrency = C,
@@ -54,6 +54,7 @@ pub struct Ship<C: Concurrency + Default> {
     concurrency: PhantomData<C>,
 }
 
+#[derive(Debug)]
 #[request_handler]
 pub struct Session<C: Concurrency + Default> {
     rfile: Reader,
@@ -102,6 +103,7 @@ impl<C: Concurrency + Default> RequestHandler for Session<C> {
 }
 
 /// Numbers that look random, as of Marsaglia's xorshift.
+#[derive(Debug)]
 pub struct Random(pub u64);
 
 impl Random {

@@ -1,4 +1,4 @@
-//! What makes one thread the leader.
+//! The lock that makes one thread the leader.
 
 use std::{
     ops::{Deref, DerefMut},
@@ -7,27 +7,27 @@ use std::{
 
 use crate::primitives::{Condvar, Mutex, MutexGuard, thread};
 
-/// A lock that one thread at a time holds, the leader, and hands on with every connection. Its value is what the leader
-/// works with.
+/// A lock whose holder is the leader, which hands it on with every connection. Its value is what the leader works with.
 ///
-/// Unlocking wakes a thread that waits for the lock, but no second one before the first has looked: a thread that comes
-/// by in the meantime takes the lock and wakes no thread. A mutex would wake a thread for each connection of a busy
-/// server, mostly to find itself locked again.
+/// Unlocking wakes one waiting thread, and no second one until the first has tried the lock. A running thread may take
+/// the lock before the woken one; when it unlocks, it wakes no further thread. A mutex would wake a thread for each
+/// connection of a busy server, and most of these threads would find the lock taken again.
 ///
-/// No wake-up is lost: while threads wait and none holds the lock, one of them has been woken and has not looked yet.
+/// No wake-up is lost: while threads wait and the lock is free, one of them was woken and has not tried the lock yet.
 pub(crate) struct LeaderLock<T> {
-    turn: Mutex<Turn>,
+    state: Mutex<LockState>,
     unlocked: Condvar,
     /// Locked by the leader, and for a moment by a thread that closes the listening socket.
     value: Mutex<T>,
 }
 
 #[derive(Default)]
-struct Turn {
+struct LockState {
     is_taken: bool,
-    waiting: usize,
-    /// One of the threads that wait was woken and has not looked yet.
-    is_handed_over: bool,
+    /// How many threads wait.
+    waiters: usize,
+    /// A waiting thread was woken and has not tried the lock yet.
+    has_woken: bool,
 }
 
 /// Unlocks when it is dropped.
@@ -39,44 +39,44 @@ pub(crate) struct LeaderGuard<'a, T> {
 
 impl<T> LeaderLock<T> {
     pub(crate) fn new(value: T) -> LeaderLock<T> {
-        LeaderLock { turn: Mutex::new(Turn::default()), unlocked: Condvar::new(), value: Mutex::new(value) }
+        LeaderLock { state: Mutex::new(LockState::default()), unlocked: Condvar::new(), value: Mutex::new(value) }
     }
 
-    /// Makes this thread the leader. `None`: the deadline has come first.
+    /// Makes this thread the leader. `None`: the deadline has passed before.
     pub(crate) fn lock(&self, deadline: Option<Instant>) -> Option<LeaderGuard<'_, T>> {
-        let mut turn = self.turn.lock();
-        if turn.is_taken {
-            // Where connections come one after the other, the leader has handed the lock on by the time that this thread
-            // runs again. To wait for it would cost two system calls and two context switches.
-            drop(turn);
+        let mut state = self.state.lock();
+        if state.is_taken {
+            // When connections come one after the other, the leader has handed the lock on by the time this thread runs
+            // again. To sleep until then would cost two system calls and two context switches.
+            drop(state);
             thread::yield_now();
-            turn = self.turn.lock();
+            state = self.state.lock();
         }
-        while turn.is_taken {
+        while state.is_taken {
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return None;
             }
-            turn.waiting += 1;
+            state.waiters += 1;
             match deadline {
-                None => self.unlocked.wait(&mut turn),
-                Some(deadline) => drop(self.unlocked.wait_until(&mut turn, deadline)),
+                None => self.unlocked.wait(&mut state),
+                Some(deadline) => drop(self.unlocked.wait_until(&mut state, deadline)),
             }
-            turn.waiting -= 1;
-            // Also where the time is over, and it may be another thread that was woken: one wake-up too many does no
-            // harm.
-            turn.is_handed_over = false;
+            state.waiters -= 1;
+            // After a timeout the woken thread may be another one, which has not tried the lock yet. Then one thread too
+            // many is woken later, which does no harm.
+            state.has_woken = false;
         }
-        turn.is_taken = true;
-        drop(turn);
+        state.is_taken = true;
+        drop(state);
         Some(LeaderGuard { lock: self, value: Some(self.value.lock()) })
     }
 
-    /// The value, unless the leader has it.
+    /// The value, unless the leader works with it.
     pub(crate) fn try_value(&self) -> Option<MutexGuard<'_, T>> {
         self.value.try_lock()
     }
 
-    /// The value, once the leader has let go of it.
+    /// The value, as soon as no leader works with it.
     pub(crate) fn value(&self) -> MutexGuard<'_, T> {
         self.value.lock()
     }
@@ -86,22 +86,22 @@ impl<T> Deref for LeaderGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        self.value.as_deref().expect("it is not dropped yet")
+        self.value.as_deref().expect("the guard has the value until it is dropped")
     }
 }
 
 impl<T> DerefMut for LeaderGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        self.value.as_deref_mut().expect("it is not dropped yet")
+        self.value.as_deref_mut().expect("the guard has the value until it is dropped")
     }
 }
 
 impl<T> Drop for LeaderGuard<'_, T> {
     fn drop(&mut self) {
         self.value = None;
-        let mut turn = self.lock.turn.lock();
-        turn.is_taken = false;
-        if turn.waiting > 0 && !std::mem::replace(&mut turn.is_handed_over, true) {
+        let mut state = self.lock.state.lock();
+        state.is_taken = false;
+        if state.waiters > 0 && !std::mem::replace(&mut state.has_woken, true) {
             self.lock.unlocked.notify_one();
         }
     }

@@ -10,7 +10,10 @@ use std::{
 
 use crate::{
     address::Address,
-    connections::{GRACE, Rejected, limits::Returned},
+    connections::{
+        GRACE, Rejected,
+        limits::{Returned, Room},
+    },
     error::Stage,
     handle::ServerHandle,
     hooks::Hooks,
@@ -40,35 +43,35 @@ pub(crate) type Listener<S> = <<S as Service>::Transport as Transport>::Listener
 
 /// Accepts the requests of one server, for all its threads.
 ///
-/// One thread at a time is the leader: it alone waits for a request, and lets the next thread lead when it has accepted
-/// one.
+/// One thread at a time is the leader, and it alone waits for a request. When it has accepted one, the next thread
+/// becomes the leader.
 pub struct Acceptor<S: Service> {
     pub(crate) hooks: Hooks<S>,
     handle: ServerHandle,
     options: Options,
-    /// It has a listening socket, and not just one connection that was accepted elsewhere.
+    /// The server has a listening socket. `false`: it serves one connection that was accepted elsewhere.
     is_bound: bool,
     leader: Arc<LeaderLock<Leader<S>>>,
-    /// What the strategy waits for, too.
+    /// What the concurrency waits for besides requests.
     source: Option<Arc<dyn EventSource>>,
 }
 
 /// What the leader works with.
 struct Leader<S: Service> {
-    /// Taken when the server stops; shared only with a `SocketServer` that does not serve yet.
+    /// `None` once the server stops. Shared only with a `SocketServer` that does not serve yet.
     listener: Option<Arc<Listener<S>>>,
     backoff: AcceptBackoff,
-    /// How often accepting was tried since the last wait.
+    /// How often the leader has tried to accept since the last wait.
     in_a_row: u32,
-    /// One more connection can be admitted. Only leaders admit, so that it stays true until the next one is.
-    has_room: bool,
+    /// `Left` stays true until the next connection is admitted, since only the leader admits connections.
+    room: Room,
 }
 
-/// What has ended the wait of the leader.
+/// What ended the wait of the leader.
 pub(crate) enum Event<R> {
     Request(R),
     TimedOut,
-    /// The event source of the strategy has something to do.
+    /// The event source of the concurrency has something to do.
     Source,
     /// Accepting has failed, for the first time in this episode.
     AcceptFailed(io::Error),
@@ -76,7 +79,7 @@ pub(crate) enum Event<R> {
     Stopped,
 }
 
-/// How a strategy runs the server, as its acceptor has to know it.
+/// What the acceptor has to know about the concurrency of its server.
 pub(crate) struct Strategy {
     /// How many connections are served at once.
     pub(crate) capacity: usize,
@@ -98,9 +101,9 @@ impl<S: Service> Acceptor<S> {
         Acceptor::new(server, Some(listener), server_address, options, strategy)
     }
 
-    /// For connections that are accepted elsewhere.
+    /// For one connection that was accepted elsewhere.
     pub(crate) fn unbound(server: S, server_address: Address, options: Options) -> io::Result<Arc<Acceptor<S>>> {
-        // The one connection is handled in place.
+        // The connection is handled on the calling thread.
         let strategy = Strategy { capacity: 1, forks: false, source: None };
         Acceptor::new(server, None, server_address, options, strategy)
     }
@@ -114,7 +117,7 @@ impl<S: Service> Acceptor<S> {
     ) -> io::Result<Arc<Acceptor<S>>> {
         let Strategy { capacity, forks, source } = strategy;
         let is_bound = listener.is_some();
-        let leader = Leader { listener, backoff: AcceptBackoff::default(), in_a_row: 0, has_room: false };
+        let leader = Leader { listener, backoff: AcceptBackoff::default(), in_a_row: 0, room: Room::Full };
         let leader = Arc::new(LeaderLock::new(leader));
         let close_listener = {
             let leader = leader.clone();
@@ -151,7 +154,7 @@ impl<S: Service> Acceptor<S> {
             if !self.state().is_stopping() {
                 self.hooks.service_actions();
             }
-            // Only the leader's time runs: its followers have nothing to do.
+            // The interval begins when this thread becomes the leader: until then it has nothing to poll for.
             let poll = self.options.timeouts.poll;
             match self.lead(None, || poll.and_then(|poll| Instant::now().checked_add(poll))) {
                 Event::Request(request) => return Some(request),
@@ -180,7 +183,7 @@ impl<S: Service> Acceptor<S> {
         let event = self.next_event(&mut leader, until());
         drop(leader);
         if self.state().is_stopping() {
-            // `stop` may have found the lock taken.
+            // `stop` could not close the listening socket while this thread held the lock.
             close_listener(&self.leader);
         }
         event
@@ -192,16 +195,20 @@ impl<S: Service> Acceptor<S> {
             if state.is_stopping() {
                 leader.listener = None;
             }
-            let Leader { listener: Some(listener), backoff, in_a_row, has_room } = leader else {
+            let Leader { listener: Some(listener), backoff, in_a_row, room } = leader else {
                 return Event::Stopped;
             };
-            let rests_until = backoff.rests_until();
+            let pause_end = backoff.pause_end();
             let is_due_to_poll = *in_a_row == IN_A_ROW;
-            let may_accept =
-                !is_due_to_poll && !state.is_suspended() && rests_until.is_none() && self.may_accept(has_room);
+            let mut may_accept = !is_due_to_poll && !state.is_suspended() && pause_end.is_none();
+            if may_accept && *room == Room::Full {
+                *room = state.connections.look_for_room();
+                // Without room a client is accepted only to be turned away.
+                may_accept = *room == Room::Left || self.options.limits.on_limit == OnLimit::Reject;
+            }
             if may_accept {
                 *in_a_row += 1;
-                match self.accept_once(listener, backoff, has_room) {
+                match self.accept_once(listener, backoff, room) {
                     ControlFlow::Break(event) => return event,
                     ControlFlow::Continue(Retry::WhenReady) => {}
                     ControlFlow::Continue(_) => continue,
@@ -211,11 +218,11 @@ impl<S: Service> Acceptor<S> {
             *in_a_row = 0;
             let until = match is_due_to_poll {
                 true => Some(Instant::now()),
-                false => deadline.into_iter().chain(rests_until).chain(source_due).min(),
+                false => deadline.into_iter().chain(pause_end).chain(source_due).min(),
             };
             match self.wait(may_accept.then(|| listener.as_fd()), until) {
-                Ok(Woken::BySource) => return Event::Source,
-                Ok(Woken::Otherwise) => {
+                Ok(WaitEnd::Source) => return Event::Source,
+                Ok(WaitEnd::Other) => {
                     let has_passed = |time: Option<Instant>| time.is_some_and(|time| Instant::now() >= time);
                     if has_passed(source_due) {
                         return Event::Source;
@@ -230,7 +237,7 @@ impl<S: Service> Acceptor<S> {
                         return self.give_up(error);
                     }
                     state.connections.count_accept_error();
-                    // Nothing can be waited for, not even the end of the rest.
+                    // poll(2) fails, so the pause cannot be waited for there.
                     thread::sleep(BACK_OFF);
                     if retry == Retry::LaterReported {
                         return Event::AcceptFailed(error);
@@ -245,7 +252,7 @@ impl<S: Service> Acceptor<S> {
         &self,
         listener: &Listener<S>,
         backoff: &mut AcceptBackoff,
-        has_room: &mut bool,
+        room: &mut Room,
     ) -> ControlFlow<Event<Request<S>>, Retry> {
         let request = match self.hooks.get_request(listener) {
             Ok(request) => request,
@@ -263,8 +270,8 @@ impl<S: Service> Acceptor<S> {
         };
         backoff.end();
         match self.register(&request) {
-            Ok(has_more_room) => {
-                *has_room = has_more_room;
+            Ok(room_after) => {
+                *room = room_after;
                 ControlFlow::Break(Event::Request(request))
             }
             Err(Rejected) => {
@@ -274,59 +281,52 @@ impl<S: Service> Acceptor<S> {
         }
     }
 
+    /// The listening socket is broken: ends the server.
     fn give_up<R>(&self, error: io::Error) -> Event<R> {
         self.state().fail(error);
         Event::Stopped
     }
 
-    /// The one place where a server waits for its clients.
-    fn wait(&self, listener: Option<BorrowedFd<'_>>, until: Option<Instant>) -> io::Result<Woken> {
+    /// The only place where a server waits for new clients.
+    fn wait(&self, listener: Option<BorrowedFd<'_>>, until: Option<Instant>) -> io::Result<WaitEnd> {
         let state = self.state();
         let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
         let waker = sys::Watched::new(state.waker.as_fd());
         let listener = listener.map(sys::Watched::new);
-        let (is_woken, by_source) = match (&self.source, listener) {
+        let (is_woken, end) = match (&self.source, listener) {
             (None, Some(listener)) => {
                 let mut watched = [waker, listener];
                 sys::poll(&mut watched, timeout)?;
-                (watched[0].is_ready(), Woken::Otherwise)
+                (watched[0].is_ready(), WaitEnd::Other)
             }
             (None, None) => {
                 let mut watched = [waker];
                 sys::poll(&mut watched, timeout)?;
-                (watched[0].is_ready(), Woken::Otherwise)
+                (watched[0].is_ready(), WaitEnd::Other)
             }
             (Some(source), listener) => {
                 let descriptors = source.descriptors();
                 let of_source = descriptors.iter().map(|descriptor| sys::Watched::new(descriptor.as_fd()));
                 let mut watched: Vec<_> = [waker].into_iter().chain(of_source).chain(listener).collect();
                 sys::poll(&mut watched, timeout)?;
-                let by_source = watched[1..=descriptors.len()].iter().any(sys::Watched::is_ready);
-                (watched[0].is_ready(), if by_source { Woken::BySource } else { Woken::Otherwise })
+                let is_of_source = watched[1..=descriptors.len()].iter().any(sys::Watched::is_ready);
+                (watched[0].is_ready(), if is_of_source { WaitEnd::Source } else { WaitEnd::Other })
             }
         };
         if is_woken && state.waker.take_stop_request() {
             state.shut_down();
         }
-        Ok(by_source)
+        Ok(end)
     }
 
-    /// Whether a client may be accepted, if only to be turned away.
-    fn may_accept(&self, has_room: &mut bool) -> bool {
-        if !*has_room {
-            *has_room = self.state().connections.ask_for_room();
-        }
-        *has_room || self.options.limits.on_limit == OnLimit::Reject
-    }
-
-    /// Admits a request. `Ok`: whether another one can be admitted after it.
-    fn register(&self, request: &Request<S>) -> Result<bool, Rejected> {
+    /// Admits a request, and returns whether there is room for another one.
+    fn register(&self, request: &Request<S>) -> Result<Room, Rejected> {
         let state = self.state();
         let kind = request::kind(request);
         kind.attach(&state.bell, self.options.timeouts.idle, self.options.timeouts.lifetime);
         let admission = state.connections.register(&kind.endpoint())?;
         state.supervise(admission.supervision);
-        Ok(admission.has_room)
+        Ok(admission.room)
     }
 
     /// Admits a request that was accepted elsewhere.
@@ -340,16 +340,17 @@ impl<S: Service> Acceptor<S> {
         }
     }
 
-    /// Closes a connection whose client may not have received everything yet, when it has.
+    /// Keeps a connection open until its client has received everything, and closes it then.
     pub(crate) fn linger(&self, connection: Arc<Connection>) {
         let state = self.state();
         if !self.is_bound && connection.has_to_linger() {
-            // Its one connection has this thread for itself. What the client may still send is left to the caller.
+            // This thread has nothing else to do than to wait for its only connection. The caller may read what the client
+            // still sends.
             lingering::linger_here(&connection, &state.bell, GRACE);
         } else if self.is_bound && state.forks() {
             state.lingering.add_on_leader(connection);
             if self.options.allow_threads {
-                // Another thread may be waiting that does not know of it.
+                // The leader may be another thread, whose wait does not include this connection yet.
                 state.waker.wake();
             }
         } else if self.is_bound {
@@ -357,7 +358,7 @@ impl<S: Service> Acceptor<S> {
         }
     }
 
-    /// For a thread that leaves the serving to others.
+    /// Waits until the server begins to drain: for a thread that leaves the serving to others.
     pub(crate) fn wait_for_stop(&self) {
         self.state().connections.wait_until_draining();
     }
@@ -366,7 +367,7 @@ impl<S: Service> Acceptor<S> {
     pub(crate) fn drain(&self) {
         let state = self.state();
         state.stop();
-        // One of its own handlers or hooks that waited would wait for itself.
+        // A handler or a hook of this server would wait for itself.
         if !state.runs_here() {
             self.drain_source();
             state.connections.finish_drain();
@@ -385,30 +386,30 @@ impl<S: Service> Acceptor<S> {
                 return;
             }
             if self.wait(None, source.deadline(&self.handle)).is_err() {
-                // As where the process may have fewer descriptors by now than it has: what is waited for ends all the
-                // same.
+                // poll(2) fails where RLIMIT_NOFILE is lower by now than the number of descriptors. What the source waits
+                // for ends all the same.
                 thread::sleep(Duration::from_millis(10));
             }
         }
     }
 
-    /// In a child that serves one request: takes the parent's listening socket out. `None`: a thread leads that is not in
-    /// this process any more, or there is none.
+    /// In a child that serves one request: takes the parent's listening socket out. `None`: another thread was the leader
+    /// at the fork, which this process does not have, or the socket is closed already.
     pub(crate) fn take_listener_in_child(&self) -> Option<Arc<Listener<S>>> {
         let mut leader = self.leader.try_value()?;
         let listener = leader.listener.take();
-        // Giving the lock back could take one that another thread held.
+        // To unlock could take a lock that another thread held at the fork.
         mem::forget(leader);
         listener
     }
 
-    /// Closes the listening socket, drains, calls `server_close`, and then lets the threads go on that wait for the end.
+    /// Closes the listening socket, drains, calls `server_close`, and then releases the threads that wait for the end.
     pub(crate) fn close(&self) {
         let state = self.state();
-        // The thread that still waits as the leader has the lock.
+        // `stop` does not close the listening socket while a leader has it, and wakes that leader.
         state.stop();
         self.leader.value().listener = None;
-        // `handle_request` may have left some under way.
+        // `handle_request` may have left requests under way.
         self.drain();
         // A panic in the hook changes nothing about the end.
         self.hooks.server_close();
@@ -424,16 +425,18 @@ impl<S: Service> Acceptor<S> {
     }
 }
 
-/// What has ended a wait.
-enum Woken {
-    BySource,
-    Otherwise,
+/// What ended a wait.
+enum WaitEnd {
+    /// A descriptor of the event source is readable.
+    Source,
+    /// Another descriptor is, or the time is over.
+    Other,
 }
 
-/// Closes the listening socket unless the leader has it, which sees that the server is stopping.
+/// Closes the listening socket, unless a leader has it: that leader sees that the server is stopping, and closes it.
 fn close_listener<S: Service>(leader: &LeaderLock<Leader<S>>) {
     let listener = leader.try_value().and_then(|mut leader| leader.listener.take());
-    // Closed when the lock is free again.
+    // It is closed after the lock is released.
     drop(listener);
 }
 

@@ -33,19 +33,19 @@ pub use threading::Threading;
 ///
 /// impl Concurrency for ThreadEach {
 ///     fn process_request<S: Service>(&self, job: Job<S>) {
-///         // Where no thread can be had, the request is dropped with the closure: its client is turned away.
+///         // If no thread can be started, the closure is dropped, and the request with it: the client is turned away.
 ///         let _ = std::thread::Builder::new().spawn(|| job.process());
 ///     }
 /// }
 /// ```
 ///
-/// A server makes its value with [`Default`] when it is bound, or is given one: [`Server::bind_as`](crate::Server::bind_as).
+/// `bind` makes the value with [`Default`]; [`Server::bind_as`](crate::Server::bind_as) takes one.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no way to serve requests",
     label = "`concurrency` is \"sync\", \"threading\", \"pool\", \"forking\" or a type that implements `Concurrency`"
 )]
 pub trait Concurrency: Send + Sync + Sized + 'static {
-    /// The server forks: no thread is started beside the one that serves, which keeps the deadlines itself.
+    /// Whether the server forks. Such a server starts no threads: the thread that serves keeps the deadlines itself.
     const FORKS: bool = false;
 
     /// Processes one accepted request: in place, on a thread, in a child process. Python's `process_request`.
@@ -54,9 +54,10 @@ pub trait Concurrency: Send + Sync + Sized + 'static {
     /// loop of [`serve`](Self::serve).
     fn process_request<S: Service>(&self, job: Job<S>);
 
-    /// Serves until the acceptor has no more. Requests that are still processed when this returns are waited for.
+    /// Serves until [`Acceptor::accept`] returns `None`. After that the server waits for the requests that are still being
+    /// processed.
     ///
-    /// What the loop needs is made here, like the threads of a pool and the channel that feeds them:
+    /// The place to make what the loop needs, like the threads of a pool and the channel that feeds them:
     ///
     /// ```
     /// use sockserver::{Acceptor, Concurrency, Job, Service};
@@ -80,7 +81,7 @@ pub trait Concurrency: Send + Sync + Sized + 'static {
     ///                 scope.spawn(|| while let Some(job) = next() { job.process() });
     ///             }
     ///             while let Some(job) = acceptor.accept() {
-    ///                 // It fails when nobody receives, which is so after the loop only.
+    ///                 // It fails only when both threads have ended, which they do after this loop.
     ///                 let _ = requests.send(job);
     ///             }
     ///             drop(requests);
@@ -99,7 +100,7 @@ pub trait Concurrency: Send + Sync + Sized + 'static {
         options.limits.connections.unwrap_or(1024)
     }
 
-    /// What the accept loop waits for beside requests. Default: nothing.
+    /// What the accept loop waits for besides requests. Default: nothing.
     fn event_source(&self) -> Option<Arc<dyn EventSource>> {
         None
     }
@@ -116,7 +117,7 @@ pub(crate) fn word<C: Concurrency>() -> Option<&'static str> {
     words.into_iter().find(|(id, _)| *id == TypeId::of::<C>()).map(|(_, word)| word)
 }
 
-/// Starts a worker thread of the server, whose end is waited for.
+/// Starts a worker thread of the server. The end of the server waits for it.
 fn start_worker<S: Service>(
     acceptor: &Arc<Acceptor<S>>,
     name: String,
@@ -137,7 +138,7 @@ fn start_worker<S: Service>(
     thread(name, acceptor.options()).spawn(work).map(drop).inspect_err(|_| handle.state().connections.worker_ended())
 }
 
-/// A thread with the stack that the options ask for.
+/// Makes a thread with the stack size of the options.
 fn thread(name: String, options: &Options) -> thread::Builder {
     let builder = thread::Builder::new().name(name);
     match options.stack_size {

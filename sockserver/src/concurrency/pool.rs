@@ -13,8 +13,8 @@ use crate::{
 
 /// `"pool"`: a fixed number of threads (`workers`), each of which serves one request at a time.
 ///
-/// The thread that serves only waits for the end, unless one of the others cannot be started. Under
-/// [`handle_request`](crate::SocketServer::handle_request) it is the only one, and the request is processed in place.
+/// The thread that calls `serve_forever` only waits for the end, unless a worker cannot be started: then it serves in its
+/// place. [`handle_request`](crate::SocketServer::handle_request) starts no workers and processes its request itself.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pool;
 
@@ -25,9 +25,9 @@ impl Concurrency for Pool {
 
     fn serve<S: Service>(&self, acceptor: &Arc<Acceptor<S>>) {
         let Options { limits, .. } = acceptor.options();
-        // While all workers are busy, one more turns away those who come.
-        let bouncers = usize::from(limits.on_limit == OnLimit::Reject);
-        let threads = workers(acceptor.options()).saturating_add(bouncers);
+        // One more thread, so that new clients are rejected while all workers are busy.
+        let rejecting = usize::from(limits.on_limit == OnLimit::Reject);
+        let threads = workers(acceptor.options()).saturating_add(rejecting);
         for number in 1..=threads {
             if let Err(error) = super::start_worker(acceptor, format!("sockserver-pool-{number}"), work) {
                 acceptor.report(Stage::Serve, error);

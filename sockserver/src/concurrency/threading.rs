@@ -16,30 +16,30 @@ use crate::{
 
 /// `"threading"`: a thread for each request that is under way. Python's `ThreadingMixIn`.
 ///
-/// One idle thread, the leader, waits for a request and processes it itself; if it was the last idle one it starts
-/// another first. A thread that has finished becomes idle again, or ends if there are several already. So a request
-/// costs a new thread only when no thread is idle.
+/// One idle thread, the leader, waits for a request and processes it itself. If it was the last idle thread, it starts
+/// another one first. A thread that has finished becomes idle again, or ends if 16 threads are idle already. So a
+/// request costs a new thread only when no thread is idle.
 ///
-/// If no thread can be started, the request is processed all the same, and no further one is accepted until a thread is
-/// free. The thread that serves only waits for the end, unless it is the only one there is.
+/// If no thread can be started, the request is processed all the same, and the server accepts again when a thread has
+/// finished. The thread that calls `serve_forever` only waits for the end, unless no other thread can be started.
 #[derive(Debug, Default)]
 pub struct Threading {
-    /// Shared with the threads, which can outlive the serving.
+    /// Shared with the threads, which can outlive this value.
     threads: Arc<Threads>,
 }
 
 #[derive(Debug, Default)]
 struct Threads {
-    /// The leader, those who wait to be it, and those who have been started to do so.
+    /// How many threads serve no request: the leader, the threads that wait to lead, and the threads just started.
     idle: AtomicUsize,
     started: AtomicUsize,
 }
 
-/// How many threads stay idle: enough for the next requests of as many clients that come one after the other.
-const IDLE: usize = 16;
+/// So many threads stay idle at most. As many requests can come at once without costing a new thread.
+const MAX_IDLE: usize = 16;
 
 impl Concurrency for Threading {
-    /// Outside of the loop of `serve_forever` a new thread is started for the request.
+    /// Starts a thread for the request: `handle_request` calls this, `serve_forever` does not.
     fn process_request<S: Service>(&self, job: Job<S>) {
         if job.is_too_late() {
             return;
@@ -49,7 +49,7 @@ impl Concurrency for Threading {
         let job = Arc::new(Mutex::new(Some(job)));
         let job_of_thread = job.clone();
         let process = |job: &Mutex<Option<Job<S>>>| {
-            // The lock is free again when the user's code runs.
+            // The lock is released before the handler runs.
             let job = job.lock().take();
             job.map(Job::process)
         };
@@ -73,19 +73,19 @@ impl Threads {
         format!("sockserver-{}", self.started.fetch_add(1, SeqCst) + 1)
     }
 
-    /// Serves as an idle thread, until there are enough others.
+    /// Serves, until the server stops or enough other threads are idle.
     fn lead_and_follow<S: Service>(self: &Arc<Self>, acceptor: &Arc<Acceptor<S>>) {
         while let Some(job) = acceptor.accept_unverified() {
             if self.idle.fetch_sub(1, SeqCst) == 1 {
-                // If there is none, this request is served first.
+                // If no thread can be started, nothing is accepted until this request has ended.
                 let _ = self.start_another(acceptor);
             }
             if let Some(job) = job.verify() {
                 job.process();
             }
-            // In one step: the others may accept at any moment, and none of them is to count on a thread that is
-            // leaving.
-            let stay = |idle| (idle < IDLE).then_some(idle + 1);
+            // Compared and counted in one step: another thread that accepts meanwhile must not count this thread as idle
+            // when it is about to end.
+            let stay = |idle| (idle < MAX_IDLE).then_some(idle + 1);
             if self.idle.fetch_update(SeqCst, SeqCst, stay).is_err() {
                 return;
             }

@@ -6,11 +6,11 @@ use std::time::Instant;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DrainReport {
-    /// Before `timeouts(shutdown)` was over, however their handlers ended.
+    /// Connections that ended before `timeouts(shutdown)` was over, however their handlers ended.
     pub in_time: usize,
-    /// After their connections had been cut, `timeouts(shutdown)` being over.
+    /// Connections that were cut when `timeouts(shutdown)` was over, and ended then.
     pub forced: usize,
-    /// Not at all: their handlers still run, without a connection.
+    /// Connections that have not ended: they were cut, and their handlers still run.
     pub leaked: usize,
 }
 
@@ -25,7 +25,7 @@ pub(super) struct Drain {
 /// What a drain does to the connections that have not ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum DrainPhase {
-    /// It waits for them.
+    /// It waits for them to end.
     Waiting,
     /// It has shut their sockets down.
     ShutDown,
@@ -38,8 +38,8 @@ impl Drain {
         Drain { deadline, phase: DrainPhase::Waiting, report: DrainReport::default() }
     }
 
-    /// Counts the end of a connection. `forks`: a process that was killed does end, while a thread that was given up has
-    /// been counted as leaked.
+    /// Counts the end of a connection. With `forks`, its process was killed and has ended; without, its thread was counted
+    /// as leaked when it was given up.
     pub(super) fn count_end(&mut self, forks: bool) {
         match self.phase {
             DrainPhase::Waiting => self.report.in_time += 1,

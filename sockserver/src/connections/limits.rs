@@ -10,7 +10,7 @@ use crate::address::Address;
 /// `limits(connections)`.
 pub(crate) struct Permits {
     left: usize,
-    /// The leader waits for one, and must be woken when one is returned.
+    /// The leader waits for a permit, and must be woken when one is returned.
     is_awaited: bool,
 }
 
@@ -19,13 +19,15 @@ impl Permits {
         Permits { left: connections, is_awaited: false }
     }
 
-    /// Whether one is left.
-    pub(crate) fn are_left(&self) -> bool {
-        self.left > 0
+    pub(crate) fn room(&self) -> Room {
+        match self.left {
+            0 => Room::Full,
+            _ => Room::Left,
+        }
     }
 
-    /// Asks for the leader to be woken when one is returned.
-    pub(crate) fn wake_leader(&mut self) {
+    /// From now on the leader waits for a permit.
+    pub(crate) fn await_return(&mut self) {
         self.is_awaited = true;
     }
 
@@ -33,28 +35,34 @@ impl Permits {
         self.left -= 1;
     }
 
-    /// Returns one.
-    pub(crate) fn give_back(&mut self) -> Returned {
+    pub(crate) fn put_back(&mut self) -> Returned {
         self.left += 1;
         match std::mem::take(&mut self.is_awaited) {
             true => Returned::Awaited,
-            false => Returned::Unnoticed,
+            false => Returned::NotAwaited,
         }
     }
 }
 
-/// Whether the leader has waited for the permit that was returned.
+/// Whether another connection can be admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    Left,
+    Full,
+}
+
+/// Whether the leader waits for the permit that was returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Returned {
-    /// It has, and is to be woken.
+    /// It does, and must be woken.
     Awaited,
-    Unnoticed,
+    NotAwaited,
 }
 
 /// `limits(per_client)`.
 pub(crate) struct Clients {
     limit: Option<usize>,
-    /// Only those who have a connection.
+    /// How many connections each client has. A client without a connection is not in it.
     counts: HashMap<IpAddr, usize>,
 }
 
@@ -63,7 +71,7 @@ impl Clients {
         Clients { limit, counts: HashMap::new() }
     }
 
-    /// Counts a connection of this client, unless the client has as many as it may.
+    /// Counts a connection of this client, unless the client has reached its limit.
     pub(crate) fn enter(&mut self, client: Option<IpAddr>) -> Result<(), TooMany> {
         let (Some(limit), Some(client)) = (self.limit, client) else { return Ok(()) };
         let count = self.counts.entry(client).or_default();
@@ -85,11 +93,12 @@ impl Clients {
     }
 }
 
-/// The client has as many connections as it may.
+/// The client has reached its limit.
 #[derive(Debug)]
 pub(crate) struct TooMany;
 
-/// Whom an address counts for: an IPv6 site has a /64 at least, of which it can use any address.
+/// The client that an address belongs to. An IPv6 site has at least a /64 network and can use any address of it, so that
+/// the network is one client.
 pub(crate) fn client_of(address: &Address) -> Option<IpAddr> {
     Some(match address.ip()? {
         IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX))),

@@ -1,7 +1,7 @@
-//! All connections that are under way: who is admitted, who waits for their end, and who keeps their deadlines.
+//! All connections that are under way: admitting them, keeping their deadlines, and waiting for their end.
 //!
-//! What is to be done about a connection is collected under the lock and done after it: no system call and no user code
-//! runs under it.
+//! What has to be done to a connection is collected under the lock, and done after the lock is released: no system call
+//! and no user code runs under it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,50 +27,49 @@ mod registry;
 pub(crate) mod stats;
 
 use drain::{Drain, DrainPhase, DrainReport};
-use limits::{Clients, Permits, Returned};
+use limits::{Clients, Permits, Returned, Room};
 use registry::{ActiveConnection, Registry, Supervisor, after};
 use stats::{Counters, Outcome, Stats};
 
-/// How long the handlers have to return once a drain has cut their connections, and to say goodbye once a deadline has
-/// ended what they read: no client is waited for any longer.
+/// How long a handler has to return once a drain has cut its connection, and to say goodbye once a deadline has ended its
+/// read. The server waits for no client longer than this.
 pub(crate) const GRACE: Duration = GOODBYE;
 
 /// All connections of one server that are under way; on datagrams, all packets.
 pub(crate) struct Connections {
     registry: Mutex<Registry>,
-    /// Children count in them as well.
+    /// Child processes count in them as well.
     counters: Shared<Counters>,
-    /// A connection, a worker thread or the server has ended: for the threads that wait for that.
+    /// Wakes the threads that wait for the end of a connection, of a worker thread or of the server.
     ended: Condvar,
-    /// A deadline has come into being: for the supervisor.
+    /// Wakes the supervisor, for a deadline that may be earlier than the one it waits for.
     deadlines: Condvar,
 }
 
-/// A connection that is not admitted: no permit is left, or its client has too many.
+/// The connection is not admitted: no permit is left, or its client has reached its limit.
 pub(crate) struct Rejected;
 
-/// What follows from the admission of a connection.
+/// What the caller has to know after the admission of a connection.
 pub(crate) struct Admission {
-    /// Another connection can be admitted after this one.
-    pub(crate) has_room: bool,
+    pub(crate) room: Room,
     pub(crate) supervision: Supervision,
 }
 
 /// Whether a thread keeps the deadlines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Supervision {
-    /// There are none, or a thread keeps them.
+    /// There are no deadlines, or a thread keeps them.
     Provided,
-    /// The caller has to start the thread.
+    /// The caller has to start the supervisor.
     Needed,
 }
 
-/// What the supervisor has come to.
+/// Why the supervisor has returned.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Due {
-    /// The time for which the server goes on accepting after its shutdown is over.
+    /// `timeouts(linger)` is over: the server has to drain.
     Drain,
-    /// There is nothing left to be supervised.
+    /// No deadline is left.
     Nothing,
 }
 
@@ -100,13 +99,13 @@ impl Connections {
         })
     }
 
-    /// Whether one more can be admitted. If not, the end of one wakes the leader.
-    pub(crate) fn ask_for_room(&self) -> bool {
+    /// Whether another connection can be admitted. If the server is full, the end of a connection wakes the leader.
+    pub(crate) fn look_for_room(&self) -> Room {
         let permits = &mut self.registry.lock().permits;
-        if !permits.are_left() {
-            permits.wake_leader();
+        if permits.room() == Room::Full {
+            permits.await_return();
         }
-        permits.are_left()
+        permits.room()
     }
 
     /// Admits a connection that was accepted.
@@ -115,7 +114,7 @@ impl Connections {
         let client = limits::client_of(&state.client_address);
         let mut registry = self.registry.lock();
         self.counters.count_accepted(state.is_truncated);
-        if !registry.permits.are_left() || registry.clients.enter(client).is_err() {
+        if registry.permits.room() == Room::Full || registry.clients.enter(client).is_err() {
             self.counters.count_ended(Outcome::Rejected);
             return Err(Rejected);
         }
@@ -128,19 +127,19 @@ impl Connections {
         };
         registry.insert(state.id, connection);
         if registry.drain.is_some() {
-            // It was being accepted when the server stopped: it is drained as the others are.
+            // The leader was accepting this connection when the server stopped. It is drained as the others are.
             state.mark(Closing::Draining);
         }
         let has_deadline = registry.lifetime.is_some() || registry.drain.is_some();
-        // It is overdue no earlier than the connections that a supervisor waits for.
+        // This connection cannot expire before those that an awake supervisor waits for, so that it need not be woken.
         let supervision = match registry.supervisor {
             Supervisor::Missing | Supervisor::Asleep if has_deadline => self.supervise_more(&mut registry),
             _ => Supervision::Provided,
         };
-        Ok(Admission { has_room: registry.permits.are_left(), supervision })
+        Ok(Admission { room: registry.permits.room(), supervision })
     }
 
-    /// A deadline has come into being, which may be earlier than the one that the supervisor waits for.
+    /// Wakes the supervisor, as there is a deadline that may be earlier than the one it waits for.
     fn supervise_more(&self, registry: &mut Registry) -> Supervision {
         match std::mem::replace(&mut registry.supervisor, Supervisor::Awake) {
             Supervisor::Missing => Supervision::Needed,
@@ -151,7 +150,7 @@ impl Connections {
         }
     }
 
-    /// Before the client sees the end of the connection.
+    /// Must be called before the client can see the end of the connection.
     pub(crate) fn count_ended(&self, outcome: Outcome) {
         self.counters.count_ended(outcome);
     }
@@ -159,7 +158,7 @@ impl Connections {
     /// The connection has ended.
     pub(crate) fn unregister(&self, id: ConnectionId) -> Returned {
         let mut registry = self.registry.lock();
-        let Some(connection) = registry.remove(id) else { return Returned::Unnoticed };
+        let Some(connection) = registry.remove(id) else { return Returned::NotAwaited };
         registry.clients.leave(connection.client);
         let forks = registry.forks;
         if let Some(drain) = &mut registry.drain {
@@ -168,7 +167,7 @@ impl Connections {
                 self.ended.notify_all();
             }
         }
-        registry.permits.give_back()
+        registry.permits.put_back()
     }
 
     pub(crate) fn count_accept_error(&self) {
@@ -186,7 +185,7 @@ impl Connections {
         endpoints.iter().map(|endpoint| endpoint.state().info(now)).collect()
     }
 
-    /// Ends one connection: it is cut when its handler has had the time to say goodbye. `None`: there is none of that
+    /// Ends one connection, which is cut when its handler has had time to say goodbye. `None`: no connection has this
     /// number.
     pub(crate) fn close(&self, id: ConnectionId) -> Option<Supervision> {
         let mut registry = self.registry.lock();
@@ -197,7 +196,7 @@ impl Connections {
         Some(supervision)
     }
 
-    /// The server drains after this time, and accepts until then; a second call changes nothing.
+    /// Has the server drain after this time; until then it accepts. A second call changes nothing.
     pub(crate) fn drain_later(&self, linger: Duration) -> Supervision {
         let mut registry = self.registry.lock();
         if registry.drain.is_some() || registry.drain_at.is_some() {
@@ -207,8 +206,8 @@ impl Connections {
         self.supervise_more(&mut registry)
     }
 
-    /// Begins the drain. From here on nothing is registered but a connection that is just being accepted, and idle
-    /// connections end.
+    /// Begins the drain: idle connections end, and nothing more is registered but a connection that the leader is just
+    /// accepting.
     pub(crate) fn begin_drain(&self) -> Supervision {
         let mut registry = self.registry.lock();
         if registry.drain.is_some() {
@@ -226,7 +225,7 @@ impl Connections {
         supervision
     }
 
-    /// The server has ended: the threads go on that wait for that.
+    /// The server has ended: releases the threads that wait for it.
     pub(crate) fn close_down(&self) {
         self.registry.lock().is_open = false;
         self.ended.notify_all();
@@ -241,11 +240,11 @@ impl Connections {
         }
     }
 
-    /// Waits until all connections have ended or been given up; only after [`begin_drain`](Self::begin_drain).
+    /// Waits until all connections have ended or been given up. To be called after [`begin_drain`](Self::begin_drain).
     pub(crate) fn finish_drain(&self) {
         let mut registry = self.registry.lock();
         loop {
-            // The supervisor does the same, but there may have been no thread for it.
+            // The supervisor does this too, unless its thread could not be started.
             let next;
             (registry, next) = self.keep_deadlines(registry);
             if registry.drained().is_some() {
@@ -260,7 +259,7 @@ impl Connections {
         self.registry.lock().workers += 1;
     }
 
-    /// It has let go of everything, or could not be started.
+    /// A worker thread holds nothing of the server any more, or could not be started.
     pub(crate) fn worker_ended(&self) {
         let mut registry = self.registry.lock();
         registry.workers -= 1;
@@ -269,8 +268,8 @@ impl Connections {
         }
     }
 
-    /// Waits, after a drain, until no worker thread is left but those whose handlers do not return. A hook that does not
-    /// return is not waited for either.
+    /// After a drain: waits until all worker threads have ended, except those whose handlers do not return. For a hook that
+    /// does not return it waits no longer than [`GRACE`].
     pub(crate) fn join_workers(&self) {
         let deadline = Instant::now() + GRACE;
         let mut registry = self.registry.lock();
@@ -279,17 +278,18 @@ impl Connections {
         }
     }
 
-    /// Ends what is overdue, and returns when to look again: for a server that can have no supervisor.
+    /// Ends the connections whose deadlines have passed, and returns when the next one does: for a server that can have no
+    /// supervisor.
     pub(crate) fn end_overdue(&self) -> Option<Instant> {
         self.keep_deadlines(self.registry.lock()).1
     }
 
-    /// The time is over for which the server has gone on accepting after its shutdown.
+    /// Whether `timeouts(linger)` is over and the server has to drain.
     pub(crate) fn is_to_drain(&self) -> bool {
         self.registry.lock().is_to_drain(Instant::now())
     }
 
-    /// How far a drain has come. `None`: it has not begun.
+    /// `None`: no drain has begun.
     pub(crate) fn drain_phase(&self) -> Option<DrainPhase> {
         self.registry.lock().drain.as_ref().map(|drain| drain.phase)
     }
@@ -300,12 +300,12 @@ impl Connections {
         let mut given_up_at = None;
         loop {
             let mut next = None;
-            // Where no thread keeps the deadlines, a thread that waits for their end does.
+            // Without a supervisor, this thread keeps the deadlines.
             if registry.supervisor == Supervisor::Missing {
                 (registry, next) = self.keep_deadlines(registry);
             }
             if let Some(report) = registry.drained() {
-                // A handler that does not return may be what the thread runs that would call `server_close`.
+                // A handler that does not return may run on the thread that would close the server down.
                 let deadline = *given_up_at.get_or_insert_with(|| Instant::now() + GRACE);
                 if !registry.is_open || (!registry.active.is_empty() && Instant::now() >= deadline) {
                     return report;
@@ -316,13 +316,13 @@ impl Connections {
         }
     }
 
-    /// No thread could be started: the next caller that needs a supervisor tries again.
+    /// The supervisor could not be started. The next caller that needs one tries again.
     pub(crate) fn supervisor_is_missing(&self) {
         self.registry.lock().supervisor = Supervisor::Missing;
         self.ended.notify_all();
     }
 
-    /// Keeps the deadlines until the server has ended, or is to drain.
+    /// Keeps the deadlines until the server has ended or has to drain.
     pub(crate) fn supervise(&self) -> Due {
         let mut registry = self.registry.lock();
         while registry.is_open || !registry.active.is_empty() {
@@ -332,7 +332,7 @@ impl Connections {
                 return Due::Drain;
             }
             if registry.drained().is_some() {
-                // A connection that was just being accepted may still come.
+                // The leader may still register a connection that it was accepting, which then needs a new supervisor.
                 registry.supervisor = Supervisor::Missing;
                 self.ended.notify_all();
                 break;
@@ -344,7 +344,7 @@ impl Connections {
         Due::Nothing
     }
 
-    /// Ends what is overdue, without the lock, and returns when to look again.
+    /// Ends the connections whose deadlines have passed, without the lock, and returns when the next one does.
     fn keep_deadlines<'a>(
         &'a self,
         mut registry: MutexGuard<'a, Registry>,

@@ -22,19 +22,20 @@ pub(super) struct Registry {
     pub(super) clients: Clients,
     pub(super) permits: Permits,
     pub(super) lifetime: Option<Duration>,
-    /// The lifetimes of all connections before this one have been looked after.
+    /// Of all connections before this one the lifetimes are over and dealt with.
     pub(super) next_lifetime: ConnectionId,
     pub(super) shutdown: Duration,
-    /// The connections that a deadline or the server's handle has ended, by the time when each is cut.
+    /// The connections that a lifetime or [`ServerHandle::close`](crate::ServerHandle::close) has ended, by the time when
+    /// they are cut.
     pub(super) ending: BTreeSet<(Instant, ConnectionId)>,
     /// When the server, which still accepts, begins to drain.
     pub(super) drain_at: Option<Instant>,
     pub(super) drain: Option<Drain>,
-    /// The worker threads, which accept and serve, without the thread that waits for the end.
+    /// How many worker threads there are: they accept and serve. The thread that waits for the end is none of them.
     pub(super) workers: usize,
     /// Connections are served by child processes.
     pub(super) forks: bool,
-    /// A socket is bound or a connection is served: the server has not ended.
+    /// The server has not ended.
     pub(super) is_open: bool,
     pub(super) supervisor: Supervisor,
 }
@@ -42,23 +43,23 @@ pub(super) struct Registry {
 /// The thread that keeps the deadlines.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Supervisor {
-    /// There is none, or it is about to end.
+    /// There is no such thread, or it is about to end.
     Missing,
     Awake,
-    /// It knows of no deadline, and waits until it is told of one.
+    /// It knows no deadline, and waits until it is woken for one.
     Asleep,
 }
 
 pub(super) struct ActiveConnection {
-    /// Weak, so that the thread which ends the connection decides when its socket is closed: before it is unregistered.
+    /// Weak, so that the thread that ends the connection also closes its socket, before it unregisters the connection.
     pub(super) endpoint: Weak<dyn Endpoint>,
     pub(super) client: Option<IpAddr>,
     pub(super) accepted_at: Instant,
-    /// When it is cut, as it is in `Registry::ending`.
+    /// When it is cut: its key in `Registry::ending`.
     pub(super) cut_at: Option<Instant>,
 }
 
-/// What is to be done about a connection when the lock is free again.
+/// What has to be done to a connection after the lock is released.
 pub(super) struct Action {
     endpoint: Weak<dyn Endpoint>,
     closing: Closing,
@@ -78,7 +79,7 @@ impl Registry {
         self.active.values().filter_map(|connection| connection.endpoint.upgrade()).collect()
     }
 
-    /// There are worker threads that serve no connection, and have not ended.
+    /// Whether a worker thread that serves no connection has not ended yet.
     pub(super) fn has_idle_workers(&self) -> bool {
         self.workers > self.active.len()
     }
@@ -87,21 +88,21 @@ impl Registry {
         self.drain.is_none() && self.drain_at.is_some_and(|drain_at| now >= drain_at)
     }
 
-    /// How the drain has gone, once it is over.
+    /// `None`: the drain is not over.
     pub(super) fn drained(&self) -> Option<DrainReport> {
         let drain = self.drain.as_ref()?;
-        // A child process that is killed does end.
+        // A killed child process ends, and is waited for.
         let is_given_up = drain.phase == DrainPhase::Abandoned && !self.forks;
         (self.active.is_empty() || is_given_up).then_some(drain.report)
     }
 
     pub(super) fn insert(&mut self, id: ConnectionId, connection: ActiveConnection) {
         self.active.insert(id, connection);
-        // A transport may hand its connections out in another order than it has made them.
+        // A transport may return its connections in another order than it has made them.
         self.next_lifetime = self.next_lifetime.min(id);
     }
 
-    /// Takes a connection out, and the deadline that it has.
+    /// Takes a connection out, with its deadline.
     pub(super) fn remove(&mut self, id: ConnectionId) -> Option<ActiveConnection> {
         let connection = self.active.remove(&id)?;
         if let Some(cut_at) = connection.cut_at {
@@ -110,7 +111,7 @@ impl Registry {
         Some(connection)
     }
 
-    /// Has a connection cut when its handler has had the time to say goodbye. `None`: there is no such connection.
+    /// Has a connection cut when its handler has had time to say goodbye. `None`: there is no such connection.
     pub(super) fn cut_later(&mut self, id: ConnectionId, now: Instant) -> Option<&ActiveConnection> {
         let connection = self.active.get_mut(&id)?;
         if connection.cut_at.is_none() {
@@ -120,7 +121,7 @@ impl Registry {
         Some(connection)
     }
 
-    /// Collects what is overdue, and returns when to look again.
+    /// Collects what to do about the deadlines that have passed, and returns when the next one does.
     pub(super) fn collect_overdue(&mut self, now: Instant, overdue: &mut Vec<Action>) -> Option<Instant> {
         let deadlines = [
             self.collect_lifetimes(now, overdue),
@@ -136,7 +137,7 @@ impl Registry {
         if self.drain.as_ref().is_some_and(|drain| drain.phase > DrainPhase::Waiting) {
             return None;
         }
-        // The oldest are first: behind one that is not overdue there is none.
+        // Oldest first: if one is not overdue, no later one is.
         while let Some((&id, connection)) = self.active.range(self.next_lifetime..).next() {
             let end_of_life = after(connection.accepted_at, lifetime);
             if now < end_of_life {
@@ -148,11 +149,11 @@ impl Registry {
             self.cut_later(id, now);
             self.next_lifetime = id.next();
         }
-        // A connection that comes later is overdue no earlier than this, and need not wake the supervisor.
+        // A connection accepted during the sleep cannot expire before this, so `register` need not wake the supervisor.
         (!self.active.is_empty()).then(|| after(now, lifetime))
     }
 
-    /// Cuts the connections whose handlers have had their time to say goodbye.
+    /// Cuts the connections whose handlers have had time to say goodbye.
     fn collect_ending(&mut self, now: Instant, overdue: &mut Vec<Action>) -> Option<Instant> {
         while let Some(&(cut_at, id)) = self.ending.first() {
             if now < cut_at {
@@ -160,7 +161,7 @@ impl Registry {
             }
             self.ending.pop_first();
             if let Some(connection) = self.active.get(&id) {
-                // The reason is there already.
+                // The connection has its reason already, and keeps it.
                 overdue.push(Action {
                     endpoint: connection.endpoint.clone(),
                     closing: Closing::Kicked,
@@ -195,7 +196,7 @@ impl Registry {
     }
 }
 
-/// A time that no clock can express is a year away, when it will be looked at again.
+/// A time that `Instant` cannot express becomes one a year from now, when it is computed again.
 pub(super) fn after(time: Instant, duration: Duration) -> Instant {
     time.checked_add(duration).unwrap_or_else(|| Instant::now() + Duration::from_secs(86_400 * 365))
 }

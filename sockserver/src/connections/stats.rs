@@ -15,11 +15,11 @@ pub struct Stats {
     pub active: u64,
     /// Ended with `Ok`, or by a drain while they were idle ([`Closing::Draining`](crate::Closing::Draining)).
     pub finished: u64,
-    /// Ended with an error that is none of those below.
+    /// Ended with an error that none of the counts below include.
     pub failed: u64,
     /// Ended by a panic.
     pub panicked: u64,
-    /// Ended with an error, as the peer had hung up or the server had cut the connection:
+    /// Ended with an error because the client had hung up or the server had cut the connection:
     /// [`HandlerError::is_disconnect`](crate::HandlerError::is_disconnect).
     pub disconnected: u64,
     /// Ended by `timeouts(idle)` or `timeouts(lifetime)`, or with the error of a timeout:
@@ -27,11 +27,11 @@ pub struct Stats {
     pub timed_out: u64,
     /// Turned away by `verify_request`.
     pub refused: u64,
-    /// Turned away by a limit, or ended by the server before the handler could start, as where it was stopping.
+    /// Turned away by a limit, or ended by the server before the handler started, because it was stopping for example.
     pub rejected: u64,
-    /// How often accepting failed for want of something, such as descriptors. These are no requests.
+    /// How often accepting failed because a resource such as descriptors was exhausted. These are not counted as accepted.
     pub accept_errors: u64,
-    /// Datagrams that were longer than `max_packet_size`; each is also counted as what became of it.
+    /// Datagrams that were longer than `max_packet_size`. Each is also counted by how its request ended.
     pub truncated: u64,
 }
 
@@ -59,8 +59,8 @@ impl Outcome {
     ];
 }
 
-/// Counts what [`Stats`] shows. The registry is locked where a request is accepted or turned away by a limit, and where
-/// the counters are read. A request ends without that lock: before its client can see it.
+/// The counters behind [`Stats`]. `count_accepted` and `stats` are called under the lock of the registry. `count_ended` is
+/// called without it, before the client can see the end.
 #[derive(Default)]
 pub(crate) struct Counters {
     accepted: AtomicU64,
@@ -85,9 +85,9 @@ impl Counters {
         self.accept_errors.fetch_add(1, SeqCst);
     }
 
-    /// While the registry is locked.
+    /// To be called while the registry is locked.
     pub(crate) fn stats(&self) -> Stats {
-        // Nothing is accepted meanwhile. What ends meanwhile is counted or is not, and is active then.
+        // Nothing is accepted meanwhile. A request that ends meanwhile counts as ended or still as active.
         let ended = Outcome::ALL.map(|outcome| self.ended[outcome as usize].load(SeqCst));
         let accepted = self.accepted.load(SeqCst);
         let of = |outcome: Outcome| ended[outcome as usize];

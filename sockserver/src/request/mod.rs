@@ -35,6 +35,7 @@ pub trait AnyRequest: Clone + Send + Sync + sealed::Sealed + 'static {
 }
 
 mod sealed {
+    #[expect(unnameable_types, reason = "a user who could name it could implement `AnyRequest`")]
     pub trait Sealed {
         const IS_STREAM: bool;
 
@@ -43,7 +44,8 @@ mod sealed {
 }
 
 /// A request by its kind.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
+#[expect(unnameable_types, reason = "the sealed trait returns it")]
 pub enum Kind<'a> {
     Stream(&'a Stream),
     Datagram(&'a Datagram),

@@ -21,7 +21,7 @@ use crate::{
     sys::{self, ChildProcess, Signal, Watched},
 };
 
-/// The children of one server that were not waited for yet. The children of others are none of its business.
+/// The children of one server that have not been reaped. It never waits for a child of anything else in the process.
 #[derive(Default)]
 pub(super) struct Children {
     list: Mutex<Vec<Child>>,
@@ -29,19 +29,19 @@ pub(super) struct Children {
 
 pub(super) struct Child {
     process: ChildProcess,
-    /// The child has the other end: what ends the child closes it, after a [`Report`] if it was the end of the request.
+    /// The child has the other end, and writes a [`Report`] when the request ends. The end of the child closes it.
     pipe: Arc<PipeReader>,
-    /// What the child has reported, once it has.
+    /// `None`: the child has not reported yet.
     report: Option<Report>,
-    /// The pipe is at its end, the report is there, or the child was sent a signal: from now on it is waited for at
-    /// these times.
+    /// When to call waitpid(2), once the child is about to end: its pipe has ended or has the report, or it was sent a
+    /// signal.
     backoff: Option<ReapBackoff>,
-    /// What the drain has done to it.
+    /// What the drain has done to this child.
     phase: DrainPhase,
     job: Box<dyn ForkedJob>,
 }
 
-/// A job of a server of whatever type, which a child has.
+/// The job of a child, whatever the type of its server.
 trait ForkedJob: Send {
     fn settle(self: Box<Self>, report: Report);
     fn abandon(self: Box<Self>);
@@ -57,8 +57,9 @@ impl<S: Service> ForkedJob for Job<S> {
     }
 }
 
-/// A process closes its files a moment before it can be waited for, and may close this one much earlier. Where it has
-/// left the pipe to a process of its own, this one is not closed at all.
+/// The times between two looks at a child that is about to end. A process closes its pipe a moment before it can be
+/// reaped, and may close it much earlier. The pipe of a child that was sent a signal may stay open, as a process that the
+/// child has started can hold it.
 #[derive(Clone, Copy)]
 struct ReapBackoff {
     next: Instant,
@@ -81,7 +82,7 @@ impl Child {
         Child { process, pipe, report: None, backoff: None, phase: DrainPhase::Waiting, job: Box::new(job) }
     }
 
-    /// `Some` when it has ended; the status is missing if somebody else has waited for it.
+    /// `Some` when the child has ended, without its status if other code of this process has reaped it.
     fn try_wait(&mut self) -> Option<Option<ExitStatus>> {
         let backoff = self.backoff?;
         match self.process.try_wait() {
@@ -94,7 +95,7 @@ impl Child {
         }
     }
 
-    /// Reads what it has told, from a pipe that is readable. The child may take longer to end.
+    /// Reads the report from a pipe that is readable. The child may take longer to end.
     fn read_report(&mut self) {
         let mut bytes = [0; REPORT_SIZE];
         let read = (&*self.pipe).read(&mut bytes).unwrap_or(0);
@@ -103,14 +104,14 @@ impl Child {
 
     /// Reports how the request ended, and ends it.
     fn settle(mut self, status: Option<ExitStatus>) {
-        // It may have been sent a signal before its report was read.
+        // The drain may have sent it a signal before its report was read.
         if self.report.is_none() && sys::is_readable(&*self.pipe).unwrap_or(true) {
             self.read_report();
         }
         let report = self.report.unwrap_or_else(|| match status {
-            // The handler has called exit(3), or has become another program.
+            // The handler has called exit(3) or exec(3).
             Some(status) if status.success() => Report { outcome: Outcome::Finished, error: None },
-            // Where the process ignores SIGCHLD, or waits for any child, the status is not known.
+            // The status is unknown if the process ignores SIGCHLD or reaps any child.
             status
                 if self.phase > DrainPhase::Waiting
                     && status.is_none_or(|status| Signal::Terminate.has_ended(status)) =>
@@ -119,7 +120,7 @@ impl Child {
                 Report { outcome: Outcome::Disconnected, error: Some(error.of_outcome(Outcome::Disconnected)) }
             }
             status => {
-                let how = status.map_or("it is not known how".into(), |status| status.to_string());
+                let how = status.map_or("its exit status is unknown".into(), |status| status.to_string());
                 let error = HandlerError::new(Stage::Handle, format!("the child process ended by itself: {how}"));
                 Report { outcome: Outcome::Failed, error: Some(error) }
             }
@@ -129,7 +130,7 @@ impl Child {
 }
 
 impl Children {
-    /// Keeps other threads from changing them. It is `std`'s lock, which a child can give back.
+    /// The lock is `std`'s, which a child can unlock.
     pub(super) fn lock(&self) -> MutexGuard<'_, Vec<Child>> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -138,12 +139,12 @@ impl Children {
         self.lock().push(child);
     }
 
-    /// Python's `collect_children`: waits for those that have ended, and settles their requests.
+    /// Reaps the children that have ended, and settles their requests: Python's `collect_children`.
     fn reap(&self) {
         let mut ended = Vec::new();
         {
             let mut list = self.lock();
-            notice(&mut list);
+            find_reporting(&mut list);
             for mut child in mem::take(&mut *list) {
                 match child.try_wait() {
                     Some(status) => ended.push((child, status)),
@@ -156,7 +157,7 @@ impl Children {
         }
     }
 
-    /// Ends those that a drain ends, first gently.
+    /// Sends the children the signal of this phase of the drain, once.
     fn end(&self, phase: DrainPhase) {
         for child in self.lock().iter_mut().filter(|child| child.phase < phase) {
             child.phase = phase;
@@ -173,22 +174,22 @@ impl Children {
 }
 
 impl EventSource for Children {
-    /// The pipes of the children, of which one becomes readable when its child reports or ends.
+    /// The pipes of the children. A pipe becomes readable when its child reports or ends.
     fn descriptors(&self) -> Vec<Arc<dyn AsFd + Send + Sync>> {
         let list = self.lock();
-        let unnoticed = list.iter().filter(|child| child.backoff.is_none());
-        unnoticed.map(|child| child.pipe.clone() as Arc<dyn AsFd + Send + Sync>).collect()
+        let running = list.iter().filter(|child| child.backoff.is_none());
+        running.map(|child| child.pipe.clone() as Arc<dyn AsFd + Send + Sync>).collect()
     }
 
     /// When to look again at the children that are about to end, at the connections that linger, and at the deadlines of
-    /// connections and drain: a server that forks starts no thread for them.
+    /// connections and drain. Other servers have threads for the latter two.
     fn deadline(&self, server: &ServerHandle) -> Option<Instant> {
         let state = server.state();
         let next_overdue = state.connections.end_overdue();
         let phase = state.connections.drain_phase();
         let list = self.lock();
         if list.iter().any(|child| phase.is_some_and(|phase| child.phase < phase)) {
-            // The drain has just come to a phase that the children are to learn of.
+            // The drain has entered a phase whose signal the children have not been sent.
             return Some(Instant::now());
         }
         let next_look = list.iter().filter_map(|child| Some(child.backoff?.next)).min();
@@ -212,15 +213,15 @@ impl EventSource for Children {
     }
 }
 
-/// Sees which of them have something to be read from their pipes, if only the end: with one system call for all.
-fn notice(children: &mut [Child]) {
-    let unnoticed = || children.iter().filter(|child| child.backoff.is_none());
-    let mut pipes: Vec<_> = unnoticed().map(|child| Watched::new(child.pipe.as_fd())).collect();
+/// Finds the children whose pipes are readable, if only because they have ended, with one system call for all.
+fn find_reporting(children: &mut [Child]) {
+    let running = || children.iter().filter(|child| child.backoff.is_none());
+    let mut pipes: Vec<_> = running().map(|child| Watched::new(child.pipe.as_fd())).collect();
     let polled = sys::poll(&mut pipes, Some(Duration::ZERO));
     let is_ready: Vec<bool> = pipes.iter().map(|pipe| polled.is_err() || pipe.is_ready()).collect();
     drop(pipes);
-    let unnoticed = children.iter_mut().filter(|child| child.backoff.is_none());
-    for (child, _) in unnoticed.zip(is_ready).filter(|(_, is_ready)| *is_ready) {
+    let running = children.iter_mut().filter(|child| child.backoff.is_none());
+    for (child, _) in running.zip(is_ready).filter(|(_, is_ready)| *is_ready) {
         child.backoff = Some(ReapBackoff::first());
         if polled.is_ok() {
             child.read_report();

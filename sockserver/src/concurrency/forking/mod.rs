@@ -29,29 +29,29 @@ use children::{Child, Children};
 
 /// `"forking"`: a child process for each request. Python's `ForkingMixIn`.
 ///
-/// What a handler changes in the server struct stays in its child, and so does what it does with its
-/// [`ServerHandle`](crate::ServerHandle): only `shutdown` reaches the parent, and takes effect there when it returns or
-/// a little later. Errors are reported to [`handle_error`](crate::Server::handle_error) in the parent, also those of a child
-/// that was killed.
+/// What a handler changes in the server struct stays in its child. What it does with its
+/// [`ServerHandle`](crate::ServerHandle) stays there too, except for `shutdown`: the parent stops when the call returns or
+/// a little later. The parent calls [`handle_error`](crate::Server::handle_error), also for a child that was killed.
 ///
-/// A child that ends before its handler does has finished if it ended with success, as after `exit(0)` in Python, and
-/// failed otherwise. What it had written and not flushed is lost; so is what it has printed without a line end where the
-/// process has several threads.
+/// A handler may end its child, with `exit(0)` for example. The request has finished if the exit status is success, and
+/// has failed otherwise. Unflushed output to the client is lost then. So is what the handler has printed without a line
+/// end, if the process has several threads.
 ///
-/// A child has only the thread that forked it, and locks that other threads held then stay locked in it for ever. So a
-/// process that has several threads is not forked, nor one whose number of threads the system does not tell (Linux
-/// without proc(5), the BSDs), unless `allow_threads` is set:
-/// [`serve_forever`](crate::SocketServer::serve_forever) fails then, and so does [`spawn`](crate::SocketServer::spawn),
-/// which serves on a second thread; [`handle_request`](crate::SocketServer::handle_request) turns the client away and
-/// tells `handle_error`. Where several threads of such a process serve one server, a child may keep its port until it
-/// ends. Of a [`ServerHandle`](crate::ServerHandle), the methods `stats`, `connections`, `close` and `on_stopping` take
-/// such locks.
+/// A child has only the thread that forked it, and a lock that another thread held at the fork stays locked in it for
+/// ever. So this refuses to fork a process that has several threads, and one whose number of threads is unknown (Linux
+/// without proc(5), the BSDs). [`serve_forever`](crate::SocketServer::serve_forever) fails then, and so does
+/// [`spawn`](crate::SocketServer::spawn), which serves on a second thread.
+/// [`handle_request`](crate::SocketServer::handle_request) turns the client away and calls `handle_error`.
 ///
-/// Where a client may not have received everything when its handler ends, its connection lingers as with the other
-/// servers, without its child and without a place in `limits(connections)`. The thread that waits for requests looks after
-/// it: [`handle_request`](crate::SocketServer::handle_request) as long as it waits, and the end of the server.
+/// With `allow_threads` such a process is forked. The handler must then take no lock that another thread may have held;
+/// the methods `stats`, `connections`, `close` and `on_stopping` of [`ServerHandle`](crate::ServerHandle) take some. If
+/// several threads serve one server, a child may keep its port open until it ends.
 ///
-/// A server that stops gives its children `timeouts(shutdown)`, and then sends SIGTERM, and a second later SIGKILL.
+/// If the client may not have received everything when its handler ends, the parent keeps the connection open as other
+/// servers do. It then needs no child and does not count in `limits(connections)`. The thread that waits for requests
+/// looks after it: [`handle_request`](crate::SocketServer::handle_request) while it waits, and the end of the server.
+///
+/// A server that stops gives its children `timeouts(shutdown)`. Then it sends them SIGTERM, and a second later SIGKILL.
 #[derive(Clone, Default)]
 pub struct Forking {
     children: Arc<Children>,
@@ -70,7 +70,7 @@ impl Concurrency for Forking {
                 let acceptor = job.acceptor().clone();
                 self.children.add(Child::new(process, pipe, job));
                 if acceptor.options().allow_threads {
-                    // Another thread may be waiting for the children that there were before.
+                    // The leader may be another thread, whose wait does not include this child yet.
                     acceptor.state().waker.wake();
                 }
             }
@@ -108,33 +108,34 @@ enum Forked {
     Child(PipeWriter, Parent),
 }
 
-/// What a child knows of the process that it was forked from.
+/// What a child knows about its parent.
 struct Parent {
     #[cfg(feature = "signals")]
     id: u32,
     has_one_thread: bool,
 }
 
-/// For the servers of a process that fork on several threads.
+/// Held by the thread that forks, for servers on several threads of one process.
 static FORKING: Mutex<()> = Mutex::new(());
 
 impl Forking {
-    /// Of the other threads of the process, the child has only what they were changing, and the locks that they held, for ever.
-    /// So between the fork and its handler it calls what signal-safety(7) allows, and beyond that only this:
+    /// Other threads do not exist in the child, but the locks that they held stay locked, and what they were changing stays
+    /// half changed. So between the fork and its handler the child calls what signal-safety(7) allows, and besides that
+    /// does only this:
     ///
-    /// - It takes and gives back locks that its own thread held at the fork, those below. They are of `std`: a lock of
-    ///   `parking_lot` that threads wait for takes one of all threads when it is given back.
-    /// - It frees memory, as the handler does: the allocators of the C libraries are made to be used in a child.
+    /// - It unlocks and takes the locks that this function holds at the fork. They are `std`'s: to unlock a lock of
+    ///   `parking_lot` that threads wait for takes another lock, which all threads share.
+    /// - It frees memory, as the handler does: the allocators of the C libraries work in a child.
     fn fork<S: Service>(&self, job: &Job<S>) -> io::Result<Forked> {
         let acceptor = job.acceptor();
         check_threads(acceptor.options())?;
         let state = request::kind(job.request()).state();
         state.share()?;
-        // Another thread may have stopped the server meanwhile, and marked what was not shared yet.
+        // Another thread may have stopped the server meanwhile, and marked the state before it was shared.
         if acceptor.state().is_stopping() {
             state.mark(Closing::Draining);
         }
-        // No child has the end of a pipe that is its sibling's.
+        // A child that is forked at the same time must not inherit this pipe.
         let _one_at_a_time = FORKING.lock().unwrap_or_else(PoisonError::into_inner);
         let (reader, writer) = io::pipe()?;
         let parent = Parent {
@@ -155,23 +156,23 @@ impl Forking {
         })
     }
 
-    /// Everything that the parent will go on with is left as it is: this does not return, and nothing is dropped.
+    /// Serves and exits. It does not return and drops nothing, since the parent goes on with what both processes share.
     fn serve_in_child<S: Service>(&self, job: Job<S>, mut pipe: PipeWriter, parent: &Parent) -> ! {
         self.enter_child(&job, parent);
         let Ended { outcome, error } = job.run();
-        // A drain that ends this process in the middle of it would leave the end counted nowhere.
+        // Without signals, since a SIGTERM of the drain in the middle would leave the request uncounted.
         sys::without_signals(|| job.count(outcome));
         if let Some(connection) = request::kind(job.request()).connection() {
-            // The parent has the socket as well, and lingers.
+            // The parent has the socket too, and lingers if it must.
             connection.end(false);
         }
         let status = i32::from(error.is_some());
-        // A parent that is not there any more need not be told. The error is the user's, and may panic when it is told.
+        // Writing fails if the parent has ended. The error is the user's, and may panic when it is displayed.
         let _ = unwind::run(job.acceptor().state().id, || report::report(&mut pipe, outcome, error));
         sys::exit_child(status, parent.has_one_thread)
     }
 
-    /// In a child: closes what is only the parent's.
+    /// In a child: closes what belongs only to the parent.
     #[cfg_attr(not(feature = "signals"), expect(unused_variables, reason = "signals end the child of a parent"))]
     fn enter_child<S: Service>(&self, job: &Job<S>, parent: &Parent) {
         #[cfg(feature = "signals")]
@@ -180,19 +181,20 @@ impl Forking {
         acceptor.state().enter_child();
         self.children.abandon();
         acceptor.state().lingering.lock_leader_clients().abandon();
-        // A datagram is answered by the socket that it came to.
+        // A datagram server keeps its socket, which sends the replies.
         if request::kind(job.request()).connection().is_some()
             && let Some(listener) = acceptor.take_listener_in_child()
         {
-            // A `SocketServer` that processes single requests holds it too.
+            // Under `handle_request` the `SocketServer` holds the listener too: dropping it here would not close it.
             sys::replace_with_closed_pipe(listener.as_fd());
-            // The file of a Unix socket is its parent's to remove.
+            // Dropping the listener would remove the file of a Unix socket.
             mem::forget(listener);
         }
     }
 }
 
-/// How often a process is asked for its threads, a millisecond apart: one that was joined can be there a moment longer.
+/// How often the threads of the process are counted, a millisecond apart: the kernel may still count a thread that was
+/// joined a moment ago.
 const LOOKS: u32 = 10;
 
 fn check_threads(options: &Options) -> io::Result<()> {
@@ -205,8 +207,8 @@ fn check_threads(options: &Options) -> io::Result<()> {
             Some(1) => return Ok(()),
             None => {
                 return refuse(
-                    "the system does not tell how many threads this process has, and one that has several cannot be \
-                     forked safely: in the child, the locks of the others would stay locked; use concurrency = \
+                    "the number of threads of this process is unknown, and a process that has several threads cannot be \
+                     forked safely: in the child, the locks of the other threads would stay locked; use concurrency = \
                      \"threading\", or set `allow_threads = true` if the process has one thread, or the handler uses no \
                      lock that another thread can hold"
                         .into(),
@@ -215,7 +217,7 @@ fn check_threads(options: &Options) -> io::Result<()> {
             Some(threads) if look == LOOKS => {
                 return refuse(format!(
                     "a process that has {threads} threads cannot be forked safely: in the child, the locks of the \
-                     others would stay locked; serve before threads are started, or on the main thread \
+                     other threads would stay locked; serve before threads are started, or on the main thread \
                      (`serve_forever`, not `spawn`), or use concurrency = \"threading\", or set `allow_threads = true` if \
                      the handler uses no lock that another thread can hold"
                 ));

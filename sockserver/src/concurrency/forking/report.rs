@@ -1,4 +1,4 @@
-//! How a request ended, as its child tells the parent.
+//! How a request ended, as its child reports it to the parent.
 
 use std::io::{self, Write};
 
@@ -7,16 +7,16 @@ use crate::{
     error::{HandlerError, Stage},
 };
 
-/// How a request ended, as its child tells the parent: in one write that the pipe takes whole.
+/// How a request ended. The child sends it to the parent in one write, which the pipe takes whole.
 pub(super) struct Report {
     pub(super) outcome: Outcome,
     pub(super) error: Option<HandlerError>,
 }
 
-/// What a pipe takes in one piece at least on every system (`_POSIX_PIPE_BUF`).
+/// Every system writes this many bytes to a pipe in one piece (`_POSIX_PIPE_BUF`).
 pub(super) const REPORT_SIZE: usize = 512;
 
-/// In a child: tells the parent how the request ended.
+/// In a child: sends the parent how the request ended.
 pub(super) fn report(pipe: &mut impl Write, outcome: Outcome, error: Option<HandlerError>) -> io::Result<()> {
     Report { outcome, error }.write(pipe)
 }
