@@ -8,7 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sockserver::{Closing, Concurrency, DrainReport, HandlerResult, Options, Stage, Stats, Timeouts};
+use sockserver::{
+    Closing, Concurrency, DrainReport, HandlerResult, Options, Stage, Stats, Timeouts, concurrency::Threading,
+};
 use sockserver_tests::{
     client::eventually,
     farewell::{Call, End, Farewell, Guest, Hosted, said_goodbye, say_why, upper},
@@ -436,4 +438,17 @@ in_each_concurrency! { [sync threading pool]:
     a_handler_that_catches_the_servers_end_can_fail_otherwise
     a_closed_connection_is_cut_after_a_second_although_its_lifetime_ends_later
     the_first_reason_stays
+}
+
+#[test]
+fn a_goodbye_that_took_longer_than_its_second_arrives_if_the_client_need_not_be_waited_for() {
+    let closing = |guest: &mut Guest<Threading>, why| -> HandlerResult {
+        say_why(guest, why)?;
+        thread::sleep(Duration::from_millis(1500));
+        Ok(())
+    };
+    let server = Farewell::new(upper::<Threading>).closing(closing).serve(Options::new());
+    let mut client = server.connect();
+    end(&server, Closing::Draining);
+    assert_eq!(client.rest(), "421 the server is stopping\r\n");
 }

@@ -29,7 +29,7 @@ pub(crate) fn finish_request<S: Service>(server: &Arc<S>, handle: &ServerHandle,
     // The server may have ended the connection while an extractor or `setup` was reading.
     let handled = run_handler(server, handle, request).or_else(|error| unless_closing(id, error, state).map(Some));
     // After an error as well: what the handler has written may be the error reply.
-    let flushed = request::kind(request).flush().map_err(|error| HandlerError::new(Stage::Finish, error));
+    let flushed = request::kind(request).flush_at_end().map_err(|error| HandlerError::new(Stage::Finish, error));
     let result = match handled {
         // Where the server has ended the connection, a failed flush is no error: the client may have left.
         Ok(Some(why)) => Ok(Some(why)),

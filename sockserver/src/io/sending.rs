@@ -112,6 +112,16 @@ impl Connection {
         Ok(())
     }
 
+    /// Sends held back bytes at the end of the request. A handler may take longer than the time for its goodbye: then the
+    /// client is not waited for, but what the kernel takes at once is sent.
+    pub(crate) fn flush_at_end(&self) -> io::Result<()> {
+        if has_passed(self.cut_deadline(), Instant::now()) {
+            self.flush_without_waiting();
+            return Ok(());
+        }
+        self.flush()
+    }
+
     /// Sends as many held back bytes as the kernel takes at once. The rest is lost with the connection.
     pub(crate) fn flush_without_waiting(&self) {
         // If another thread has the lock or is sending, its send fails once the socket is shut.

@@ -156,9 +156,9 @@ impl<'a> Kind<'a> {
     }
 
     /// Sends what the handler has written.
-    pub(crate) fn flush(self) -> io::Result<()> {
+    pub(crate) fn flush_at_end(self) -> io::Result<()> {
         match self {
-            Kind::Stream(stream) => stream.connection().flush(),
+            Kind::Stream(stream) => stream.connection().flush_at_end(),
             Kind::Datagram(datagram) => datagram.flush(),
         }
     }
