@@ -1,10 +1,17 @@
-//! Socket servers made from annotated structs: Python's `socketserver`, with the composition checked at compile time,
-//! servers that stop when you call `shutdown`, and clients that cannot take them down.
+//! Socket servers out of annotated structs: Python's `socketserver` for Rust, with the composition checked at compile
+//! time, servers that stop when they are told to, and limits for clients that mean harm.
 //!
-//! # A server is a struct
+//! # What it is for
 //!
-//! A *handler* is a struct with a `handle` method. Its fields are taken from each request by their types. If connections
-//! share nothing, that is all there is to write:
+//! For servers that keep a connection open and talk over it: line protocols, devices, game and chat servers, proxies,
+//! daemons on a Unix socket, collectors and responders on UDP. A handler is ordinary blocking code, with a thread or a
+//! process of its own, up to some thousands of connections at once.
+//!
+//! Take something else for HTTP (axum, actix-web), for tens of thousands of connections that are mostly idle, or where the
+//! program is asynchronous already and shares its tasks with the connections (tokio). There is no TLS in this crate: put a
+//! proxy that has it in front. It is for Unix systems, and tested on Linux.
+//!
+//! # The smallest server
 //!
 //! ```no_run
 //! use sockserver::{HandlerResult, Reader, RequestHandler, Server, Writer, request_handler};
@@ -31,7 +38,39 @@
 //! }
 //! ```
 //!
-//! If they share something, the *server* is a struct of its own, which every handler can have as an `Arc`:
+//! `Upper` is the handler: one is made for each connection, and each field is taken from the connection by its type.
+//! `UpperServer` is the server, which the macro writes. All that it writes is this:
+//!
+//! ```
+//! # use sockserver::{HandlerResult, Reader, RequestHandler, Writer};
+//! # struct Upper { rfile: Reader, wfile: Writer }
+//! # impl RequestHandler for Upper { fn handle(&mut self) -> HandlerResult { Ok(()) } }
+//! use sockserver::{Context, FromRequest, Options, Server, concurrency::Threading, transport::Tcp};
+//!
+//! impl<S: Server> FromRequest<S> for Upper {
+//!     fn from_request(cx: &mut Context<'_, S>) -> std::io::Result<Upper> {
+//!         Ok(Upper { rfile: Reader::from_request(cx)?, wfile: Writer::from_request(cx)? })
+//!     }
+//! }
+//!
+//! #[derive(Clone, Copy, Debug, Default)]
+//! struct UpperServer;
+//!
+//! impl Server for UpperServer {
+//!     type Transport = Tcp;
+//!     type Concurrency = Threading;
+//!     type Handler = Upper;
+//!     const OPTIONS: Options = Options::new();
+//! }
+//! ```
+//!
+//! One word changes the server: `transport` is `"tcp"`, `"udp"`, `"unix"` or `"unix_datagram"`, `concurrency` is
+//! `"sync"`, `"threading"`, `"pool"` or `"forking"`. A handler of a [`Reader`] and a [`Writer`] serves all of them
+//! unchanged. [All keys](derive@Server#all-keys) are in one table.
+//!
+//! # Connections that share something
+//!
+//! Then the *server* is a struct of its own, which every handler can have as an `Arc`:
 //!
 //! ```
 //! use sockserver::{Address, HandlerResult, Reader, RequestHandler, Server, Stream, Writer, request_handler};
@@ -44,15 +83,14 @@
 //! #[derive(Default, Server)]
 //! #[server(
 //!     transport = "tcp",
-//!     concurrency = "pool",
-//!     workers = 4,
+//!     concurrency = "threading",
 //!     handler = Session,
-//!     limits(per_client = 2),
+//!     limits(connections = 500, per_client = 20),
 //!     timeouts(idle = "5m", shutdown = "10s"),
 //!     hooks(verify_request = Self::only_local),
 //! )]
 //! struct Counter {
-//!     requests: AtomicU64,
+//!     lines: AtomicU64,
 //! }
 //!
 //! impl Counter {
@@ -67,35 +105,46 @@
 //!     wfile: Writer,
 //!     server: Arc<Counter>,
 //!     #[default]
-//!     lines: u64,
+//!     own_lines: u64,
 //! }
 //!
 //! impl RequestHandler for Session {
 //!     fn handle(&mut self) -> HandlerResult {
 //!         while let Some(_line) = self.rfile.next_line()? {
-//!             self.lines += 1;
-//!             let requests = self.server.requests.fetch_add(1, Relaxed) + 1;
-//!             writeln!(self.wfile, "line {} of yours, {requests} of all", self.lines)?;
+//!             self.own_lines += 1;
+//!             let lines = self.server.lines.fetch_add(1, Relaxed) + 1;
+//!             writeln!(self.wfile, "line {} of yours, {lines} of all", self.own_lines)?;
 //!         }
 //!         Ok(())
 //!     }
 //! }
 //!
-//! # fn main() -> std::io::Result<()> {
-//! let server = Counter::default().bind("127.0.0.1:0")?.spawn()?;
-//! let mut client = TcpStream::connect(("127.0.0.1", server.server_address().port().unwrap()))?;
-//! client.write_all(b"hello\n")?;
-//! let mut answer = String::new();
-//! BufReader::new(&client).read_line(&mut answer)?;
-//! assert_eq!(answer, "line 1 of yours, 1 of all\n");
-//! drop(client);
-//! server.stop()?;
-//! # Ok(()) }
+//! fn main() -> std::io::Result<()> {
+//!     let server = Counter::default().bind("127.0.0.1:0")?.spawn()?;
+//!     let mut client = TcpStream::connect(server.server_address())?;
+//!     client.write_all(b"hello\n")?;
+//!     let mut answer = String::new();
+//!     BufReader::new(&client).read_line(&mut answer)?;
+//!     assert_eq!(answer, "line 1 of yours, 1 of all\n");
+//!     drop(client);
+//!     server.stop()?;
+//!     Ok(())
+//! }
 //! ```
 //!
-//! One word changes the server: `transport` is `"tcp"`, `"udp"`, `"unix"` or `"unix_datagram"`, `concurrency` is
-//! `"sync"`, `"threading"`, `"pool"` or `"forking"`. A handler with a [`Reader`] and a [`Writer`] works with all of them
-//! unchanged. All keys are documented at [`derive@Server`] and [`macro@request_handler`], all options at [`Options`].
+//! # Where things are
+//!
+//! | | |
+//! |---|---|
+//! | [`guide`] | pages on one subject each: choosing a concurrency, testing, stopping, facing the internet, … |
+//! | [`guide::python`] | every name of Python's module, and its home here |
+//! | [`macro@request_handler`], [`derive@Server`] | the two macros, and all their keys |
+//! | [`RequestHandler`], [`FromRequest`], [`Context`] | what a handler is, and where its fields come from |
+//! | [`Reader`], [`Writer`], [`Stream`], [`Datagram`], [`Address`] | what a field can be |
+//! | [`trait Server`](trait@Server), [`Options`] | binding, the hooks, and the options of run time |
+//! | [`SocketServer`], [`RunningServer`], [`ServerHandle`] | a bound server, one on a thread of its own, and steering it |
+//! | [`transport`], [`concurrency`] | the types behind the words of the attribute, and how to write others |
+//! | [`framing`] | lines, netstrings, length prefixes and frames of one's own |
 //!
 //! # What happens to a request
 //!
@@ -104,76 +153,28 @@
 //! `closing` if the server ends the connection, `finish`) → `handle_error` (hook, if it failed) →
 //! `shutdown_request` (end of file to the client) → `close_request` (the socket is dropped).
 //!
+//! An error or a panic in a handler ends its own request only.
+//!
 //! # Stopping
 //!
-//! [`ServerHandle::shutdown`] works from anywhere and never blocks. The port closes at once; a datagram server's closes
-//! when the last [`Datagram`] is dropped.
-//!
-//! - [Idle](Stream#idle-and-busy) connections end at once, after the handler has answered what the server had received.
-//!   Busy connections are cut after [`timeouts(shutdown)`](Timeouts::shutdown).
-//! - A handler that waits for its client gets an error with [`Closing`] inside, never an end of file that the client has
-//!   not sent. It can say goodbye in [`RequestHandler::closing`].
-//! - What the handler has sent arrives, even if the client had sent more than the handler has read.
-//! - [`RunningServer::stop`] and [`ServerHandle::wait`] return a [`DrainReport`].
-//! - With [`timeouts(linger)`](Timeouts::linger) the server goes on accepting for a while before it drains, so that load
-//!   balancers notice that it is not [ready](ServerHandle::is_ready).
+//! [`ServerHandle::shutdown`] works from anywhere and never blocks. The port closes at once. Idle connections end, after
+//! what they had sent is answered; busy ones have [`timeouts(shutdown)`](Timeouts::shutdown), and then are cut.
+//! [`RunningServer::stop`] and [`ServerHandle::wait`] return how that went. [The guide](guide::draining) has the rest.
 #![cfg_attr(
     feature = "signals",
     doc = "\nWith the feature `signals`, [`SocketServer::shutdown_on_signals`] does the same on SIGINT and SIGTERM."
 )]
 //!
-//! # Coming from Python
+//! # Features
 //!
-//! Every name of `socketserver` (as of Python 3.15), where it lives here, and what differs:
+//! None is on by default.
 //!
-//! | Python | here | what differs |
+//! | feature | what it adds | and brings |
 //! |---|---|---|
-//! | `BaseServer` | [`trait Server`](trait@Server), [`SocketServer`] | what the user writes, and the bound server, are two types |
-//! | `TCPServer`, `UDPServer`, `UnixStreamServer`, `UnixDatagramServer` | `transport = "tcp"`, `"udp"`, `"unix"`, `"unix_datagram"` | also types: [`transport`] |
-//! | `ThreadingMixIn`, `ThreadingTCPServer`, `ThreadingUDPServer`, `ThreadingUnixStreamServer`, `ThreadingUnixDatagramServer` | `concurrency = "threading"` | threads are reused and limited; see [`concurrency::Threading`] |
-//! | `ForkingMixIn`, `ForkingTCPServer`, `ForkingUDPServer`, `ForkingUnixStreamServer`, `ForkingUnixDatagramServer` | `concurrency = "forking"` | a process with several threads is refused; see [`concurrency::Forking`] |
-//! | (none) | `concurrency = "pool"` | a fixed number of threads |
-//! | `BaseRequestHandler` | [`RequestHandler`] | only the fields that are declared are there |
-//! | `StreamRequestHandler`, `DatagramRequestHandler` | a [`RequestHandler`] with a [`Reader`] and a [`Writer`] | one handler serves both |
-//! | `BaseServer(server_address, RequestHandlerClass)` | [`Server::bind`], `handler = …` | port 0 and host names as in Python |
-//! | `bind_and_activate=False` | [`Server::with_listener`] | a socket that was made and bound elsewhere |
-//! | `RequestHandlerClass` | [`Server::Handler`] | |
-//! | `server_address` | [`SocketServer::server_address`], [`ServerHandle::server_address`] | an [`Address`] |
-//! | `socket`, `fileno()` | [`SocketServer`] as [`AsFd`](std::os::fd::AsFd) | |
-//! | `address_family`, `socket_type` | the `transport`; the family follows from the address | IPv6 without a subclass |
-//! | `request_queue_size` | `socket(request_queue_size)` | 1024 (Python: 5, since 3.15 `SOMAXCONN`) |
-//! | `allow_reuse_address` | `socket(allow_reuse_address)` | true (Python: false); not on UDP |
-//! | `allow_reuse_port` | `socket(allow_reuse_port)` | |
-//! | `max_packet_size` | `socket(max_packet_size)` | 65 535 (Python: 8192); what is longer is [flagged](Datagram::is_truncated) |
-//! | `timeout` of a server | `timeouts(handle_request)` | |
-//! | `server_bind()` | [`BindTo::server_bind`] | a method of the address |
-//! | `server_activate()` | [`Server::server_activate`] | a hook, called when the socket listens |
-//! | `serve_forever(poll_interval)` | [`SocketServer::serve_forever`], `timeouts(poll)` | no polling: an idle server does not wake up |
-//! | `shutdown()` | [`ServerHandle::shutdown`], [`ServerHandle::wait`] | does not block, drains, works in a handler |
-//! | `server_close()`, `with` | [`Server::server_close`]; dropping | the port closes by itself |
-//! | `block_on_close`, `daemon_threads` | `timeouts(shutdown)` | requests under way get that long, in every concurrency |
-//! | `handle_request()` | [`SocketServer::handle_request`] | |
-//! | `service_actions()` | [`Server::service_actions`] | |
-//! | `handle_timeout()` | [`Server::handle_timeout`] | |
-//! | `get_request()` | [`Transport::get_request`] | |
-//! | `verify_request()` | [`Server::verify_request`] | |
-//! | `process_request()`, `process_request_thread()` | [`Concurrency::process_request`] | |
-//! | `finish_request()` | [`Job::process`] | |
-//! | `shutdown_request()`, `close_request()` | dropping a [`Job`] | |
-//! | `handle_error()` | [`Server::handle_error`] | a [`HandlerError`]; a client that hung up is not printed |
-//! | `max_children` | `limits(connections)` | for every concurrency |
-//! | `active_children` | [`ServerHandle::connections`] | for every concurrency |
-//! | `collect_children()` | (inside) | children are waited for as they end, and only those of the server |
-//! | `request`, `connection` of a handler | a field of type [`Stream`] or [`Datagram`] | |
-//! | `packet`, `socket` of a `DatagramRequestHandler` | [`Datagram::payload`], [`Datagram::reply`] | a reply leaves from where the request came to |
-//! | `client_address` | a field of type [`Address`] or [`SocketAddr`](std::net::SocketAddr) | |
-//! | `server` | a field of type `Arc<TheServer>` | |
-//! | `setup()`, `handle()`, `finish()` | [`RequestHandler`] | `finish` is also called after a panic |
-//! | `rfile`, `wfile` | fields of type [`Reader`], [`Writer`] | tied: reading sends what was written; no empty datagram reply |
-//! | `rfile.readline()` | [`Reader::next_line`], [`Reader::next_line_bytes`] | without the line's end, and limited |
-//! | `rbufsize`, `wbufsize`, `timeout` of a handler | `#[request_handler(rbufsize, wbufsize, timeout)]` | both buffers 8 KiB (Python: default, 0) |
-//! | `disable_nagle_algorithm` | `socket(nodelay)` | true (Python: false) |
+//! | `signals` | `SocketServer::shutdown_on_signals`: a clean end on Ctrl-C and SIGTERM | `signal-hook` |
+//! | `json` | `framing::Json`: typed messages in JSON | `serde_core`, `serde_json` |
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs)]
 
 #[cfg(not(unix))]
@@ -189,6 +190,7 @@ mod exits;
 mod extractors;
 mod finish_request;
 pub mod framing;
+pub mod guide;
 mod handle;
 mod handler;
 mod hooks;

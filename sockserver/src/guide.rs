@@ -1,0 +1,44 @@
+#![doc = include_str!("../docs/guide/index.md")]
+
+// For the links of the pages.
+#[allow(unused_imports)]
+use crate::*;
+
+#[doc = include_str!("../docs/guide/choosing.md")]
+pub mod choosing {}
+
+#[doc = include_str!("../docs/guide/composing.md")]
+pub mod composing {}
+
+#[doc = include_str!("../docs/guide/crashing.md")]
+pub mod crashing {}
+
+#[doc = include_str!("../docs/guide/draining.md")]
+pub mod draining {}
+
+#[doc = include_str!("../docs/guide/internet.md")]
+pub mod internet {}
+
+#[doc = include_str!("../docs/guide/macros.md")]
+pub mod macros {}
+
+#[doc = include_str!("../docs/guide/protocols.md")]
+pub mod protocols {}
+
+#[doc = include_str!("../docs/guide/python.md")]
+pub mod python {}
+
+#[doc = include_str!("../docs/guide/restarting.md")]
+pub mod restarting {}
+
+#[doc = include_str!("../docs/guide/slow_clients.md")]
+pub mod slow_clients {}
+
+#[doc = include_str!("../docs/guide/state.md")]
+pub mod state {}
+
+#[doc = include_str!("../docs/guide/testing.md")]
+pub mod testing {}
+
+#[doc = include_str!("../docs/guide/tokio.md")]
+pub mod tokio {}
