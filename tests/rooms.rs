@@ -36,9 +36,9 @@ const ROOMS: [&str; 31] = [
     "concurrency",
     "socket_server",
     "server",
-    "guide",
     "__private",
     "lib",
+    "guide",
 ];
 
 /// A module, by its path in the crate.
