@@ -112,7 +112,7 @@ impl Connection {
                     }
                 }
                 received => {
-                    if self.waits.is_client_slow.load(Relaxed) && wait.began.elapsed() < SLICE {
+                    if self.waits.is_client_slow.load(Relaxed) && wait.began.elapsed() < self.slice() {
                         self.waits.is_client_slow.store(false, Relaxed);
                     }
                     return self.finish_receive(received);
@@ -141,10 +141,15 @@ impl Connection {
         false
     }
 
+    /// How long a client is waited for in recv(2).
+    fn slice(&self) -> Duration {
+        if self.activity.replies() < REPLIES_BEFORE_LONG_SLICE { SLICE } else { LONG_SLICE }
+    }
+
     /// Sets the timeout of the socket only when a receive has to wait: a client that sends at once and then ends does
     /// not cost that system call.
     fn receive_in_slice(&self, call: &mut impl FnMut(&Socket, usize, i32) -> io::Result<usize>) -> io::Result<usize> {
-        let slice = if self.activity.replies() < REPLIES_BEFORE_LONG_SLICE { SLICE } else { LONG_SLICE };
+        let slice = self.slice();
         let before = self.waits.slice_timeout.load();
         if before != Some(slice) {
             let received = call(&self.socket, usize::MAX, libc::MSG_DONTWAIT);
