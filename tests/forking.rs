@@ -226,10 +226,7 @@ fn a_client_sees_the_end_while_the_parent_does_nothing() {
 fn children_that_the_system_has_waited_for_make_room() {
     let Some(server) = Obedient::ignoring_sigchld(&["connections=1"]) else { return };
     for _ in 0..3 {
-        let mut client = server.connect();
-        assert_eq!(client.ask("echo hello"), "hello");
-        client.finish();
-        assert_eq!(client.rest(), "");
+        visit(&server);
     }
 }
 
@@ -288,10 +285,7 @@ fn children_are_waited_for_when_they_end_and_not_when_the_next_client_comes() {
     let server = Obedient::start("tcp", &[]);
     // The best of several, as others use this machine too.
     let waits = (0..10).map(|_| {
-        let mut client = server.connect();
-        assert_eq!(client.ask("echo hello"), "hello");
-        client.finish();
-        assert_eq!(client.rest(), "");
+        visit(&server);
         let ended = Instant::now();
         server.has_no_children();
         ended.elapsed()
@@ -597,14 +591,19 @@ fn a_process_that_has_several_threads_is_not_forked() {
     assert!(message.contains("`allow_threads = true`"), "{message}");
 }
 
+/// A client that is answered and ends.
+fn visit(server: &Obedient) {
+    let mut client = server.connect();
+    assert_eq!(client.ask("echo hello"), "hello");
+    client.finish();
+    assert_eq!(client.rest(), "");
+}
+
 #[test]
 fn a_lock_of_the_standard_output_holds_up_no_fork_and_no_child() {
     let server = Obedient::start("tcp", &["allow_threads=true", "hold_stdout=true"]);
     for _ in 0..3 {
-        let mut client = server.connect();
-        assert_eq!(client.ask("echo hello"), "hello");
-        client.finish();
-        assert_eq!(client.rest(), "");
+        visit(&server);
     }
     server.has_no_children();
 }
@@ -613,10 +612,7 @@ fn a_lock_of_the_standard_output_holds_up_no_fork_and_no_child() {
 fn the_end_of_a_child_is_noticed_by_whichever_thread_leads() {
     let server = Obedient::start("tcp", &["allow_threads=true", "connections=1", "leaders=2"]);
     for _ in 0..10 {
-        let mut client = server.connect();
-        assert_eq!(client.ask("echo hello"), "hello");
-        client.finish();
-        assert_eq!(client.rest(), "");
+        visit(&server);
     }
 }
 
@@ -624,10 +620,7 @@ fn the_end_of_a_child_is_noticed_by_whichever_thread_leads() {
 fn a_child_is_not_held_up_by_a_thread_that_was_in_a_signal_handler() {
     let server = Obedient::start("tcp", &["allow_threads=true", "signals=true", "signalled=true"]);
     for _ in 0..10 {
-        let mut client = server.connect();
-        assert_eq!(client.ask("echo hello"), "hello");
-        client.finish();
-        assert_eq!(client.rest(), "");
+        visit(&server);
     }
     server.has_no_children();
 }

@@ -524,6 +524,16 @@ fn serve_connection_returns_what_goes_wrong() {
 }
 
 #[test]
+fn serve_connection_returns_the_panic_of_verify_request() {
+    let (server, calls) = Stepwise::<Threading>::new(&[Fault::Panic("verify_request")]);
+    let (client, request) = UnixStream::pair().expect("a socket pair");
+    let error = server.serve_connection(request).expect_err("the hook panics");
+    assert_eq!(error.to_string(), "verify_request panicked: no verify_request");
+    assert_eq!(Client::new(client).rest(), "");
+    assert!(calls.reported.try_recv().is_err(), "it is not reported as well");
+}
+
+#[test]
 fn serve_connection_takes_options() {
     let (server, _calls) = Stepwise::<Threading>::new(&[]);
     let (_client, request) = UnixStream::pair().expect("a socket pair");

@@ -1,7 +1,7 @@
 #![doc = include_str!("../docs/guide/index.md")]
 
 // For the links of the pages.
-#[allow(unused_imports)]
+#[allow(unused_imports, reason = "only the links of the pages use it, and only rustdoc sees them")]
 use crate::*;
 
 #[doc = include_str!("../docs/guide/choosing.md")]

@@ -83,12 +83,14 @@ impl<S: Service> Job<S> {
         }
     }
 
-    /// As [`process`](Self::process), and returns the error instead of reporting it.
-    pub(crate) fn process_here(self) -> Result<(), HandlerError> {
-        if self.is_too_late() {
-            return Ok(());
-        }
-        let Ended { outcome, error } = self.run();
+    /// Verifies the request and processes it, and returns the error instead of reporting it.
+    pub(crate) fn verify_and_process(self) -> Result<(), HandlerError> {
+        let Ended { outcome, error } = match self.is_welcome() {
+            Ok(true) if self.is_too_late() => return Ok(()),
+            Ok(true) => self.run(),
+            Ok(false) => Ended { outcome: Outcome::Refused, error: None },
+            Err(error) => Ended { outcome: Outcome::Panicked, error: Some(error) },
+        };
         self.count(outcome);
         error.map_or(Ok(()), Err)
     }
@@ -135,17 +137,22 @@ impl<S: Service> Job<S> {
 
     /// Python's `verify_request`: ends the request if the server does not want it.
     pub(crate) fn verify(self) -> Option<Job<S>> {
-        match self.acceptor().hooks.verify_request(&self.request, self.client_address()) {
+        match self.is_welcome() {
             Ok(true) => Some(self),
             Ok(false) => {
                 self.settle(Outcome::Refused, None);
                 None
             }
-            Err(message) => {
-                self.settle(Outcome::Panicked, Some(HandlerError::panic(Stage::VerifyRequest, message)));
+            Err(error) => {
+                self.settle(Outcome::Panicked, Some(error));
                 None
             }
         }
+    }
+
+    fn is_welcome(&self) -> Result<bool, HandlerError> {
+        let verified = self.acceptor().hooks.verify_request(&self.request, self.client_address());
+        verified.map_err(|message| HandlerError::panic(Stage::VerifyRequest, message))
     }
 }
 

@@ -173,13 +173,17 @@ impl LeaderClients {
         *self = LeaderClients::default();
     }
 
-    /// Checks the connections if it is time to, closes those that are done, and returns when to check again.
-    pub(crate) fn check(&mut self) -> Option<Instant> {
+    /// Checks the connections if it is time to, and closes those that are done.
+    pub(crate) fn check(&mut self) {
         let now = Instant::now();
         if self.next_check.is_some_and(|next| now >= next) {
             self.clients.retain_mut(|client| client.discard_input() == Decision::Linger);
             self.next_check = (!self.clients.is_empty()).then(|| now + TICK);
         }
+    }
+
+    /// When to check them. `None`: there are none.
+    pub(crate) fn next_check(&self) -> Option<Instant> {
         self.next_check
     }
 
@@ -197,15 +201,9 @@ impl LeaderClients {
 }
 
 impl Lingering {
-    /// As [`add`](Self::add), for a server that must not start a thread: the leader calls
-    /// [`check_on_leader`](Self::check_on_leader).
+    /// As [`add`](Self::add), for a server that must not start a thread: the leader checks these connections.
     pub(crate) fn add_on_leader(&self, connection: Arc<Connection>) {
         self.lock_leader_clients().add(connection);
-    }
-
-    /// Checks the leader's connections if it is time to, and returns when to check again.
-    pub(crate) fn check_on_leader(&self) -> Option<Instant> {
-        self.lock_leader_clients().check()
     }
 
     /// Locks the leader's connections. It is `std`'s lock, as a forked child can unlock it.
@@ -244,7 +242,9 @@ impl Lingering {
 
     /// The server ends: waits until the clients have received everything, at most for `time`.
     pub(crate) fn finish(&self, time: Duration) {
-        self.lock_leader_clients().finish(time);
+        // Taken out of the lock, which `finish` would hold while it sleeps.
+        let mut leader_clients = std::mem::take(&mut *self.lock_leader_clients());
+        leader_clients.finish(time);
         let mut state = self.state.lock();
         state.finish_by = Some(Instant::now() + time);
         self.work_added.notify_one();

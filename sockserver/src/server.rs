@@ -185,7 +185,7 @@ pub trait Server: Send + Sync + Sized + 'static {
     ///
     /// # Errors
     ///
-    /// The error of the handler. The stage [`Stage::GetRequest`] means that the descriptor is no connected stream socket,
+    /// The error of the handler, or the panic of `verify_request`. The stage [`Stage::GetRequest`] means that the descriptor is no connected stream socket,
     /// or that the options are invalid.
     fn serve_connection(self, stream: impl Into<OwnedFd>) -> Result<(), HandlerError>
     where
@@ -210,7 +210,7 @@ pub trait Server: Send + Sync + Sized + 'static {
         let acceptor = Acceptor::unbound(self, server_address, options).map_err(cannot_serve)?;
         let stream = Stream::new(socket, client_address);
         let served = match acceptor.admit(&stream) {
-            Ok(()) => Job::new(&acceptor, stream).verify().map_or(Ok(()), Job::process_here),
+            Ok(()) => Job::new(&acceptor, stream).verify_and_process(),
             Err(_) => Ok(()),
         };
         acceptor.close();

@@ -45,11 +45,14 @@ pub trait Service: Send + Sync + Sized + 'static {
 
 /// What can be taken from a request: the types of a handler's fields, and by `#[request_handler]` the handler itself.
 ///
-/// It is implemented for [`Reader`](crate::Reader), [`Writer`](crate::Writer), [`Address`], `Arc<S>` (the server), [`ServerHandle`] and
-/// [`ConnectionId`](crate::ConnectionId) on all transports, for [`Stream`](crate::Stream) on tcp and unix, [`Datagram`](crate::Datagram) on udp and unix_datagram,
-/// [`SocketAddr`](std::net::SocketAddr) on tcp and udp, and [`PeerCred`](crate::PeerCred) on unix. A `SocketAddr` is the
-/// kernel's: on a server bound to `[::]` an IPv4 client has an IPv4-mapped one, which [`Address::ip`] makes an IPv4
-/// address.
+/// It is implemented for these types:
+///
+/// - on all transports [`Reader`](crate::Reader), [`Writer`](crate::Writer), [`Address`], `Arc<S>` (the server),
+///   [`ServerHandle`] and [`ConnectionId`](crate::ConnectionId)
+/// - on tcp and unix [`Stream`](crate::Stream), on udp and unix_datagram [`Datagram`](crate::Datagram)
+/// - on tcp and udp [`SocketAddr`](std::net::SocketAddr), as the kernel tells it: on a server bound to `[::]` an IPv4 client
+///   has an IPv4-mapped one, which [`Address::ip`] makes an IPv4 address
+/// - on unix [`PeerCred`](crate::PeerCred)
 ///
 /// Implement it for a type of your own to do what each request needs before its handler runs. The fields of a handler
 /// are taken in the order of their declaration, so a field of such a type stands before the handler's own reader:

@@ -5,6 +5,7 @@ use std::net::Shutdown;
 
 fn cut<R: AnyRequest>(request: &R) {
     request.tracked().shut(Shutdown::Both);
+    let _ = request.kind();
 }
 
 #[derive(Clone)]

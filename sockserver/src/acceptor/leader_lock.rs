@@ -15,10 +15,16 @@ use crate::primitives::{Condvar, Mutex, MutexGuard, thread};
 ///
 /// No wake-up is lost: while threads wait and the lock is free, one of them was woken and has not tried the lock yet.
 pub(crate) struct LeaderLock<T> {
-    state: Mutex<LockState>,
-    unlocked: Condvar,
+    turns: Turns,
     /// Locked by the leader, and for a moment by a thread that closes the listening socket.
     value: Mutex<T>,
+}
+
+/// Who leads, without the value.
+#[derive(Default)]
+struct Turns {
+    state: Mutex<LockState>,
+    unlocked: Condvar,
 }
 
 #[derive(Default)]
@@ -32,18 +38,37 @@ struct LockState {
 
 /// Unlocks when it is dropped.
 pub(crate) struct LeaderGuard<'a, T> {
-    lock: &'a LeaderLock<T>,
-    /// `None` only while it is dropped.
-    value: Option<MutexGuard<'a, T>>,
+    /// Dropped before the turn ends, so that the next leader finds it unlocked.
+    value: MutexGuard<'a, T>,
+    _turn: Turn<'a>,
 }
+
+struct Turn<'a>(&'a Turns);
 
 impl<T> LeaderLock<T> {
     pub(crate) fn new(value: T) -> LeaderLock<T> {
-        LeaderLock { state: Mutex::new(LockState::default()), unlocked: Condvar::new(), value: Mutex::new(value) }
+        LeaderLock { turns: Turns::default(), value: Mutex::new(value) }
     }
 
     /// Makes this thread the leader. `None`: the deadline has passed before.
     pub(crate) fn lock(&self, deadline: Option<Instant>) -> Option<LeaderGuard<'_, T>> {
+        let turn = self.turns.take(deadline)?;
+        Some(LeaderGuard { value: self.value.lock(), _turn: turn })
+    }
+
+    /// The value, unless the leader works with it.
+    pub(crate) fn try_value(&self) -> Option<MutexGuard<'_, T>> {
+        self.value.try_lock()
+    }
+
+    /// The value, as soon as no leader works with it.
+    pub(crate) fn value(&self) -> MutexGuard<'_, T> {
+        self.value.lock()
+    }
+}
+
+impl Turns {
+    fn take(&self, deadline: Option<Instant>) -> Option<Turn<'_>> {
         let mut state = self.state.lock();
         if state.is_taken {
             // When connections come one after the other, the leader has handed the lock on by the time this thread runs
@@ -67,18 +92,17 @@ impl<T> LeaderLock<T> {
             state.has_woken = false;
         }
         state.is_taken = true;
-        drop(state);
-        Some(LeaderGuard { lock: self, value: Some(self.value.lock()) })
+        Some(Turn(self))
     }
+}
 
-    /// The value, unless the leader works with it.
-    pub(crate) fn try_value(&self) -> Option<MutexGuard<'_, T>> {
-        self.value.try_lock()
-    }
-
-    /// The value, as soon as no leader works with it.
-    pub(crate) fn value(&self) -> MutexGuard<'_, T> {
-        self.value.lock()
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        state.is_taken = false;
+        if state.waiters > 0 && !std::mem::replace(&mut state.has_woken, true) {
+            self.0.unlocked.notify_one();
+        }
     }
 }
 
@@ -86,23 +110,12 @@ impl<T> Deref for LeaderGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        self.value.as_deref().expect("the guard has the value until it is dropped")
+        &self.value
     }
 }
 
 impl<T> DerefMut for LeaderGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        self.value.as_deref_mut().expect("the guard has the value until it is dropped")
-    }
-}
-
-impl<T> Drop for LeaderGuard<'_, T> {
-    fn drop(&mut self) {
-        self.value = None;
-        let mut state = self.lock.state.lock();
-        state.is_taken = false;
-        if state.waiters > 0 && !std::mem::replace(&mut state.has_woken, true) {
-            self.lock.unlocked.notify_one();
-        }
+        &mut self.value
     }
 }

@@ -130,24 +130,25 @@ impl Connections {
             // The leader was accepting this connection when the server stopped. It is drained as the others are.
             state.mark(Closing::Draining);
         }
-        let has_deadline = registry.lifetime.is_some() || registry.drain.is_some();
-        // This connection cannot expire before those that an awake supervisor waits for, so that it need not be woken.
-        let supervision = match registry.supervisor {
-            Supervisor::Missing | Supervisor::Asleep if has_deadline => self.supervise_more(&mut registry),
-            _ => Supervision::Provided,
-        };
+        let supervision = self.ask_for_supervision(&mut registry);
         Ok(Admission { room: registry.permits.room(), supervision })
     }
 
-    /// Wakes the supervisor, as there is a deadline that may be earlier than the one it waits for.
-    fn supervise_more(&self, registry: &mut Registry) -> Supervision {
-        match std::mem::replace(&mut registry.supervisor, Supervisor::Awake) {
-            Supervisor::Missing => Supervision::Needed,
-            Supervisor::Asleep | Supervisor::Awake => {
-                self.deadlines.notify_one();
-                Supervision::Provided
+    /// Has the deadlines kept. The supervisor is woken only if one passes before it looks again.
+    fn ask_for_supervision(&self, registry: &mut Registry) -> Supervision {
+        let Some(next) = registry.next_deadline() else { return Supervision::Provided };
+        match registry.supervisor {
+            Supervisor::Missing => {
+                registry.supervisor = Supervisor::Awake;
+                return Supervision::Needed;
             }
+            Supervisor::Waiting(until) if until.is_none_or(|until| next < until) => {
+                registry.supervisor = Supervisor::Awake;
+                self.deadlines.notify_one();
+            }
+            Supervisor::Waiting(_) | Supervisor::Awake => {}
         }
+        Supervision::Provided
     }
 
     /// Must be called before the client can see the end of the connection.
@@ -190,7 +191,7 @@ impl Connections {
     pub(crate) fn close(&self, id: ConnectionId) -> Option<Supervision> {
         let mut registry = self.registry.lock();
         let endpoint = registry.cut_later(id, Instant::now())?.endpoint.upgrade()?;
-        let supervision = self.supervise_more(&mut registry);
+        let supervision = self.ask_for_supervision(&mut registry);
         drop(registry);
         endpoint.end(Closing::Kicked, Some(Shutdown::Read));
         Some(supervision)
@@ -203,7 +204,7 @@ impl Connections {
             return Supervision::Provided;
         }
         registry.drain_at = Some(after(Instant::now(), linger));
-        self.supervise_more(&mut registry)
+        self.ask_for_supervision(&mut registry)
     }
 
     /// Begins the drain: idle connections end, and nothing more is registered but a connection that the leader is just
@@ -217,7 +218,7 @@ impl Connections {
         registry.drain = Some(Drain::new(after(Instant::now(), registry.shutdown)));
         let endpoints = registry.endpoints();
         let is_empty = registry.active.is_empty();
-        let supervision = if is_empty { Supervision::Provided } else { self.supervise_more(&mut registry) };
+        let supervision = if is_empty { Supervision::Provided } else { self.ask_for_supervision(&mut registry) };
         drop(registry);
         endpoints.iter().for_each(|endpoint| endpoint.drain());
         self.ended.notify_all();
@@ -245,11 +246,11 @@ impl Connections {
         let mut registry = self.registry.lock();
         loop {
             // The supervisor does this too, unless its thread could not be started.
-            let next;
-            (registry, next) = self.keep_deadlines(registry);
+            registry = self.keep_deadlines(registry);
             if registry.drained().is_some() {
                 return;
             }
+            let next = registry.next_deadline();
             self.wait(&self.ended, &mut registry, next);
         }
     }
@@ -278,10 +279,14 @@ impl Connections {
         }
     }
 
-    /// Ends the connections whose deadlines have passed, and returns when the next one does: for a server that can have no
-    /// supervisor.
-    pub(crate) fn end_overdue(&self) -> Option<Instant> {
-        self.keep_deadlines(self.registry.lock()).1
+    /// Ends the connections whose deadlines have passed: for a server that can have no supervisor.
+    pub(crate) fn end_overdue(&self) {
+        drop(self.keep_deadlines(self.registry.lock()));
+    }
+
+    /// When the next deadline passes.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.registry.lock().next_deadline()
     }
 
     /// Whether `timeouts(linger)` is over and the server has to drain.
@@ -302,7 +307,8 @@ impl Connections {
             let mut next = None;
             // Without a supervisor, this thread keeps the deadlines.
             if registry.supervisor == Supervisor::Missing {
-                (registry, next) = self.keep_deadlines(registry);
+                registry = self.keep_deadlines(registry);
+                next = registry.next_deadline();
             }
             if let Some(report) = registry.drained() {
                 // A handler that does not return may run on the thread that would close the server down.
@@ -326,8 +332,7 @@ impl Connections {
     pub(crate) fn supervise(&self) -> Due {
         let mut registry = self.registry.lock();
         while registry.is_open || !registry.active.is_empty() {
-            let next;
-            (registry, next) = self.keep_deadlines(registry);
+            registry = self.keep_deadlines(registry);
             if registry.is_to_drain(Instant::now()) {
                 return Due::Drain;
             }
@@ -337,23 +342,20 @@ impl Connections {
                 self.ended.notify_all();
                 break;
             }
-            registry.supervisor = if next.is_none() { Supervisor::Asleep } else { Supervisor::Awake };
+            let next = registry.next_deadline();
+            registry.supervisor = Supervisor::Waiting(next);
             self.wait(&self.deadlines, &mut registry, next);
             registry.supervisor = Supervisor::Awake;
         }
         Due::Nothing
     }
 
-    /// Ends the connections whose deadlines have passed, without the lock, and returns when the next one does.
-    fn keep_deadlines<'a>(
-        &'a self,
-        mut registry: MutexGuard<'a, Registry>,
-    ) -> (MutexGuard<'a, Registry>, Option<Instant>) {
+    /// Ends the connections whose deadlines have passed, without the lock.
+    fn keep_deadlines<'a>(&'a self, mut registry: MutexGuard<'a, Registry>) -> MutexGuard<'a, Registry> {
         loop {
-            let mut overdue = Vec::new();
-            let next = registry.collect_overdue(Instant::now(), &mut overdue);
+            let overdue = registry.collect_overdue(Instant::now());
             if overdue.is_empty() {
-                return (registry, next);
+                return registry;
             }
             drop(registry);
             overdue.into_iter().for_each(registry::Action::take);
@@ -414,5 +416,29 @@ mod tests {
     #[test]
     fn a_thread_that_waits_sees_the_end_without_a_supervisor() {
         end_without_a_supervisor(|connections| assert_eq!(connections.wait_until_ended().leaked, 1));
+    }
+
+    #[test]
+    fn a_lifetime_ends_although_the_supervisor_waits_for_a_later_deadline() {
+        let mut options = Options::new();
+        options.timeouts.lifetime = Some(Duration::from_millis(1));
+        let connections = Arc::new(Connections::new(1, &options, false).expect("no page is needed"));
+        assert_eq!(connections.drain_later(Duration::from_secs(3600)), Supervision::Needed);
+        let supervised = connections.clone();
+        let supervisor = thread::spawn(move || supervised.supervise() == Due::Nothing);
+        let eventually = |is_so: &dyn Fn() -> bool| {
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while !is_so() {
+                assert!(Instant::now() < deadline);
+                thread::yield_now();
+            }
+        };
+        eventually(&|| matches!(connections.registry.lock().supervisor, Supervisor::Waiting(Some(_))));
+        let endpoint: Arc<dyn Endpoint> = Arc::new(Stubborn(ConnectionState::new(Address::unix(""))));
+        assert!(connections.register(&endpoint).is_ok_and(|admission| admission.supervision == Supervision::Provided));
+        eventually(&|| endpoint.state().closing() == Some(Closing::Lifetime));
+        connections.unregister(endpoint.state().id);
+        connections.close_down();
+        assert!(supervisor.join().expect("no panic"));
     }
 }

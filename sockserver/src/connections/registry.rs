@@ -45,9 +45,10 @@ pub(super) struct Registry {
 pub(super) enum Supervisor {
     /// There is no such thread, or it is about to end.
     Missing,
+    /// It is about to look at the deadlines.
     Awake,
-    /// It knows no deadline, and waits until it is woken for one.
-    Asleep,
+    /// It waits until then, or until it is woken.
+    Waiting(Option<Instant>),
 }
 
 pub(super) struct ActiveConnection {
@@ -121,44 +122,54 @@ impl Registry {
         Some(connection)
     }
 
-    /// Collects what to do about the deadlines that have passed, and returns when the next one does.
-    pub(super) fn collect_overdue(&mut self, now: Instant, overdue: &mut Vec<Action>) -> Option<Instant> {
+    /// When the next deadline passes.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let drain = self.drain.as_ref().filter(|drain| drain.phase < DrainPhase::Abandoned);
         let deadlines = [
-            self.collect_lifetimes(now, overdue),
-            self.collect_ending(now, overdue),
-            self.collect_drain(now, overdue),
+            self.next_end_of_life().map(|(_, end_of_life)| end_of_life),
+            self.ending.first().map(|(cut_at, _)| *cut_at),
+            drain.map(|drain| drain.deadline),
             self.drain_at.filter(|_| self.drain.is_none()),
         ];
         deadlines.into_iter().flatten().min()
     }
 
-    fn collect_lifetimes(&mut self, now: Instant, overdue: &mut Vec<Action>) -> Option<Instant> {
+    /// The oldest connection whose lifetime was not looked after, and when that ends: no later one ends earlier.
+    fn next_end_of_life(&self) -> Option<(ConnectionId, Instant)> {
         let lifetime = self.lifetime?;
         if self.drain.as_ref().is_some_and(|drain| drain.phase > DrainPhase::Waiting) {
             return None;
         }
-        // Oldest first: if one is not overdue, no later one is.
-        while let Some((&id, connection)) = self.active.range(self.next_lifetime..).next() {
-            let end_of_life = after(connection.accepted_at, lifetime);
-            if now < end_of_life {
-                return Some(end_of_life);
-            }
-            if connection.cut_at.is_none() {
-                overdue.push(Action { endpoint: connection.endpoint.clone(), closing: Closing::Lifetime, how: None });
-            }
-            self.cut_later(id, now);
+        let (id, connection) = self.active.range(self.next_lifetime..).next()?;
+        Some((*id, after(connection.accepted_at, lifetime)))
+    }
+
+    /// What to do about the deadlines that have passed.
+    pub(super) fn collect_overdue(&mut self, now: Instant) -> Vec<Action> {
+        let mut overdue = Vec::new();
+        self.collect_lifetimes(now, &mut overdue);
+        self.collect_ending(now, &mut overdue);
+        self.collect_drain(now, &mut overdue);
+        overdue
+    }
+
+    fn collect_lifetimes(&mut self, now: Instant, overdue: &mut Vec<Action>) {
+        while let Some((id, end_of_life)) = self.next_end_of_life()
+            && now >= end_of_life
+        {
             self.next_lifetime = id.next();
+            if let Some(connection) = self.active.get(&id).filter(|connection| connection.cut_at.is_none()) {
+                overdue.push(Action { endpoint: connection.endpoint.clone(), closing: Closing::Lifetime, how: None });
+                self.cut_later(id, now);
+            }
         }
-        // A connection accepted during the sleep cannot expire before this, so `register` need not wake the supervisor.
-        (!self.active.is_empty()).then(|| after(now, lifetime))
     }
 
     /// Cuts the connections whose handlers have had time to say goodbye.
-    fn collect_ending(&mut self, now: Instant, overdue: &mut Vec<Action>) -> Option<Instant> {
-        while let Some(&(cut_at, id)) = self.ending.first() {
-            if now < cut_at {
-                return Some(cut_at);
-            }
+    fn collect_ending(&mut self, now: Instant, overdue: &mut Vec<Action>) {
+        while let Some(&(cut_at, id)) = self.ending.first()
+            && now >= cut_at
+        {
             self.ending.pop_first();
             if let Some(connection) = self.active.get(&id) {
                 // The connection has its reason already, and keeps it.
@@ -169,30 +180,26 @@ impl Registry {
                 });
             }
         }
-        None
     }
 
-    fn collect_drain(&mut self, now: Instant, overdue: &mut Vec<Action>) -> Option<Instant> {
-        let drain = self.drain.as_mut()?;
-        if drain.phase == DrainPhase::Abandoned {
-            return None;
+    fn collect_drain(&mut self, now: Instant, overdue: &mut Vec<Action>) {
+        let Some(drain) = self.drain.as_mut().filter(|drain| now >= drain.deadline) else { return };
+        match drain.phase {
+            DrainPhase::Waiting => {
+                drain.phase = DrainPhase::ShutDown;
+                drain.deadline = now + GOODBYE;
+                overdue.extend(self.active.values().map(|connection| Action {
+                    endpoint: connection.endpoint.clone(),
+                    closing: Closing::Draining,
+                    how: Some(Shutdown::Both),
+                }));
+            }
+            DrainPhase::ShutDown => {
+                drain.phase = DrainPhase::Abandoned;
+                drain.report.leaked = if self.forks { 0 } else { self.active.len() };
+            }
+            DrainPhase::Abandoned => {}
         }
-        if now < drain.deadline {
-            return Some(drain.deadline);
-        }
-        if drain.phase == DrainPhase::ShutDown {
-            drain.phase = DrainPhase::Abandoned;
-            drain.report.leaked = if self.forks { 0 } else { self.active.len() };
-            return None;
-        }
-        drain.phase = DrainPhase::ShutDown;
-        drain.deadline = now + GOODBYE;
-        overdue.extend(self.active.values().map(|connection| Action {
-            endpoint: connection.endpoint.clone(),
-            closing: Closing::Draining,
-            how: Some(Shutdown::Both),
-        }));
-        Some(drain.deadline)
     }
 }
 

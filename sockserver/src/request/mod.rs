@@ -39,8 +39,14 @@ mod sealed {
     pub trait Sealed {
         const IS_STREAM: bool;
 
-        fn kind(&self) -> crate::request::Kind<'_>;
+        fn kind(&self, token: Token) -> crate::request::Kind<'_>;
     }
+
+    /// Only this crate can make one, so that a user, who has the trait with [`AnyRequest`](super::AnyRequest), cannot call
+    /// its method.
+    #[derive(Debug)]
+    #[expect(unnameable_types, reason = "the sealed trait takes it")]
+    pub struct Token(pub(crate) ());
 }
 
 /// A request by its kind.
@@ -51,9 +57,8 @@ pub enum Kind<'a> {
     Datagram(&'a Datagram),
 }
 
-/// The method is on the sealed trait, so that users of [`AnyRequest`] cannot call it.
 pub(crate) fn kind<R: AnyRequest>(request: &R) -> Kind<'_> {
-    sealed::Sealed::kind(request)
+    sealed::Sealed::kind(request, sealed::Token(()))
 }
 
 /// Whether the request is a connection, on which the client can send during the request.
@@ -74,7 +79,7 @@ impl AnyRequest for Stream {
 impl sealed::Sealed for Stream {
     const IS_STREAM: bool = true;
 
-    fn kind(&self) -> Kind<'_> {
+    fn kind(&self, _: sealed::Token) -> Kind<'_> {
         Kind::Stream(self)
     }
 }
@@ -92,7 +97,7 @@ impl AnyRequest for Datagram {
 impl sealed::Sealed for Datagram {
     const IS_STREAM: bool = false;
 
-    fn kind(&self) -> Kind<'_> {
+    fn kind(&self, _: sealed::Token) -> Kind<'_> {
         Kind::Datagram(self)
     }
 }

@@ -185,20 +185,23 @@ impl EventSource for Children {
     /// connections and drain. Other servers have threads for the latter two.
     fn deadline(&self, server: &ServerHandle) -> Option<Instant> {
         let state = server.state();
-        let next_overdue = state.connections.end_overdue();
         let phase = state.connections.drain_phase();
         let list = self.lock();
         if list.iter().any(|child| phase.is_some_and(|phase| child.phase < phase)) {
-            // The drain has entered a phase whose signal the children have not been sent.
+            // A thread that waits for the end of the server has taken the drain to a phase whose signal the children have
+            // not been sent.
             return Some(Instant::now());
         }
         let next_look = list.iter().filter_map(|child| Some(child.backoff?.next)).min();
         drop(list);
-        [next_look, state.lingering.check_on_leader(), next_overdue].into_iter().flatten().min()
+        let next_check = state.lingering.lock_leader_clients().next_check();
+        [next_look, next_check, state.connections.next_deadline()].into_iter().flatten().min()
     }
 
     fn process(&self, server: &ServerHandle) {
         let state = server.state();
+        state.connections.end_overdue();
+        state.lingering.lock_leader_clients().check();
         if state.connections.is_to_drain() {
             state.stop();
         }
