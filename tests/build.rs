@@ -31,7 +31,7 @@ struct Cells {
 
 impl Cells {
     fn add(&mut self, example: &str, transport: &str, concurrency: &str, cell: &str) {
-        let path = format!("../examples/{example}.rs");
+        let path = format!("../examples/examples/{example}.rs");
         println!("cargo::rerun-if-changed={path}");
         let moved = fs::read_to_string(path)
             .expect("the example is there")

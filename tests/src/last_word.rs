@@ -1,4 +1,4 @@
-//! The program `last-word`, started by a test, and looked at from outside.
+//! The program `last_word`, started by a test, and looked at from outside.
 
 use std::{
     ops::{Deref, DerefMut},
@@ -21,7 +21,7 @@ pub struct LastWord {
 }
 
 impl LastWord {
-    /// Starts the program, which is in that file: `env!("CARGO_BIN_EXE_last-word")`.
+    /// Starts the program, which is in that file: `env!("CARGO_BIN_EXE_last_word")`.
     #[track_caller]
     pub fn start<C: Word>(program: &str, transport: &str, when: &str, bytes: usize, options: &[&str]) -> LastWord {
         let mut command = Command::new(program);

@@ -1,4 +1,4 @@
-//! The program `line-server`, started by a test, and looked at from outside.
+//! The program `line_server`, started by a test, and looked at from outside.
 
 use std::{
     io::{Read, Write},
@@ -16,7 +16,7 @@ pub struct LineServer {
 }
 
 impl LineServer {
-    /// Starts the program, which is in that file: `env!("CARGO_BIN_EXE_line-server")`.
+    /// Starts the program, which is in that file: `env!("CARGO_BIN_EXE_line_server")`.
     #[track_caller]
     pub fn start<C: Word>(program: &str, options: &[&str]) -> LineServer {
         let mut command = Command::new(program);

@@ -1,4 +1,4 @@
-//! A server that speaks as much HTTP/1.1 as clients under load need: `http-server CONCURRENCY [OPTION=VALUE]… ADDRESS`.
+//! A server that speaks as much HTTP/1.1 as clients under load need: `http_server CONCURRENCY [OPTION=VALUE]… ADDRESS`.
 //! It serves until it is signalled, is killed, or has lost its parent. In place of an address `-` stands for the
 //! listening socket that its standard input is.
 //!

@@ -1,4 +1,4 @@
-//! A server whose handlers end before their clients do: `last-word TRANSPORT CONCURRENCY WHEN BYTES [OPTION=VALUE]…
+//! A server whose handlers end before their clients do: `last_word TRANSPORT CONCURRENCY WHEN BYTES [OPTION=VALUE]…
 //! ADDRESS`. It serves until it is signalled, is killed, or has lost its parent. In place of an address `-` stands for
 //! the one connection that its standard input is.
 //!
@@ -159,7 +159,7 @@ impl<T, C> Drop for Session<T, C> {
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let [transport, concurrency, when, bytes, options @ .., address] = &arguments[..] else {
-        return Err("last-word TRANSPORT CONCURRENCY WHEN BYTES [OPTION=VALUE]… ADDRESS".into());
+        return Err("last_word TRANSPORT CONCURRENCY WHEN BYTES [OPTION=VALUE]… ADDRESS".into());
     };
     let unasked = options.iter().any(|option| option == "unasked");
     let mut options = options.iter().filter(|option| *option != "unasked").try_fold(Options::new(), with_option)?;

@@ -1,4 +1,4 @@
-//! A server in a process of its own: `line-server CONCURRENCY [OPTION=VALUE]… ADDRESS`. It serves until it is told to
+//! A server in a process of its own: `line_server CONCURRENCY [OPTION=VALUE]… ADDRESS`. It serves until it is told to
 //! stop, is killed, or has lost its parent.
 //!
 //! Each line is answered in upper case. Of some words a line does what they say: `stop` shuts the server down, `stats`

@@ -1,4 +1,4 @@
-//! A server that stops on signals, in a process of its own: `signalled-server CONCURRENCY EARLIER ADDRESS`. It says
+//! A server that stops on signals, in a process of its own: `signalled_server CONCURRENCY EARLIER ADDRESS`. It says
 //! where it listens, and answers each line in upper case. So many servers of the process have ended before it is bound.
 //! Without a concurrency and an address it says that they have ended, and waits for the end of its input.
 

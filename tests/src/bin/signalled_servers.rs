@@ -1,4 +1,4 @@
-//! Servers of one process that stop on signals: `signalled-servers CONCURRENCY…`. It says where each listens, in this
+//! Servers of one process that stop on signals: `signalled_servers CONCURRENCY…`. It says where each listens, in this
 //! order, and which has ended; it ends when all have. A client's line is the path of a file: the handler does not read
 //! again before the file is there, and then answers `done`.
 //!

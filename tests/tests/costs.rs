@@ -330,7 +330,7 @@ fn a_connection_takes_five_system_calls() {
 #[test]
 fn a_connection_that_its_handler_ends_takes_eight_system_calls() {
     let _alone = alone();
-    let mut http = Command::new(env!("CARGO_BIN_EXE_http-server"));
+    let mut http = Command::new(env!("CARGO_BIN_EXE_http_server"));
     http.arg("threading");
     let server = ServerProcess::start(http, Place::of("tcp"));
     let visit = |client: &mut Client| {
@@ -354,7 +354,7 @@ fn a_connection_that_its_handler_ends_takes_eight_system_calls() {
 
 fn shutdown_on_signals_costs_no_system_call_for_a_line<C: Word>() {
     let _alone = alone();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_signalled-server"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_signalled_server"));
     command.args([C::WORD, "0"]);
     let server = ServerProcess::start(command, Place::of("tcp"));
     let ask = || {
@@ -379,7 +379,7 @@ in_each_concurrency! {
 }
 
 /// The system calls of threads that wait: for a lock, to be woken as the next leader, as the leader for a connection, or
-/// for a client that is late. A debug build calls fcntl(2) before each close(2), and `http-server` looks who its parent
+/// for a client that is late. A debug build calls fcntl(2) before each close(2), and `http_server` looks who its parent
 /// is.
 const OF_WAITING: [&str; 10] = [
     "accept4: EAGAIN",

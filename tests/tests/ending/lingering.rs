@@ -42,7 +42,7 @@ use sockserver_tests::{
 const MIB: usize = 1 << 20;
 
 fn start<C: Word>(transport: &str, when: &str, bytes: usize, options: &[&str]) -> LastWord {
-    LastWord::start::<C>(env!("CARGO_BIN_EXE_last-word"), transport, when, bytes, options)
+    LastWord::start::<C>(env!("CARGO_BIN_EXE_last_word"), transport, when, bytes, options)
 }
 
 /// Reads until the end of file, at a rate that keeps the server waiting.
@@ -230,7 +230,7 @@ fn seen_by_curl(server: &Address, visits: usize) -> Option<usize> {
 }
 
 fn http_server<C: Word>() -> ServerProcess {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_http-server"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_http_server"));
     command.arg(C::WORD);
     ServerProcess::start(command, Place::of("tcp"))
 }
@@ -601,7 +601,7 @@ fn a_process_that_inetd_has_started_lingers_before_it_ends<C: Word>() {
         };
         let mut client = client;
         client.send("?");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_last-word"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_last_word"));
         command.args([transport, C::WORD, "handle", &MIB.to_string(), "-"]);
         let mut process = Process::start_with(&mut command, request);
         // The command keeps the descriptor.

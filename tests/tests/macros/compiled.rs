@@ -123,7 +123,7 @@ fn options_of_the_methods_are_those_of_the_attribute() {
     assert_eq!(OF_PACKET, PacketServer::OPTIONS);
 }
 
-const REFERENCE: &str = include_str!("../sockserver/docs/keys.md");
+const REFERENCE: &str = include_str!("../../../sockserver/docs/keys.md");
 
 /// The rows of the reference that are fields of the options, as `(path, default)`.
 fn options_in_the_reference() -> BTreeMap<String, String> {

@@ -406,7 +406,7 @@ fn a_busy_handler_finds_its_connection_cut_at_the_end_of_its_life<C: Concurrency
 #[test]
 fn deadlines_are_kept_by_a_thread_that_is_there_only_where_one_is_set() {
     for (options, expected) in [(&["connections=10"], false), (&["idle=60000"], false), (&["lifetime=60000"], true)] {
-        let server = LineServer::start::<Threading>(env!("CARGO_BIN_EXE_line-server"), options);
+        let server = LineServer::start::<Threading>(env!("CARGO_BIN_EXE_line_server"), options);
         assert_eq!(server.ask("hello"), "HELLO");
         // The system cuts names after 15 bytes.
         let keeps_deadlines = |name: &String| name.starts_with("sockserver-dead");

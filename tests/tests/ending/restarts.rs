@@ -60,7 +60,7 @@ impl Succession {
 
 fn serve(listener: &TcpListener, options: &[String]) -> Process {
     let listener = OwnedFd::from(listener.try_clone().expect("a descriptor"));
-    let process = Process::start_with(Command::new(env!("CARGO_BIN_EXE_http-server")).args(options), listener);
+    let process = Process::start_with(Command::new(env!("CARGO_BIN_EXE_http_server")).args(options), listener);
     process.line_after("listening on ");
     process
 }

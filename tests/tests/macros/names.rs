@@ -2,7 +2,7 @@
 
 use sockserver_tests::process::installed;
 
-const PAGE: &str = include_str!("../sockserver/docs/guide/python.md");
+const PAGE: &str = include_str!("../../../sockserver/docs/guide/python.md");
 
 /// Each class with its methods and attributes, the parameters among them that have names, and what instances get.
 const NAMES: &[(&str, &str)] = &[

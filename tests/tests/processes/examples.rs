@@ -687,8 +687,8 @@ mod udp_upper {
     #[test]
     fn it_differs_from_upper_by_one_word() {
         let code = |source: &str| source.split_once("\n\n").expect("a comment and the code").1.to_owned();
-        let upper = code(include_str!("../examples/upper.rs"));
-        assert_eq!(code(include_str!("../examples/udp_upper.rs")), upper.replace("\"tcp\"", "\"udp\""));
+        let upper = code(include_str!("../../../examples/examples/upper.rs"));
+        assert_eq!(code(include_str!("../../../examples/examples/udp_upper.rs")), upper.replace("\"tcp\"", "\"udp\""));
     }
 
     #[test]

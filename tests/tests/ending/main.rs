@@ -1,0 +1,10 @@
+//! How connections and servers end.
+
+mod draining;
+mod idle;
+mod in_processes;
+mod leaving;
+mod lingering;
+mod restarts;
+mod signals;
+mod stopping;

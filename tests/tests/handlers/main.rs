@@ -1,0 +1,9 @@
+//! What a handler has, and what becomes of it.
+
+mod datagrams;
+mod errors;
+mod framing;
+mod framing_in_pieces;
+mod goodbye;
+mod streams;
+mod two_threads;

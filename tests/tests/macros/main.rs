@@ -1,0 +1,6 @@
+//! What the macros write and say, and what holds for the sources as a whole.
+
+mod compiled;
+mod lints;
+mod names;
+mod rooms;

@@ -1,0 +1,4 @@
+//! Programs that are talked to over their sockets.
+
+mod examples;
+mod forking;
