@@ -191,6 +191,9 @@ pub(crate) static SERVER: Grammar = Grammar {
                 Key::optional("lifetime", Kind::Duration, "for ever")
                     .only(&composition::HAS_CONNECTIONS)
                     .refused(NO_TIMEOUT),
+                Key::optional("message", Kind::Duration, "for ever")
+                    .only(&composition::HAS_CONNECTIONS)
+                    .refused(NO_TIMEOUT),
                 Key::option("linger", Kind::Duration, "`\"0s\"`"),
                 Key::option("shutdown", Kind::Duration, "`\"25s\"`"),
                 Key::optional("poll", Kind::Duration, "between requests only").to("`service_actions`").refused(&[(
@@ -269,11 +272,15 @@ pub(crate) static REQUEST_HANDLER: Grammar = Grammar {
                 .only(&composition::HAS_BUFFERS),
             Key::new("max_line", Kind::Size, Target::Context { is_fallible: false }, "`\"64KiB\"`")
                 .refused(&[(Refusal::Zero, "cannot be zero: no line would fit")]),
+            MAX_FRAME,
             CRATE,
         ],
     }],
     python: &[("disable_nagle_algorithm", "it is `#[server(socket(nodelay = …))]`")],
 };
+
+const MAX_FRAME: Key = Key::new("max_frame", Kind::Size, Target::Context { is_fallible: false }, "`\"64KiB\"`")
+    .refused(&[(Refusal::Zero, "cannot be zero: no frame would fit")]);
 
 static ON_LIMIT: Words = Words {
     words: &[Word { word: "wait", name: "Wait" }, Word { word: "reject", name: "Reject" }],

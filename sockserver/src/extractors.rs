@@ -4,9 +4,17 @@ use std::{io, net::SocketAddr, os::fd::AsFd, sync::Arc};
 
 use crate::{
     address::Address,
+    framing::{Framing, FromFrame},
     handle::ServerHandle,
     io::state::ConnectionId,
-    request::{self, AnyRequest, datagram::Datagram, reader::Reader, stream::Stream, writer::Writer},
+    request::{
+        self, AnyRequest,
+        datagram::Datagram,
+        frames::{FrameWriter, Frames},
+        reader::Reader,
+        stream::Stream,
+        writer::Writer,
+    },
     service::{Context, FromRequest, Service},
     sys,
     transport::{DatagramTransport, InetTransport, StreamTransport, UnixTransport},
@@ -23,6 +31,21 @@ impl<S: Service> FromRequest<S> for Reader {
 impl<S: Service> FromRequest<S> for Writer {
     fn from_request(cx: &mut Context<'_, S>) -> io::Result<Writer> {
         Ok(request::kind(cx.request()).writer(&cx.files))
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<S: Service, F: Framing + Default, M: FromFrame + ?Sized> FromRequest<S> for Frames<F, M> {
+    fn from_request(cx: &mut Context<'_, S>) -> io::Result<Frames<F, M>> {
+        let kind = request::kind(cx.request());
+        Ok(Frames::new(kind.reader(&cx.files)?, kind.writer(&cx.files), cx.files.max_frame))
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<S: Service, F: Framing + Default> FromRequest<S> for FrameWriter<F> {
+    fn from_request(cx: &mut Context<'_, S>) -> io::Result<FrameWriter<F>> {
+        Ok(FrameWriter::new(request::kind(cx.request()).writer(&cx.files)))
     }
 }
 

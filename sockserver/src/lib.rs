@@ -229,6 +229,7 @@ pub use options::{Limits, OnLimit, Options, SocketOptions, Timeouts};
 pub use request::{
     AnyRequest,
     datagram::{Datagram, UnnamedPeer},
+    frames::{FrameWriter, Frames},
     reader::{LineTooLong, Reader, ReaderTaken},
     stream::Stream,
     writer::Writer,

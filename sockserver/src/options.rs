@@ -133,6 +133,11 @@ pub struct Timeouts {
     /// [`Closing::Lifetime`](crate::Closing::Lifetime), and a second later the server cuts the connection. Default:
     /// off. Streams only.
     pub lifetime: Option<Duration>,
+    /// How long a client may take for one message, from its first byte to its last, however steadily the bytes come. The
+    /// read of a [`Frames`](crate::Frames) then fails with [`io::ErrorKind::TimedOut`](std::io::ErrorKind::TimedOut). A
+    /// handler that reads bytes or lines sets a deadline instead, with
+    /// [`Reader::set_deadline`](crate::Reader::set_deadline). Default: for ever. Streams only.
+    pub message: Option<Duration>,
     /// How long the server goes on accepting after [`shutdown`](crate::ServerHandle::shutdown), while
     /// [`is_ready`](crate::ServerHandle::is_ready) is false: the time that load balancers take to notice, or that
     /// clients take to move to a successor. Default: 0 s.
@@ -224,6 +229,7 @@ impl Timeouts {
             handle_request: None,
             idle: None,
             lifetime: None,
+            message: None,
             linger: Duration::ZERO,
             shutdown: Duration::from_secs(25),
             poll: None,
@@ -286,6 +292,7 @@ setters! {
         handle_request: Duration => Some(handle_request),
         idle: Duration => Some(idle),
         lifetime: Duration => Some(lifetime),
+        message: Duration => Some(message),
         linger: Duration => linger,
         shutdown: Duration => shutdown,
         poll: Duration => Some(poll),

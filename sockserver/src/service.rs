@@ -47,8 +47,9 @@ pub trait Service: Send + Sync + Sized + 'static {
 ///
 /// It is implemented for these types:
 ///
-/// - on all transports [`Reader`](crate::Reader), [`Writer`](crate::Writer), [`Address`], `Arc<S>` (the server),
-///   [`ServerHandle`] and [`ConnectionId`](crate::ConnectionId)
+/// - on all transports [`Reader`](crate::Reader), [`Writer`](crate::Writer), [`Frames`](crate::Frames),
+///   [`FrameWriter`](crate::FrameWriter), [`Address`], `Arc<S>` (the server), [`ServerHandle`] and
+///   [`ConnectionId`](crate::ConnectionId)
 /// - on tcp and unix [`Stream`](crate::Stream), on udp and unix_datagram [`Datagram`](crate::Datagram)
 /// - on tcp and udp [`SocketAddr`](std::net::SocketAddr), as the kernel tells it: on a server bound to `[::]` an IPv4 client
 ///   has an IPv4-mapped one, which [`Address::ip`] makes an IPv4 address
@@ -161,6 +162,12 @@ impl<'a, S: Service> Context<'a, S> {
     /// `max_line` does. Default: 64 KiB.
     pub fn set_max_line(&mut self, bytes: usize) {
         self.files.max_line = bytes;
+    }
+
+    /// How long the payload of a frame is that a [`Frames`](crate::Frames) that is taken from here on accepts, as
+    /// `max_frame` does. Default: 64 KiB.
+    pub fn set_max_frame(&mut self, bytes: usize) {
+        self.files.max_frame = bytes;
     }
 
     /// Leaves a value for the fields that are taken after this one. It replaces an earlier value of its type, and returns

@@ -95,7 +95,8 @@ impl<S: Service> Acceptor<S> {
         strategy: Strategy,
     ) -> io::Result<Arc<Acceptor<S>>> {
         if !request::is_stream::<Request<S>>() {
-            (options.timeouts.idle, options.timeouts.lifetime) = (None, None);
+            let timeouts = &mut options.timeouts;
+            (timeouts.idle, timeouts.lifetime, timeouts.message) = (None, None, None);
         }
         let server_address = S::Transport::server_address(&listener)?;
         Acceptor::new(server, Some(listener), server_address, options, strategy)
@@ -323,7 +324,7 @@ impl<S: Service> Acceptor<S> {
     fn register(&self, request: &Request<S>) -> Result<Room, Rejected> {
         let state = self.state();
         let kind = request::kind(request);
-        kind.attach(&state.bell, self.options.timeouts.idle, self.options.timeouts.lifetime);
+        kind.attach(&state.bell, &self.options.timeouts);
         let admission = state.connections.register(&kind.endpoint())?;
         state.supervise(admission.supervision);
         Ok(admission.room)

@@ -6,7 +6,8 @@ use crate::primitives::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
 
 /// Where a connection is between a request and its reply, and what the handler has declared about it.
 pub(super) struct ActivityTracker {
-    /// [`NO_REQUEST`], [`REQUEST_READ`] or [`REPLY_STARTED`].
+    /// [`NO_REQUEST`], [`REQUEST_READ`] or [`REPLY_STARTED`]; [`BETWEEN_MESSAGES`] or [`IN_MESSAGE`] where the handler
+    /// knows where messages end.
     stage: AtomicU8,
     /// [`UNDECLARED`], [`DECLARED_IDLE`] or [`DECLARED_BUSY`].
     declared: AtomicU8,
@@ -22,6 +23,10 @@ const NO_REQUEST: u8 = 0;
 const REQUEST_READ: u8 = 1;
 /// The handler has written something since it last read bytes.
 const REPLY_STARTED: u8 = 2;
+/// The handler has finished its last message, and no part of the next one has come.
+const BETWEEN_MESSAGES: u8 = 3;
+/// A part of a message has come, or the handler has one.
+const IN_MESSAGE: u8 = 4;
 
 const UNDECLARED: u8 = 0;
 const DECLARED_IDLE: u8 = 1;
@@ -37,6 +42,8 @@ pub(super) enum Activity {
     Busy,
     /// It is idle if the client sends nothing until then.
     BusyUntil(Instant),
+    /// It is busy until the message is complete and the handler has finished it.
+    InMessage,
 }
 
 /// The request that a drain has found under way.
@@ -64,8 +71,23 @@ impl ActivityTracker {
         // Output before the first request, such as a greeting, answers nothing.
         if self.stage.load(Relaxed) == REQUEST_READ {
             self.stage.store(REPLY_STARTED, Relaxed);
-            self.replies.store(self.replies.load(Relaxed).wrapping_add(1) % NO_DRAIN, Relaxed);
+            self.count_reply();
         }
+    }
+
+    pub(super) fn begin_message(&self) {
+        self.stage.store(IN_MESSAGE, Relaxed);
+    }
+
+    pub(super) fn end_message(&self) {
+        if self.stage.load(Relaxed) == IN_MESSAGE {
+            self.stage.store(BETWEEN_MESSAGES, Relaxed);
+            self.count_reply();
+        }
+    }
+
+    fn count_reply(&self) {
+        self.replies.store(self.replies.load(Relaxed).wrapping_add(1) % NO_DRAIN, Relaxed);
     }
 
     pub(super) fn declare(&self, is_busy: bool) {
@@ -81,7 +103,8 @@ impl ActivityTracker {
         match (self.declared.load(Relaxed), self.stage.load(Relaxed)) {
             (DECLARED_IDLE, _) => Activity::Idle,
             (DECLARED_BUSY, _) => Activity::Busy,
-            (_, REPLY_STARTED) => Activity::Idle,
+            (_, REPLY_STARTED | BETWEEN_MESSAGES) => Activity::Idle,
+            (_, IN_MESSAGE) => Activity::InMessage,
             _ => {
                 let quiet_at = quiet_at();
                 if Instant::now() >= quiet_at { Activity::Idle } else { Activity::BusyUntil(quiet_at) }

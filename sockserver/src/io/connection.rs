@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     address::Address,
+    options::Timeouts,
     primitives::{
         Condvar, Mutex,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -76,11 +77,12 @@ impl Connection {
     }
 
     /// Sets what the server knows: the bell that wakes the connection's threads, and the limits of its life.
-    pub(crate) fn attach(&self, bell: &Arc<Bell>, idle: Option<Duration>, lifetime: Option<Duration>) {
+    pub(crate) fn attach(&self, bell: &Arc<Bell>, timeouts: &Timeouts) {
         // A connection has one server.
         let _ = self.bell.set(bell.clone());
-        self.waits.idle.store(idle);
-        self.waits.lifetime.store(lifetime);
+        self.waits.idle.store(timeouts.idle);
+        self.waits.lifetime.store(timeouts.lifetime);
+        self.waits.message.store(timeouts.message);
     }
 
     pub(super) fn bell(&self) -> Option<&Bell> {
@@ -146,6 +148,21 @@ impl Connection {
     /// The handler has read bytes, and owes the client a reply.
     pub(crate) fn note_request(&self) {
         self.activity.note_request();
+    }
+
+    /// The handler knows where messages end, and has one, or a part of one.
+    pub(crate) fn begin_message(&self) {
+        self.activity.begin_message();
+    }
+
+    /// The handler has finished its message, if it had one.
+    pub(crate) fn end_message(&self) {
+        self.activity.end_message();
+    }
+
+    /// How long the client may take for one message.
+    pub(crate) fn message_timeout(&self) -> Option<Duration> {
+        self.waits.message.load()
     }
 
     pub(crate) fn set_busy(&self, is_busy: bool) {

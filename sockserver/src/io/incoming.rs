@@ -1,5 +1,7 @@
 //! Bytes that were received and not consumed.
 
+use std::ops::Range;
+
 use super::buffers::{self, INCOMING};
 
 /// Received bytes: those from `start` on are not consumed yet.
@@ -25,7 +27,17 @@ impl Incoming {
         self.start = 0;
     }
 
-    /// An empty buffer to receive into. All bytes must be consumed.
+    /// All bytes, and where the first that is not consumed is, for a decoder to move.
+    pub(crate) fn parts(&mut self) -> (&[u8], &mut usize) {
+        (&self.buffer, &mut self.start)
+    }
+
+    /// Bytes that were consumed since the last receive.
+    pub(crate) fn consumed(&self, range: Range<usize>) -> &[u8] {
+        &self.buffer[range]
+    }
+
+    /// A buffer with room to receive into, behind the bytes that are not consumed.
     pub(crate) fn room(&mut self, size: usize) -> &mut Vec<u8> {
         if self.buffer.capacity() == 0 {
             self.buffer = buffers::take(&INCOMING);
@@ -33,9 +45,13 @@ impl Incoming {
                 self.buffer = Vec::with_capacity(size);
             }
         }
-        // A receive can fail or find the end of file without touching the buffer: it must not show old bytes.
-        self.buffer.clear();
+        // Also for a receive that fails or finds the end of file: it must not show consumed bytes again.
+        self.buffer.drain(..self.start);
         self.start = 0;
+        // A small rest in the buffer is no reason for a larger one.
+        if self.buffer.capacity() - self.buffer.len() <= size / 4 {
+            self.buffer.reserve(size);
+        }
         &mut self.buffer
     }
 }

@@ -64,11 +64,10 @@ impl Connection {
         received
     }
 
-    /// Receives into the buffer. All its bytes must be consumed.
-    pub(crate) fn fill(&self, incoming: &mut Incoming, size: usize) -> io::Result<()> {
+    /// Receives into the buffer, behind the bytes that are not consumed. Returns how many bytes.
+    pub(crate) fn fill(&self, incoming: &mut Incoming, size: usize) -> io::Result<usize> {
         let room = incoming.room(size);
-        self.receive(|socket, limit, flags| sys::receive(socket, room, limit, flags))?;
-        Ok(())
+        self.receive(|socket, limit, flags| sys::receive(socket, room, limit, flags))
     }
 
     fn receive_or_wait(
@@ -209,6 +208,12 @@ impl Connection {
                 Activity::BusyUntil(quiet_at) => match self.activity.track_drained_request() {
                     DrainedRequest::Answered => Err(self.closing_error(closing)),
                     DrainedRequest::InProgress => Ok(NextStep::WaitUntil(Some(quiet_at))),
+                },
+                // A client that sends without a pause would hold up the stop: only the message that the drain found
+                // under way is finished.
+                Activity::InMessage => match self.activity.track_drained_request() {
+                    DrainedRequest::Answered => Err(self.closing_error(closing)),
+                    DrainedRequest::InProgress => Ok(NextStep::WaitUntil(None)),
                 },
             },
             left => Ok(NextStep::DrainAtMost(left.try_into().unwrap_or(usize::MAX - 1))),

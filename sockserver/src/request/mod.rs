@@ -10,10 +10,12 @@ use crate::{
         ending::End,
         state::{ConnectionId, ConnectionState, Endpoint},
     },
+    options::Timeouts,
 };
 
 pub(crate) mod datagram;
 pub(crate) mod files;
+pub(crate) mod frames;
 pub(crate) mod packet;
 pub(crate) mod reader;
 pub(crate) mod stream;
@@ -154,9 +156,9 @@ impl<'a> Kind<'a> {
     }
 
     /// Sets the bell that wakes a waiting handler, and the limits of the connection's life. Does nothing for a packet.
-    pub(crate) fn attach(self, bell: &Arc<Bell>, idle: Option<Duration>, lifetime: Option<Duration>) {
+    pub(crate) fn attach(self, bell: &Arc<Bell>, timeouts: &Timeouts) {
         if let Some(connection) = self.connection() {
-            connection.attach(bell, idle, lifetime);
+            connection.attach(bell, timeouts);
         }
     }
 

@@ -22,11 +22,11 @@ use crate::{io::incoming::Incoming, unwind::unwind_safe};
 /// `max_line` limits [`read_until`](BufRead::read_until) and [`read_line`](BufRead::read_line) as it limits
 /// [`next_line`](Self::next_line).
 pub struct Reader {
-    source: Source,
+    pub(super) source: Source,
     max_line: usize,
 }
 
-enum Source {
+pub(super) enum Source {
     Stream { stream: Stream, incoming: Incoming, rbufsize: usize },
     Datagram { datagram: Datagram, consumed: usize },
 }

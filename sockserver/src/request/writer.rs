@@ -43,6 +43,14 @@ impl Writer {
 }
 
 impl Writer {
+    /// The packet that a reply goes to.
+    pub(super) fn datagram(&self) -> Option<&Datagram> {
+        match &self.sink {
+            Sink::Stream { .. } => None,
+            Sink::Datagram(datagram) => Some(datagram),
+        }
+    }
+
     /// Buffers all bytes, or fails. A thread that waits for the client does not make this send them.
     fn hold_back(&self, bytes: &[u8]) -> io::Result<()> {
         match &self.sink {

@@ -42,12 +42,12 @@ pub(crate) fn has_urgent_byte(socket: &Socket) -> bool {
 /// recv(2) of at most `limit` bytes into the capacity of the empty buffer. The capacity is not zeroed first, so that
 /// only the pages that were received into take memory.
 pub(crate) fn receive(socket: &Socket, buffer: &mut Vec<u8>, limit: usize, flags: i32) -> io::Result<usize> {
-    debug_assert!(buffer.is_empty());
+    let before = buffer.len();
     let room = buffer.spare_capacity_mut();
     let length = room.len().min(limit);
     let received = socket.recv_with_flags(&mut room[..length], flags)?;
     // SAFETY: recv(2) has written so many bytes to the room that it was given.
-    unsafe { buffer.set_len(received) };
+    unsafe { buffer.set_len(before + received) };
     Ok(received)
 }
 

@@ -2,6 +2,7 @@
 
 mod datagrams;
 mod errors;
+mod frames;
 mod framing;
 mod framing_in_pieces;
 mod goodbye;

@@ -1,0 +1,248 @@
+//! Whole messages from the client and to it.
+
+use std::{
+    fmt,
+    io::{self, Write},
+    marker::PhantomData,
+    ops::Range,
+    time::Instant,
+};
+
+use super::{
+    reader::{Reader, Source},
+    writer::Writer,
+};
+use crate::{
+    framing::{self, Decoder, FrameError, Framing, FromFrame, ToFrame},
+    io::{connection::Connection, incoming::Incoming},
+};
+
+/// Reads and sends whole messages: a [`Reader`] and a [`Writer`] in one, for a protocol with the
+/// [framing](crate::framing) `F` and messages of type `M`.
+///
+/// ```
+/// use sockserver::{Frames, HandlerResult, RequestHandler, Server, framing::U32, request_handler};
+/// use std::{io::{Read, Write}, net::TcpStream};
+///
+/// /// Answers each message with its bytes in reverse.
+/// #[request_handler(max_frame = "1KiB")]
+/// #[server(transport = "tcp", concurrency = "threading", timeouts(message = "10s"))]
+/// struct Reverse {
+///     frames: Frames<U32, Vec<u8>>,
+/// }
+///
+/// impl RequestHandler for Reverse {
+///     fn handle(&mut self) -> HandlerResult {
+///         while let Some(mut message) = self.frames.next()? {
+///             message.reverse();
+///             self.frames.send(&message)?;
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// # fn main() -> std::io::Result<()> {
+/// let server = ReverseServer.bind("127.0.0.1:0")?.spawn()?;
+/// let mut client = TcpStream::connect(("127.0.0.1", server.server_address().port().unwrap()))?;
+/// client.write_all(b"\0\0\0\x03abc")?;
+/// let mut answer = [0; 7];
+/// client.read_exact(&mut answer)?;
+/// assert_eq!(answer, *b"\0\0\0\x03cba");
+/// # Ok(()) }
+/// ```
+///
+/// On datagrams a packet is a message without a header. There is one to read, and each message that is sent is a packet.
+///
+/// The connection is [idle](crate::Stream#idle-and-busy) exactly when no part of a message has come and the handler has
+/// finished the last one, which it has when it asks for the next. Before the client's first byte, the connection is idle
+/// after a quiet second.
+pub struct Frames<F, M: ?Sized> {
+    reader: Reader,
+    decoder: Decoder<F>,
+    writer: FrameWriter<F>,
+    /// When the first byte of an incomplete message came, if `timeouts(message)` is set.
+    began: Option<Instant>,
+    has_packet: bool,
+    message: PhantomData<fn() -> Box<M>>,
+}
+
+/// Where the next message is.
+enum Found {
+    /// Among the received bytes.
+    Frame(Range<usize>),
+    Packet,
+}
+
+impl<F: Framing + Default, M: FromFrame + ?Sized> Frames<F, M> {
+    pub(crate) fn new(reader: Reader, writer: Writer, max_frame: usize) -> Frames<F, M> {
+        Frames {
+            reader,
+            decoder: Decoder::new(F::default(), max_frame),
+            writer: FrameWriter::new(writer),
+            began: None,
+            has_packet: true,
+            message: PhantomData,
+        }
+    }
+}
+
+impl<F: Framing, M: FromFrame + ?Sized> Frames<F, M> {
+    /// The next message, or `None` at the end of file. A message of type `str` or `[u8]` borrows from the receive buffer,
+    /// without a copy.
+    ///
+    /// Before it waits for the client, it sends what was written.
+    ///
+    /// # Errors
+    ///
+    /// An [`io::Error`] with a [`FrameError`] inside. If that [is recoverable](FrameError::is_recoverable), the next call
+    /// reads the next message. [`io::ErrorKind::TimedOut`] after the handler's `timeout`, or after
+    /// [`timeouts(message)`](crate::Timeouts::message). Otherwise the error of the receive.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "messages can borrow from `self`, which those of an iterator cannot"
+    )]
+    pub fn next(&mut self) -> io::Result<Option<M::Message<'_>>> {
+        let found = self.find()?;
+        self.message(found)
+    }
+
+    /// Sends a message: see [`FrameWriter::send`].
+    pub fn send<T: ToFrame + ?Sized>(&mut self, message: &T) -> io::Result<()> {
+        self.writer.send(message)
+    }
+
+    fn find(&mut self) -> io::Result<Option<Found>> {
+        let Frames { reader, decoder, began, has_packet, .. } = self;
+        match &mut reader.source {
+            Source::Datagram { .. } => Ok(std::mem::take(has_packet).then_some(Found::Packet)),
+            Source::Stream { stream, incoming, rbufsize } => {
+                let connection = stream.connection();
+                let mut wait = MessageWait { connection, began };
+                connection.end_message();
+                let found = find_frame(connection, incoming, decoder, *rbufsize, &mut wait)?;
+                Ok(found.map(Found::Frame))
+            }
+        }
+    }
+
+    fn message(&mut self, found: Option<Found>) -> io::Result<Option<M::Message<'_>>> {
+        let Frames { reader, decoder, .. } = self;
+        let message = match (found, &reader.source) {
+            (None, _) => return Ok(None),
+            (Some(Found::Frame(frame)), Source::Stream { incoming, .. }) => {
+                decoder.message::<M>(incoming.consumed(frame))
+            }
+            (Some(_), Source::Datagram { datagram, .. }) if datagram.is_truncated() => {
+                let limit = datagram.payload().len();
+                Err(FrameError::TooLong { length: limit + 1, limit })
+            }
+            (Some(_), Source::Datagram { datagram, .. }) => decoder.packet::<M>(datagram.payload()),
+            (Some(Found::Packet), Source::Stream { .. }) => return Ok(None),
+        };
+        Ok(Some(message?))
+    }
+}
+
+/// The place of the next frame, once all of it has come.
+fn find_frame<F: Framing>(
+    connection: &Connection,
+    incoming: &mut Incoming,
+    decoder: &mut Decoder<F>,
+    rbufsize: usize,
+    wait: &mut MessageWait<'_>,
+) -> io::Result<Option<Range<usize>>> {
+    loop {
+        let (bytes, position) = incoming.parts();
+        if let Some(frame) = decoder.next_frame(bytes, position).inspect_err(|_| wait.end())? {
+            wait.end();
+            connection.begin_message();
+            return Ok(Some(frame));
+        }
+        if incoming.unread().is_empty() && !decoder.is_skipping() {
+            wait.end();
+            connection.end_message();
+        } else {
+            wait.begin();
+            connection.begin_message();
+        }
+        if connection.fill(incoming, rbufsize)? == 0 {
+            wait.end();
+            let (bytes, position) = incoming.parts();
+            return Ok(decoder.last_frame(bytes, position)?);
+        }
+    }
+}
+
+/// Bounds the wait for the rest of a message by `timeouts(message)`.
+struct MessageWait<'a> {
+    connection: &'a Connection,
+    began: &'a mut Option<Instant>,
+}
+
+impl MessageWait<'_> {
+    fn begin(&mut self) {
+        if let (None, Some(timeout)) = (&self.began, self.connection.message_timeout()) {
+            let now = Instant::now();
+            *self.began = Some(now);
+            self.connection.set_deadline(now.checked_add(timeout));
+        }
+    }
+
+    fn end(&mut self) {
+        if self.began.take().is_some() {
+            self.connection.set_deadline(None);
+        }
+    }
+}
+
+/// Sends whole messages: the sending half of [`Frames`], for a handler that reads by other means.
+///
+/// A handler can have a [`Writer`], which sends bytes, beside it.
+pub struct FrameWriter<F> {
+    framing: F,
+    writer: Writer,
+    /// The bytes of the message, and the frame with them. They are kept to be filled again.
+    buffers: (Vec<u8>, Vec<u8>),
+}
+
+impl<F: Framing + Default> FrameWriter<F> {
+    pub(crate) fn new(writer: Writer) -> FrameWriter<F> {
+        FrameWriter { framing: F::default(), writer, buffers: Default::default() }
+    }
+}
+
+impl<F: Framing> FrameWriter<F> {
+    /// Buffers a message as a frame, which is sent when a [`Writer`] would send it. On datagrams the message is a packet of
+    /// its own, which is sent at once.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::InvalidInput`] with a [`FrameError::Unsendable`] inside: then nothing of the message is sent.
+    /// Otherwise the error of the send.
+    pub fn send<T: ToFrame + ?Sized>(&mut self, message: &T) -> io::Result<()> {
+        let (spare, frame) = &mut self.buffers;
+        match self.writer.datagram() {
+            Some(datagram) => {
+                spare.clear();
+                datagram.reply(message.to_frame(spare).map_err(FrameError::Unsendable)?)
+            }
+            None => {
+                frame.clear();
+                framing::encode(&self.framing, message, spare, frame)?;
+                self.writer.write_all(frame)
+            }
+        }
+    }
+}
+
+impl<F, M: ?Sized> fmt::Debug for Frames<F, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frames").field("decoder", &self.decoder).finish_non_exhaustive()
+    }
+}
+
+impl<F> fmt::Debug for FrameWriter<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FrameWriter").finish_non_exhaustive()
+    }
+}
