@@ -26,6 +26,7 @@ pub(crate) struct Attribute {
     pub(crate) transport: TypeSetting,
     pub(crate) concurrency: TypeSetting,
     pub(crate) handler: TypeSetting,
+    pub(crate) framing: TypeSetting,
     pub(crate) options: Vec<OptionValue>,
     pub(crate) calls: Vec<ContextCall>,
     pub(crate) hooks: Vec<Hook>,
@@ -140,6 +141,7 @@ impl Attribute {
             (Target::Transport, value) => return self.transport = TypeSetting::new(word, value),
             (Target::Concurrency, value) => return self.concurrency = TypeSetting::new(word, value),
             (Target::Handler, value) => return self.handler = TypeSetting::new(word, value),
+            (Target::Framing, value) => return self.framing = TypeSetting::new(word, value),
             (_, None) => return,
             (_, Some(value)) => value,
         };

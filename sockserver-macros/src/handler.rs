@@ -1,10 +1,10 @@
-//! The model of a handler, which `#[request_handler]` makes of a struct.
+//! The model of a handler, which `#[request_handler]` or `#[message_handler]` makes of a struct.
 
 use crate::{
     attribute::{self, Attribute, ContextCall, TypeSetting},
     composition,
     errors::Errors,
-    keys,
+    keys::{self, Grammar},
     server::{self, Server, TakenField},
     value::Value,
 };
@@ -15,12 +15,14 @@ use syn::{
     Visibility, parse::ParseStream, parse_quote, punctuated::Punctuated,
 };
 
-const OWNED: &str = "a request handler owns what it has: hold a `String`, a `Vec<u8>` or an `Arc`";
+const OWNED: &str = "a handler owns what it has: hold a `String`, a `Vec<u8>` or an `Arc`";
 
 pub(crate) struct Handler {
     pub(crate) ident: Ident,
     pub(crate) generics: Generics,
     pub(crate) krate: Path,
+    /// How the messages of a message handler are framed. None: it is a request handler.
+    pub(crate) framing: Option<Value>,
     pub(crate) calls: Vec<ContextCall>,
     /// None if no value can be built. An error that says why has been reported.
     pub(crate) fields: Option<Vec<Field>>,
@@ -60,19 +62,28 @@ pub(crate) fn parse_item(input: ParseStream<'_>) -> syn::Result<DeriveInput> {
     if ahead.peek(Token![struct]) || ahead.peek(Token![enum]) || ahead.peek(Token![union]) {
         input.parse()
     } else {
-        Err(ahead.error("a request handler is a struct, whose fields say what it takes from a request"))
+        Err(ahead.error("a handler is a struct, whose fields say what it takes from a request"))
     }
 }
 
 impl Handler {
     /// Takes out of the item what is not to be emitted again.
-    pub(crate) fn take(arguments: TokenStream, item: &mut DeriveInput, errors: &mut Errors) -> Handler {
-        let said = attribute::parse(arguments, &keys::REQUEST_HANDLER, errors);
+    pub(crate) fn take(
+        arguments: TokenStream,
+        item: &mut DeriveInput,
+        grammar: &'static Grammar,
+        errors: &mut Errors,
+    ) -> Handler {
+        let said = attribute::parse(arguments, grammar, errors);
+        let framing = take_framing(&said, grammar, errors);
         refuse_conditional_parameters(item, errors);
-        let (fields, condition) = match take_fields(item, errors) {
+        let (fields, condition) = match take_fields(item, grammar, errors) {
             Some((fields, condition)) => (Some(fields), condition),
             None => (None, None),
         };
+        if framing.is_some() {
+            refuse_readers(fields.iter().flatten(), errors);
+        }
         let conditions = item.attrs.iter().filter(|attribute| attribute.path().is_ident("cfg")).cloned();
         let conditions: Vec<syn::Attribute> = conditions.collect();
         let of_fields = match &item.data {
@@ -81,7 +92,8 @@ impl Handler {
         };
         let allowed = server::allowed_in(item.attrs.iter().chain(of_fields));
         let mut krate = said.krate.clone();
-        let server = take_server(item, &said, &mut krate, errors).map(|mut server| {
+        let server = take_server(item, &said, grammar, &mut krate, errors).map(|mut server| {
+            server.server.frames = framing.is_some();
             server.server.conditions.clone_from(&conditions);
             server.server.allowed.clone_from(&allowed);
             server.server.takes =
@@ -92,6 +104,7 @@ impl Handler {
             ident: item.ident.clone(),
             generics: item.generics.clone(),
             krate: krate.unwrap_or_else(|| parse_quote!(::sockserver)),
+            framing,
             calls: said.calls,
             fields,
             condition,
@@ -99,6 +112,41 @@ impl Handler {
             allowed,
             server,
         }
+    }
+}
+
+/// The framing of a message handler. One that is not known is stood in for.
+fn take_framing(said: &Attribute, grammar: &Grammar, errors: &mut Errors) -> Option<Value> {
+    let key = grammar.find("framing").next()?.1;
+    if let (TypeSetting::Missing, false) = (&said.framing, said.has_unknown) {
+        errors.push(syn::Error::new(
+            Span::call_site(),
+            format!(
+                "`framing` is missing: write `#[{}({})]`; it is {}",
+                grammar.name,
+                key.usage(),
+                key.takes.expected()
+            ),
+        ));
+    }
+    match &said.framing {
+        TypeSetting::Value { value, .. } => Some(value.clone()),
+        _ => Some(Value::Word(&keys::FRAMING, &keys::FRAMING.words[0])),
+    }
+}
+
+/// The messages are read by the loop that calls the handler, and a request has one reader.
+fn refuse_readers<'a>(fields: impl Iterator<Item = &'a Field>, errors: &mut Errors) {
+    for field in fields.filter(|field| matches!(field.source, Source::Request)) {
+        let Type::Path(path) = &field.ty else { continue };
+        let Some(segment) = path.path.segments.last() else { continue };
+        let instead = match &*segment.ident.to_string() {
+            "Reader" => "",
+            "Frames" => "; to send messages, hold a `FrameWriter`",
+            _ => continue,
+        };
+        let message = format!("a message handler does not read: its messages come to `message`{instead}");
+        errors.at(&segment.ident, message);
     }
 }
 
@@ -127,7 +175,7 @@ fn refuse_conditional_parameters(item: &mut DeriveInput, errors: &mut Errors) {
             are_refused = true;
             errors.at(
                 attribute,
-                "a parameter of a request handler has no condition: write the struct twice, each under a `#[cfg(…)]` \
+                "a parameter of a handler has no condition: write the struct twice, each under a `#[cfg(…)]` \
                  of its own, with the parameter and without",
             );
         }
@@ -140,12 +188,16 @@ fn refuse_conditional_parameters(item: &mut DeriveInput, errors: &mut Errors) {
 }
 
 /// None if no value can be built of them.
-fn take_fields(item: &mut DeriveInput, errors: &mut Errors) -> Option<(Vec<Field>, Option<TokenStream>)> {
+fn take_fields(
+    item: &mut DeriveInput,
+    grammar: &Grammar,
+    errors: &mut Errors,
+) -> Option<(Vec<Field>, Option<TokenStream>)> {
     let borrows = item.generics.lifetimes().next().is_some();
     for parameter in item.generics.lifetimes() {
         errors.at(&parameter.lifetime, format!("{OWNED} in place of a reference, without a lifetime"));
     }
-    let reads_default = derive_that_reads_default(&item.attrs);
+    let reads_default = derive_that_reads_default(&item.attrs).map(|derive| (derive, grammar.name));
     let (keyword, kind) = match &mut item.data {
         Data::Struct(data) => {
             let mut condition = Condition::default();
@@ -158,13 +210,13 @@ fn take_fields(item: &mut DeriveInput, errors: &mut Errors) -> Option<(Vec<Field
         Data::Enum(data) => (data.enum_token.span, "enum"),
         Data::Union(data) => (data.union_token.span, "union"),
     };
-    errors.push(syn::Error::new(keyword, format!("a request handler is a struct: put the {kind} into a field of one")));
+    errors.push(syn::Error::new(keyword, format!("a handler is a struct: put the {kind} into a field of one")));
     None
 }
 
 fn take_field(
     field: &mut syn::Field,
-    reads_default: Option<&Path>,
+    reads_default: Option<&(Path, &str)>,
     condition: &mut Condition,
     errors: &mut Errors,
 ) -> Option<Field> {
@@ -172,13 +224,13 @@ fn take_field(
     let mut defaults = field.attrs.extract_if(.., |attribute| attribute.path().is_ident("default"));
     let source = match defaults.next() {
         Some(attribute) => {
-            if let Some(derive) = reads_default {
+            if let Some((derive, name)) = reads_default {
                 let derive = derive.to_token_stream().to_string().replace(' ', "");
                 errors.at(
                     &attribute,
                     format!(
-                        "`#[request_handler]` takes this attribute, and `{derive}` below it would not see it: write \
-                         `#[derive({derive})]` above `#[request_handler]`, where both do"
+                        "`#[{name}]` takes this attribute, and `{derive}` below it would not see it: write \
+                         `#[derive({derive})]` above `#[{name}]`, where both do"
                     ),
                 );
             }
@@ -226,7 +278,7 @@ impl Condition {
             errors.at(
                 first,
                 format!(
-                    "a second condition: the fields of a request handler share one, which is `{known}` here, and its \
+                    "a second condition: the fields of a handler share one, which is `{known}` here, and its \
                      `not(…)`. Move the fields of the second into a struct with a `#[request_handler]` of its own, \
                      which can be a field of this one"
                 ),
@@ -339,6 +391,7 @@ fn make_owned(ty: &mut Type, errors: &mut Errors) -> bool {
 fn take_server(
     item: &mut DeriveInput,
     said_of_handler: &Attribute,
+    grammar: &Grammar,
     krate: &mut Option<Path>,
     errors: &mut Errors,
 ) -> Option<OwnServer> {
@@ -359,7 +412,7 @@ fn take_server(
         Some((_, name)) => name,
         None => server_of(handler),
     };
-    drop_derive(&mut item.attrs, &ident, errors);
+    drop_derive(&mut item.attrs, &ident, grammar, errors);
     if let TypeSetting::Value { key, .. } = &said.handler {
         errors.at(
             key,
@@ -396,7 +449,7 @@ fn server_of(handler: &Ident) -> Ident {
 }
 
 /// Deriving `Server` as well would ask for a second server of the attribute that was taken.
-fn drop_derive(attributes: &mut [syn::Attribute], server: &Ident, errors: &mut Errors) {
+fn drop_derive(attributes: &mut [syn::Attribute], server: &Ident, grammar: &Grammar, errors: &mut Errors) {
     for attribute in attributes.iter_mut().filter(|attribute| attribute.path().is_ident("derive")) {
         let Ok(derives) = attribute.parse_args_with(Punctuated::<Path, Token![,]>::parse_terminated) else { continue };
         let is_server = |path: &&Path| path.segments.last().is_some_and(|segment| segment.ident == "Server");
@@ -405,7 +458,8 @@ fn drop_derive(attributes: &mut [syn::Attribute], server: &Ident, errors: &mut E
             errors.at(
                 path,
                 format!(
-                    "`#[request_handler]` above `#[server(…)]` writes the server, `{server}`: derive no second one"
+                    "`#[{}]` above `#[server(…)]` writes the server, `{server}`: derive no second one",
+                    grammar.name
                 ),
             );
         }

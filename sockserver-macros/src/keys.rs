@@ -46,6 +46,7 @@ pub(crate) enum Target {
     Transport,
     Concurrency,
     Handler,
+    Framing,
     /// The field of `Options` that has the name of the key, in the field that has the name of the group.
     Option {
         is_optional: bool,
@@ -119,7 +120,7 @@ impl Key {
     }
 }
 
-pub(crate) static GRAMMARS: &[&Grammar] = &[&SERVER, &REQUEST_HANDLER];
+pub(crate) static GRAMMARS: &[&Grammar] = &[&SERVER, &REQUEST_HANDLER, &MESSAGE_HANDLER];
 
 const CRATE: Key = Key::new("crate", Kind::Path("framework::sockserver"), Target::Crate, "`::sockserver`")
     .to("where this crate is found");
@@ -257,26 +258,69 @@ pub(crate) static SERVER: Grammar = Grammar {
     ],
 };
 
+const TIMEOUT: Key =
+    Key::new("timeout", Kind::Duration, Target::Context { is_fallible: true }, "for ever; a reply: `\"1s\"`")
+        .refused(NO_TIMEOUT);
+
+const RBUFSIZE: Key = Key::new("rbufsize", Kind::Size, Target::Context { is_fallible: false }, "`\"8KiB\"`")
+    .only(&composition::HAS_BUFFERS)
+    .refused(&[(Refusal::Zero, "cannot be zero: a reader needs a buffer")]);
+
+const WBUFSIZE: Key = Key::new("wbufsize", Kind::Size, Target::Context { is_fallible: false }, "`\"8KiB\"`")
+    .only(&composition::HAS_BUFFERS);
+
+const NAGLE: &[(&str, &str)] = &[("disable_nagle_algorithm", "it is `#[server(socket(nodelay = …))]`")];
+
 pub(crate) static REQUEST_HANDLER: Grammar = Grammar {
     name: "request_handler",
     groups: &[Group {
         name: "",
         documented_in: "Context",
         keys: &[
-            Key::new("timeout", Kind::Duration, Target::Context { is_fallible: true }, "for ever; a reply: `\"1s\"`")
-                .refused(NO_TIMEOUT),
-            Key::new("rbufsize", Kind::Size, Target::Context { is_fallible: false }, "`\"8KiB\"`")
-                .only(&composition::HAS_BUFFERS)
-                .refused(&[(Refusal::Zero, "cannot be zero: a reader needs a buffer")]),
-            Key::new("wbufsize", Kind::Size, Target::Context { is_fallible: false }, "`\"8KiB\"`")
-                .only(&composition::HAS_BUFFERS),
+            TIMEOUT,
+            RBUFSIZE,
+            WBUFSIZE,
             Key::new("max_line", Kind::Size, Target::Context { is_fallible: false }, "`\"64KiB\"`")
                 .refused(&[(Refusal::Zero, "cannot be zero: no line would fit")]),
             MAX_FRAME,
             CRATE,
         ],
     }],
-    python: &[("disable_nagle_algorithm", "it is `#[server(socket(nodelay = …))]`")],
+    python: NAGLE,
+};
+
+pub(crate) static MESSAGE_HANDLER: Grammar = Grammar {
+    name: "message_handler",
+    groups: &[Group {
+        name: "",
+        documented_in: "Context",
+        keys: &[
+            Key::new("framing", Kind::Word(&FRAMING), Target::Framing, "required"),
+            MAX_FRAME,
+            TIMEOUT,
+            RBUFSIZE,
+            WBUFSIZE,
+            CRATE,
+        ],
+    }],
+    python: NAGLE,
+};
+
+pub(crate) static FRAMING: Words = Words {
+    words: &[
+        Word { word: "line", name: "Line" },
+        Word { word: "crlf", name: "Crlf" },
+        Word { word: "nul", name: "Nul" },
+        Word { word: "netstring", name: "Netstring" },
+        Word { word: "u8", name: "U8" },
+        Word { word: "u16", name: "U16" },
+        Word { word: "u32", name: "U32" },
+        Word { word: "u16_le", name: "U16Le" },
+        Word { word: "u32_le", name: "U32Le" },
+        Word { word: "varint", name: "Varint" },
+    ],
+    home: "framing",
+    are_types: true,
 };
 
 const MAX_FRAME: Key = Key::new("max_frame", Kind::Size, Target::Context { is_fallible: false }, "`\"64KiB\"`")

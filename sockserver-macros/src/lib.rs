@@ -32,6 +32,7 @@ mod tests;
 
 use errors::Errors;
 use handler::Handler;
+use keys::Grammar;
 use proc_macro2::TokenStream;
 use quote::quote;
 use server::Server;
@@ -43,7 +44,12 @@ pub fn derive_server(input: proc_macro::TokenStream) -> proc_macro::TokenStream 
 
 #[proc_macro_attribute]
 pub fn request_handler(arguments: proc_macro::TokenStream, item: proc_macro::TokenStream) -> proc_macro::TokenStream {
-    expand_handler(arguments.into(), item.into()).into()
+    expand_handler(arguments.into(), item.into(), &keys::REQUEST_HANDLER).into()
+}
+
+#[proc_macro_attribute]
+pub fn message_handler(arguments: proc_macro::TokenStream, item: proc_macro::TokenStream) -> proc_macro::TokenStream {
+    expand_handler(arguments.into(), item.into(), &keys::MESSAGE_HANDLER).into()
 }
 
 /// For the runtime crate alone, which refuses at run time what the attribute refuses: `refused_options!(options)` is a list
@@ -73,7 +79,7 @@ fn expand_server(input: TokenStream) -> TokenStream {
     quote!(#server #errors)
 }
 
-fn expand_handler(arguments: TokenStream, item: TokenStream) -> TokenStream {
+fn expand_handler(arguments: TokenStream, item: TokenStream, grammar: &'static Grammar) -> TokenStream {
     let mut input = match syn::parse::Parser::parse2(handler::parse_item, item.clone()) {
         Ok(input) => input,
         Err(error) => {
@@ -82,6 +88,6 @@ fn expand_handler(arguments: TokenStream, item: TokenStream) -> TokenStream {
         }
     };
     let mut errors = Errors::default();
-    let expanded = expand::handler(&Handler::take(arguments, &mut input, &mut errors));
+    let expanded = expand::handler(&Handler::take(arguments, &mut input, grammar, &mut errors));
     quote!(#input #expanded #errors)
 }

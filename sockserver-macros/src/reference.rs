@@ -41,6 +41,7 @@ fn name(group: &Group, key: &Key) -> String {
         (Target::Transport, _) => "Server::Transport".to_string(),
         (Target::Concurrency, _) => "Server::Concurrency".to_string(),
         (Target::Handler, _) => "Server::Handler".to_string(),
+        (Target::Framing, _) => "framing".to_string(),
         (Target::Crate | Target::ServerName, _) => return format!("`{name}`"),
         (Target::Option { .. } | Target::Hook(_), key) => format!("{}::{key}", group.documented_in),
         (Target::Context { .. }, key) => format!("{}::set_{key}", group.documented_in),
@@ -104,7 +105,9 @@ fn rules_name_words_that_exist() {
 fn every_key_takes_what_it_sets() {
     for (_, key) in keys() {
         let is_right = match key.sets {
-            Target::Transport | Target::Concurrency => matches!(&key.takes, Kind::Word(words) if words.are_types),
+            Target::Transport | Target::Concurrency | Target::Framing => {
+                matches!(&key.takes, Kind::Word(words) if words.are_types)
+            }
             Target::Crate | Target::Handler | Target::Hook(_) => matches!(key.takes, Kind::Path(_)),
             Target::ServerName => matches!(key.takes, Kind::Name(_)),
             Target::Option { .. } | Target::Context { .. } => match &key.takes {

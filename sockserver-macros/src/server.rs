@@ -28,6 +28,8 @@ pub(crate) struct Server {
     pub(crate) allowed: Vec<syn::Attribute>,
     /// The fields that the handler takes from a request, where the macro sees them.
     pub(crate) takes: Vec<TakenField>,
+    /// The macro sees that the handler is a message handler.
+    pub(crate) frames: bool,
 }
 
 /// A field that is taken from the request.
@@ -89,6 +91,7 @@ impl Server {
             conditions: Vec::new(),
             allowed: Vec::new(),
             takes: Vec::new(),
+            frames: false,
         }
     }
 }

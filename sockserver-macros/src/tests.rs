@@ -3,7 +3,7 @@
 //!
 //! `UPDATE_EXPECT=1 cargo test -p sockserver-macros` writes what is new.
 
-use crate::{expand_handler, expand_server};
+use crate::{expand_handler, expand_server, keys};
 use expect_test::expect_file;
 use proc_macro2::{TokenStream, TokenTree};
 use quote::{ToTokens, quote};
@@ -36,13 +36,15 @@ fn is_fixture(path: &Path) -> bool {
     path.extension() == Some(OsStr::new("rs")) && path.with_extension("").extension().is_none()
 }
 
-/// Does to an item what the compiler does with the two macros, each of them once.
+/// Does to an item what the compiler does with the macros, each of them once.
 fn expand(item: Item) -> TokenStream {
     let Item::Struct(mut item) = item else { return item.into_token_stream() };
-    if let Some(index) = item.attrs.iter().position(|attribute| attribute.path().is_ident("request_handler")) {
-        let attribute = item.attrs.remove(index);
-        let arguments = attribute.meta.require_list().map(|list| list.tokens.clone()).unwrap_or_default();
-        return expand_handler(arguments, item.into_token_stream());
+    for grammar in [&keys::REQUEST_HANDLER, &keys::MESSAGE_HANDLER] {
+        if let Some(index) = item.attrs.iter().position(|attribute| attribute.path().is_ident(grammar.name)) {
+            let attribute = item.attrs.remove(index);
+            let arguments = attribute.meta.require_list().map(|list| list.tokens.clone()).unwrap_or_default();
+            return expand_handler(arguments, item.into_token_stream(), grammar);
+        }
     }
     let input = item.to_token_stream();
     if !item.attrs.iter_mut().any(drop_server) {

@@ -35,6 +35,7 @@ pub(crate) struct Word {
     pub(crate) name: &'static str,
 }
 
+#[derive(Clone)]
 pub(crate) enum Value {
     Word(&'static Words, &'static Word),
     Path(TypePath),

@@ -6,7 +6,7 @@ use crate::{
     connections::stats::Outcome,
     error::{HandlerError, Stage},
     handle::ServerHandle,
-    handler::{BoxError, RequestHandler},
+    handler::{BoxError, Handler, RequestHandler},
     io::{
         closing::{Closing, GOODBYE},
         state::ConnectionState,
@@ -15,6 +15,8 @@ use crate::{
     service::{Context, FromRequest, Request, Service},
     unwind::{self, ServerId},
 };
+
+type Runner<S> = <<S as Service>::Handler as Handler>::Runner;
 
 /// How a request has ended, and with which error.
 pub(crate) struct Ended {
@@ -47,7 +49,7 @@ fn run_handler<S: Service>(
 ) -> Result<Option<Closing>, HandlerError> {
     let id = handle.state().id;
     let mut handler =
-        run(id, Stage::Construction, || Ok(S::Handler::from_request(&mut Context::new(request, server, handle))?))?;
+        run(id, Stage::Construction, || Ok(Runner::<S>::from_request(&mut Context::new(request, server, handle))?))?;
     let result = run(id, Stage::Setup, || handler.setup()).and_then(|()| {
         let handled = match run(id, Stage::Handle, || handler.handle()) {
             Err(error) => end_by_server(id, request, error, &mut handler),

@@ -197,6 +197,8 @@ mod hooks;
 mod io;
 mod job;
 mod lingering;
+mod message_handler;
+mod message_loop;
 mod options;
 mod primitives;
 mod request;
@@ -219,12 +221,14 @@ pub use connections::{drain::DrainReport, stats::Stats};
 pub use error::{HandlerError, Stage};
 pub use extractors::PeerCred;
 pub use handle::ServerHandle;
-pub use handler::{BoxError, HandlerResult, RequestHandler};
+pub use handler::{BoxError, Handler, HandlerResult, RequestHandler};
 pub use io::{
     closing::Closing,
     state::{ConnectionId, ConnectionInfo},
 };
 pub use job::Job;
+pub use message_handler::MessageHandler;
+pub use message_loop::MessageLoop;
 pub use options::{Limits, OnLimit, Options, SocketOptions, Timeouts};
 pub use request::{
     AnyRequest,
@@ -246,6 +250,9 @@ pub use sockserver_macros::Server;
 
 #[doc = include_str!("../docs/request_handler.md")]
 pub use sockserver_macros::request_handler;
+
+#[doc = include_str!("../docs/message_handler.md")]
+pub use sockserver_macros::message_handler;
 
 #[doc(hidden)]
 pub mod __private;

@@ -12,7 +12,7 @@ use crate::{
     concurrency::{self, Concurrency},
     error::{HandlerError, Stage},
     handle::ServerHandle,
-    handler::RequestHandler,
+    handler::Handler,
     job::Job,
     options::Options,
     request::stream::Stream,
@@ -37,7 +37,7 @@ pub trait Server: Send + Sync + Sized + 'static {
     /// How requests are served side by side: the key `concurrency`.
     type Concurrency: Concurrency + Default;
     /// What handles a request: the key `handler`. Python's `RequestHandlerClass`.
-    type Handler: RequestHandler + FromRequest<Self>;
+    type Handler: Handler<Runner: FromRequest<Self>>;
     /// The options given in the attribute, and the defaults of the others.
     const OPTIONS: Options;
 

@@ -6,7 +6,7 @@ use crate::{
     address::Address,
     error::HandlerError,
     handle::ServerHandle,
-    handler::RequestHandler,
+    handler::Handler,
     request::{self, AnyRequest, files::Files},
     transport::Transport,
 };
@@ -27,7 +27,7 @@ pub trait Service: Send + Sync + Sized + 'static {
     /// Where requests come from.
     type Transport: Transport;
     /// What handles one.
-    type Handler: RequestHandler + FromRequest<Self>;
+    type Handler: Handler<Runner: FromRequest<Self>>;
 
     /// The server is bound.
     fn server_activate(&self, handle: &ServerHandle);

@@ -5,7 +5,7 @@ use crate::{
     value::Value,
 };
 use proc_macro2::{Ident, Span, TokenStream};
-use quote::{format_ident, quote};
+use quote::{format_ident, quote, quote_spanned};
 use std::collections::BTreeSet;
 use syn::{Generics, Path, Type, TypePath, Visibility, parse_quote, parse_quote_spanned, spanned::Spanned};
 
@@ -14,8 +14,37 @@ pub(crate) fn handler(handler: &Handler) -> TokenStream {
         Some(fields) => implementations(handler, fields),
         None => implementation(handler, None, &[], &quote!(_), &quote!(::core::unreachable!())),
     };
+    let messages = handler.framing.as_ref().map(|framing| messages(handler, framing));
     let server = handler.server.as_ref().map(|server| own_server(handler, server));
-    quote!(#implementations #server)
+    quote!(#implementations #messages #server)
+}
+
+/// What makes a message handler of the struct.
+fn messages(handler: &Handler, framing: &Value) -> TokenStream {
+    let Handler { ident, krate, conditions, allowed, generics, .. } = handler;
+    let framing = value(framing, krate);
+    let mut generics = generics.clone();
+    if !generics.params.is_empty() {
+        generics.make_where_clause().predicates.push(parse_quote!(Self: #krate::MessageHandler));
+    }
+    let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();
+    let place = at(ident.span());
+    let mut runner = quote_spanned!(place=> #krate::MessageLoop<Self, #framing>);
+    if generics.params.is_empty() {
+        // One error for a struct that does not implement the trait: see `server::handler`.
+        runner = quote_spanned! {place=> #krate::__private::Fitting<#runner, {
+            let _ = <#ident as #krate::MessageHandler>::message;
+            true
+        }>};
+    }
+    quote! {
+        #(#conditions)*
+        #[automatically_derived]
+        #(#allowed)*
+        impl #impl_generics #krate::Handler for #ident #ty_generics #where_clause {
+            type Runner = #runner;
+        }
+    }
 }
 
 /// One; or, where fields have a condition, one for each outcome of it, since a bound cannot have a condition.

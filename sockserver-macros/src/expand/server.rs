@@ -72,7 +72,7 @@ pub(super) fn field(group: &str, field: &str, options: &TokenStream) -> TokenStr
 /// requests lack one of them: the compiler reports each such field on its type. It reports nothing on the handler then,
 /// because it reports no further error about a type whose constant has one.
 fn handler(server: &Server, handler: &TypePath) -> TokenStream {
-    let Server { ident, krate, takes, .. } = server;
+    let Server { ident, krate, takes, frames, .. } = server;
     if takes.is_empty() {
         return quote!(type Handler = #handler;);
     }
@@ -82,8 +82,11 @@ fn handler(server: &Server, handler: &TypePath) -> TokenStream {
         quote_spanned!(at(ty.span())=> #(#[cfg(#condition)])* let _ = <#ty as #krate::FromRequest<#ident>>::from_request;)
     });
     let krate = path_at(krate, handler.span());
+    // That a message handler is one is checked beside it.
+    let handles =
+        (!frames).then(|| quote_spanned!(at(handler.span())=> let _ = <#handler as #krate::RequestHandler>::handle;));
     let fitting = quote_spanned!(at(handler.span())=> #krate::__private::Fitting<#handler, {
-        let _ = <#handler as #krate::RequestHandler>::handle;
+        #handles
         #(#fields)*
         true
     }>);

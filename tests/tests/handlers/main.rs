@@ -6,5 +6,6 @@ mod frames;
 mod framing;
 mod framing_in_pieces;
 mod goodbye;
+mod messages;
 mod streams;
 mod two_threads;

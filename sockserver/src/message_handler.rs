@@ -1,0 +1,99 @@
+//! The trait of a handler that is called once for each message.
+
+use crate::{
+    framing::{FrameError, FromFrame},
+    handler::HandlerResult,
+    io::closing::Closing,
+};
+
+/// Handles the messages of one connection, one after the other. Between two messages it keeps nothing but its fields.
+///
+/// A value is made for each connection or packet, by [`FromRequest`](crate::FromRequest).
+/// [`#[message_handler]`](macro@crate::message_handler) implements that, and says the framing. The methods are called in
+/// this order: `setup`, `message` for each message, `closing` if the server ends the connection, `finish`. They may run
+/// on different threads, but never two at once. An error or a panic ends this connection only, and goes to
+/// [`Server::handle_error`](crate::Server::handle_error); of two errors, the first.
+///
+/// Between two messages the connection is [idle](crate::Stream#idle-and-busy). What the handler has written is sent
+/// before the runtime waits for the next message. Python has no such class.
+///
+/// ```
+/// use sockserver::{HandlerResult, MessageHandler, Server, Writer, message_handler};
+/// use std::{io::{BufRead, BufReader, Write}, net::TcpStream};
+///
+/// #[message_handler(framing = "line")]
+/// #[server(transport = "tcp", concurrency = "threading")]
+/// struct Upper {
+///     wfile: Writer,
+/// }
+///
+/// impl MessageHandler for Upper {
+///     type Message = String;
+///
+///     fn message(&mut self, line: String) -> HandlerResult {
+///         Ok(writeln!(self.wfile, "{}", line.to_uppercase())?)
+///     }
+/// }
+///
+/// # fn main() -> std::io::Result<()> {
+/// let server = UpperServer.bind("127.0.0.1:0")?.spawn()?;
+/// let mut client = TcpStream::connect(("127.0.0.1", server.server_address().port().unwrap()))?;
+/// client.write_all(b"hello\n")?;
+/// let mut answer = String::new();
+/// BufReader::new(&client).read_line(&mut answer)?;
+/// assert_eq!(answer, "HELLO\n");
+/// # Ok(()) }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not handle messages",
+    label = "a struct with `#[message_handler]` must implement `MessageHandler`",
+    note = "write `impl MessageHandler for {Self} {{ type Message = String; fn message(&mut self, message: String) -> \
+            HandlerResult {{ … }} }}`"
+)]
+pub trait MessageHandler: Send {
+    /// The type of a message: one that implements [`FromFrame`]. With `str` or `[u8]`, `message` gets a `&str` or `&[u8]`,
+    /// without a copy.
+    type Message: FromFrame + ?Sized;
+
+    /// Called first. If it fails, no other method is called.
+    fn setup(&mut self) -> HandlerResult {
+        Ok(())
+    }
+
+    /// Handles one message.
+    fn message(&mut self, message: <Self::Message as FromFrame>::Message<'_>) -> HandlerResult;
+
+    /// Called in place of `message` for a message that is [too long](FrameError::TooLong) or
+    /// [malformed](FrameError::Malformed), if the next one can still be read. By default it returns the error, which ends
+    /// the connection.
+    ///
+    /// ```
+    /// # use sockserver::{HandlerResult, MessageHandler, Writer, message_handler};
+    /// # use std::io::Write;
+    /// use sockserver::framing::FrameError;
+    /// # #[message_handler(framing = "line")]
+    /// # struct Calculator { wfile: Writer }
+    /// impl MessageHandler for Calculator {
+    /// #   type Message = String;
+    /// #   fn message(&mut self, line: String) -> HandlerResult { Ok(()) }
+    ///     // …
+    ///     fn malformed(&mut self, error: FrameError) -> HandlerResult {
+    ///         Ok(writeln!(self.wfile, "error: {error}")?)
+    ///     }
+    /// }
+    /// ```
+    fn malformed(&mut self, error: FrameError) -> HandlerResult {
+        Err(error.into())
+    }
+
+    /// Called when the server ends the connection, to say goodbye, like
+    /// [`RequestHandler::closing`](crate::RequestHandler::closing).
+    fn closing(&mut self, _why: Closing) -> HandlerResult {
+        Ok(())
+    }
+
+    /// Called last if `setup` succeeded, also after an error or a panic in `message`. Then what was written is sent.
+    fn finish(&mut self) -> HandlerResult {
+        Ok(())
+    }
+}

@@ -1,0 +1,189 @@
+//! Message handlers: which of their methods is called when, and how their connections end.
+
+use std::{
+    io::Write,
+    process::Command,
+    sync::{Arc, mpsc},
+};
+
+use sockserver::{
+    Address, BoxError, Closing, HandlerError, HandlerResult, MessageHandler, Server, Stage, Writer,
+    framing::{FrameError, FromFrame},
+    message_handler,
+};
+use sockserver_tests::{
+    client::{Client, DatagramClient, eventually},
+    place::Place,
+    process::ServerProcess,
+    served::Served,
+};
+
+#[test]
+fn one_handler_serves_every_transport_with_every_concurrency() {
+    for transport in ["tcp", "udp", "unix", "unix_datagram"] {
+        for concurrency in ["sync", "threading", "pool", "forking"] {
+            let cell = format!("{transport}_{concurrency}");
+            let mut command = Command::new(env!("CARGO_BIN_EXE_message-server"));
+            command.env("CELL", &cell);
+            let server = ServerProcess::start(command, Place::of(transport));
+            if matches!(transport, "udp" | "unix_datagram") {
+                let mut client = DatagramClient::connect(server.address());
+                assert_eq!([client.ask("hello"), client.ask("again")], ["HELLO", "AGAIN"], "{cell}");
+            } else {
+                let mut client = Client::connect(server.address());
+                assert_eq!([client.ask("hello"), client.ask("again")], ["HELLO", "AGAIN"], "{cell}");
+            }
+        }
+    }
+}
+
+/// What was called, and which error was reported.
+#[derive(Server)]
+#[server(transport = "tcp", concurrency = "threading", handler = Diary, hooks(handle_error = Self::note))]
+struct Library {
+    entries: mpsc::Sender<String>,
+}
+
+impl Library {
+    fn enter(&self, entry: impl ToString) {
+        let _ = self.entries.send(entry.to_string());
+    }
+
+    fn note(&self, error: &HandlerError, _: &Address) {
+        self.enter(format!("{:?} failed", error.stage()));
+        assert_eq!(error.stage() == Stage::Finish, error.is_panic(), "{error}");
+    }
+}
+
+/// What is no `bad` line, and fails or panics where it is told to.
+#[message_handler(framing = "line", max_frame = 8)]
+struct Diary {
+    wfile: Writer,
+    library: Arc<Library>,
+    #[default]
+    panics: bool,
+}
+
+struct Entry(String);
+
+impl FromFrame for Entry {
+    type Message<'a> = Entry;
+
+    fn from_frame(frame: &[u8]) -> Result<Entry, BoxError> {
+        match str::from_utf8(frame)? {
+            "bad" => Err("it is bad".into()),
+            text => Ok(Entry(text.to_owned())),
+        }
+    }
+}
+
+impl MessageHandler for Diary {
+    type Message = Entry;
+
+    fn setup(&mut self) -> HandlerResult {
+        self.library.enter("setup");
+        Ok(())
+    }
+
+    fn message(&mut self, Entry(text): Entry) -> HandlerResult {
+        self.library.enter(format!("message {text}"));
+        match &*text {
+            "fail" => Err("as it was told".into()),
+            "panic" => {
+                self.panics = true;
+                Ok(())
+            }
+            _ => Ok(writeln!(self.wfile, "{text}")?),
+        }
+    }
+
+    fn malformed(&mut self, error: FrameError) -> HandlerResult {
+        match error {
+            FrameError::Malformed(_) => Err(error.into()),
+            error => Ok(writeln!(self.wfile, "{error}")?),
+        }
+    }
+
+    fn closing(&mut self, why: Closing) -> HandlerResult {
+        Ok(writeln!(self.wfile, "{why:?}")?)
+    }
+
+    fn finish(&mut self) -> HandlerResult {
+        self.library.enter("finish");
+        assert!(!self.panics, "as it was told");
+        Ok(())
+    }
+}
+
+fn library() -> (Served, mpsc::Receiver<String>) {
+    let (entries, receiver) = mpsc::channel();
+    (Served::new(Library { entries }.bind("127.0.0.1:0").expect("a free port")), receiver)
+}
+
+/// What was entered, once the only request has ended.
+fn entries(server: Served, receiver: mpsc::Receiver<String>) -> Vec<String> {
+    let _ = server.stop();
+    receiver.iter().collect()
+}
+
+#[test]
+fn the_methods_are_called_in_their_order() {
+    let (server, receiver) = library();
+    let mut client = Client::connect(server.server_address());
+    client.send("one\ntwo\n");
+    client.finish();
+    assert_eq!(client.rest(), "one\ntwo\n");
+    assert_eq!(entries(server, receiver), ["setup", "message one", "message two", "finish"]);
+}
+
+#[test]
+fn an_error_ends_its_connection_only() {
+    let (server, receiver) = library();
+    let mut other = Client::connect(server.server_address());
+    assert_eq!(other.ask("one"), "one");
+    let mut client = Client::connect(server.server_address());
+    client.send("fail\ntwo\n");
+    assert_eq!(client.rest(), "");
+    assert_eq!(other.ask("three"), "three");
+    eventually("it has failed", || server.stats().failed == 1);
+    other.finish();
+    assert_eq!(other.rest(), "");
+    let entries = entries(server, receiver);
+    assert_eq!(entries[2..6], ["setup", "message fail", "finish", "Handle failed"]);
+    assert_eq!(entries[6..], ["message three", "finish"]);
+}
+
+#[test]
+fn a_panic_ends_its_connection_only() {
+    let (server, receiver) = library();
+    let mut client = Client::connect(server.server_address());
+    client.send("panic\n");
+    client.finish();
+    assert_eq!(client.rest(), "");
+    assert_eq!(Client::connect(server.server_address()).ask("one"), "one");
+    eventually("both have ended", || server.stats().active == 0);
+    assert_eq!(server.stats().panicked, 1);
+    assert_eq!(entries(server, receiver)[..4], ["setup", "message panic", "finish", "Finish failed"]);
+}
+
+#[test]
+fn what_is_no_message_is_told_and_the_talk_can_go_on() {
+    let (server, receiver) = library();
+    let mut client = Client::connect(server.server_address());
+    assert!(client.ask("much too long").contains("longer than max_frame (8 bytes)"));
+    assert_eq!(client.ask("one"), "one");
+    client.send("bad\ntwo\n");
+    assert_eq!(client.rest(), "");
+    assert_eq!(entries(server, receiver), ["setup", "message one", "finish", "Handle failed"]);
+}
+
+#[test]
+fn the_handler_says_goodbye_when_the_server_ends_the_connection() {
+    let (server, receiver) = library();
+    let mut client = Client::connect(server.server_address());
+    assert_eq!(client.ask("one"), "one");
+    let report = server.stop();
+    assert_eq!((report.in_time, report.forced), (1, 0));
+    assert_eq!(client.rest(), "Draining\n");
+    assert_eq!(receiver.iter().collect::<Vec<_>>(), ["setup", "message one", "finish"]);
+}
