@@ -52,6 +52,11 @@ pub(crate) const SERVES_SEVERAL: Rule = with(
     "the one thread of `\"sync\"` is serving when the limit is reached, and can turn no client away meanwhile",
 );
 
+pub(crate) const SHARES_MEMORY: Rule = with(
+    &["sync", "threading", "pool"],
+    "a mailbox is in the memory of its process, which the children of `\"forking\"` do not share",
+);
+
 pub(crate) const FORKS: Rule = with(&["forking"], "the others do not fork");
 
 pub(crate) const HAS_QUEUE: Rule = on(&["tcp", "unix"], "a datagram socket has no queue of connections");

@@ -11,8 +11,8 @@ use crate::{
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote};
 use syn::{
-    Data, DeriveInput, GenericArgument, GenericParam, Generics, Lifetime, Meta, Path, PathArguments, Token, Type,
-    Visibility, parse::ParseStream, parse_quote, punctuated::Punctuated,
+    Data, DeriveInput, GenericArgument, GenericParam, Generics, Lifetime, Member, Meta, Path, PathArguments, Token,
+    Type, Visibility, parse::ParseStream, parse_quote, punctuated::Punctuated, spanned::Spanned,
 };
 
 const OWNED: &str = "a handler owns what it has: hold a `String`, a `Vec<u8>` or an `Arc`";
@@ -23,6 +23,8 @@ pub(crate) struct Handler {
     pub(crate) krate: Path,
     /// How the messages of a message handler are framed. None: it is a request handler.
     pub(crate) framing: Option<Value>,
+    /// Of a message handler.
+    pub(crate) mailbox: Option<MailboxField>,
     pub(crate) calls: Vec<ContextCall>,
     /// None if no value can be built. An error that says why has been reported.
     pub(crate) fields: Option<Vec<Field>>,
@@ -41,6 +43,12 @@ pub(crate) struct Field {
     /// The outcome of [`Handler::condition`] under which the field is there. None: it always is.
     pub(crate) only_if: Option<bool>,
     pub(crate) source: Source,
+}
+
+/// The field that is a mailbox.
+pub(crate) struct MailboxField {
+    pub(crate) member: Member,
+    pub(crate) ty: Type,
 }
 
 pub(crate) enum Source {
@@ -81,8 +89,15 @@ impl Handler {
             Some((fields, condition)) => (Some(fields), condition),
             None => (None, None),
         };
+        let fields_of_all = || fields.iter().flatten();
+        let mailbox =
+            fields_of_all().enumerate().find(|(_, field)| field.is("Mailbox")).map(|(index, field)| MailboxField {
+                member: field.ident.clone().map_or(Member::from(index), Member::Named),
+                ty: field.ty.clone(),
+            });
         if framing.is_some() {
-            refuse_readers(fields.iter().flatten(), errors);
+            refuse_readers(fields_of_all(), errors);
+            refuse_mailboxes(fields_of_all(), errors);
         }
         let conditions = item.attrs.iter().filter(|attribute| attribute.path().is_ident("cfg")).cloned();
         let conditions: Vec<syn::Attribute> = conditions.collect();
@@ -92,7 +107,7 @@ impl Handler {
         };
         let allowed = server::allowed_in(item.attrs.iter().chain(of_fields));
         let mut krate = said.krate.clone();
-        let server = take_server(item, &said, grammar, &mut krate, errors).map(|mut server| {
+        let server = take_server(item, &said, grammar, mailbox.as_ref(), &mut krate, errors).map(|mut server| {
             server.server.frames = framing.is_some();
             server.server.conditions.clone_from(&conditions);
             server.server.allowed.clone_from(&allowed);
@@ -104,6 +119,7 @@ impl Handler {
             ident: item.ident.clone(),
             generics: item.generics.clone(),
             krate: krate.unwrap_or_else(|| parse_quote!(::sockserver)),
+            mailbox: mailbox.filter(|_| framing.is_some()),
             framing,
             calls: said.calls,
             fields,
@@ -135,18 +151,38 @@ fn take_framing(said: &Attribute, grammar: &Grammar, errors: &mut Errors) -> Opt
     }
 }
 
+impl Field {
+    /// Whether it is taken from the request, and is of a type of this name.
+    fn is(&self, name: &str) -> bool {
+        let is_named =
+            matches!(&self.ty, Type::Path(path) if path.path.segments.last().is_some_and(|last| last.ident == name));
+        is_named && matches!(self.source, Source::Request)
+    }
+}
+
 /// The messages are read by the loop that calls the handler, and a request has one reader.
 fn refuse_readers<'a>(fields: impl Iterator<Item = &'a Field>, errors: &mut Errors) {
-    for field in fields.filter(|field| matches!(field.source, Source::Request)) {
-        let Type::Path(path) = &field.ty else { continue };
-        let Some(segment) = path.path.segments.last() else { continue };
-        let instead = match &*segment.ident.to_string() {
-            "Reader" => "",
-            "Frames" => "; to send messages, hold a `FrameWriter`",
+    for field in fields {
+        let instead = match (field.is("Reader"), field.is("Frames")) {
+            (true, _) => "",
+            (_, true) => "; to send messages, hold a `FrameWriter`",
             _ => continue,
         };
-        let message = format!("a message handler does not read: its messages come to `message`{instead}");
-        errors.at(&segment.ident, message);
+        errors.at(&field.ty, format!("a message handler does not read: its messages come to `message`{instead}"));
+    }
+}
+
+/// The loop has one mailbox to wait for.
+fn refuse_mailboxes<'a>(fields: impl Iterator<Item = &'a Field>, errors: &mut Errors) {
+    for (index, field) in fields.filter(|field| field.is("Mailbox")).enumerate() {
+        if index > 0 {
+            errors.at(&field.ty, "a second mailbox: a message handler has one, of an enum for mail of several kinds");
+        } else if field.only_if.is_some() {
+            errors.at(
+                &field.ty,
+                "the mailbox of a message handler has no condition: write the struct twice, each under one",
+            );
+        }
     }
 }
 
@@ -392,6 +428,7 @@ fn take_server(
     item: &mut DeriveInput,
     said_of_handler: &Attribute,
     grammar: &Grammar,
+    mailbox: Option<&MailboxField>,
     krate: &mut Option<Path>,
     errors: &mut Errors,
 ) -> Option<OwnServer> {
@@ -402,7 +439,10 @@ fn take_server(
     }
     let mut said = server::parse(&attribute, errors);
     server::require_composition(&said, attribute.path(), errors);
-    composition::check(&said_of_handler.rules, said.transport.value(), said.concurrency.value(), errors);
+    let mut rules = said_of_handler.rules.clone();
+    let of_mailbox = mailbox.filter(|_| !rules.iter().any(|(word, _)| word == "mailbox"));
+    rules.extend(of_mailbox.map(|mailbox| (Ident::new("Mailbox", mailbox.ty.span()), &composition::SHARES_MEMORY)));
+    composition::check(&rules, said.transport.value(), said.concurrency.value(), errors);
     let handler = &item.ident;
     let ident = match said.server_name.take() {
         Some((word, name)) if name == *handler => {

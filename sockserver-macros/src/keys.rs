@@ -258,6 +258,10 @@ pub(crate) static SERVER: Grammar = Grammar {
     ],
 };
 
+const MAILBOX: Key = Key::new("mailbox", Kind::Count, Target::Context { is_fallible: false }, "`128`")
+    .only(&composition::SHARES_MEMORY)
+    .refused(&[(Refusal::Zero, "cannot be zero: nothing could be sent")]);
+
 const TIMEOUT: Key =
     Key::new("timeout", Kind::Duration, Target::Context { is_fallible: true }, "for ever; a reply: `\"1s\"`")
         .refused(NO_TIMEOUT);
@@ -283,6 +287,7 @@ pub(crate) static REQUEST_HANDLER: Grammar = Grammar {
             Key::new("max_line", Kind::Size, Target::Context { is_fallible: false }, "`\"64KiB\"`")
                 .refused(&[(Refusal::Zero, "cannot be zero: no line would fit")]),
             MAX_FRAME,
+            MAILBOX,
             CRATE,
         ],
     }],
@@ -300,6 +305,7 @@ pub(crate) static MESSAGE_HANDLER: Grammar = Grammar {
             TIMEOUT,
             RBUFSIZE,
             WBUFSIZE,
+            MAILBOX,
             CRATE,
         ],
     }],

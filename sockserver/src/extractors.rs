@@ -11,6 +11,7 @@ use crate::{
         self, AnyRequest,
         datagram::Datagram,
         frames::{FrameWriter, Frames},
+        mailbox::Mailbox,
         reader::Reader,
         stream::Stream,
         writer::Writer,
@@ -46,6 +47,20 @@ impl<S: Service, F: Framing + Default, M: FromFrame + ?Sized> FromRequest<S> for
 impl<S: Service, F: Framing + Default> FromRequest<S> for FrameWriter<F> {
     fn from_request(cx: &mut Context<'_, S>) -> io::Result<FrameWriter<F>> {
         Ok(FrameWriter::new(request::kind(cx.request()).writer(&cx.files)))
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<S: Service, T: Send + 'static> FromRequest<S> for Mailbox<T> {
+    fn from_request(cx: &mut Context<'_, S>) -> io::Result<Mailbox<T>> {
+        if cx.handle().state().forks() {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "a mailbox is in the memory of its process, which the other children of concurrency = \"forking\" do not \
+                 share: use \"threading\" or \"pool\"",
+            ));
+        }
+        Ok(Mailbox::new(cx.files.mailbox))
     }
 }
 

@@ -227,13 +227,14 @@ pub use io::{
     state::{ConnectionId, ConnectionInfo},
 };
 pub use job::Job;
-pub use message_handler::MessageHandler;
-pub use message_loop::MessageLoop;
+pub use message_handler::{MailHandler, MessageHandler};
+pub use message_loop::{MailLoop, MessageLoop};
 pub use options::{Limits, OnLimit, Options, SocketOptions, Timeouts};
 pub use request::{
     AnyRequest,
     datagram::{Datagram, UnnamedPeer},
     frames::{FrameWriter, Frames},
+    mailbox::{Arrival, Mailbox, SendError, Sender},
     reader::{LineTooLong, Reader, ReaderTaken},
     stream::Stream,
     writer::Writer,

@@ -97,3 +97,60 @@ pub trait MessageHandler: Send {
         Ok(())
     }
 }
+
+/// A message handler with a [`Mailbox`](crate::Mailbox), which is called once a mail as well.
+///
+/// The struct has the mailbox as a field, and `#[message_handler]` finds it by its type. Its `sender()` is what others are given.
+///
+/// ```
+/// use sockserver::{HandlerResult, MailHandler, Mailbox, MessageHandler, Sender, Server, Writer, message_handler};
+/// use std::{io::Write, sync::{Arc, Mutex}};
+///
+/// #[derive(Default, Server)]
+/// #[server(transport = "tcp", concurrency = "threading", handler = Listener)]
+/// struct Radio {
+///     listeners: Mutex<Vec<Sender<String>>>,
+/// }
+///
+/// #[message_handler(framing = "line")]
+/// struct Listener {
+///     wfile: Writer,
+///     mailbox: Mailbox<String>,
+///     radio: Arc<Radio>,
+/// }
+///
+/// impl MessageHandler for Listener {
+///     type Message = String;
+///
+///     fn setup(&mut self) -> HandlerResult {
+///         self.radio.listeners.lock().unwrap().push(self.mailbox.sender());
+///         Ok(())
+///     }
+///
+///     fn message(&mut self, line: String) -> HandlerResult {
+///         let mut listeners = self.radio.listeners.lock().unwrap();
+///         listeners.retain(|listener| listener.try_send(line.clone()).is_ok() || !listener.is_closed());
+///         Ok(())
+///     }
+/// }
+///
+/// impl MailHandler for Listener {
+///     type Mail = String;
+///
+///     fn mail(&mut self, line: String) -> HandlerResult {
+///         Ok(writeln!(self.wfile, "{line}")?)
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not handle mail",
+    label = "a message handler with a `Mailbox` must implement `MailHandler`",
+    note = "write `impl MailHandler for {Self} {{ type Mail = …; fn mail(&mut self, mail: …) -> HandlerResult {{ … }} }}`"
+)]
+pub trait MailHandler: MessageHandler {
+    /// What its mailbox holds.
+    type Mail: Send + 'static;
+
+    /// Handles one mail.
+    fn mail(&mut self, mail: Self::Mail) -> HandlerResult;
+}

@@ -6,8 +6,11 @@ use crate::{
     framing::{FrameError, Framing},
     handler::{HandlerResult, RequestHandler},
     io::closing::Closing,
-    message_handler::MessageHandler,
-    request::frames::Frames,
+    message_handler::{MailHandler, MessageHandler},
+    request::{
+        frames::Frames,
+        mailbox::{Arrival, Mailbox},
+    },
     service::{Context, FromRequest, Service},
 };
 
@@ -52,6 +55,43 @@ impl<H: MessageHandler, F: Framing> RequestHandler for MessageLoop<H, F> {
     }
 }
 
+/// A [`MessageLoop`] for a handler with a mailbox, a [`MailHandler`].
+pub struct MailLoop<H: MessageHandler, F: Framing>(MessageLoop<H, F>);
+
+#[diagnostic::do_not_recommend]
+impl<S: Service, H: MailHandler + FromRequest<S>, F: Framing + Default> FromRequest<S> for MailLoop<H, F> {
+    fn from_request(cx: &mut Context<'_, S>) -> io::Result<MailLoop<H, F>> {
+        MessageLoop::from_request(cx).map(MailLoop)
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<H: MailHandler + AsMut<Mailbox<H::Mail>>, F: Framing> RequestHandler for MailLoop<H, F> {
+    fn setup(&mut self) -> HandlerResult {
+        self.0.setup()
+    }
+
+    fn handle(&mut self) -> HandlerResult {
+        let MessageLoop { handler, frames } = &mut self.0;
+        loop {
+            match frames.next_or(handler.as_mut()) {
+                Ok(Some(Arrival::Message(message))) => handler.message(message)?,
+                Ok(Some(Arrival::Mail(mail))) => handler.mail(mail)?,
+                Ok(None) => return Ok(()),
+                Err(error) => handler.malformed(recoverable(error)?)?,
+            }
+        }
+    }
+
+    fn closing(&mut self, why: Closing) -> HandlerResult {
+        self.0.closing(why)
+    }
+
+    fn finish(&mut self) -> HandlerResult {
+        self.0.finish()
+    }
+}
+
 /// The error of one message, if the next one can still be read.
 fn recoverable(error: io::Error) -> io::Result<FrameError> {
     match error.downcast::<FrameError>()? {
@@ -63,5 +103,11 @@ fn recoverable(error: io::Error) -> io::Result<FrameError> {
 impl<H: MessageHandler + fmt::Debug, F: Framing> fmt::Debug for MessageLoop<H, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MessageLoop").field("handler", &self.handler).finish_non_exhaustive()
+    }
+}
+
+impl<H: MessageHandler + fmt::Debug, F: Framing> fmt::Debug for MailLoop<H, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("MailLoop").field(&self.0).finish()
     }
 }

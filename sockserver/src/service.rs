@@ -48,8 +48,8 @@ pub trait Service: Send + Sync + Sized + 'static {
 /// It is implemented for these types:
 ///
 /// - on all transports [`Reader`](crate::Reader), [`Writer`](crate::Writer), [`Frames`](crate::Frames),
-///   [`FrameWriter`](crate::FrameWriter), [`Address`], `Arc<S>` (the server), [`ServerHandle`] and
-///   [`ConnectionId`](crate::ConnectionId)
+///   [`FrameWriter`](crate::FrameWriter), [`Mailbox`](crate::Mailbox), [`Address`], `Arc<S>` (the server),
+///   [`ServerHandle`] and [`ConnectionId`](crate::ConnectionId)
 /// - on tcp and unix [`Stream`](crate::Stream), on udp and unix_datagram [`Datagram`](crate::Datagram)
 /// - on tcp and udp [`SocketAddr`](std::net::SocketAddr), as the kernel tells it: on a server bound to `[::]` an IPv4 client
 ///   has an IPv4-mapped one, which [`Address::ip`] makes an IPv4 address
@@ -168,6 +168,16 @@ impl<'a, S: Service> Context<'a, S> {
     /// `max_frame` does. Default: 64 KiB.
     pub fn set_max_frame(&mut self, bytes: usize) {
         self.files.max_frame = bytes;
+    }
+
+    /// How much mail a [`Mailbox`](crate::Mailbox) that is taken from here on holds, as `mailbox` does. Default: 128.
+    ///
+    /// # Panics
+    ///
+    /// If `mails` is zero: nothing could be sent.
+    pub fn set_mailbox(&mut self, mails: usize) {
+        assert!(mails > 0, "a mailbox of zero could hold nothing");
+        self.files.mailbox = mails;
     }
 
     /// Leaves a value for the fields that are taken after this one. It replaces an earlier value of its type, and returns

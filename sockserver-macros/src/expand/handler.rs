@@ -1,7 +1,7 @@
 use super::{at, path_at, refusals, value};
 use crate::{
     attribute::ContextCall,
-    handler::{self, Field, Handler, OwnServer, Source},
+    handler::{self, Field, Handler, MailboxField, OwnServer, Source},
     value::Value,
 };
 use proc_macro2::{Ident, Span, TokenStream};
@@ -25,15 +25,32 @@ fn messages(handler: &Handler, framing: &Value) -> TokenStream {
     let framing = value(framing, krate);
     let mut generics = generics.clone();
     if !generics.params.is_empty() {
-        generics.make_where_clause().predicates.push(parse_quote!(Self: #krate::MessageHandler));
+        let handles = if handler.mailbox.is_some() { quote!(MailHandler) } else { quote!(MessageHandler) };
+        generics.make_where_clause().predicates.push(parse_quote!(Self: #krate::#handles));
     }
     let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();
+    let mailbox = handler.mailbox.as_ref().map(|MailboxField { member, ty }| {
+        quote! {
+            #(#conditions)*
+            #[automatically_derived]
+            #(#allowed)*
+            impl #impl_generics ::core::convert::AsMut<#ty> for #ident #ty_generics #where_clause {
+                fn as_mut(&mut self) -> &mut #ty {
+                    &mut self.#member
+                }
+            }
+        }
+    });
     let place = at(ident.span());
-    let mut runner = quote_spanned!(place=> #krate::MessageLoop<Self, #framing>);
+    let (runner, handles) = match &handler.mailbox {
+        None => (quote!(MessageLoop), quote_spanned!(place=> let _ = <#ident as #krate::MessageHandler>::message;)),
+        Some(_) => (quote!(MailLoop), quote_spanned!(place=> let _ = <#ident as #krate::MailHandler>::mail;)),
+    };
+    let mut runner = quote_spanned!(place=> #krate::#runner<Self, #framing>);
     if generics.params.is_empty() {
         // One error for a struct that does not implement the trait: see `server::handler`.
         runner = quote_spanned! {place=> #krate::__private::Fitting<#runner, {
-            let _ = <#ident as #krate::MessageHandler>::message;
+            #handles
             true
         }>};
     }
@@ -44,6 +61,7 @@ fn messages(handler: &Handler, framing: &Value) -> TokenStream {
         impl #impl_generics #krate::Handler for #ident #ty_generics #where_clause {
             type Runner = #runner;
         }
+        #mailbox
     }
 }
 

@@ -17,5 +17,5 @@ mod sending;
 pub(crate) mod shared;
 pub(crate) mod state;
 pub(crate) mod wait_state;
-mod waiting;
+pub(crate) mod waiting;
 pub(crate) mod waker;

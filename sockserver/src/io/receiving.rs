@@ -17,7 +17,7 @@ use super::{
     closing::Closing,
     connection::Connection,
     incoming::Incoming,
-    waiting::{ClientWait, Wakeup, has_passed},
+    waiting::{ClientWait, Patience, Wakeup, has_passed},
 };
 use crate::{
     primitives::atomic::{Ordering::Relaxed, Ordering::SeqCst},
@@ -48,7 +48,15 @@ enum NextStep {
 impl Connection {
     /// Receives by `call`, whose arguments are the socket, the most bytes to receive, and the flags of recv(2). Held
     /// back bytes are sent first: a client that waits for its answer would send nothing.
-    pub(crate) fn receive(&self, mut call: impl FnMut(&Socket, usize, i32) -> io::Result<usize>) -> io::Result<usize> {
+    pub(crate) fn receive(&self, call: impl FnMut(&Socket, usize, i32) -> io::Result<usize>) -> io::Result<usize> {
+        self.receive_with(Patience::Unlimited, call)
+    }
+
+    fn receive_with(
+        &self,
+        patience: Patience<'_>,
+        mut call: impl FnMut(&Socket, usize, i32) -> io::Result<usize>,
+    ) -> io::Result<usize> {
         if self.has_held_back.load(SeqCst) {
             self.flush_or_delegate()?;
         }
@@ -56,7 +64,7 @@ impl Connection {
         // A writing thread sets `has_held_back` and then checks whether this thread is receiving. This thread does both
         // in the opposite order. So at least one of the two sees the other, and sends.
         let flushed = if self.has_held_back.load(SeqCst) { self.flush_or_delegate() } else { Ok(()) };
-        let received = flushed.and_then(|()| self.receive_or_wait(closing, &mut call));
+        let received = flushed.and_then(|()| self.receive_or_wait(patience, closing, &mut call));
         if self.state.end_receiving() == Some(Closing::Draining) {
             // The drain began during the receive, and left it to this thread to measure what is unread.
             self.bytes_left_to_drain();
@@ -65,19 +73,20 @@ impl Connection {
     }
 
     /// Receives into the buffer, behind the bytes that are not consumed. Returns how many bytes.
-    pub(crate) fn fill(&self, incoming: &mut Incoming, size: usize) -> io::Result<usize> {
+    pub(crate) fn fill(&self, incoming: &mut Incoming, size: usize, patience: Patience<'_>) -> io::Result<usize> {
         let room = incoming.room(size);
-        self.receive(|socket, limit, flags| sys::receive(socket, room, limit, flags))
+        self.receive_with(patience, |socket, limit, flags| sys::receive(socket, room, limit, flags))
     }
 
     fn receive_or_wait(
         &self,
+        patience: Patience<'_>,
         closing: Option<Closing>,
         call: &mut impl FnMut(&Socket, usize, i32) -> io::Result<usize>,
     ) -> io::Result<usize> {
         let timeout = self.waits.read_timeout.load();
         let mut wait = None;
-        if closing.is_none() && self.try_begin_slice() {
+        if closing.is_none() && matches!(patience, Patience::Unlimited) && self.try_begin_slice() {
             wait = timeout.map(|_| ClientWait::begin(timeout));
             let received = self.receive_in_slice(call);
             self.end_slice();
@@ -93,12 +102,16 @@ impl Connection {
             let closing = self.state.closing();
             let limit = match self.next_step(closing)? {
                 NextStep::DrainAtMost(limit) => limit,
-                NextStep::WaitUntil(until) => match self.wait_to_receive(&mut wait, closing, until)? {
+                NextStep::WaitUntil(until) => match self.wait_to_receive(&mut wait, patience, closing, until)? {
                     Wakeup::ClientReady if self.state.closing() == closing => usize::MAX,
                     Wakeup::ClientReady => continue,
                     Wakeup::ServerDraining => {
                         self.state.mark(Closing::Draining);
                         continue;
+                    }
+                    Wakeup::Woken => return Err(io::ErrorKind::WouldBlock.into()),
+                    Wakeup::Other if matches!(patience, Patience::None) => {
+                        return Err(io::ErrorKind::WouldBlock.into());
                     }
                     Wakeup::Other => continue,
                 },

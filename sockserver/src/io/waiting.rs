@@ -9,6 +9,7 @@ use std::{
 use super::{
     closing::{self, Closing},
     connection::Connection,
+    waker::Waker,
 };
 use crate::sys::{self, Watched};
 
@@ -21,8 +22,22 @@ pub(super) enum Wakeup {
     ClientReady,
     /// The bell rang: the server began to drain.
     ServerDraining,
+    /// Another thread used the waker of a [`Patience`].
+    Woken,
     /// A deadline has passed, or a signal has interrupted the wait.
     Other,
+}
+
+/// What ends a receive, beside the client, the server and the deadlines. The receive then fails with
+/// [`io::ErrorKind::WouldBlock`].
+#[derive(Clone, Copy)]
+pub(crate) enum Patience<'a> {
+    /// Nothing.
+    Unlimited,
+    /// Another thread, by this waker.
+    UntilWoken(&'a Waker),
+    /// That it would have to wait.
+    None,
 }
 
 /// A read or write that waits for the client, from its first system call on.
@@ -53,6 +68,7 @@ impl Connection {
     pub(super) fn wait_to_receive(
         &self,
         wait: &mut ClientWait,
+        patience: Patience<'_>,
         closing: Option<Closing>,
         until: Option<Instant>,
     ) -> io::Result<Wakeup> {
@@ -62,9 +78,16 @@ impl Connection {
         let deadlines =
             [until, wait.deadline(), reader_deadline, next_idle_check, self.lifetime_deadline(), self.cut_deadline()];
         let client = Watched::new(self.socket.as_fd());
-        match self.bell().filter(|_| closing.is_none()) {
-            None => poll(&mut [client], deadlines),
-            Some(bell) => poll(&mut [client, Watched::new(bell.as_fd())], deadlines),
+        let bell = self.bell().filter(|_| closing.is_none()).map(|bell| Watched::new(bell.as_fd()));
+        match (patience, bell) {
+            (Patience::Unlimited, None) => poll(&mut [client], deadlines),
+            (Patience::Unlimited, Some(bell)) => poll(&mut [client, bell], deadlines),
+            (Patience::UntilWoken(waker), bell) => {
+                poll(&mut [client, bell.unwrap_or_else(Watched::nothing), Watched::new(waker.as_fd())], deadlines)
+            }
+            (Patience::None, bell) => {
+                poll(&mut [client, bell.unwrap_or_else(Watched::nothing)], [Some(Instant::now())])
+            }
         }
     }
 
@@ -149,14 +172,16 @@ impl Connection {
     }
 }
 
-/// poll(2) until the earliest deadline. The first descriptor is the client's, the second one, if any, the bell's.
+/// poll(2) until the earliest deadline. The first descriptor is the client's, the second one, if any, the bell's, the
+/// third one a waker's.
 fn poll<const N: usize>(watched: &mut [Watched<'_>], deadlines: [Option<Instant>; N]) -> io::Result<Wakeup> {
     let now = Instant::now();
     let timeout = deadlines.into_iter().flatten().min().map(|deadline| deadline.saturating_duration_since(now));
     sys::poll(watched, timeout)?;
     Ok(match watched {
-        [_, bell] if bell.is_ready() => Wakeup::ServerDraining,
+        [_, bell, ..] if bell.is_ready() => Wakeup::ServerDraining,
         [client, ..] if client.is_ready() => Wakeup::ClientReady,
+        [_, _, waker] if waker.is_ready() => Wakeup::Woken,
         _ => Wakeup::Other,
     })
 }

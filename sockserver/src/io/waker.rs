@@ -1,4 +1,4 @@
-//! Wakes the leader, the thread that waits for requests.
+//! Wakes a thread that waits in poll(2): the leader, or a handler with a mailbox.
 
 use std::{
     io::{self, PipeReader, PipeWriter, Read, Write},
@@ -51,8 +51,13 @@ impl Waker {
         let _ = (&self.writer).write(&[STOP]);
     }
 
-    /// Empties the pipe for the next wake-up, and returns whether it contained a request to stop. Only the leader calls
-    /// it, and only when poll(2) has found the pipe readable: the read would block otherwise.
+    /// Empties the pipe for the next wake-up. Only the waiting thread calls it, and only when poll(2) has found the pipe
+    /// readable: the read would block otherwise.
+    pub(crate) fn clear(&self) {
+        self.take_stop_request();
+    }
+
+    /// Empties the pipe for the next wake-up, and returns whether it contained a request to stop. Called like `clear`.
     pub(crate) fn take_stop_request(&self) -> bool {
         let mut bytes = [CHECK; 16];
         let _ = (&self.reader).read(&mut bytes);

@@ -9,10 +9,18 @@ pub(crate) struct Files {
     pub(crate) wbufsize: usize,
     pub(crate) max_line: usize,
     pub(crate) max_frame: usize,
+    /// How much mail a mailbox holds.
+    pub(crate) mailbox: usize,
 }
 
 impl Default for Files {
     fn default() -> Files {
-        Files { rbufsize: 8 * 1024, wbufsize: 8 * 1024, max_line: 64 * 1024, max_frame: DEFAULT_MAX_FRAME }
+        Files {
+            rbufsize: 8 * 1024,
+            wbufsize: 8 * 1024,
+            max_line: 64 * 1024,
+            max_frame: DEFAULT_MAX_FRAME,
+            mailbox: 128,
+        }
     }
 }

@@ -9,12 +9,13 @@ use std::{
 };
 
 use super::{
+    mailbox::{Arrival, Mailbox},
     reader::{Reader, Source},
     writer::Writer,
 };
 use crate::{
     framing::{self, Decoder, FrameError, Framing, FromFrame, ToFrame},
-    io::{connection::Connection, incoming::Incoming},
+    io::{connection::Connection, incoming::Incoming, waiting::Patience},
 };
 
 /// Reads and sends whole messages: a [`Reader`] and a [`Writer`] in one, for a protocol with the
@@ -102,8 +103,26 @@ impl<F: Framing, M: FromFrame + ?Sized> Frames<F, M> {
         reason = "messages can borrow from `self`, which those of an iterator cannot"
     )]
     pub fn next(&mut self) -> io::Result<Option<M::Message<'_>>> {
-        let found = self.find()?;
+        let found = self.find(Patience::Unlimited)?;
         self.message(found)
+    }
+
+    /// Waits for a message of the client or for mail, whichever comes first: [`next`](Self::next) or what a
+    /// [`Sender`](crate::Sender) of the mailbox has sent.
+    ///
+    /// # Errors
+    ///
+    /// Those of `next`, and what the system says if it has no descriptors for the mailbox.
+    pub fn next_or<T>(&mut self, mailbox: &mut Mailbox<T>) -> io::Result<Option<Arrival<M::Message<'_>, T>>> {
+        let mut found = None;
+        let mail = mailbox.next_or(|patience| {
+            found = self.find(patience)?;
+            Ok(())
+        })?;
+        match mail {
+            Some(mail) => Ok(Some(Arrival::Mail(mail))),
+            None => Ok(self.message(found)?.map(Arrival::Message)),
+        }
     }
 
     /// Sends a message: see [`FrameWriter::send`].
@@ -111,7 +130,7 @@ impl<F: Framing, M: FromFrame + ?Sized> Frames<F, M> {
         self.writer.send(message)
     }
 
-    fn find(&mut self) -> io::Result<Option<Found>> {
+    fn find(&mut self, patience: Patience<'_>) -> io::Result<Option<Found>> {
         let Frames { reader, decoder, began, has_packet, .. } = self;
         match &mut reader.source {
             Source::Datagram { .. } => Ok(std::mem::take(has_packet).then_some(Found::Packet)),
@@ -119,7 +138,7 @@ impl<F: Framing, M: FromFrame + ?Sized> Frames<F, M> {
                 let connection = stream.connection();
                 let mut wait = MessageWait { connection, began };
                 connection.end_message();
-                let found = find_frame(connection, incoming, decoder, *rbufsize, &mut wait)?;
+                let found = find_frame(connection, incoming, decoder, *rbufsize, patience, &mut wait)?;
                 Ok(found.map(Found::Frame))
             }
         }
@@ -149,6 +168,7 @@ fn find_frame<F: Framing>(
     incoming: &mut Incoming,
     decoder: &mut Decoder<F>,
     rbufsize: usize,
+    patience: Patience<'_>,
     wait: &mut MessageWait<'_>,
 ) -> io::Result<Option<Range<usize>>> {
     loop {
@@ -165,7 +185,7 @@ fn find_frame<F: Framing>(
             wait.begin();
             connection.begin_message();
         }
-        if connection.fill(incoming, rbufsize)? == 0 {
+        if connection.fill(incoming, rbufsize, patience)? == 0 {
             wait.end();
             let (bytes, position) = incoming.parts();
             return Ok(decoder.last_frame(bytes, position)?);

@@ -16,6 +16,7 @@ use crate::{
 pub(crate) mod datagram;
 pub(crate) mod files;
 pub(crate) mod frames;
+pub(crate) mod mailbox;
 pub(crate) mod packet;
 pub(crate) mod reader;
 pub(crate) mod stream;

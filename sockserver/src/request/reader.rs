@@ -7,8 +7,16 @@ use std::{
     time::Instant,
 };
 
-use super::{datagram::Datagram, files::Files, stream::Stream};
-use crate::{io::incoming::Incoming, unwind::unwind_safe};
+use super::{
+    datagram::Datagram,
+    files::Files,
+    mailbox::{Arrival, Mailbox},
+    stream::Stream,
+};
+use crate::{
+    io::{incoming::Incoming, waiting::Patience},
+    unwind::unwind_safe,
+};
 
 /// What the client sends: Python's `rfile`. On datagrams it reads the packet.
 ///
@@ -85,6 +93,40 @@ impl Reader {
         Ok(Some(line))
     }
 
+    /// Waits for a line of the client or for mail, whichever comes first: [`next_line`](Self::next_line), or what a
+    /// [`Sender`](crate::Sender) of the mailbox has sent. [`Mailbox`] has an example.
+    ///
+    /// # Errors
+    ///
+    /// Those of `next_line`. The error of pipe(2) if the process has no descriptors left for the mailbox.
+    pub fn next_line_or<T>(&mut self, mailbox: &mut Mailbox<T>) -> io::Result<Option<Arrival<String, T>>> {
+        let is_stream = matches!(self.source, Source::Stream { .. });
+        if is_stream && let Some(mail) = mailbox.next_or(|patience| self.receive_line(patience))? {
+            return Ok(Some(Arrival::Mail(mail)));
+        }
+        Ok(self.next_line()?.map(Arrival::Message))
+    }
+
+    /// Receives until `next_line` can return without a receive.
+    fn receive_line(&mut self, patience: Patience<'_>) -> io::Result<()> {
+        let Source::Stream { stream, incoming, rbufsize } = &mut self.source else { return Ok(()) };
+        let mut searched = 0;
+        loop {
+            let unread = incoming.unread();
+            if unread[searched..].contains(&b'\n') || unread.len() > self.max_line {
+                return Ok(());
+            }
+            searched = unread.len();
+            if searched > 0 {
+                // `consume` is not called until the line is complete.
+                stream.connection().note_request();
+            }
+            if stream.connection().fill(incoming, *rbufsize, patience)? == 0 {
+                return Ok(());
+            }
+        }
+    }
+
     /// Sets one deadline for a whole message, however steadily its bytes come; `timeout` bounds only the wait for the
     /// next byte. After the deadline a read that has to receive fails with [`io::ErrorKind::TimedOut`]. `None` removes
     /// the deadline. On datagrams, which do not wait, it does nothing.
@@ -138,7 +180,7 @@ impl BufRead for Reader {
         match &mut self.source {
             Source::Stream { stream, incoming, rbufsize } => {
                 if incoming.unread().is_empty() {
-                    stream.connection().fill(incoming, *rbufsize)?;
+                    stream.connection().fill(incoming, *rbufsize, Patience::Unlimited)?;
                 }
                 Ok(incoming.unread())
             }

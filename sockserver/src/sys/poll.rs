@@ -21,6 +21,11 @@ impl<'fd> Watched<'fd> {
         Watched { inner, lifetime: std::marker::PhantomData }
     }
 
+    /// Watches nothing: poll(2) ignores it.
+    pub(crate) fn nothing() -> Watched<'fd> {
+        Watched { inner: libc::pollfd { fd: -1, events: 0, revents: 0 }, lifetime: std::marker::PhantomData }
+    }
+
     /// Watches for room to send.
     pub(crate) fn for_output(fd: BorrowedFd<'fd>) -> Watched<'fd> {
         let mut watched = Watched::new(fd);

@@ -6,6 +6,7 @@ mod frames;
 mod framing;
 mod framing_in_pieces;
 mod goodbye;
+mod mailbox;
 mod messages;
 mod streams;
 mod two_threads;

@@ -1,0 +1,52 @@
+use sockserver::*;
+pub struct Member {
+    answers: FrameWriter<framing::U32>,
+    mailbox: Mailbox<String>,
+}
+#[automatically_derived]
+impl<__S: ::sockserver::Server> ::sockserver::FromRequest<__S> for Member
+where
+    FrameWriter<framing::U32>: ::sockserver::FromRequest<__S>,
+    Mailbox<String>: ::sockserver::FromRequest<__S>,
+{
+    fn from_request(cx: &mut ::sockserver::Context<'_, __S>) -> ::std::io::Result<Self> {
+        cx.set_mailbox(16);
+        ::core::result::Result::Ok(Self {
+            answers: <FrameWriter<
+                framing::U32,
+            > as ::sockserver::FromRequest<__S>>::from_request(cx)?,
+            mailbox: <Mailbox<
+                String,
+            > as ::sockserver::FromRequest<__S>>::from_request(cx)?,
+        })
+    }
+}
+#[automatically_derived]
+impl ::sockserver::Handler for Member {
+    type Runner = ::sockserver::__private::Fitting<
+        ::sockserver::MailLoop<Self, ::sockserver::framing::U32>,
+        {
+            let _ = <Member as ::sockserver::MailHandler>::mail;
+            true
+        },
+    >;
+}
+#[automatically_derived]
+impl ::core::convert::AsMut<Mailbox<String>> for Member {
+    fn as_mut(&mut self) -> &mut Mailbox<String> {
+        &mut self.mailbox
+    }
+}
+impl MessageHandler for Member {
+    type Message = str;
+    fn message(&mut self, _line: &str) -> HandlerResult {
+        Ok(())
+    }
+}
+impl MailHandler for Member {
+    type Mail = String;
+    fn mail(&mut self, mail: String) -> HandlerResult {
+        Ok(self.answers.send(&mail)?)
+    }
+}
+fn main() {}

@@ -1,0 +1,52 @@
+use sockserver::{HandlerResult, MailHandler, Mailbox, MessageHandler, RequestHandler, message_handler, request_handler};
+
+#[message_handler(framing = "line")]
+#[server(transport = "tcp", concurrency = "forking")]
+struct Forks {
+    mailbox: Mailbox<String>,
+    other: Mailbox<u64>,
+}
+
+impl MessageHandler for Forks {
+    type Message = String;
+
+    fn message(&mut self, _: String) -> HandlerResult {
+        Ok(())
+    }
+}
+
+impl MailHandler for Forks {
+    type Mail = String;
+
+    fn mail(&mut self, _: String) -> HandlerResult {
+        Ok(())
+    }
+}
+
+#[request_handler(mailbox = 0)]
+#[server(transport = "tcp", concurrency = "forking")]
+struct ForksToo {
+    mailbox: Mailbox<String>,
+}
+
+impl RequestHandler for ForksToo {
+    fn handle(&mut self) -> HandlerResult {
+        Ok(())
+    }
+}
+
+#[message_handler(framing = "line")]
+#[server(transport = "tcp", concurrency = "threading")]
+struct NeverReadsItsMail {
+    mailbox: Mailbox<String>,
+}
+
+impl MessageHandler for NeverReadsItsMail {
+    type Message = String;
+
+    fn message(&mut self, _: String) -> HandlerResult {
+        Ok(())
+    }
+}
+
+fn main() {}
