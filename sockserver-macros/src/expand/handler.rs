@@ -42,9 +42,11 @@ fn messages(handler: &Handler, framing: &Value) -> TokenStream {
         }
     });
     let place = at(ident.span());
+    let mut name = ident.clone();
+    name.set_span(place);
     let (runner, handles) = match &handler.mailbox {
-        None => (quote!(MessageLoop), quote_spanned!(place=> let _ = <#ident as #krate::MessageHandler>::message;)),
-        Some(_) => (quote!(MailLoop), quote_spanned!(place=> let _ = <#ident as #krate::MailHandler>::mail;)),
+        None => (quote!(MessageLoop), quote_spanned!(place=> let _ = <#name as #krate::MessageHandler>::message;)),
+        Some(_) => (quote!(MailLoop), quote_spanned!(place=> let _ = <#name as #krate::MailHandler>::mail;)),
     };
     let mut runner = quote_spanned!(place=> #krate::#runner<Self, #framing>);
     if generics.params.is_empty() {
