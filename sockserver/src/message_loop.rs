@@ -16,7 +16,7 @@ use crate::{
 
 /// A [`MessageHandler`] as a [`RequestHandler`] that calls it for each message, until the connection ends. It is the
 /// [`Handler::Runner`](crate::Handler::Runner) of every message handler. `F` is the framing.
-pub struct MessageLoop<H: MessageHandler, F: Framing> {
+pub struct MessageLoop<H: MessageHandler, F> {
     handler: H,
     frames: Frames<F, H::Message>,
 }
@@ -56,7 +56,7 @@ impl<H: MessageHandler, F: Framing> RequestHandler for MessageLoop<H, F> {
 }
 
 /// A [`MessageLoop`] for a handler with a mailbox, a [`MailHandler`].
-pub struct MailLoop<H: MessageHandler, F: Framing>(MessageLoop<H, F>);
+pub struct MailLoop<H: MessageHandler, F>(MessageLoop<H, F>);
 
 #[diagnostic::do_not_recommend]
 impl<S: Service, H: MailHandler + FromRequest<S>, F: Framing + Default> FromRequest<S> for MailLoop<H, F> {
@@ -100,13 +100,13 @@ fn recoverable(error: io::Error) -> io::Result<FrameError> {
     }
 }
 
-impl<H: MessageHandler + fmt::Debug, F: Framing> fmt::Debug for MessageLoop<H, F> {
+impl<H: MessageHandler + fmt::Debug, F> fmt::Debug for MessageLoop<H, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MessageLoop").field("handler", &self.handler).finish_non_exhaustive()
     }
 }
 
-impl<H: MessageHandler + fmt::Debug, F: Framing> fmt::Debug for MailLoop<H, F> {
+impl<H: MessageHandler + fmt::Debug, F> fmt::Debug for MailLoop<H, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("MailLoop").field(&self.0).finish()
     }

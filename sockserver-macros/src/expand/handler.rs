@@ -42,6 +42,11 @@ fn messages(handler: &Handler, framing: &Value) -> TokenStream {
         }
     });
     let place = at(ident.span());
+    let frames = matches!(handler.framing, Some(Value::Path(_))).then(|| {
+        let place = at(framing.span());
+        let krate = path_at(krate, place);
+        quote_spanned!(place=> let _ = <#framing as #krate::framing::Framing>::scan;)
+    });
     let mut name = ident.clone();
     name.set_span(place);
     let (runner, handles) = match &handler.mailbox {
@@ -53,6 +58,7 @@ fn messages(handler: &Handler, framing: &Value) -> TokenStream {
         // One error for a struct that does not implement the trait: see `server::handler`.
         runner = quote_spanned! {place=> #krate::__private::Fitting<#runner, {
             #handles
+            #frames
             true
         }>};
     }
