@@ -52,14 +52,9 @@ impl<S: Service, F: Framing + Default> FromRequest<S> for FrameWriter<F> {
 
 #[diagnostic::do_not_recommend]
 impl<S: Service, T: Send + 'static> FromRequest<S> for Mailbox<T> {
+    const NEEDS_SHARED_MEMORY: bool = true;
+
     fn from_request(cx: &mut Context<'_, S>) -> io::Result<Mailbox<T>> {
-        if cx.handle().state().forks() {
-            return Err(io::Error::new(
-                io::ErrorKind::Unsupported,
-                "a mailbox is in the memory of its process, which the other children of concurrency = \"forking\" do not \
-                 share: use \"threading\" or \"pool\"",
-            ));
-        }
         Ok(Mailbox::new(cx.files.mailbox))
     }
 }

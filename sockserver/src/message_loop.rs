@@ -23,6 +23,8 @@ pub struct MessageLoop<H: MessageHandler, F> {
 
 #[diagnostic::do_not_recommend]
 impl<S: Service, H: MessageHandler + FromRequest<S>, F: Framing + Default> FromRequest<S> for MessageLoop<H, F> {
+    const NEEDS_SHARED_MEMORY: bool = H::NEEDS_SHARED_MEMORY;
+
     fn from_request(cx: &mut Context<'_, S>) -> io::Result<MessageLoop<H, F>> {
         // The handler comes first: it sets `max_frame`, and its fields may read the first bytes themselves.
         Ok(MessageLoop { handler: H::from_request(cx)?, frames: Frames::from_request(cx)? })
@@ -60,6 +62,8 @@ pub struct MailLoop<H: MessageHandler, F>(MessageLoop<H, F>);
 
 #[diagnostic::do_not_recommend]
 impl<S: Service, H: MailHandler + FromRequest<S>, F: Framing + Default> FromRequest<S> for MailLoop<H, F> {
+    const NEEDS_SHARED_MEMORY: bool = H::NEEDS_SHARED_MEMORY;
+
     fn from_request(cx: &mut Context<'_, S>) -> io::Result<MailLoop<H, F>> {
         MessageLoop::from_request(cx).map(MailLoop)
     }

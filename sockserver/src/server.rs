@@ -249,6 +249,13 @@ impl<S: Server> Service for S {
 
 /// Refuses what the attribute would refuse.
 fn check_options<S: Server, C: Concurrency>(options: &Options) -> io::Result<()> {
+    if C::FORKS && <<S::Handler as Handler>::Runner as FromRequest<S>>::NEEDS_SHARED_MEMORY {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the handler has a mailbox, which is in the memory of its process, and the children of concurrency = \"forking\" \
+             share none: use \"threading\" or \"pool\"",
+        ));
+    }
     options.check()?;
     options.check_composition(&S::OPTIONS, transport::word::<S::Transport>(), concurrency::word::<C>())
 }

@@ -82,6 +82,10 @@ pub trait Service: Send + Sync + Sized + 'static {
             tcp and unix also `Stream`, udp and unix_datagram `Datagram`, tcp and udp `SocketAddr`, unix `PeerCred`"
 )]
 pub trait FromRequest<S: Service>: Sized {
+    /// The value is for other requests to reach, in the memory of their process, as a [`Mailbox`](crate::Mailbox) is: a
+    /// server that forks refuses to be bound with it.
+    const NEEDS_SHARED_MEMORY: bool = false;
+
     /// Takes the value. An error ends the request before `setup`.
     fn from_request(cx: &mut Context<'_, S>) -> io::Result<Self>;
 }

@@ -10,6 +10,10 @@ where
     PeerCred: ::sockserver::FromRequest<__S>,
     Reader: ::sockserver::FromRequest<__S>,
 {
+    const NEEDS_SHARED_MEMORY: ::core::primitive::bool = <PeerCred as ::sockserver::FromRequest<
+        __S,
+    >>::NEEDS_SHARED_MEMORY
+        || <Reader as ::sockserver::FromRequest<__S>>::NEEDS_SHARED_MEMORY;
     fn from_request(cx: &mut ::sockserver::Context<'_, __S>) -> ::std::io::Result<Self> {
         ::core::result::Result::Ok(
             Self(
@@ -28,6 +32,10 @@ where
     Reader: ::sockserver::FromRequest<__S>,
     Writer: ::sockserver::FromRequest<__S>,
 {
+    const NEEDS_SHARED_MEMORY: ::core::primitive::bool = <Reader as ::sockserver::FromRequest<
+        __S,
+    >>::NEEDS_SHARED_MEMORY
+        || <Writer as ::sockserver::FromRequest<__S>>::NEEDS_SHARED_MEMORY;
     fn from_request(cx: &mut ::sockserver::Context<'_, __S>) -> ::std::io::Result<Self> {
         ::core::result::Result::Ok(
             Self(

@@ -27,6 +27,13 @@ where
     Address: ::sockserver::FromRequest<__S>,
     Arc<Chat>: ::sockserver::FromRequest<__S>,
 {
+    const NEEDS_SHARED_MEMORY: ::core::primitive::bool = <Reader as ::sockserver::FromRequest<
+        __S,
+    >>::NEEDS_SHARED_MEMORY
+        || <Writer as ::sockserver::FromRequest<__S>>::NEEDS_SHARED_MEMORY
+        || <Address as ::sockserver::FromRequest<__S>>::NEEDS_SHARED_MEMORY
+        || <Address as ::sockserver::FromRequest<__S>>::NEEDS_SHARED_MEMORY
+        || <Arc<Chat> as ::sockserver::FromRequest<__S>>::NEEDS_SHARED_MEMORY;
     fn from_request(cx: &mut ::sockserver::Context<'_, __S>) -> ::std::io::Result<Self> {
         cx.set_timeout(::core::time::Duration::from_secs(30))?;
         cx.set_rbufsize(16384);

@@ -27,6 +27,9 @@ for Session<T>
 where
     Arc<Shared<T>>: ::sockserver::FromRequest<__S>,
 {
+    const NEEDS_SHARED_MEMORY: ::core::primitive::bool = <Arc<
+        Shared<T>,
+    > as ::sockserver::FromRequest<__S>>::NEEDS_SHARED_MEMORY;
     fn from_request(cx: &mut ::sockserver::Context<'_, __S>) -> ::std::io::Result<Self> {
         ::core::result::Result::Ok(Self {
             server: <Arc<

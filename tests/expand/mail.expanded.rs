@@ -9,6 +9,10 @@ where
     FrameWriter<framing::U32>: ::sockserver::FromRequest<__S>,
     Mailbox<String>: ::sockserver::FromRequest<__S>,
 {
+    const NEEDS_SHARED_MEMORY: ::core::primitive::bool = <FrameWriter<
+        framing::U32,
+    > as ::sockserver::FromRequest<__S>>::NEEDS_SHARED_MEMORY
+        || <Mailbox<String> as ::sockserver::FromRequest<__S>>::NEEDS_SHARED_MEMORY;
     fn from_request(cx: &mut ::sockserver::Context<'_, __S>) -> ::std::io::Result<Self> {
         cx.set_mailbox(16);
         ::core::result::Result::Ok(Self {

@@ -8,6 +8,9 @@ impl<__S: ::sockserver::Server> ::sockserver::FromRequest<__S> for Upper
 where
     Writer: ::sockserver::FromRequest<__S>,
 {
+    const NEEDS_SHARED_MEMORY: ::core::primitive::bool = <Writer as ::sockserver::FromRequest<
+        __S,
+    >>::NEEDS_SHARED_MEMORY;
     fn from_request(cx: &mut ::sockserver::Context<'_, __S>) -> ::std::io::Result<Self> {
         cx.set_max_frame(1024);
         ::core::result::Result::Ok(Self {

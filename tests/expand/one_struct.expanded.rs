@@ -10,6 +10,10 @@ where
     Reader: ::sockserver::FromRequest<__S>,
     Writer: ::sockserver::FromRequest<__S>,
 {
+    const NEEDS_SHARED_MEMORY: ::core::primitive::bool = <Reader as ::sockserver::FromRequest<
+        __S,
+    >>::NEEDS_SHARED_MEMORY
+        || <Writer as ::sockserver::FromRequest<__S>>::NEEDS_SHARED_MEMORY;
     fn from_request(cx: &mut ::sockserver::Context<'_, __S>) -> ::std::io::Result<Self> {
         ::core::result::Result::Ok(Self {
             rfile: <Reader as ::sockserver::FromRequest<__S>>::from_request(cx)?,

@@ -13,6 +13,10 @@ where
     Reader: ::sockserver::FromRequest<__S>,
     Writer: ::sockserver::FromRequest<__S>,
 {
+    const NEEDS_SHARED_MEMORY: ::core::primitive::bool = <Reader as ::sockserver::FromRequest<
+        __S,
+    >>::NEEDS_SHARED_MEMORY
+        || <Writer as ::sockserver::FromRequest<__S>>::NEEDS_SHARED_MEMORY;
     fn from_request(cx: &mut ::sockserver::Context<'_, __S>) -> ::std::io::Result<Self> {
         ::core::result::Result::Ok(
             Self(
@@ -38,6 +42,10 @@ where
     T: Clone,
     T: ::sockserver::FromRequest<__S>,
 {
+    const NEEDS_SHARED_MEMORY: ::core::primitive::bool = <T as ::sockserver::FromRequest<
+        __S,
+    >>::NEEDS_SHARED_MEMORY
+        || <T as ::sockserver::FromRequest<__S>>::NEEDS_SHARED_MEMORY;
     fn from_request(cx: &mut ::sockserver::Context<'_, __S>) -> ::std::io::Result<Self> {
         ::core::result::Result::Ok(Self {
             first: <T as ::sockserver::FromRequest<__S>>::from_request(cx)?,

@@ -121,6 +121,13 @@ fn implementation(
     let generics = generic_over_server(handler, fields);
     let (impl_generics, _, where_clause) = generics.split_for_impl();
     let condition = condition.into_iter();
+    let shares = fields
+        .iter()
+        .filter(|field| matches!(field.source, Source::Request))
+        .map(|Field { ty, .. }| quote!(<#ty as #krate::FromRequest<__S>>::NEEDS_SHARED_MEMORY));
+    let shares: Vec<TokenStream> = shares.collect();
+    let shares =
+        (!shares.is_empty()).then(|| quote!(const NEEDS_SHARED_MEMORY: ::core::primitive::bool = #(#shares)||*;));
     // What does not fit the server written here is reported on its field.
     let hidden = handler.server.is_some().then(|| quote!(#[diagnostic::do_not_recommend]));
     quote! {
@@ -130,6 +137,7 @@ fn implementation(
         #(#allowed)*
         #hidden
         impl #impl_generics #krate::FromRequest<__S> for #ident #ty_generics #where_clause {
+                #shares
             fn from_request(#cx: &mut #krate::Context<'_, __S>) -> ::std::io::Result<Self> {
                 #body
             }

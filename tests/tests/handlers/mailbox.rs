@@ -9,8 +9,8 @@ use std::{
 
 use sockserver::{
     Address, Arrival, BoxError, FrameWriter, Frames, HandlerError, HandlerResult, MailHandler, Mailbox, MessageHandler,
-    Reader, RequestHandler, SendError, Sender, Server, ServerHandle, Writer, framing::Line, message_handler,
-    request_handler,
+    Reader, RequestHandler, SendError, Sender, Server, ServerHandle, Writer, concurrency::Threading, framing::Line,
+    message_handler, request_handler,
 };
 use sockserver_tests::{
     client::{Client, eventually},
@@ -344,4 +344,56 @@ fn a_full_mailbox_says_so_or_is_waited_for() {
     });
     drop(client);
     assert!(sender.is_closed());
+}
+
+#[test]
+fn a_server_that_forks_is_not_bound_with_a_mailbox() {
+    #[derive(Server)]
+    #[server(transport = "tcp", concurrency = "forking", handler = Elsewhere)]
+    struct Forks;
+
+    #[derive(Server)]
+    #[server(transport = "tcp", concurrency = "forking", handler = Loop)]
+    struct ForksToo;
+
+    /// What the macro does not know by its name.
+    type Letters = Mailbox<String>;
+
+    #[request_handler]
+    struct Elsewhere {
+        _letters: Letters,
+    }
+
+    impl RequestHandler for Elsewhere {
+        fn handle(&mut self) -> HandlerResult {
+            Ok(())
+        }
+    }
+
+    #[message_handler(framing = "line")]
+    struct Loop {
+        _mailbox: Mailbox<String>,
+    }
+
+    impl MessageHandler for Loop {
+        type Message = String;
+
+        fn message(&mut self, _: String) -> HandlerResult {
+            Ok(())
+        }
+    }
+
+    impl MailHandler for Loop {
+        type Mail = String;
+
+        fn mail(&mut self, _: String) -> HandlerResult {
+            Ok(())
+        }
+    }
+
+    for refused in [Forks.bind("127.0.0.1:0").map(drop), ForksToo.bind("127.0.0.1:0").map(drop)] {
+        let error = refused.expect_err("it forks").to_string();
+        assert!(error.contains("share none: use \"threading\""), "{error}");
+    }
+    drop(Forks.bind_as("127.0.0.1:0", Forks::OPTIONS, Threading::default()).expect("threads share it"));
 }
