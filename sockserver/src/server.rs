@@ -252,8 +252,8 @@ fn check_options<S: Server, C: Concurrency>(options: &Options) -> io::Result<()>
     if C::FORKS && <<S::Handler as Handler>::Runner as FromRequest<S>>::NEEDS_SHARED_MEMORY {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            "the handler has a mailbox, which is in the memory of its process, and the children of concurrency = \"forking\" \
-             share none: use \"threading\" or \"pool\"",
+            "the handler has a mailbox, which is in the memory of one process, and concurrency = \"forking\" has a process \
+             for each request: use \"threading\" or \"pool\"",
         ));
     }
     options.check()?;

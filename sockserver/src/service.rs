@@ -82,8 +82,8 @@ pub trait Service: Send + Sync + Sized + 'static {
             tcp and unix also `Stream`, udp and unix_datagram `Datagram`, tcp and udp `SocketAddr`, unix `PeerCred`"
 )]
 pub trait FromRequest<S: Service>: Sized {
-    /// The value is for other requests to reach, in the memory of their process, as a [`Mailbox`](crate::Mailbox) is: a
-    /// server that forks refuses to be bound with it.
+    /// Whether other requests use the value, in the memory of the process, as they use a [`Mailbox`](crate::Mailbox). A
+    /// server that forks cannot be bound with such a handler.
     const NEEDS_SHARED_MEMORY: bool = false;
 
     /// Takes the value. An error ends the request before `setup`.

@@ -393,7 +393,7 @@ fn a_server_that_forks_is_not_bound_with_a_mailbox() {
 
     for refused in [Forks.bind("127.0.0.1:0").map(drop), ForksToo.bind("127.0.0.1:0").map(drop)] {
         let error = refused.expect_err("it forks").to_string();
-        assert!(error.contains("share none: use \"threading\""), "{error}");
+        assert!(error.contains("for each request: use \"threading\""), "{error}");
     }
     drop(Forks.bind_as("127.0.0.1:0", Forks::OPTIONS, Threading::default()).expect("threads share it"));
 }
