@@ -23,7 +23,7 @@ fn one_handler_serves_every_transport_with_every_concurrency() {
     for transport in ["tcp", "udp", "unix", "unix_datagram"] {
         for concurrency in ["sync", "threading", "pool", "forking"] {
             let cell = format!("{transport}_{concurrency}");
-            let mut command = Command::new(env!("CARGO_BIN_EXE_message-server"));
+            let mut command = Command::new(env!("CARGO_BIN_EXE_message_server"));
             command.env("CELL", &cell);
             let server = ServerProcess::start(command, Place::of(transport));
             if matches!(transport, "udp" | "unix_datagram") {
