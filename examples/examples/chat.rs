@@ -1,4 +1,4 @@
-//! A chat room: what the connections share is in the server struct, which every handler has as an `Arc`.
+//! A chat room: what the members share is in the server struct, and what one says comes to the others by their mailboxes.
 //!
 //! ```console
 //! $ cargo run --example chat
@@ -20,109 +20,130 @@ use std::{
     collections::{BTreeMap, btree_map::Entry},
     env,
     io::{self, Write},
-    net::Shutdown,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
-use sockserver::{HandlerResult, Reader, RequestHandler, Server, Stream, Writer, request_handler};
-
-/// How long the others wait for a member that does not read: one that is a whole socket buffer behind is cut off.
-const PATIENCE: Duration = Duration::from_millis(10);
+use sockserver::{
+    HandlerResult, MailHandler, Mailbox, MessageHandler, Sender, Server, Writer, framing::FrameError, message_handler,
+};
 
 #[derive(Default, Server)]
 #[server(
     transport = "tcp",
     concurrency = "threading",
-    handler = Session,
-    limits(connections = 500),
+    handler = Member,
+    limits(connections = 1000),
     timeouts(idle = "1h"),
 )]
 struct Chat {
-    /// By name, a handle on each member's connection.
-    members: Mutex<BTreeMap<String, Stream>>,
+    /// By name.
+    seats: Mutex<BTreeMap<String, Seat>>,
+}
+
+/// How the others reach a member.
+struct Seat {
+    mailbox: Sender<Arc<str>>,
+    /// How many lines its full mailbox has not taken since it was last told so.
+    missed: usize,
+}
+
+impl Seat {
+    /// Does not wait: a member that does not read misses lines, and holds up nobody.
+    fn tell(&mut self, line: &Arc<str>) {
+        if self.missed > 0 && self.mailbox.try_send(format!("* you missed {} lines", self.missed).into()).is_ok() {
+            self.missed = 0;
+        }
+        if self.mailbox.try_send(line.clone()).is_err() {
+            self.missed += 1;
+        }
+    }
 }
 
 impl Chat {
-    fn members(&self) -> MutexGuard<'_, BTreeMap<String, Stream>> {
-        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    fn seats(&self) -> MutexGuard<'_, BTreeMap<String, Seat>> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds a member, and returns who is there already. `None`: the name is taken.
-    fn join(&self, name: &str, connection: &Stream) -> Option<String> {
-        let mut members = self.members();
-        let others = members.keys().cloned().collect::<Vec<_>>().join(", ");
-        match members.entry(name.to_owned()) {
+    fn join(&self, name: &str, mailbox: Sender<Arc<str>>) -> Option<String> {
+        let mut seats = self.seats();
+        let others = seats.keys().cloned().collect::<Vec<_>>().join(", ");
+        match seats.entry(name.to_owned()) {
             Entry::Occupied(_) => None,
             Entry::Vacant(place) => {
-                place.insert(connection.clone());
+                place.insert(Seat { mailbox, missed: 0 });
                 Some(others)
             }
         }
     }
 
-    /// Sends a line to all members but one. All see all lines in the same order, as the lock is held meanwhile.
-    fn tell_others(&self, name: &str, line: &str) {
-        for (_, mut connection) in self.members().iter().filter(|(member, _)| *member != name) {
-            if connection.write_all(format!("{line}\n").as_bytes()).is_err() {
-                // The handler of that member sees the end of file, and ends as if the member had left.
-                let _ = connection.shutdown(Shutdown::Both);
-            }
+    /// Sends a line to all members but one. All see all lines in the same order, because the lock is held meanwhile.
+    fn tell_others(&self, name: &str, line: String) {
+        let line = line.into();
+        for (_, seat) in self.seats().iter_mut().filter(|(member, _)| *member != name) {
+            seat.tell(&line);
         }
     }
 }
 
-#[request_handler(max_line = "1KiB")]
-struct Session {
-    rfile: Reader,
+#[message_handler(framing = "line", max_frame = "1KiB", mailbox = 256)]
+struct Member {
     wfile: Writer,
-    connection: Stream,
+    mailbox: Mailbox<Arc<str>>,
     chat: Arc<Chat>,
     #[default]
     name: Option<String>,
 }
 
-impl RequestHandler for Session {
+impl MessageHandler for Member {
+    type Message = str;
+
     fn setup(&mut self) -> HandlerResult {
-        Ok(self.connection.set_write_timeout(Some(PATIENCE))?)
+        Ok(writeln!(self.wfile, "* what is your name?")?)
     }
 
-    fn handle(&mut self) -> HandlerResult {
-        let Some(name) = self.ask_name()? else { return Ok(()) };
-        self.chat.tell_others(&name, &format!("* {name} has joined"));
-        while let Some(line) = self.rfile.next_line()? {
-            // A member is not to steer the others' terminals.
-            self.chat.tell_others(&name, &format!("<{name}> {}", line.replace(char::is_control, "?")));
+    fn message(&mut self, line: &str) -> HandlerResult {
+        match &self.name {
+            None => self.choose_name(line)?,
+            // The others' terminals must not obey a member.
+            Some(name) => self.chat.tell_others(name, format!("<{name}> {}", line.replace(char::is_control, "?"))),
         }
         Ok(())
     }
 
-    /// However the session has ended.
+    fn malformed(&mut self, error: FrameError) -> HandlerResult {
+        Ok(writeln!(self.wfile, "* nobody has seen that: {error}")?)
+    }
+
+    /// However the connection has ended.
     fn finish(&mut self) -> HandlerResult {
         if let Some(name) = self.name.take() {
-            self.chat.members().remove(&name);
-            self.chat.tell_others(&name, &format!("* {name} has left"));
+            self.chat.seats().remove(&name);
+            self.chat.tell_others(&name, format!("* {name} has left"));
         }
         Ok(())
     }
 }
 
-impl Session {
-    /// The name that the member has chosen and got; `None` at the end of file.
-    fn ask_name(&mut self) -> io::Result<Option<String>> {
-        writeln!(self.wfile, "* what is your name?")?;
-        while let Some(name) = self.rfile.next_line()? {
-            if !is_name(&name) {
-                writeln!(self.wfile, "* a name has 1 to 20 letters of a to z, digits, `-` and `_`; yours?")?;
-            } else if let Some(others) = self.chat.join(&name, &self.connection) {
-                self.name = Some(name.clone());
-                writeln!(self.wfile, "* welcome, {name}; here are: {others}")?;
-                return Ok(Some(name));
-            } else {
-                writeln!(self.wfile, "* {name} is here already; your name?")?;
-            }
+impl MailHandler for Member {
+    type Mail = Arc<str>;
+
+    fn mail(&mut self, line: Arc<str>) -> HandlerResult {
+        Ok(writeln!(self.wfile, "{line}")?)
+    }
+}
+
+impl Member {
+    fn choose_name(&mut self, name: &str) -> io::Result<()> {
+        if !is_name(name) {
+            return writeln!(self.wfile, "* a name has 1 to 20 letters of a to z, digits, `-` and `_`; yours?");
         }
-        Ok(None)
+        let Some(others) = self.chat.join(name, self.mailbox.sender()) else {
+            return writeln!(self.wfile, "* {name} is here already; your name?");
+        };
+        self.name = Some(name.to_owned());
+        self.chat.tell_others(name, format!("* {name} has joined"));
+        writeln!(self.wfile, "* welcome, {name}; here are: {others}")
     }
 }
 

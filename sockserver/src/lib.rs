@@ -227,7 +227,7 @@ pub use io::{
     state::{ConnectionId, ConnectionInfo},
 };
 pub use job::Job;
-pub use message_handler::{MailHandler, MessageHandler};
+pub use message_handler::{HangUp, MailHandler, MessageHandler};
 pub use message_loop::{MailLoop, MessageLoop};
 pub use options::{Limits, OnLimit, Options, SocketOptions, Timeouts};
 pub use request::{

@@ -1,5 +1,7 @@
 //! The trait of a handler that is called once for each message.
 
+use std::{error::Error, fmt};
+
 use crate::{
     framing::{FrameError, FromFrame},
     handler::HandlerResult,
@@ -97,6 +99,41 @@ pub trait MessageHandler: Send {
         Ok(())
     }
 }
+
+/// Ends the connection when [`message`](MessageHandler::message), [`malformed`](MessageHandler::malformed) or
+/// [`mail`](MailHandler::mail) returns it as its error. `finish` is called, and what was written is sent. Messages that have
+/// come already are not handled. It is no failure, and not reported.
+///
+/// A [`RequestHandler`](crate::RequestHandler) returns from `handle` instead.
+///
+/// ```
+/// # use sockserver::{HandlerResult, MessageHandler, Writer, message_handler};
+/// # use std::io::Write;
+/// use sockserver::HangUp;
+/// # #[message_handler(framing = "line")]
+/// # struct Session { wfile: Writer }
+/// impl MessageHandler for Session {
+///     type Message = str;
+///
+///     fn message(&mut self, line: &str) -> HandlerResult {
+///         if line == "QUIT" {
+///             writeln!(self.wfile, "goodbye")?;
+///             return Err(HangUp.into());
+///         }
+///         Ok(writeln!(self.wfile, "unknown command: {line}")?)
+///     }
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct HangUp;
+
+impl fmt::Display for HangUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the handler has ended the connection")
+    }
+}
+
+impl Error for HangUp {}
 
 /// A message handler with a [`Mailbox`](crate::Mailbox), which is called once a mail as well.
 ///

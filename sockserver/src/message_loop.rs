@@ -4,9 +4,9 @@ use std::{fmt, io};
 
 use crate::{
     framing::{FrameError, Framing},
-    handler::{HandlerResult, RequestHandler},
+    handler::{BoxError, HandlerResult, RequestHandler},
     io::closing::Closing,
-    message_handler::{MailHandler, MessageHandler},
+    message_handler::{HangUp, MailHandler, MessageHandler},
     request::{
         frames::Frames,
         mailbox::{Arrival, Mailbox},
@@ -40,10 +40,13 @@ impl<H: MessageHandler, F: Framing> RequestHandler for MessageLoop<H, F> {
     fn handle(&mut self) -> HandlerResult {
         let MessageLoop { handler, frames } = self;
         loop {
-            match frames.next() {
-                Ok(Some(message)) => handler.message(message)?,
+            let handled = match frames.next() {
+                Ok(Some(message)) => handler.message(message),
                 Ok(None) => return Ok(()),
-                Err(error) => handler.malformed(recoverable(error)?)?,
+                Err(error) => handler.malformed(recoverable(error)?),
+            };
+            if let Err(error) = handled {
+                return unless_hung_up(error);
             }
         }
     }
@@ -78,11 +81,14 @@ impl<H: MailHandler + AsMut<Mailbox<H::Mail>>, F: Framing> RequestHandler for Ma
     fn handle(&mut self) -> HandlerResult {
         let MessageLoop { handler, frames } = &mut self.0;
         loop {
-            match frames.next_or(handler.as_mut()) {
-                Ok(Some(Arrival::Message(message))) => handler.message(message)?,
-                Ok(Some(Arrival::Mail(mail))) => handler.mail(mail)?,
+            let handled = match frames.next_or(handler.as_mut()) {
+                Ok(Some(Arrival::Message(message))) => handler.message(message),
+                Ok(Some(Arrival::Mail(mail))) => handler.mail(mail),
                 Ok(None) => return Ok(()),
-                Err(error) => handler.malformed(recoverable(error)?)?,
+                Err(error) => handler.malformed(recoverable(error)?),
+            };
+            if let Err(error) = handled {
+                return unless_hung_up(error);
             }
         }
     }
@@ -94,6 +100,10 @@ impl<H: MailHandler + AsMut<Mailbox<H::Mail>>, F: Framing> RequestHandler for Ma
     fn finish(&mut self) -> HandlerResult {
         self.0.finish()
     }
+}
+
+fn unless_hung_up(error: BoxError) -> HandlerResult {
+    if error.is::<HangUp>() { Ok(()) } else { Err(error) }
 }
 
 /// The error of one message, if the next one can still be read.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use sockserver::{
-    Address, BoxError, Closing, HandlerError, HandlerResult, MessageHandler, Server, Stage, Writer,
+    Address, BoxError, Closing, HandlerError, HandlerResult, HangUp, MessageHandler, Server, Stage, Writer,
     framing::{FrameError, FromFrame},
     message_handler,
 };
@@ -89,6 +89,7 @@ impl MessageHandler for Diary {
         self.library.enter(format!("message {text}"));
         match &*text {
             "fail" => Err("as it was told".into()),
+            "quit" => Err(HangUp.into()),
             "panic" => {
                 self.panics = true;
                 Ok(())
@@ -134,6 +135,17 @@ fn the_methods_are_called_in_their_order() {
     client.finish();
     assert_eq!(client.rest(), "one\ntwo\n");
     assert_eq!(entries(server, receiver), ["setup", "message one", "message two", "finish"]);
+}
+
+#[test]
+fn a_handler_that_hangs_up_has_not_failed() {
+    let (server, receiver) = library();
+    let mut client = Client::connect(server.server_address());
+    client.send("one\nquit\ntwo\n");
+    assert_eq!(client.rest(), "one\n");
+    eventually("it has ended", || server.stats().finished == 1);
+    assert_eq!(server.stats().failed, 0);
+    assert_eq!(entries(server, receiver), ["setup", "message one", "message quit", "finish"]);
 }
 
 #[test]
