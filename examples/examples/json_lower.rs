@@ -1,8 +1,8 @@
 //! JSON values come in, and go out in lower case, one on each line. `exit` ends the connection.
 //!
-//! The server answers a value as soon as it is complete, with or without a line end. A bare number is complete when
-//! something else follows, or nothing for a tenth of a second. What is no JSON, or not even text, is answered with an
-//! error, and the talk goes on with the next line.
+//! The server answers a value as soon as it is complete, with or without a line end; only a bare number is complete when
+//! something follows it. What is no JSON, or not even text, is answered with an error, and the talk goes on with the next
+//! line.
 //!
 //! ```console
 //! $ cargo run --example json_lower
@@ -22,80 +22,92 @@
 
 use std::{
     env,
-    io::{self, BufRead, Write},
-    time::{Duration, Instant},
+    io::{self, Write},
 };
 
 use serde_json::{Deserializer, Value, json};
-use sockserver::{HandlerResult, Reader, RequestHandler, Server, Writer, request_handler};
+use sockserver::{
+    BoxError, HandlerResult, HangUp, MessageHandler, Server, Writer,
+    framing::{FrameError, Framing, FromFrame, Scan},
+    message_handler,
+};
+
+#[message_handler(framing = Values, max_frame = "64KiB")]
+#[server(transport = "tcp", concurrency = "threading")]
+struct JsonLower {
+    wfile: Writer,
+}
+
+impl MessageHandler for JsonLower {
+    type Message = Input;
+
+    fn message(&mut self, input: Input) -> HandlerResult {
+        match input {
+            Input::Blank => Ok(()),
+            Input::Exit => Err(HangUp.into()),
+            // What is no text in JSON, like `true` and `\n`, is in lower case anyway.
+            Input::Value(value) => Ok(writeln!(self.wfile, "{}", value.to_string().to_lowercase())?),
+        }
+    }
+
+    fn malformed(&mut self, error: FrameError) -> HandlerResult {
+        let error = match error {
+            FrameError::Malformed(cause) => cause.to_string(),
+            error => error.to_string(),
+        };
+        Ok(writeln!(self.wfile, "{}", json!({ "error": error }))?)
+    }
+}
+
+enum Input {
+    Blank,
+    Exit,
+    Value(Value),
+}
+
+impl FromFrame for Input {
+    type Message<'a> = Input;
+
+    fn from_frame(frame: &[u8]) -> Result<Input, BoxError> {
+        Ok(match frame.trim_ascii() {
+            b"" => Input::Blank,
+            b"exit" | b"\"exit\"" => Input::Exit,
+            value => Input::Value(serde_json::from_slice(value)?),
+        })
+    }
+}
+
+/// One JSON value after the other.
+#[derive(Default)]
+struct Values;
 
 /// How many bytes of a value are kept until the rest of it comes.
 const MAX_INCOMPLETE: usize = 64 * 1024;
 
-/// How long the rest of a number is waited for.
-const PAUSE: Duration = Duration::from_millis(100);
+impl Framing for Values {
+    const ENDS_WITH_STREAM: bool = true;
 
-#[request_handler]
-#[server(transport = "tcp", concurrency = "threading")]
-struct JsonLower {
-    rfile: Reader,
-    wfile: Writer,
-}
-
-impl RequestHandler for JsonLower {
-    fn handle(&mut self) -> HandlerResult {
-        let mut input: Vec<u8> = Vec::new();
-        let mut has_ended = false;
-        while !has_ended {
-            // A number may go on with what comes next, unless the client waits for its answer.
-            let is_number = input.first().is_some_and(|byte| byte.is_ascii_digit() || *byte == b'-');
-            self.rfile.set_deadline(is_number.then(|| Instant::now() + PAUSE));
-            let is_complete = match self.rfile.fill_buf() {
-                Ok(received) => {
-                    let length = received.len();
-                    input.extend_from_slice(received);
-                    self.rfile.consume(length);
-                    has_ended = length == 0;
-                    has_ended
-                }
-                Err(error) if is_number && error.kind() == io::ErrorKind::TimedOut => true,
-                Err(error) => return Err(error.into()),
-            };
-
-            let mut rest = input.trim_ascii_start();
-            while let Some((value, after)) = split_value(rest, is_complete) {
-                let answer = match value {
-                    Ok(value) if value == "exit" => return Ok(()),
-                    // What is no text in JSON, like `true` and `\n`, is in lower case anyway.
-                    Ok(value) => value.to_string().to_lowercase(),
-                    Err(error) => json!({ "error": error }).to_string(),
-                };
-                writeln!(self.wfile, "{answer}")?;
-                rest = after.trim_ascii_start();
-            }
-            input.drain(..input.len() - rest.len());
+    fn scan(&mut self, bytes: &[u8]) -> Result<Scan, BoxError> {
+        let blank = bytes.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+        if blank > 0 {
+            return Ok(Scan::End { length: blank, header: 0, trailer: 0 });
         }
-        Ok(())
+        let mut values = Deserializer::from_slice(bytes).into_iter::<Value>();
+        let length = match values.next() {
+            // A number may go on with what comes next.
+            Some(Ok(value)) if value.is_number() && values.byte_offset() == bytes.len() => return Ok(Scan::More(0)),
+            Some(Ok(_)) => values.byte_offset(),
+            Some(Err(error)) if error.is_eof() && bytes.len() < MAX_INCOMPLETE => return Ok(Scan::More(0)),
+            // The rest of the line is lost with what is wrong in it.
+            _ => bytes.iter().position(|&byte| byte == b'\n').unwrap_or(bytes.len()),
+        };
+        Ok(Scan::End { length, header: 0, trailer: 0 })
     }
-}
 
-/// The value that the input starts with, or what is wrong with it; and the input after that. `None`: the value is not
-/// complete, and more input may come.
-fn split_value(input: &[u8], is_complete: bool) -> Option<(Result<Value, String>, &[u8])> {
-    let mut values = Deserializer::from_slice(input).into_iter::<Value>();
-    match values.next()? {
-        Ok(value) if value.is_number() && values.byte_offset() == input.len() && !is_complete => None,
-        Ok(value) => Some((Ok(value), &input[values.byte_offset()..])),
-        Err(error) if error.is_eof() && !is_complete && input.len() < MAX_INCOMPLETE => None,
-        Err(error) if error.is_eof() && !is_complete => {
-            Some((Err(format!("a value that is not complete after {MAX_INCOMPLETE} bytes")), &[]))
-        }
-        Err(error) => {
-            let end = input.iter().position(|&byte| byte == b'\n').unwrap_or(input.len());
-            let (line, after) = input.split_at(end);
-            let value = if line.trim_ascii() == b"exit" { Ok("exit".into()) } else { Err(error.to_string()) };
-            Some((value, after))
-        }
+    fn encode(&self, payload: &[u8], outgoing: &mut Vec<u8>) -> Result<(), BoxError> {
+        outgoing.extend_from_slice(payload);
+        outgoing.push(b'\n');
+        Ok(())
     }
 }
 
