@@ -138,9 +138,10 @@
 //! |---|---|
 //! | [`guide`] | pages on one subject each: choosing a concurrency, testing, stopping, facing the internet, … |
 //! | [`guide::python`] | every name of Python's module, and its home here |
-//! | [`macro@request_handler`], [`derive@Server`] | the two macros, and all their keys |
-//! | [`RequestHandler`], [`FromRequest`], [`Context`] | what a handler is, and where its fields come from |
-//! | [`Reader`], [`Writer`], [`Stream`], [`Datagram`], [`Address`] | what a field can be |
+//! | [`macro@request_handler`], [`macro@message_handler`], [`derive@Server`] | the macros, and all their keys |
+//! | [`RequestHandler`], [`MessageHandler`] | the two kinds of handler: one has the whole connection, one is called for each message |
+//! | [`FromRequest`], [`Context`] | where a handler's fields come from |
+//! | [`Reader`], [`Writer`], [`Frames`], [`Mailbox`], [`Stream`], [`Datagram`], [`Address`] | what a field can be |
 //! | [`trait Server`](trait@Server), [`Options`] | binding, the hooks, and the options of run time |
 //! | [`SocketServer`], [`RunningServer`], [`ServerHandle`] | a bound server, one on a thread of its own, and steering it |
 //! | [`transport`], [`concurrency`] | the types behind the words of the attribute, and how to write others |
