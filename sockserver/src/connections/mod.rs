@@ -330,9 +330,9 @@ impl Connections {
 
     /// Keeps the deadlines until the server has ended or has to drain.
     pub(crate) fn supervise(&self) -> Due {
-        let mut registry = self.registry.lock();
+        let mut registry = self.keep_deadlines(self.registry.lock());
+        // To be asked after the lock was last released: the server may have ended meanwhile.
         while registry.is_open || !registry.active.is_empty() {
-            registry = self.keep_deadlines(registry);
             if registry.is_to_drain(Instant::now()) {
                 return Due::Drain;
             }
@@ -346,6 +346,7 @@ impl Connections {
             registry.supervisor = Supervisor::Waiting(next);
             self.wait(&self.deadlines, &mut registry, next);
             registry.supervisor = Supervisor::Awake;
+            registry = self.keep_deadlines(registry);
         }
         Due::Nothing
     }
