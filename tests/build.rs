@@ -1,7 +1,11 @@
 //! Writes the cells of `upper_everywhere`, the example `upper` with one or two of its words changed, and those of
-//! `classics_everywhere`, which are some more examples with every concurrency.
+//! `classics_everywhere`, which are some more examples with every concurrency; and lists the fixtures of `expand/` as
+//! modules.
 
-use std::{env, fs, path::Path};
+use std::{
+    env, fs,
+    path::{self, Path},
+};
 
 const CONCURRENCIES: [&str; 4] = ["sync", "threading", "pool", "forking"];
 
@@ -21,6 +25,22 @@ fn main() {
         }
     }
     cells.write("classics.rs");
+
+    write("expansions.rs", &modules_of("expand"));
+}
+
+/// A module for each file of this folder.
+fn modules_of(folder: &str) -> String {
+    println!("cargo::rerun-if-changed={folder}");
+    let mut files: Vec<_> =
+        fs::read_dir(folder).expect("the folder").map(|entry| entry.expect("a file").path()).collect();
+    files.sort();
+    let module = |file: &Path| {
+        let name = file.file_stem().expect("it has a name").to_string_lossy().replace('.', "_");
+        let path = path::absolute(file).expect("there is a current directory");
+        format!("#[path = {path:?}]\nmod {name};\n")
+    };
+    files.iter().map(|file| module(file)).collect()
 }
 
 #[derive(Default)]
@@ -47,7 +67,11 @@ impl Cells {
         let Cells { modules, arms } = self;
         let serve = format!("match cell {{\n{arms}_ => panic!(\"there is no cell {{cell}}\"),\n}}");
         let code = format!("{modules}fn serve(cell: &str) -> std::io::Result<()> {{\n{serve}\n}}\n");
-        let directory = env::var_os("OUT_DIR").expect("cargo says where to write");
-        fs::write(Path::new(&directory).join(file), code).expect("it can be written");
+        write(file, &code);
     }
+}
+
+fn write(file: &str, code: &str) {
+    let directory = env::var_os("OUT_DIR").expect("cargo says where to write");
+    fs::write(Path::new(&directory).join(file), code).expect("it can be written");
 }

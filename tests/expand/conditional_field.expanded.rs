@@ -82,4 +82,3 @@ impl RequestHandler for Session {
         Ok(())
     }
 }
-fn main() {}

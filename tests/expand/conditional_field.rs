@@ -11,5 +11,3 @@ impl RequestHandler for Session {
         Ok(())
     }
 }
-
-fn main() {}

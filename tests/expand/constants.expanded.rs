@@ -54,4 +54,3 @@ const _: () = ::sockserver::__private::refuse(
 impl Chat {
     const NODELAY: bool = true;
 }
-fn main() {}

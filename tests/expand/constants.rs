@@ -27,5 +27,3 @@ struct Chat;
 impl Chat {
     const NODELAY: bool = true;
 }
-
-fn main() {}

@@ -64,4 +64,3 @@ impl RequestHandler for r#Loud {
         Ok(())
     }
 }
-fn main() {}

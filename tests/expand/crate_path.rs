@@ -23,5 +23,3 @@ impl RequestHandler for r#Loud {
         Ok(())
     }
 }
-
-fn main() {}

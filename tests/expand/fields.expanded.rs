@@ -60,4 +60,3 @@ impl RequestHandler for Session {
         Ok(())
     }
 }
-fn main() {}

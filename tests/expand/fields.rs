@@ -25,5 +25,3 @@ impl RequestHandler for Session {
         Ok(())
     }
 }
-
-fn main() {}

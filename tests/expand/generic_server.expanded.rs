@@ -44,4 +44,3 @@ impl<T: Send + Sync + 'static> RequestHandler for Session<T> {
         Ok(())
     }
 }
-fn main() {}

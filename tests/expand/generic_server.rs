@@ -19,5 +19,3 @@ impl<T: Send + Sync + 'static> RequestHandler for Session<T> {
         Ok(())
     }
 }
-
-fn main() {}

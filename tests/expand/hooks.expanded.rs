@@ -68,4 +68,3 @@ trait Clock {
     fn tick(&self) {}
 }
 impl Clock for Hooked {}
-fn main() {}

@@ -42,5 +42,3 @@ trait Clock {
 }
 
 impl Clock for Hooked {}
-
-fn main() {}

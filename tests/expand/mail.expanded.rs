@@ -53,4 +53,3 @@ impl MailHandler for Member {
         Ok(self.answers.send(&mail)?)
     }
 }
-fn main() {}

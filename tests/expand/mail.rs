@@ -21,5 +21,3 @@ impl MailHandler for Member {
         Ok(self.answers.send(&mail)?)
     }
 }
-
-fn main() {}

@@ -59,4 +59,3 @@ impl MessageHandler for Upper {
         Ok(())
     }
 }
-fn main() {}

@@ -13,5 +13,3 @@ impl MessageHandler for Upper {
         Ok(())
     }
 }
-
-fn main() {}

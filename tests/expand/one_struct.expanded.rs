@@ -53,4 +53,3 @@ impl RequestHandler for Upper {
         Ok(())
     }
 }
-fn main() {}

@@ -12,5 +12,3 @@ impl RequestHandler for Upper {
         Ok(())
     }
 }
-
-fn main() {}

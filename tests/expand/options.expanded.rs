@@ -60,4 +60,3 @@ impl ::sockserver::Server for Local {
         options
     };
 }
-fn main() {}

@@ -30,5 +30,3 @@ struct Chat;
     socket(mode = 0o660, unlink = false),
 )]
 struct Local;
-
-fn main() {}

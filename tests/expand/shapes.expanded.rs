@@ -54,4 +54,3 @@ where
         })
     }
 }
-fn main() {}

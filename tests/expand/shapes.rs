@@ -16,5 +16,3 @@ where
     #[default([0; N])]
     counts: [u8; N],
 }
-
-fn main() {}

@@ -11,11 +11,6 @@ fn mistakes_are_told_in_the_users_words() {
     trybuild::TestCases::new().compile_fail("ui/*.rs");
 }
 
-#[test]
-fn fixtures_and_their_expansions_compile() {
-    trybuild::TestCases::new().pass("expand/*.rs");
-}
-
 /// Written out, as in `expand/`, the parameters of the expansion would hide the hooks.
 #[test]
 fn a_hook_can_have_the_name_of_what_it_is_given() {

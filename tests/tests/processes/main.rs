@@ -1,4 +1,7 @@
-//! Programs that are talked to over their sockets.
+//! Programs that are talked to over their sockets, and whatever else starts a program.
 
+mod accepting;
 mod examples;
 mod forking;
+mod limits;
+mod parity;

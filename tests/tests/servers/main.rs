@@ -1,11 +1,9 @@
-//! A server from its binding to its end, with every transport and every concurrency.
+//! A server from its binding to its end, with every transport. No test here starts a program: until that is executed, it
+//! has the sockets of this process, and a name or a port is not free again as soon as a server has closed it.
 
-mod accepting;
 mod api;
 mod binding;
 mod extending;
 mod lifecycle;
-mod limits;
 mod matrix;
-mod parity;
 mod unix_files;
