@@ -39,7 +39,7 @@
 //! ```
 //!
 //! `Upper` is the handler: one is made for each connection, and each field is taken from the connection by its type.
-//! `UpperServer` is the server, which the macro writes. All that it writes is this:
+//! `UpperServer` is the server, which the macro writes. What it writes amounts to this:
 //!
 //! ```
 //! # use sockserver::{HandlerResult, Reader, RequestHandler, Writer};
