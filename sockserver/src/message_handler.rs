@@ -66,8 +66,9 @@ pub trait MessageHandler: Send {
     fn message(&mut self, message: <Self::Message as FromFrame>::Message<'_>) -> HandlerResult;
 
     /// Called in place of `message` for a message that is [too long](FrameError::TooLong) or
-    /// [malformed](FrameError::Malformed), if the next one can still be read. By default it returns the error, which ends
-    /// the connection.
+    /// [malformed](FrameError::Malformed), and for bytes that [do not follow the framing](FrameError::Broken). After
+    /// those the connection ends, since no message can be read any more; what `malformed` has written is sent first.
+    /// By default it returns the error, which ends the connection in each case.
     ///
     /// ```
     /// # use sockserver::{HandlerResult, MessageHandler, Writer, message_handler};

@@ -43,7 +43,7 @@ impl<H: MessageHandler, F: Framing> RequestHandler for MessageLoop<H, F> {
             let handled = match frames.next() {
                 Ok(Some(message)) => handler.message(message),
                 Ok(None) => return Ok(()),
-                Err(error) => handler.malformed(recoverable(error)?),
+                Err(error) => report(handler, error),
             };
             if let Err(error) = handled {
                 return unless_hung_up(error);
@@ -85,7 +85,7 @@ impl<H: MailHandler + AsMut<Mailbox<H::Mail>>, F: Framing> RequestHandler for Ma
                 Ok(Some(Arrival::Message(message))) => handler.message(message),
                 Ok(Some(Arrival::Mail(mail))) => handler.mail(mail),
                 Ok(None) => return Ok(()),
-                Err(error) => handler.malformed(recoverable(error)?),
+                Err(error) => report(handler, error),
             };
             if let Err(error) = handled {
                 return unless_hung_up(error);
@@ -106,12 +106,16 @@ fn unless_hung_up(error: BoxError) -> HandlerResult {
     if error.is::<HangUp>() { Ok(()) } else { Err(error) }
 }
 
-/// The error of one message, if the next one can still be read.
-fn recoverable(error: io::Error) -> io::Result<FrameError> {
-    match error.downcast::<FrameError>()? {
-        error if error.is_recoverable() => Ok(error),
-        error => Err(error.into()),
-    }
+/// Tells the handler what is wrong with a message.
+fn report(handler: &mut impl MessageHandler, error: io::Error) -> HandlerResult {
+    let error = match error.downcast::<FrameError>()? {
+        // The client has gone in the middle of a message.
+        error @ FrameError::Truncated { .. } => return Err(error.into()),
+        error => error,
+    };
+    let has_next = error.is_recoverable();
+    handler.malformed(error)?;
+    if has_next { Ok(()) } else { Err(HangUp.into()) }
 }
 
 impl<H: MessageHandler + fmt::Debug, F> fmt::Debug for MessageLoop<H, F> {

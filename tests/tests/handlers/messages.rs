@@ -189,6 +189,46 @@ fn what_is_no_message_is_told_and_the_talk_can_go_on() {
     assert_eq!(entries(server, receiver), ["setup", "message one", "finish", "Handle failed"]);
 }
 
+/// Answers each string with its length.
+#[message_handler(framing = "netstring")]
+#[server(transport = "tcp", concurrency = "threading")]
+struct Lengths {
+    wfile: Writer,
+}
+
+impl MessageHandler for Lengths {
+    type Message = [u8];
+
+    fn message(&mut self, string: &[u8]) -> HandlerResult {
+        Ok(writeln!(self.wfile, "{}", string.len())?)
+    }
+
+    fn malformed(&mut self, error: FrameError) -> HandlerResult {
+        Ok(writeln!(self.wfile, "{error}")?)
+    }
+}
+
+#[test]
+fn what_does_not_follow_the_framing_is_told_before_the_connection_ends() {
+    let server = Served::new(LengthsServer.bind("127.0.0.1:0").expect("a free port"));
+    let mut client = Client::connect(server.server_address());
+    client.send("5:hello,hello,5:hello,");
+    assert_eq!(client.line(), "5");
+    assert!(client.line().starts_with("the bytes do not follow the framing: "));
+    assert_eq!(client.rest(), "");
+    eventually("it has ended", || server.stats().finished == 1);
+}
+
+#[test]
+fn a_client_that_ends_inside_a_message_is_told_nothing() {
+    let server = Served::new(LengthsServer.bind("127.0.0.1:0").expect("a free port"));
+    let mut client = Client::connect(server.server_address());
+    client.send("5:hel");
+    client.finish();
+    assert_eq!(client.rest(), "");
+    eventually("it has failed", || server.stats().failed == 1);
+}
+
 #[test]
 fn the_handler_says_goodbye_when_the_server_ends_the_connection() {
     let (server, receiver) = library();
