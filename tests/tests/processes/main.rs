@@ -3,5 +3,6 @@
 mod accepting;
 mod examples;
 mod forking;
+mod kv;
 mod limits;
 mod parity;
