@@ -13,7 +13,7 @@
 //! $ redis-benchmark -t set,get,incr -P 16
 //! ```
 //!
-//! It knows `GET`, `SET`, `DEL`, `INCR`, `EXPIRE`, `PING` and `INFO`, and what clients ask for when they connect. All is in
+//! It knows `GET`, `SET`, `DEL`, `INCR`, `EXPIRE`, `PING`, `INFO` and `QUIT`, and what clients ask for when they connect. All is in
 //! memory, and gone when the server ends.
 
 use std::{
@@ -27,7 +27,7 @@ use std::{
 
 use resp::{Reply, Request, Resp};
 use sockserver::{
-    FrameWriter, HandlerResult, MessageHandler, Server, ServerHandle, framing::FrameError, message_handler,
+    FrameWriter, HandlerResult, HangUp, MessageHandler, Server, ServerHandle, framing::FrameError, message_handler,
 };
 use store::{Store, integer};
 
@@ -63,6 +63,9 @@ impl MessageHandler for Session {
             self.kv.commands.fetch_add(1, Relaxed);
             let reply = self.execute(name, arguments).unwrap_or_else(Reply::Error);
             self.replies.send(&reply)?;
+            if name.eq_ignore_ascii_case(b"QUIT") {
+                return Err(HangUp.into());
+            }
         }
         Ok(())
     }
@@ -100,6 +103,7 @@ impl Session {
                 Reply::Integer(is_there.into())
             }
             (b"EXPIRE", [_, _, option, ..]) => return Err(format!("ERR Unsupported option {}", text(option))),
+            (b"QUIT", _) => Reply::Status("OK"),
             (b"PING", []) => Reply::Status("PONG"),
             (b"PING", [message]) => Reply::bulk(message),
             (b"INFO", _) => Reply::bulk(self.info()),

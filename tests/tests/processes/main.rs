@@ -4,5 +4,6 @@ mod accepting;
 mod examples;
 mod forking;
 mod kv;
+mod lengths;
 mod limits;
 mod parity;
