@@ -198,6 +198,14 @@ fn what_is_no_request_is_told_and_ends_its_own_connection_only() {
 }
 
 #[test]
+fn quit_ends_the_connection() {
+    let server = kv();
+    let mut client = Client::connect(server.address());
+    client.send("PING\r\nQUIT\r\nPING\r\n");
+    assert_eq!(client.rest(), "+PONG\r\n+OK\r\n");
+}
+
+#[test]
 fn a_key_expires() {
     let server = kv();
     let mut client = Client::connect(server.address());
