@@ -9,7 +9,7 @@ mod process;
 mod shared_memory;
 mod socket;
 
-pub(crate) use file::set_mode;
+pub(crate) use file::{set_mode, try_lock};
 pub(crate) use packet::*;
 pub(crate) use poll::{Watched, is_readable, poll};
 pub(crate) use process::*;

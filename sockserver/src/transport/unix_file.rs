@@ -1,7 +1,7 @@
 //! The files of Unix sockets.
 
 use std::{
-    fs::{self, File, OpenOptions, Permissions, TryLockError},
+    fs::{self, File, OpenOptions, Permissions},
     io,
     net::SocketAddr,
     os::{
@@ -113,9 +113,11 @@ fn lock_directory(path: &Path) -> Option<File> {
     let directory = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(directory).ok()?;
     let deadline = Instant::now() + LOCK_TIMEOUT;
     loop {
-        match directory.try_lock() {
+        match sys::try_lock(&directory) {
             Ok(()) => return Some(directory),
-            Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(Duration::from_millis(5)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(5));
+            }
             Err(_) => return None,
         }
     }
