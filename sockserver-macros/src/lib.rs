@@ -69,6 +69,14 @@ pub fn scoped_options(options: proc_macro::TokenStream) -> proc_macro::TokenStre
     expand::scoped_options(options.into()).into()
 }
 
+/// For the runtime crate alone, which reads options from files: `configured_options!()` is a list of all keys, each as a
+/// `Key { group, name, takes, set }`.
+#[doc(hidden)]
+#[proc_macro]
+pub fn configured_options(_: proc_macro::TokenStream) -> proc_macro::TokenStream {
+    expand::configured_options().into()
+}
+
 fn expand_server(input: TokenStream) -> TokenStream {
     let input = match syn::parse2(input) {
         Ok(input) => input,

@@ -106,12 +106,19 @@ impl Kind {
     }
 
     pub(crate) fn expected(&self) -> String {
-        let data = match self {
-            Kind::Word(words) if words.are_types => {
-                return format!("{}, or the path of a type of your own", words.listed());
-            }
-            Kind::Path(example) => return format!("a path without quotes, like `{example}`"),
-            Kind::Name(example) => return format!("a name without quotes, like `{example}`"),
+        let expected = self.expected_data();
+        match self {
+            Kind::Word(words) if words.are_types => format!("{expected}, or the path of a type of your own"),
+            Kind::Path(_) | Kind::Name(_) => expected,
+            _ => format!("{expected}, or a constant"),
+        }
+    }
+
+    /// What can be written where there are no constants and no types.
+    pub(crate) fn expected_data(&self) -> String {
+        match self {
+            Kind::Path(example) => format!("a path without quotes, like `{example}`"),
+            Kind::Name(example) => format!("a name without quotes, like `{example}`"),
             Kind::Word(words) => words.listed(),
             Kind::Flag => "`true` or `false`".to_string(),
             Kind::Count => format!("an integer of at most {}, like `100`", u32::MAX),
@@ -122,8 +129,7 @@ impl Kind {
                 "an integer with a unit in quotes, like `\"250ms\"`, `\"30s\"`, `\"5m\"` or `\"1h\"`".to_string()
             }
             Kind::Mode => "permissions in octal, like `0o660`, of at most `0o777`".to_string(),
-        };
-        format!("{data}, or a constant")
+        }
     }
 
     pub(crate) fn has_word(&self, word: &str) -> bool {

@@ -11,6 +11,7 @@ use crate::{
         closing::{Closing, GOODBYE},
         state::ConnectionState,
     },
+    options::HandlerOptions,
     request::{self, AnyRequest},
     service::{Context, FromRequest, Request, Service},
     unwind::{self, ServerId},
@@ -25,11 +26,17 @@ pub(crate) struct Ended {
 }
 
 /// Python's `finish_request`: makes the handler, runs it, and sends what it has written.
-pub(crate) fn finish_request<S: Service>(server: &Arc<S>, handle: &ServerHandle, request: &Request<S>) -> Ended {
+pub(crate) fn finish_request<S: Service>(
+    server: &Arc<S>,
+    handle: &ServerHandle,
+    options: &HandlerOptions,
+    request: &Request<S>,
+) -> Ended {
     let id = handle.state().id;
     let state = request::kind(request).state();
     // The server may have ended the connection while an extractor or `setup` was reading.
-    let handled = run_handler(server, handle, request).or_else(|error| unless_closing(id, error, state).map(Some));
+    let handled =
+        run_handler(server, handle, options, request).or_else(|error| unless_closing(id, error, state).map(Some));
     // After an error as well: what the handler has written may be the error reply.
     let flushed = request::kind(request).flush_at_end().map_err(|error| HandlerError::new(Stage::Finish, error));
     let result = match handled {
@@ -45,11 +52,14 @@ pub(crate) fn finish_request<S: Service>(server: &Arc<S>, handle: &ServerHandle,
 fn run_handler<S: Service>(
     server: &Arc<S>,
     handle: &ServerHandle,
+    options: &HandlerOptions,
     request: &Request<S>,
 ) -> Result<Option<Closing>, HandlerError> {
     let id = handle.state().id;
-    let mut handler =
-        run(id, Stage::Construction, || Ok(Runner::<S>::from_request(&mut Context::new(request, server, handle))?))?;
+    let mut handler = run(id, Stage::Construction, || {
+        let mut cx = Context::new(request, server, handle, options)?;
+        Ok(Runner::<S>::from_request(&mut cx)?)
+    })?;
     let result = run(id, Stage::Setup, || handler.setup()).and_then(|()| {
         let handled = match run(id, Stage::Handle, || handler.handle()) {
             Err(error) => end_by_server(id, request, error, &mut handler),

@@ -105,7 +105,7 @@ impl<S: Service> Job<S> {
     /// Makes the handler and runs it.
     pub(crate) fn run(&self) -> Ended {
         let acceptor = self.acceptor();
-        finish_request(acceptor.server(), acceptor.handle(), &self.request)
+        finish_request(acceptor.server(), acceptor.handle(), &acceptor.options().handler, &self.request)
     }
 
     /// Counts how the request ended, reports its error, and ends it.

@@ -174,6 +174,7 @@
 //! |---|---|---|
 //! | `signals` | `SocketServer::shutdown_on_signals`: a clean end on Ctrl-C and SIGTERM | `signal-hook` |
 //! | `json` | `framing::Json`: typed messages in JSON | `serde_core`, `serde_json` |
+//! | `serde` | `Options` from TOML, JSON and the like, in the words of the attributes | `serde_core` |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs)]
@@ -185,6 +186,8 @@ mod acceptor;
 mod address;
 mod callbacks;
 pub mod concurrency;
+#[cfg(feature = "serde")]
+mod configuration;
 mod connections;
 mod error;
 mod exits;
@@ -230,7 +233,7 @@ pub use io::{
 pub use job::Job;
 pub use message_handler::{HangUp, MailHandler, MessageHandler};
 pub use message_loop::{MailLoop, MessageLoop};
-pub use options::{Limits, OnLimit, Options, SocketOptions, Timeouts};
+pub use options::{HandlerOptions, Limits, OnLimit, Options, SocketOptions, Timeouts};
 pub use request::{
     AnyRequest,
     datagram::{Datagram, UnnamedPeer},

@@ -46,6 +46,8 @@ pub struct Options {
     pub limits: Limits,
     /// `timeouts(…)`: how long requests and the stop may take.
     pub timeouts: Timeouts,
+    /// What `#[request_handler(…)]` or `#[message_handler(…)]` says, decided at run time.
+    pub handler: HandlerOptions,
     /// `workers`: how many threads `"pool"` has. `None`: four for each core.
     pub workers: Option<usize>,
     /// `stack_size`: bytes of stack for each thread that `"threading"` and `"pool"` start. `None`: the default of
@@ -152,6 +154,25 @@ pub struct Timeouts {
     pub poll: Option<Duration>,
 }
 
+/// The settings of `#[request_handler(…)]` and `#[message_handler(…)]`, decided at run time. What is `None` here is as the attribute says; what is
+/// `Some` replaces what the attribute, or a call of a [`Context`](crate::Context), says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HandlerOptions {
+    /// Bounds each read and each write: [`Context::set_timeout`](crate::Context::set_timeout).
+    pub timeout: Option<Duration>,
+    /// How many bytes a reader receives at once: [`Context::set_rbufsize`](crate::Context::set_rbufsize). Streams only.
+    pub rbufsize: Option<usize>,
+    /// How many bytes a writer holds back: [`Context::set_wbufsize`](crate::Context::set_wbufsize). Streams only.
+    pub wbufsize: Option<usize>,
+    /// How long a line can be: [`Context::set_max_line`](crate::Context::set_max_line).
+    pub max_line: Option<usize>,
+    /// How long a frame can be: [`Context::set_max_frame`](crate::Context::set_max_frame).
+    pub max_frame: Option<usize>,
+    /// How much mail a mailbox holds: [`Context::set_mailbox`](crate::Context::set_mailbox). Not with `"forking"`.
+    pub mailbox: Option<usize>,
+}
+
 impl Options {
     /// The defaults, which the documentation of each field names.
     pub const fn new() -> Options {
@@ -159,6 +180,7 @@ impl Options {
             socket: SocketOptions::new(),
             limits: Limits::new(),
             timeouts: Timeouts::new(),
+            handler: HandlerOptions::new(),
             workers: None,
             stack_size: None,
             allow_threads: false,
@@ -167,13 +189,16 @@ impl Options {
 
     /// Refuses the values that the attribute refuses while compiling, in the same words.
     pub(crate) fn check(&self) -> io::Result<()> {
-        let refusals = sockserver_macros::refused_options!(self);
-        match refusals.into_iter().find(|(_, is_refused, _)| *is_refused) {
-            Some((path, _, why)) => {
-                Err(io::Error::new(io::ErrorKind::InvalidInput, format!("the option `{path}` {why}")))
-            }
+        match self.refusals().next() {
+            Some((path, why)) => Err(io::Error::new(io::ErrorKind::InvalidInput, format!("the option `{path}` {why}"))),
             None => Ok(()),
         }
+    }
+
+    /// The options with a value that the attribute refuses, and why.
+    pub(crate) fn refusals(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let refusals = sockserver_macros::refused_options!(self);
+        refusals.into_iter().filter_map(|(path, is_refused, why)| is_refused.then_some((path, why)))
     }
 
     /// Refuses the options that mean nothing with this transport or concurrency, as the attribute does. The attribute
@@ -237,6 +262,13 @@ impl Timeouts {
     }
 }
 
+impl HandlerOptions {
+    /// Everything as the attribute says.
+    pub const fn new() -> HandlerOptions {
+        HandlerOptions { timeout: None, rbufsize: None, wbufsize: None, max_line: None, max_frame: None, mailbox: None }
+    }
+}
+
 /// For each option the method that sets it, and that a constant can call. The first
 /// word says which group of the attribute has it.
 macro_rules! setters {
@@ -268,6 +300,7 @@ setters! {
         socket: SocketOptions => socket,
         limits: Limits => limits,
         timeouts: Timeouts => timeouts,
+        handler: HandlerOptions => handler,
         workers: usize => Some(workers),
         stack_size: usize => Some(stack_size),
         allow_threads: bool => allow_threads,
@@ -296,5 +329,13 @@ setters! {
         linger: Duration => linger,
         shutdown: Duration => shutdown,
         poll: Duration => Some(poll),
+    }
+    "in the handler's attribute " HandlerOptions {
+        timeout: Duration => Some(timeout),
+        rbufsize: usize => Some(rbufsize),
+        wbufsize: usize => Some(wbufsize),
+        max_line: usize => Some(max_line),
+        max_frame: usize => Some(max_frame),
+        mailbox: usize => Some(mailbox),
     }
 }

@@ -7,6 +7,7 @@ use crate::{
     error::HandlerError,
     handle::ServerHandle,
     handler::Handler,
+    options::HandlerOptions,
     request::{self, AnyRequest, files::Files},
     transport::Transport,
 };
@@ -91,10 +92,14 @@ pub trait FromRequest<S: Service>: Sized {
 }
 
 /// A request whose handler is being made. [`FromRequest`] takes the handler and its fields from it.
+///
+/// What [`Options::handler`](crate::Options::handler) says wins over the setters.
 pub struct Context<'a, S: Service> {
     request: &'a Request<S>,
     server: &'a Arc<S>,
     handle: &'a ServerHandle,
+    /// What was decided at run time, and wins over what the setters are called with.
+    options: &'a HandlerOptions,
     pub(crate) files: Files,
     /// What fields have left for later fields: at most one value of each type.
     storage: Vec<Box<dyn Any>>,
@@ -110,8 +115,23 @@ impl<S: Service> fmt::Debug for Context<'_, S> {
 }
 
 impl<'a, S: Service> Context<'a, S> {
-    pub(crate) fn new(request: &'a Request<S>, server: &'a Arc<S>, handle: &'a ServerHandle) -> Context<'a, S> {
-        Context { request, server, handle, files: Files::default(), storage: Vec::new() }
+    pub(crate) fn new(
+        request: &'a Request<S>,
+        server: &'a Arc<S>,
+        handle: &'a ServerHandle,
+        options: &'a HandlerOptions,
+    ) -> io::Result<Context<'a, S>> {
+        let mut cx = Context { request, server, handle, options, files: Files::default(), storage: Vec::new() };
+        let Files { rbufsize, wbufsize, max_line, max_frame, mailbox } = cx.files;
+        cx.set_rbufsize(rbufsize);
+        cx.set_wbufsize(wbufsize);
+        cx.set_max_line(max_line);
+        cx.set_max_frame(max_frame);
+        cx.set_mailbox(mailbox);
+        if let Some(timeout) = options.timeout {
+            cx.set_timeout(timeout)?;
+        }
+        Ok(cx)
     }
 
     /// The request itself: a [`Stream`](crate::Stream) or a datagram.
@@ -142,7 +162,7 @@ impl<'a, S: Service> Context<'a, S> {
     ///
     /// [`io::ErrorKind::InvalidInput`] for a duration of zero, on a stream.
     pub fn set_timeout(&mut self, timeout: Duration) -> io::Result<()> {
-        request::kind(self.request).set_timeout(timeout)
+        request::kind(self.request).set_timeout(self.options.timeout.unwrap_or(timeout))
     }
 
     /// How many bytes a [`Reader`](crate::Reader) that is taken from here on receives at once, as `rbufsize` does: 16 MiB at most.
@@ -153,25 +173,25 @@ impl<'a, S: Service> Context<'a, S> {
     /// If `bytes` is zero: nothing could be received.
     pub fn set_rbufsize(&mut self, bytes: usize) {
         assert!(bytes > 0, "an rbufsize of zero could receive nothing");
-        self.files.rbufsize = bytes.min(MAX_RBUFSIZE);
+        self.files.rbufsize = self.options.rbufsize.unwrap_or(bytes).min(MAX_RBUFSIZE);
     }
 
     /// How many bytes a [`Writer`](crate::Writer) that is taken from here on holds back, as `wbufsize` does. With zero it
     /// sends every write at once. Default: 8 KiB (Python: 0).
     pub fn set_wbufsize(&mut self, bytes: usize) {
-        self.files.wbufsize = bytes;
+        self.files.wbufsize = self.options.wbufsize.unwrap_or(bytes);
     }
 
     /// How long a line a [`Reader`](crate::Reader) that is taken from here on accepts, in bytes without the `\n` at its end, as
     /// `max_line` does. Default: 64 KiB.
     pub fn set_max_line(&mut self, bytes: usize) {
-        self.files.max_line = bytes;
+        self.files.max_line = self.options.max_line.unwrap_or(bytes);
     }
 
     /// How long the payload of a frame is that a [`Frames`](crate::Frames) that is taken from here on accepts, as
     /// `max_frame` does. Default: 64 KiB.
     pub fn set_max_frame(&mut self, bytes: usize) {
-        self.files.max_frame = bytes;
+        self.files.max_frame = self.options.max_frame.unwrap_or(bytes);
     }
 
     /// How much mail a [`Mailbox`](crate::Mailbox) that is taken from here on holds, as `mailbox` does. Default: 128.
@@ -181,7 +201,7 @@ impl<'a, S: Service> Context<'a, S> {
     /// If `mails` is zero: nothing could be sent.
     pub fn set_mailbox(&mut self, mails: usize) {
         assert!(mails > 0, "a mailbox of zero could hold nothing");
-        self.files.mailbox = mails;
+        self.files.mailbox = self.options.mailbox.unwrap_or(mails);
     }
 
     /// Leaves a value for the fields that are taken after this one. It replaces an earlier value of its type, and returns

@@ -6,7 +6,7 @@ mod server;
 
 pub(crate) use self::{
     handler::handler,
-    options::{refused_options, scoped_options},
+    options::{configured_options, refused_options, scoped_options},
     server::server,
 };
 

@@ -120,11 +120,15 @@ fn options_of_the_methods_are_those_of_the_attribute() {
 
 const REFERENCE: &str = include_str!("../../../sockserver/docs/keys.md");
 
-/// The rows of the reference that are fields of the options, as `(path, default)`.
+/// The rows of the reference that are fields of the options, as `(path, default)`. Those of a handler's attribute have no
+/// default in the options: there they are as the attribute says.
 fn options_in_the_reference() -> BTreeMap<String, String> {
     let rows = REFERENCE.lines().filter_map(|row| {
         let cells: Vec<&str> = row.strip_prefix("| [`")?.split(" | ").collect();
         let (key, link) = cells[0].split_once("`](")?;
+        if link.starts_with("Context::set_") {
+            return Some((format!("handler.{key}"), "as the attribute says".to_string()));
+        }
         let is_option =
             ["Options::", "SocketOptions::", "Limits::", "Timeouts::"].iter().any(|it| link.starts_with(it));
         let path = key.replace('(', ".").replace(')', "");

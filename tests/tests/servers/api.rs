@@ -11,9 +11,9 @@ use std::{
 
 use sockserver::{
     Acceptor, Address, Closing, ConnectionId, ConnectionInfo, Context, Datagram, DrainReport, HandlerError,
-    HandlerResult, Job, Limits, LineTooLong, OnLimit, Options, PeerCred, Reader, ReaderTaken, RequestHandler,
-    RunningServer, Server, ServerHandle, SocketOptions, SocketServer, Stage, Stats, Stream, Timeouts, UnixAddress,
-    UnnamedPeer, Writer,
+    HandlerOptions, HandlerResult, Job, Limits, LineTooLong, OnLimit, Options, PeerCred, Reader, ReaderTaken,
+    RequestHandler, RunningServer, Server, ServerHandle, SocketOptions, SocketServer, Stage, Stats, Stream, Timeouts,
+    UnixAddress, UnnamedPeer, Writer,
     concurrency::{Forking, Pool, Synchronous, Threading},
     request_handler,
     transport::{DatagramListener, Tcp, TcpAcceptor, Udp, Unix, UnixAcceptor, UnixDatagram, UnixDatagramListener},
@@ -95,8 +95,9 @@ fn a_bound_server_is_a_descriptor() {
 
 #[test]
 fn each_group_of_options_has_the_defaults_of_the_whole() {
-    let Options { socket, limits, timeouts, .. } = Options::default();
+    let Options { socket, limits, timeouts, handler, .. } = Options::default();
     assert_eq!((socket, &limits, timeouts), (SocketOptions::default(), &Limits::default(), Timeouts::default()));
+    assert_eq!(handler, HandlerOptions::default());
     assert_eq!(limits.on_limit, OnLimit::default());
 }
 

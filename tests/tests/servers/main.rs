@@ -3,6 +3,7 @@
 
 mod api;
 mod binding;
+mod configuration;
 mod extending;
 mod lifecycle;
 mod matrix;
