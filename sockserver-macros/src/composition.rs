@@ -74,8 +74,10 @@ pub(crate) const TCP: Rule = on(&["tcp"], "it is an option of TCP");
 
 pub(crate) const IP: Rule = on(&["tcp", "udp"], "a Unix socket has no IP address");
 
-pub(crate) const COUNTS_CLIENTS: Rule =
-    on(&["tcp", "udp"], "clients are told apart by their IP addresses, and Unix sockets have none");
+pub(crate) const COUNTS_CLIENTS: Rule = on(
+    &["tcp", "udp", "unix"],
+    "clients are told apart by their addresses, or their users, and here they have neither",
+);
 
 pub(crate) const HAS_PACKETS: Rule =
     on(&["udp", "unix_datagram"], "a stream has no packets; `#[request_handler(max_line = …)]` bounds a line");

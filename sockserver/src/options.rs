@@ -97,10 +97,12 @@ pub struct SocketOptions {
 #[non_exhaustive]
 pub struct Limits {
     /// How many connections or, on datagrams, packets are served at once. `None`: 1024 for `"threading"`, the number of
-    /// workers for `"pool"`, 40 for `"forking"` (Python's `max_children`). Whatever this is, `"pool"` serves at most as
-    /// many as it has workers, and `"sync"` serves one.
+    /// workers for `"pool"`, 40 for `"forking"` (Python's `max_children`); less where these would take more than three
+    /// quarters of the descriptors that the process may open (`ulimit -n`). Whatever this is, `"pool"` serves at most
+    /// as many as it has workers, and `"sync"` serves one.
     pub connections: Option<usize>,
-    /// How many connections one client may have. A client is an IPv4 address or an IPv6 /64 network. Default: no limit.
+    /// How many connections one client may have. A client is an IPv4 address, an IPv6 /64 network (a single address if it
+    /// is link-local), or on Unix sockets a user. Default: no limit.
     pub per_client: Option<usize>,
     /// What happens to a client above `connections`. Default: [`OnLimit::Wait`]. A client above `per_client` is always
     /// rejected: if it waited, it would hold up all other clients.

@@ -24,6 +24,15 @@ impl LineServer {
         LineServer { process: ServerProcess::start(command, Place::of("tcp")) }
     }
 
+    /// As [`start`](Self::start), in a process that may open so many descriptors.
+    #[track_caller]
+    pub fn start_within<C: Word>(program: &str, descriptors: usize) -> LineServer {
+        let mut command = Command::new("sh");
+        command.args(["-c", r#"ulimit -n "$1" && shift && exec "$@""#, "sh"]);
+        command.arg(descriptors.to_string()).arg(program).arg(C::WORD);
+        LineServer { process: ServerProcess::start(command, Place::of("tcp")) }
+    }
+
     pub fn observed(&self) -> Observed {
         Observed::of(self.id())
     }

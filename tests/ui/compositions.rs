@@ -33,12 +33,15 @@ struct TcpThreading;
 struct UdpSync;
 
 #[derive(Server)]
+#[server(transport = "unix_datagram", concurrency = "pool", handler = Session, limits(per_client = 2))]
+struct UnixDatagramPool;
+
+#[derive(Server)]
 #[server(
     transport = "unix",
     concurrency = "pool",
     handler = Session,
     socket(allow_reuse_address = true, allow_reuse_port = true, only_v6 = true),
-    limits(per_client = 2),
 )]
 struct UnixPool;
 

@@ -8,6 +8,7 @@ use crate::{
     options::Options,
     primitives::thread,
     service::Service,
+    sys,
 };
 
 mod forking;
@@ -95,9 +96,10 @@ pub trait Concurrency: Send + Sync + Sized + 'static {
         }
     }
 
-    /// How many requests are served at once. Default: `limits(connections)`, or 1024.
+    /// How many requests are served at once. Default: `limits(connections)`, or 1024, or less where the process may not
+    /// open that many descriptors.
     fn max_connections(&self, options: &Options) -> usize {
-        options.limits.connections.unwrap_or(1024)
+        options.limits.connections.unwrap_or_else(|| within_descriptors(1024, 1))
     }
 
     /// What the accept loop waits for besides requests. Default: nothing.
@@ -115,6 +117,13 @@ pub(crate) fn word<C: Concurrency>() -> Option<&'static str> {
         (TypeId::of::<Forking>(), "forking"),
     ];
     words.into_iter().find(|(id, _)| *id == TypeId::of::<C>()).map(|(_, word)| word)
+}
+
+/// At most this many requests, if three quarters of the descriptors that the process may open are enough for them. The rest
+/// is for the program: without descriptors the server could only wait and try again, while clients wait in the kernel's
+/// queue in either case.
+fn within_descriptors(requests: usize, descriptors_each: usize) -> usize {
+    (sys::descriptor_limit() / 4 * 3 / descriptors_each).clamp(1, requests)
 }
 
 /// Starts a worker thread of the server. The end of the server waits for it.

@@ -2,10 +2,8 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
 };
-
-use crate::address::Address;
 
 /// `limits(connections)`.
 pub(crate) struct Permits {
@@ -59,11 +57,36 @@ pub(crate) enum Returned {
     NotAwaited,
 }
 
+/// What counts as one client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Client {
+    /// An IPv4 address, or the /64 network of an IPv6 address: a site has at least such a network, and can use any address
+    /// of it.
+    Network(IpAddr),
+    /// A link-local IPv6 address with its interface: all hosts of a link are in the same /64 network.
+    LinkLocal(Ipv6Addr, u32),
+    /// The user at the other end of a Unix socket.
+    User(u32),
+}
+
+impl Client {
+    pub(crate) fn at(address: &SocketAddr) -> Client {
+        match address.ip().to_canonical() {
+            IpAddr::V6(ip) if ip.is_unicast_link_local() => {
+                let SocketAddr::V6(address) = address else { return Client::LinkLocal(ip, 0) };
+                Client::LinkLocal(ip, address.scope_id())
+            }
+            IpAddr::V6(ip) => Client::Network(IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)))),
+            ip => Client::Network(ip),
+        }
+    }
+}
+
 /// `limits(per_client)`.
 pub(crate) struct Clients {
     limit: Option<usize>,
     /// How many connections each client has. A client without a connection is not in it.
-    counts: HashMap<IpAddr, usize>,
+    counts: HashMap<Client, usize>,
 }
 
 impl Clients {
@@ -72,7 +95,7 @@ impl Clients {
     }
 
     /// Counts a connection of this client, unless the client has reached its limit.
-    pub(crate) fn enter(&mut self, client: Option<IpAddr>) -> Result<(), TooMany> {
+    pub(crate) fn enter(&mut self, client: Option<Client>) -> Result<(), TooMany> {
         let (Some(limit), Some(client)) = (self.limit, client) else { return Ok(()) };
         let count = self.counts.entry(client).or_default();
         if *count >= limit {
@@ -82,7 +105,7 @@ impl Clients {
         Ok(())
     }
 
-    pub(crate) fn leave(&mut self, client: Option<IpAddr>) {
+    pub(crate) fn leave(&mut self, client: Option<Client>) {
         let (Some(_), Some(client)) = (self.limit, client) else { return };
         if let Entry::Occupied(mut count) = self.counts.entry(client) {
             *count.get_mut() -= 1;
@@ -97,39 +120,36 @@ impl Clients {
 #[derive(Debug)]
 pub(crate) struct TooMany;
 
-/// The client that an address belongs to. An IPv6 site has at least a /64 network and can use any address of it, so that
-/// the network is one client.
-pub(crate) fn client_of(address: &Address) -> Option<IpAddr> {
-    Some(match address.ip()? {
-        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX))),
-        ip => ip,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn client(ip: &str) -> Address {
-        Address::Inet((ip.parse::<IpAddr>().expect("an address"), 1).into())
+    fn client(address: &str) -> Client {
+        Client::at(&address.parse().expect("an address"))
     }
 
     #[test]
     fn a_client_is_an_ipv4_address_or_an_ipv6_network() {
-        assert_eq!(client_of(&client("::ffff:192.0.2.1")), client_of(&client("192.0.2.1")));
-        assert_eq!(client_of(&client("2001:db8::1")), client_of(&client("2001:db8::ffff:1")));
-        assert_ne!(client_of(&client("2001:db8::1")), client_of(&client("2001:db8:0:1::1")));
-        assert_eq!(client_of(&Address::unix("")), None);
+        assert_eq!(client("[::ffff:192.0.2.1]:1"), client("192.0.2.1:2"));
+        assert_eq!(client("[2001:db8::1]:1"), client("[2001:db8::ffff:1]:2"));
+        assert_ne!(client("[2001:db8::1]:1"), client("[2001:db8:0:1::1]:1"));
+    }
+
+    #[test]
+    fn a_host_of_a_link_is_a_client() {
+        assert_eq!(client("[fe80::1%2]:1"), client("[fe80::1%2]:2"));
+        assert_ne!(client("[fe80::1%2]:1"), client("[fe80::2%2]:1"));
+        assert_ne!(client("[fe80::1%2]:1"), client("[fe80::1%3]:1"));
     }
 
     #[test]
     fn a_client_that_has_left_is_forgotten() {
         let mut clients = Clients::new(Some(1));
-        clients.enter(client_of(&client("192.0.2.1"))).expect("the first one");
-        clients.enter(client_of(&client("192.0.2.1"))).expect_err("the second one");
-        clients.enter(client_of(&client("192.0.2.2"))).expect("another client");
-        clients.leave(client_of(&client("192.0.2.1")));
+        clients.enter(Some(client("192.0.2.1:1"))).expect("the first one");
+        clients.enter(Some(client("192.0.2.1:1"))).expect_err("the second one");
+        clients.enter(Some(client("192.0.2.2:1"))).expect("another client");
+        clients.leave(Some(client("192.0.2.1:1")));
         assert_eq!(clients.counts.len(), 1);
-        clients.enter(client_of(&client("192.0.2.1"))).expect("the first one");
+        clients.enter(Some(client("192.0.2.1:1"))).expect("the first one");
     }
 }

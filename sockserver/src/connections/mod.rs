@@ -12,6 +12,7 @@ use std::{
 };
 
 use crate::{
+    address::Address,
     io::{
         closing::{Closing, GOODBYE},
         shared::Shared,
@@ -27,7 +28,7 @@ mod registry;
 pub(crate) mod stats;
 
 use drain::{Drain, DrainPhase, DrainReport};
-use limits::{Clients, Permits, Returned, Room};
+use limits::{Client, Clients, Permits, Returned, Room};
 use registry::{ActiveConnection, Registry, Supervisor, after};
 use stats::{Counters, Outcome, Stats};
 
@@ -40,6 +41,8 @@ pub(crate) struct Connections {
     registry: Mutex<Registry>,
     /// Child processes count in them as well.
     counters: Shared<Counters>,
+    /// `limits(per_client)` is set, so that the kernel is asked which user a Unix client is.
+    counts_clients: bool,
     /// Wakes the threads that wait for the end of a connection, of a worker thread or of the server.
     ended: Condvar,
     /// Wakes the supervisor, for a deadline that may be earlier than the one it waits for.
@@ -94,6 +97,7 @@ impl Connections {
                 supervisor: Supervisor::Missing,
             }),
             counters: Shared::new(forks)?,
+            counts_clients: limits.per_client.is_some(),
             ended: Condvar::new(),
             deadlines: Condvar::new(),
         })
@@ -111,7 +115,11 @@ impl Connections {
     /// Admits a connection that was accepted.
     pub(crate) fn register(&self, endpoint: &Arc<dyn Endpoint>) -> Result<Admission, Rejected> {
         let state = endpoint.state();
-        let client = limits::client_of(&state.client_address);
+        let client = match &state.client_address {
+            Address::Inet(address) => Some(Client::at(address)),
+            Address::Unix(_) if self.counts_clients => endpoint.user().map(Client::User),
+            Address::Unix(_) => None,
+        };
         let mut registry = self.registry.lock();
         self.counters.count_accepted(state.is_truncated);
         if registry.permits.room() == Room::Full || registry.clients.enter(client).is_err() {
@@ -377,13 +385,17 @@ mod tests {
     use std::{sync::mpsc, thread};
 
     use super::*;
-    use crate::{address::Address, io::state::ConnectionState};
+    use crate::io::state::ConnectionState;
 
     struct Stubborn(ConnectionState);
 
     impl Endpoint for Stubborn {
         fn state(&self) -> &ConnectionState {
             &self.0
+        }
+
+        fn user(&self) -> Option<u32> {
+            None
         }
 
         fn shut_down(&self, _how: Shutdown) {}

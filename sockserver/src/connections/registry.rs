@@ -2,14 +2,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Shutdown},
+    net::Shutdown,
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
 use super::{
     drain::{Drain, DrainPhase, DrainReport},
-    limits::{Clients, Permits},
+    limits::{Client, Clients, Permits},
 };
 use crate::io::{
     closing::{Closing, GOODBYE},
@@ -54,7 +54,7 @@ pub(super) enum Supervisor {
 pub(super) struct ActiveConnection {
     /// Weak, so that the thread that ends the connection also closes its socket, before it unregisters the connection.
     pub(super) endpoint: Weak<dyn Endpoint>,
-    pub(super) client: Option<IpAddr>,
+    pub(super) client: Option<Client>,
     pub(super) accepted_at: Instant,
     /// When it is cut: its key in `Registry::ending`.
     pub(super) cut_at: Option<Instant>,

@@ -3,6 +3,7 @@
 use std::{
     io, mem,
     net::Shutdown,
+    os::fd::AsFd,
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
@@ -214,6 +215,10 @@ impl Connection {
 impl Endpoint for Connection {
     fn state(&self) -> &ConnectionState {
         &self.state
+    }
+
+    fn user(&self) -> Option<u32> {
+        sys::peer_credentials(self.socket.as_fd()).ok().map(|(user, ..)| user)
     }
 
     fn shut_down(&self, how: Shutdown) {

@@ -240,6 +240,9 @@ pub(crate) enum Marked {
 pub(crate) trait Endpoint: Send + Sync {
     fn state(&self) -> &ConnectionState;
 
+    /// The user at the other end of a Unix connection. `None` if the kernel does not say.
+    fn user(&self) -> Option<u32>;
+
     /// shutdown(2), which wakes a waiting handler. Does nothing for a packet.
     fn shut_down(&self, how: Shutdown);
 

@@ -124,6 +124,10 @@ impl Endpoint for Packet {
         &self.state
     }
 
+    fn user(&self) -> Option<u32> {
+        None
+    }
+
     fn shut_down(&self, _how: Shutdown) {}
 
     fn drain(&self) {

@@ -135,6 +135,14 @@ pub(crate) fn threads() -> Option<usize> {
     None
 }
 
+/// How many descriptors this process may have open (the soft limit of `RLIMIT_NOFILE`).
+pub(crate) fn descriptor_limit() -> usize {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: getrlimit(2) writes an `rlimit`, and that is what the pointer points at.
+    let result = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    if result == 0 { limit.rlim_cur.try_into().unwrap_or(usize::MAX) } else { usize::MAX }
+}
+
 /// A child process of this one. If this process ignores SIGCHLD or waits for any child, other code can reap the child,
 /// and the kernel can then give its number to another process.
 pub(crate) enum ChildProcess {

@@ -1,10 +1,15 @@
 //! How much is served at once, how long a connection may last, and what is known of each.
 
 use std::{
+    fs,
     io::{self, BufRead, ErrorKind, Write},
     marker::PhantomData,
     mem::MaybeUninit,
     net::SocketAddr,
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt},
+        process::CommandExt,
+    },
     sync::mpsc::{self, Receiver},
     thread,
     time::{Duration, Instant},
@@ -19,9 +24,11 @@ use sockserver::{
 };
 use sockserver_tests::{
     client::{Client, PATIENCE, eventually},
+    concurrencies::Word,
     in_each_concurrency,
-    line_server::LineServer,
+    line_server::{LineServer, stat},
     place::Local,
+    process::{Process, installed},
     script::{Script, Scripted, Session, upper},
     served::Served,
 };
@@ -123,6 +130,57 @@ fn a_client_has_its_own_limit<C: Concurrency + Default>() {
     let _third = assert_served(connect("127.0.0.1"));
     assert_rejected(connect("127.0.0.1"));
     assert_eq!(server.stats().rejected, 3);
+}
+
+/// Three quarters of the descriptors are for connections, of which `forking` takes three for each.
+fn by_default_a_server_leaves_descriptors_to_the_program<C: Word>() {
+    let served = if C::WORD == "forking" { 16 } else { 48 };
+    let server = LineServer::start_within::<C>(env!("CARGO_BIN_EXE_line-server"), 64);
+    let mut clients: Vec<_> = (0..served).map(|_| assert_served(server.connect())).collect();
+    let mut waiting: Vec<_> = (0..10).map(|_| server.connect()).collect();
+    waiting.iter_mut().for_each(|client| client.send("at last\n"));
+    eventually("the connections that wait wake nobody", || {
+        let sleeps = server.observed().sleeps();
+        thread::sleep(Duration::from_millis(300));
+        server.observed().sleeps() == sleeps
+    });
+    let stats = clients[0].ask("stats");
+    assert_eq!((stat(&stats, "active"), stat(&stats, "accept_errors")), (served, 0), "{stats}");
+    for mut client in waiting {
+        drop(clients.pop());
+        assert_eq!(client.line(), "AT LAST");
+        clients.insert(0, client);
+    }
+    drop(clients);
+    server.stop();
+}
+
+#[test]
+fn a_user_is_a_client_of_a_unix_server() {
+    let options = options(|options| {
+        options.limits.per_client = Some(1);
+        options.socket.mode = Some(0o666);
+    });
+    let server = Script::<Unix, Threading>::serve_with(upper, options);
+    let connect = || Client::connect(server.server_address());
+    let first = assert_served(connect());
+    assert_rejected(connect());
+    // Only root can be another user.
+    if let Some(mut nc) = installed("nc")
+        && fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+    {
+        let path = server.server_address().path().expect("a socket file");
+        // The directory is open to its owner only.
+        let directory = path.parent().expect("it is in a directory");
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).expect("its own directory");
+        let mut other = Process::start(nc.uid(65_534).arg("-N").arg("-U").arg(path));
+        other.enter("hello");
+        assert_eq!(other.line(), "HELLO");
+        other.end_input();
+    }
+    drop(first);
+    eventually("it has ended", || server.stats().active == 0);
+    assert_served(connect());
 }
 
 /// As IPv6 addresses they all are in one network.
@@ -468,6 +526,7 @@ fn a_handler_can_close_its_own_connection<C: Concurrency + Default>() {
     assert_eq!(ends.recv_timeout(PATIENCE), Ok((Err(ErrorKind::ConnectionAborted), Some(Closing::Kicked))));
 }
 
+in_each_concurrency! { [threading forking]: by_default_a_server_leaves_descriptors_to_the_program }
 in_each_concurrency! { [threading pool]:
     above_the_limit_clients_wait
     above_the_limit_clients_are_rejected

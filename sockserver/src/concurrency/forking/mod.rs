@@ -89,7 +89,8 @@ impl Concurrency for Forking {
 
     /// Python's `max_children`.
     fn max_connections(&self, options: &Options) -> usize {
-        options.limits.connections.unwrap_or(40)
+        // The parent has the connection, the pipe and the pidfd of each child.
+        options.limits.connections.unwrap_or_else(|| super::within_descriptors(40, 3))
     }
 
     fn event_source(&self) -> Option<Arc<dyn EventSource>> {
