@@ -55,14 +55,21 @@ pub(crate) enum Target {
     Context {
         is_fallible: bool,
     },
-    /// The method of `Server` that has the name of the key.
+    /// The method of `Server` that has the name of the key, or the constant of that name.
     Hook(Signature),
 }
 
 /// What a hook is called with beside `&self`, and whether it decides something.
 pub(crate) struct Signature {
     pub(crate) parameters: &'static [Parameter],
-    pub(crate) returns_bool: bool,
+    pub(crate) returns: Returns,
+}
+
+pub(crate) enum Returns {
+    Nothing,
+    Bool,
+    /// Nothing, and the function is the value of a constant.
+    NothingAsConstant,
 }
 
 pub(crate) enum Parameter {
@@ -70,6 +77,7 @@ pub(crate) enum Parameter {
     Request,
     Error,
     ClientAddress,
+    Event,
 }
 
 /// Where a key means something.
@@ -96,7 +104,7 @@ impl Key {
     }
 
     const fn hook(name: &'static str, example: &'static str, default: &'static str) -> Key {
-        Key::deciding(name, example, Signature { parameters: &[], returns_bool: false }, default)
+        Key::deciding(name, example, Signature { parameters: &[], returns: Returns::Nothing }, default)
     }
 
     const fn deciding(name: &'static str, example: &'static str, signature: Signature, default: &'static str) -> Key {
@@ -211,20 +219,26 @@ pub(crate) static SERVER: Grammar = Grammar {
                 Key::deciding(
                     "server_activate",
                     "Self::on_activate",
-                    Signature { parameters: &[Parameter::Handle], returns_bool: false },
+                    Signature { parameters: &[Parameter::Handle], returns: Returns::Nothing },
                     "nothing",
                 ),
                 Key::deciding(
                     "verify_request",
                     "Self::is_welcome",
-                    Signature { parameters: &[Parameter::Request, Parameter::ClientAddress], returns_bool: true },
+                    Signature { parameters: &[Parameter::Request, Parameter::ClientAddress], returns: Returns::Bool },
                     "every request is welcome",
                 ),
                 Key::deciding(
                     "handle_error",
                     "Self::on_error",
-                    Signature { parameters: &[Parameter::Error, Parameter::ClientAddress], returns_bool: false },
+                    Signature { parameters: &[Parameter::Error, Parameter::ClientAddress], returns: Returns::Nothing },
                     "a line on standard error",
+                ),
+                Key::deciding(
+                    "event",
+                    "Self::on_event",
+                    Signature { parameters: &[Parameter::Event], returns: Returns::NothingAsConstant },
+                    "nothing",
                 ),
                 Key::hook("handle_timeout", "Self::on_timeout", "nothing"),
                 Key::hook("service_actions", "Self::on_turn", "nothing"),

@@ -4,7 +4,7 @@
 
 use crate::{
     composition::Axis,
-    keys::{GRAMMARS, Group, Key, Parameter, Scope, Signature, Target},
+    keys::{GRAMMARS, Group, Key, Parameter, Returns, Scope, Signature, Target},
     suggest::{listed, quoted},
     value::Kind,
 };
@@ -43,6 +43,9 @@ fn name(group: &Group, key: &Key) -> String {
         (Target::Handler, _) => "Server::Handler".to_string(),
         (Target::Framing, _) => "framing".to_string(),
         (Target::Crate | Target::ServerName, _) => return format!("`{name}`"),
+        (Target::Hook(Signature { returns: Returns::NothingAsConstant, .. }), key) => {
+            format!("{}::{}", group.documented_in, key.to_uppercase())
+        }
         (Target::Option { .. } | Target::Hook(_), key) => format!("{}::{key}", group.documented_in),
         (Target::Context { .. }, key) => format!("{}::set_{key}", group.documented_in),
     };
@@ -76,8 +79,9 @@ fn function(signature: &Signature) -> String {
         Parameter::Request => ", &Request<Self>",
         Parameter::Error => ", &HandlerError",
         Parameter::ClientAddress => ", &Address",
+        Parameter::Event => ", &Event<'_>",
     });
-    let result = if signature.returns_bool { " -> bool" } else { "" };
+    let result = if let Returns::Bool = signature.returns { " -> bool" } else { "" };
     format!("fn(&Self{}){result}", parameters.collect::<String>())
 }
 

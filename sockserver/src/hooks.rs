@@ -5,7 +5,9 @@ use std::{io, sync::Arc};
 use crate::{
     address::Address,
     error::{HandlerError, Stage},
+    event::Event,
     handle::ServerHandle,
+    server_state::EventHook,
     service::{Request, Service},
     transport::Transport,
     unwind::{self, ServerId},
@@ -20,6 +22,29 @@ pub(crate) struct Hooks<S> {
 impl<S: Service> Hooks<S> {
     pub(crate) fn new(server: S, id: ServerId) -> Hooks<S> {
         Hooks { server: Arc::new(server), id }
+    }
+
+    /// Whether anything is done about events.
+    pub(crate) const HAS_EVENTS: bool = S::EVENT.is_some();
+
+    /// Without a hook this is nothing, and the compiler removes what the event is made of.
+    #[inline]
+    pub(crate) fn event(&self, event: &Event<'_>) {
+        if let Some(hook) = S::EVENT {
+            let _ = unwind::run(self.id, || hook(&self.server, event));
+        }
+    }
+
+    /// The call of [`event`](Self::event), for the state that does not depend on the type of the server.
+    pub(crate) fn on_event(&self) -> Option<EventHook> {
+        // A server may keep its handle, which has that state.
+        let (server, id) = (Arc::downgrade(&self.server), self.id);
+        let on_event = move |event: &Event<'_>| {
+            if let Some(server) = server.upgrade() {
+                Hooks { server, id }.event(event);
+            }
+        };
+        Hooks::<S>::HAS_EVENTS.then(|| Box::new(on_event) as EventHook)
     }
 
     /// Python's `get_request`. A panic counts as an error that concerns only the accepted connection.

@@ -7,6 +7,7 @@ use crate::{
     address::Address,
     connections::stats::Outcome,
     error::{HandlerError, Stage},
+    event::{ConnectionRef, Event, TurnedAway},
     finish_request::{Ended, finish_request},
     handler::BoxError,
     io::{closing::Closing, ending::End, state::ConnectionId},
@@ -20,6 +21,8 @@ use crate::{
 /// away.
 #[must_use = "a request that is not processed is turned away: call `process`"]
 pub struct Job<S: Service> {
+    /// Its end was counted, and the hook for events has heard of it.
+    has_ended: bool,
     /// Dropped before the registration, so that the socket is closed before the request stops counting.
     request: Request<S>,
     registration: Registration<S>,
@@ -56,7 +59,7 @@ impl<S: Service> Job<S> {
     /// The request must have been registered.
     pub(crate) fn new(acceptor: &Arc<Acceptor<S>>, request: Request<S>) -> Job<S> {
         let registration = Registration { acceptor: acceptor.clone(), id: request.id(), abandoned: false };
-        Job { request, registration }
+        Job { has_ended: false, request, registration }
     }
 
     /// The acceptor that has accepted the request.
@@ -78,21 +81,51 @@ impl<S: Service> Job<S> {
     /// `handle_error`, `shutdown_request` and `close_request`. It does not unwind.
     pub fn process(self) {
         if !self.is_too_late() {
+            self.started();
             let Ended { outcome, error } = self.run();
             self.settle(outcome, error);
         }
     }
 
     /// Verifies the request and processes it, and returns the error instead of reporting it.
-    pub(crate) fn verify_and_process(self) -> Result<(), HandlerError> {
+    pub(crate) fn verify_and_process(mut self) -> Result<(), HandlerError> {
         let Ended { outcome, error } = match self.is_welcome() {
             Ok(true) if self.is_too_late() => return Ok(()),
-            Ok(true) => self.run(),
-            Ok(false) => Ended { outcome: Outcome::Refused, error: None },
+            Ok(true) => {
+                self.started();
+                self.run()
+            }
+            Ok(false) => {
+                self.turn_away(TurnedAway::Refused);
+                return Ok(());
+            }
             Err(error) => Ended { outcome: Outcome::Panicked, error: Some(error) },
         };
-        self.count(outcome);
+        self.ended(outcome, error.as_ref());
         error.map_or(Ok(()), Err)
+    }
+
+    /// The handler is about to be made.
+    pub(crate) fn started(&self) {
+        self.acceptor().hooks.event(&Event::Started(self.connection()));
+    }
+
+    fn connection(&self) -> ConnectionRef<'_> {
+        ConnectionRef::new(request::kind(&self.request).state())
+    }
+
+    /// Must be called before the client can see the end.
+    fn ended(&mut self, outcome: Outcome, error: Option<&HandlerError>) {
+        self.has_ended = true;
+        self.count(outcome);
+        self.acceptor().hooks.event(&Event::Ended { connection: self.connection(), outcome, error });
+    }
+
+    /// Must be called before the client can see the end.
+    fn turn_away(&mut self, why: TurnedAway) {
+        self.has_ended = true;
+        self.count(why.outcome());
+        self.acceptor().hooks.event(&Event::TurnedAway { connection: self.connection(), why });
     }
 
     /// Whether the server has ended the request already, so that it can only be dropped. A request that was accepted
@@ -109,8 +142,8 @@ impl<S: Service> Job<S> {
     }
 
     /// Counts how the request ended, reports its error, and ends it.
-    pub(crate) fn settle(self, outcome: Outcome, error: Option<HandlerError>) {
-        self.count(outcome);
+    pub(crate) fn settle(mut self, outcome: Outcome, error: Option<HandlerError>) {
+        self.ended(outcome, error.as_ref());
         if let Some(error) = error {
             self.acceptor().hooks.handle_error(error, self.client_address());
         }
@@ -136,11 +169,11 @@ impl<S: Service> Job<S> {
     }
 
     /// Python's `verify_request`: ends the request if the server does not want it.
-    pub(crate) fn verify(self) -> Option<Job<S>> {
+    pub(crate) fn verify(mut self) -> Option<Job<S>> {
         match self.is_welcome() {
             Ok(true) => Some(self),
             Ok(false) => {
-                self.settle(Outcome::Refused, None);
+                self.turn_away(TurnedAway::Refused);
                 None
             }
             Err(error) => {
@@ -161,8 +194,9 @@ impl<S: Service> Drop for Job<S> {
         if self.registration.abandoned {
             return;
         }
-        // Before the client can see the end.
-        self.count(Outcome::Rejected);
+        if !self.has_ended {
+            self.turn_away(TurnedAway::NotStarted);
+        }
         let request = request::kind(&self.request);
         if let (End::Lingering, Some(connection)) = (request.end(), request.connection()) {
             self.registration.acceptor.linger(connection.clone());

@@ -190,6 +190,7 @@ pub mod concurrency;
 mod configuration;
 mod connections;
 mod error;
+mod event;
 mod exits;
 mod extractors;
 mod finish_request;
@@ -221,8 +222,12 @@ pub use acceptor::{Acceptor, EventSource};
 pub use address::{Address, UnixAddress};
 pub use callbacks::OnStopping;
 pub use concurrency::Concurrency;
-pub use connections::{drain::DrainReport, stats::Stats};
+pub use connections::{
+    drain::DrainReport,
+    stats::{Outcome, Stats},
+};
 pub use error::{HandlerError, Stage};
+pub use event::{ConnectionRef, Event, TurnedAway};
 pub use extractors::PeerCred;
 pub use handle::ServerHandle;
 pub use handler::{BoxError, Handler, HandlerResult, RequestHandler};

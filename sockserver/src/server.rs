@@ -11,6 +11,7 @@ use crate::{
     address::Address,
     concurrency::{self, Concurrency},
     error::{HandlerError, Stage},
+    event::Event,
     handle::ServerHandle,
     handler::Handler,
     job::Job,
@@ -40,6 +41,12 @@ pub trait Server: Send + Sync + Sized + 'static {
     type Handler: Handler<Runner: FromRequest<Self>>;
     /// The options given in the attribute, and the defaults of the others.
     const OPTIONS: Options;
+
+    /// The function that is called with all that happens in the server: the key `hooks(event)`. See [`Event`].
+    ///
+    /// It should return soon: the thread that it runs on goes on then. With `"forking"` it is the parent's. It is a constant,
+    /// not a method as the other hooks, so that a server without one does nothing for events.
+    const EVENT: Option<fn(&Self, &Event<'_>)> = None;
 
     /// Called when the server is bound, before [`bind`](Self::bind) returns: Python's `server_activate`. Here a server can
     /// keep its handle for its other hooks.
@@ -211,7 +218,10 @@ pub trait Server: Send + Sync + Sized + 'static {
         let stream = Stream::new(socket, client_address);
         let served = match acceptor.admit(&stream) {
             Ok(()) => Job::new(&acceptor, stream).verify_and_process(),
-            Err(_) => Ok(()),
+            Err(why) => {
+                acceptor.reject(stream, why);
+                Ok(())
+            }
         };
         acceptor.close();
         served
@@ -221,6 +231,7 @@ pub trait Server: Send + Sync + Sized + 'static {
 impl<S: Server> Service for S {
     type Transport = S::Transport;
     type Handler = S::Handler;
+    const EVENT: Option<fn(&S, &Event<'_>)> = S::EVENT;
 
     fn server_activate(&self, handle: &ServerHandle) {
         Server::server_activate(self, handle);

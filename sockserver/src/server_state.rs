@@ -10,6 +10,7 @@ use crate::{
     address::Address,
     callbacks::Callbacks,
     connections::{Connections, Due, GRACE, Supervision},
+    event::Event,
     exits::Exits,
     io::{bell::Bell, shared::Shared, state::ConnectionId, waker::Waker},
     lingering::Lingering,
@@ -21,6 +22,9 @@ use crate::{
     },
     unwind::{self, ServerId},
 };
+
+/// Calls the hook for events of a server, whatever its type.
+pub(crate) type EventHook = Box<dyn Fn(&Event<'_>) + Send + Sync>;
 
 /// The state of a server that does not depend on its types. All its parts share it.
 pub(crate) struct ServerState {
@@ -50,6 +54,8 @@ pub(crate) struct ServerState {
     forks: bool,
     /// Closes the listening socket, unless a leader waits on it: that leader closes it.
     close_listener: Box<dyn Fn() + Send + Sync>,
+    /// Calls the hook for events. `None`: there is none.
+    on_event: Option<EventHook>,
     /// Why the server ended without a shutdown.
     failure: Mutex<Option<io::Error>>,
 }
@@ -57,14 +63,16 @@ pub(crate) struct ServerState {
 impl ServerState {
     /// `capacity`: how many connections are served at once.
     pub(crate) fn new(
+        id: ServerId,
         address: Address,
         capacity: usize,
         options: &Options,
         forks: bool,
         close_listener: Box<dyn Fn() + Send + Sync>,
+        on_event: Option<EventHook>,
     ) -> io::Result<ServerState> {
         Ok(ServerState {
-            id: ServerId::new(),
+            id,
             address,
             connections: Connections::new(capacity, options, forks)?,
             waker: Waker::new()?,
@@ -80,6 +88,7 @@ impl ServerState {
             is_copy: AtomicBool::new(false),
             forks,
             close_listener,
+            on_event,
             failure: Mutex::new(None),
         })
     }
@@ -102,8 +111,18 @@ impl ServerState {
     }
 
     pub(crate) fn set_suspended(&self, is_suspended: bool) {
-        self.is_suspended.store(is_suspended, SeqCst);
+        let was_suspended = self.is_suspended.swap(is_suspended, SeqCst);
         self.waker.wake();
+        if is_suspended != was_suspended {
+            self.event(if is_suspended { &Event::Suspended } else { &Event::Resumed });
+        }
+    }
+
+    /// Calls the hook for events. In a child it is not called: the hooks are the parent's.
+    fn event(&self, event: &Event<'_>) {
+        if let Some(on_event) = self.on_event.as_ref().filter(|_| !self.is_copy.load(SeqCst)) {
+            on_event(event);
+        }
     }
 
     pub(crate) fn forks(&self) -> bool {
@@ -144,11 +163,14 @@ impl ServerState {
         // First the flag, then the wake-up, then the listener. A leader that has the listener looks at the flag after it
         // has released it, so that either this thread or the leader closes it.
         self.is_leaving.store(true, SeqCst);
-        self.is_stopping.store(true, SeqCst);
+        let was_stopping = self.is_stopping.swap(true, SeqCst);
         self.waker.wake();
         (self.close_listener)();
         // Announced before the drain begins, so that the server does not end before the callbacks are called.
         self.callbacks.announce();
+        if !was_stopping {
+            self.event(&Event::Stopping);
+        }
         let supervision = self.connections.begin_drain();
         self.exits.hold();
         self.bell.ring();

@@ -5,6 +5,7 @@ use std::{any::Any, fmt, io, sync::Arc, time::Duration};
 use crate::{
     address::Address,
     error::HandlerError,
+    event::Event,
     handle::ServerHandle,
     handler::Handler,
     options::HandlerOptions,
@@ -29,6 +30,9 @@ pub trait Service: Send + Sync + Sized + 'static {
     type Transport: Transport;
     /// What handles one.
     type Handler: Handler<Runner: FromRequest<Self>>;
+
+    /// The function that hears of all events.
+    const EVENT: Option<fn(&Self, &Event<'_>)>;
 
     /// The server is bound.
     fn server_activate(&self, handle: &ServerHandle);

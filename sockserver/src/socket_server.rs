@@ -8,10 +8,10 @@ use std::{
 };
 
 use crate::{
-    acceptor::{Acceptor, Event, Listener, Strategy},
+    acceptor::{Acceptor, LeaderEvent, Listener, Strategy},
     address::Address,
     concurrency::Concurrency,
-    error::Stage,
+    event::Event,
     handle::ServerHandle,
     job::Job,
     options::Options,
@@ -84,7 +84,10 @@ impl<S: Service> SocketServer<S> {
         };
         let acceptor = CloseGuard(Acceptor::bound(server, listener.clone(), options, strategy)?);
         match acceptor.0.hooks.server_activate(acceptor.0.handle()) {
-            Ok(()) => Ok(SocketServer { listener, concurrency: Box::new(concurrency), acceptor }),
+            Ok(()) => {
+                acceptor.0.hooks.event(&Event::Listening(acceptor.0.handle().server_address()));
+                Ok(SocketServer { listener, concurrency: Box::new(concurrency), acceptor })
+            }
             Err(message) => Err(io::Error::other(format!("server_activate panicked: {message}"))),
         }
     }
@@ -118,19 +121,20 @@ impl<S: Service> SocketServer<S> {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
             match acceptor.wait_until(deadline) {
-                Event::Request(request) => {
+                LeaderEvent::Request(request) => {
                     if let Some(job) = Job::new(acceptor, request).verify() {
                         self.concurrency.process_request(job);
                     }
                     return Ok(Handled::Request);
                 }
-                Event::AcceptFailed(error) => acceptor.report(Stage::GetRequest, error),
-                Event::TimedOut => {
+                LeaderEvent::Rejected(request, why) => acceptor.reject(request, why),
+                LeaderEvent::AcceptFailed(error) => acceptor.accept_failed(error),
+                LeaderEvent::TimedOut => {
                     acceptor.hooks.handle_timeout();
                     return Ok(Handled::TimedOut);
                 }
-                Event::Source => acceptor.process_source(),
-                Event::Stopped => return acceptor.state().take_failure().map_or(Ok(Handled::Stopped), Err),
+                LeaderEvent::Source => acceptor.process_source(),
+                LeaderEvent::Stopped => return acceptor.state().take_failure().map_or(Ok(Handled::Stopped), Err),
             }
         }
     }

@@ -43,6 +43,10 @@ impl ::sockserver::Server for Hooked {
         let hook: fn(&Self, &::sockserver::HandlerError, &::sockserver::Address) = report;
         hook(self, error, client_address)
     }
+    const EVENT: ::core::option::Option<fn(&Self, &::sockserver::Event<'_>)> = {
+        let hook: fn(&Self, &::sockserver::Event<'_>) = Self::on_event;
+        ::core::option::Option::Some(hook)
+    };
     fn handle_timeout(&self) {
         let hook: fn(&Self) = <Hooked as Clock>::tick;
         hook(self)
@@ -61,6 +65,7 @@ impl Hooked {
     fn is_local(&self, _: &Stream, client_address: &Address) -> bool {
         client_address.ip().is_some_and(|ip| ip.is_loopback())
     }
+    fn on_event(&self, _: &Event<'_>) {}
     fn close(&self) {}
 }
 fn report(_: &Hooked, _: &HandlerError, _: &Address) {}

@@ -18,6 +18,7 @@ impl RequestHandler for Session {
         server_activate = Self::keep,
         verify_request = Self::is_local,
         handle_error = report,
+        event = Self::on_event,
         handle_timeout = <Hooked as Clock>::tick,
         service_actions = Clock::tick,
         server_close = Hooked::close,
@@ -31,6 +32,8 @@ impl Hooked {
     fn is_local(&self, _: &Stream, client_address: &Address) -> bool {
         client_address.ip().is_some_and(|ip| ip.is_loopback())
     }
+
+    fn on_event(&self, _: &Event<'_>) {}
 
     fn close(&self) {}
 }

@@ -9,11 +9,15 @@ use std::{
     net::{Shutdown, SocketAddr, TcpStream, UdpSocket},
     path::Path,
     process::Command,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use sockserver::{
-    Address, Concurrency, Datagram, HandlerResult, Reader, RequestHandler, Server, Stream, Writer, request_handler,
+    Address, Concurrency, Datagram, Event, HandlerResult, Reader, RequestHandler, Server, Stream, Writer,
+    request_handler,
 };
 use sockserver_tests::{
     client::{Client, eventually},
@@ -223,6 +227,23 @@ fn allocated_by_packets(server: impl Server<Transport = sockserver::transport::U
 #[test]
 fn a_packet_allocates_nothing() {
     assert_eq!(allocated_by_packets(PacketServer, "127.0.0.1"), NOTHING);
+}
+
+#[derive(Server)]
+#[server(transport = "udp", concurrency = "sync", handler = Packet, hooks(event = Self::count))]
+struct CountedPackets(AtomicU64);
+
+impl CountedPackets {
+    fn count(&self, event: &Event<'_>) {
+        if let Event::Ended { connection, .. } = event {
+            self.0.fetch_add(connection.bytes_out(), Ordering::Relaxed);
+        }
+    }
+}
+
+#[test]
+fn an_event_allocates_nothing() {
+    assert_eq!(allocated_by_packets(CountedPackets(AtomicU64::new(0)), "127.0.0.1"), NOTHING);
 }
 
 #[test]

@@ -19,6 +19,7 @@ impl RequestHandler for Session {
         handle_timeout = Self::on_timeout,
         service_actions = Self::on_turn,
         server_close = missing,
+        event = Self::on_event,
     ),
 )]
 struct Chat;
@@ -29,6 +30,8 @@ impl Chat {
     }
 
     fn on_timeout(&self, _: u8) {}
+
+    fn on_event(&self, _: &Address) {}
 
     fn on_turn(&self) -> u8 {
         1

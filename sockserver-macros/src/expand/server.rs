@@ -1,7 +1,7 @@
 use super::{at, path_at, refusals, value};
 use crate::{
     attribute::Hook,
-    keys::Parameter,
+    keys::{Parameter, Returns},
     server::{Server, TakenField},
 };
 use proc_macro2::{Ident, Span, TokenStream};
@@ -162,10 +162,23 @@ fn hook(hook: &Hook, krate: &Path) -> TokenStream {
             Parameter::Request => ("request", quote!(#krate::Request<Self>)),
             Parameter::Error => ("error", quote!(#krate::HandlerError)),
             Parameter::ClientAddress => ("client_address", quote!(#krate::Address)),
+            Parameter::Event => ("event", quote!(#krate::Event<'_>)),
         })
         .map(|(name, ty)| (Ident::new(name, hidden), ty))
         .unzip();
-    let result = signature.returns_bool.then(|| quote_spanned!(place=> -> ::core::primitive::bool));
+    let result = match signature.returns {
+        Returns::Bool => Some(quote_spanned!(place=> -> ::core::primitive::bool)),
+        Returns::Nothing => None,
+        Returns::NothingAsConstant => {
+            let name = Ident::new(&name.to_uppercase(), place);
+            return quote_spanned! {place=>
+                const #name: ::core::option::Option<fn(&Self #(, &#types)*)> = {
+                    let hook: fn(&Self #(, &#types)*) = #function;
+                    ::core::option::Option::Some(hook)
+                };
+            };
+        }
+    };
     let name = Ident::new(name, place);
     quote_spanned! {place=>
         fn #name(&self #(, #names: &#types)*) #result {

@@ -15,17 +15,22 @@ use crate::{
         limits::{Returned, Room},
     },
     error::Stage,
+    event::{ConnectionRef, Event, TurnedAway},
     handle::ServerHandle,
     hooks::Hooks,
     io::{connection::Connection, state::ConnectionId},
     lingering,
     options::{OnLimit, Options},
-    primitives::thread,
+    primitives::{
+        atomic::{AtomicBool, Ordering::SeqCst},
+        thread,
+    },
     request,
     server_state::ServerState,
     service::{Request, Service},
     sys,
     transport::Transport,
+    unwind::ServerId,
 };
 
 mod errors;
@@ -54,6 +59,8 @@ pub struct Acceptor<S: Service> {
     leader: Arc<LeaderLock<Leader<S>>>,
     /// What the concurrency waits for besides requests.
     source: Option<Arc<dyn EventSource>>,
+    /// `Event::LimitReached` was the last of its kind.
+    has_reached_limit: AtomicBool,
 }
 
 /// What the leader works with.
@@ -68,8 +75,10 @@ struct Leader<S: Service> {
 }
 
 /// What ended the wait of the leader.
-pub(crate) enum Event<R> {
+pub(crate) enum LeaderEvent<R> {
     Request(R),
+    /// A request is not admitted.
+    Rejected(R, Rejected),
     TimedOut,
     /// The event source of the concurrency has something to do.
     Source,
@@ -124,10 +133,12 @@ impl<S: Service> Acceptor<S> {
             let leader = leader.clone();
             Box::new(move || close_listener(&leader))
         };
-        let state = ServerState::new(server_address, capacity, &options, forks, close_listener)?;
-        let hooks = Hooks::new(server, state.id);
+        let id = ServerId::new();
+        let hooks = Hooks::new(server, id);
+        let state = ServerState::new(id, server_address, capacity, &options, forks, close_listener, hooks.on_event())?;
         let handle = ServerHandle::new(Arc::new(state));
-        Ok(Arc::new(Acceptor { hooks, handle, options, is_bound, leader, source }))
+        let has_reached_limit = AtomicBool::new(false);
+        Ok(Arc::new(Acceptor { hooks, handle, options, is_bound, leader, source, has_reached_limit }))
     }
 
     /// The server whose requests these are.
@@ -158,17 +169,18 @@ impl<S: Service> Acceptor<S> {
             // The interval begins when this thread becomes the leader: until then it has nothing to poll for.
             let poll = self.options.timeouts.poll;
             match self.lead(None, || poll.and_then(|poll| Instant::now().checked_add(poll))) {
-                Event::Request(request) => return Some(request),
-                Event::AcceptFailed(error) => self.report(Stage::GetRequest, error),
-                Event::Source => self.process_source(),
-                Event::TimedOut => {}
-                Event::Stopped => return None,
+                LeaderEvent::Request(request) => return Some(request),
+                LeaderEvent::Rejected(request, why) => self.reject(request, why),
+                LeaderEvent::AcceptFailed(error) => self.accept_failed(error),
+                LeaderEvent::Source => self.process_source(),
+                LeaderEvent::TimedOut => {}
+                LeaderEvent::Stopped => return None,
             }
         }
     }
 
     /// Waits for one request, until the deadline.
-    pub(crate) fn wait_until(&self, deadline: Option<Instant>) -> Event<Request<S>> {
+    pub(crate) fn wait_until(&self, deadline: Option<Instant>) -> LeaderEvent<Request<S>> {
         self.lead(deadline, || deadline)
     }
 
@@ -179,25 +191,60 @@ impl<S: Service> Acceptor<S> {
     }
 
     /// Becomes the leader until the first deadline, and waits as the leader until the second.
-    fn lead(&self, deadline: Option<Instant>, until: impl FnOnce() -> Option<Instant>) -> Event<Request<S>> {
-        let Some(mut leader) = self.leader.lock(deadline) else { return Event::TimedOut };
+    fn lead(&self, deadline: Option<Instant>, until: impl FnOnce() -> Option<Instant>) -> LeaderEvent<Request<S>> {
+        let Some(mut leader) = self.leader.lock(deadline) else { return LeaderEvent::TimedOut };
         let event = self.next_event(&mut leader, until());
+        let room = leader.room;
         drop(leader);
         if self.state().is_stopping() {
             // `stop` could not close the listening socket while this thread held the lock.
             close_listener(&self.leader);
         }
+        if Hooks::<S>::HAS_EVENTS
+            && let LeaderEvent::Request(request) = &event
+        {
+            self.accepted(request, room);
+        }
         event
     }
 
-    fn next_event(&self, leader: &mut Leader<S>, deadline: Option<Instant>) -> Event<Request<S>> {
+    fn accepted(&self, request: &Request<S>, room: Room) {
+        self.hooks.event(&Event::Accepted(ConnectionRef::new(request::kind(request).state())));
+        if room == Room::Full {
+            let limit = self.state().connections.limit();
+            // With `"sync"` every request would reach it.
+            if limit > 1 && !self.has_reached_limit.swap(true, SeqCst) {
+                self.hooks.event(&Event::LimitReached(limit));
+            }
+        }
+    }
+
+    /// Turns away a request that was not admitted.
+    pub(crate) fn reject(&self, request: Request<S>, why: Rejected) {
+        let connection = ConnectionRef::new(request::kind(&request).state());
+        let why = match why {
+            Rejected::Limit => TurnedAway::Limit,
+            Rejected::PerClient => TurnedAway::PerClient,
+        };
+        self.hooks.event(&Event::Accepted(connection));
+        self.hooks.event(&Event::TurnedAway { connection, why });
+        request::kind(&request).end();
+    }
+
+    /// Reports that accepting has failed, once an episode.
+    pub(crate) fn accept_failed(&self, error: io::Error) {
+        self.hooks.event(&Event::AcceptError(&error));
+        self.report(Stage::GetRequest, error);
+    }
+
+    fn next_event(&self, leader: &mut Leader<S>, deadline: Option<Instant>) -> LeaderEvent<Request<S>> {
         let state = self.state();
         loop {
             if state.is_stopping() {
                 leader.listener = None;
             }
             let Leader { listener: Some(listener), backoff, in_a_row, room } = leader else {
-                return Event::Stopped;
+                return LeaderEvent::Stopped;
             };
             let pause_end = backoff.pause_end();
             let is_due_to_poll = *in_a_row == IN_A_ROW;
@@ -222,14 +269,14 @@ impl<S: Service> Acceptor<S> {
                 false => deadline.into_iter().chain(pause_end).chain(source_due).min(),
             };
             match self.wait(may_accept.then(|| listener.as_fd()), until) {
-                Ok(WaitEnd::Source) => return Event::Source,
+                Ok(WaitEnd::Source) => return LeaderEvent::Source,
                 Ok(WaitEnd::Other) => {
                     let has_passed = |time: Option<Instant>| time.is_some_and(|time| Instant::now() >= time);
                     if has_passed(source_due) {
-                        return Event::Source;
+                        return LeaderEvent::Source;
                     }
                     if !is_due_to_poll && has_passed(deadline) {
-                        return Event::TimedOut;
+                        return LeaderEvent::TimedOut;
                     }
                 }
                 Err(error) => {
@@ -241,7 +288,7 @@ impl<S: Service> Acceptor<S> {
                     // poll(2) fails, so the pause cannot be waited for there.
                     thread::sleep(BACK_OFF);
                     if retry == Retry::LaterReported {
-                        return Event::AcceptFailed(error);
+                        return LeaderEvent::AcceptFailed(error);
                     }
                 }
             }
@@ -254,7 +301,7 @@ impl<S: Service> Acceptor<S> {
         listener: &Listener<S>,
         backoff: &mut AcceptBackoff,
         room: &mut Room,
-    ) -> ControlFlow<Event<Request<S>>, Retry> {
+    ) -> ControlFlow<LeaderEvent<Request<S>>, Retry> {
         let request = match self.hooks.get_request(listener) {
             Ok(request) => request,
             Err(error) => {
@@ -263,7 +310,7 @@ impl<S: Service> Acceptor<S> {
                     self.state().connections.count_accept_error();
                 }
                 return match retry {
-                    Retry::LaterReported => ControlFlow::Break(Event::AcceptFailed(error)),
+                    Retry::LaterReported => ControlFlow::Break(LeaderEvent::AcceptFailed(error)),
                     Retry::Never => ControlFlow::Break(self.give_up(error)),
                     retry => ControlFlow::Continue(retry),
                 };
@@ -273,19 +320,16 @@ impl<S: Service> Acceptor<S> {
         match self.register(&request) {
             Ok(room_after) => {
                 *room = room_after;
-                ControlFlow::Break(Event::Request(request))
+                ControlFlow::Break(LeaderEvent::Request(request))
             }
-            Err(Rejected) => {
-                request::kind(&request).end();
-                ControlFlow::Continue(Retry::AtOnce)
-            }
+            Err(why) => ControlFlow::Break(LeaderEvent::Rejected(request, why)),
         }
     }
 
     /// The listening socket is broken: ends the server.
-    fn give_up<R>(&self, error: io::Error) -> Event<R> {
+    fn give_up<R>(&self, error: io::Error) -> LeaderEvent<R> {
         self.state().fail(error);
-        Event::Stopped
+        LeaderEvent::Stopped
     }
 
     /// The only place where a server waits for new clients.
@@ -332,12 +376,22 @@ impl<S: Service> Acceptor<S> {
 
     /// Admits a request that was accepted elsewhere.
     pub(crate) fn admit(&self, request: &Request<S>) -> Result<(), Rejected> {
-        self.register(request).map(drop)
+        let room = self.register(request)?;
+        self.accepted(request, room);
+        Ok(())
     }
 
     pub(crate) fn unregister(&self, id: ConnectionId) {
-        if self.state().connections.unregister(id) == Returned::Awaited {
+        let connections = &self.state().connections;
+        if connections.unregister(id) == Returned::Awaited {
             self.state().waker.wake();
+        }
+        if Hooks::<S>::HAS_EVENTS
+            && self.has_reached_limit.load(SeqCst)
+            && connections.has_left_limit()
+            && self.has_reached_limit.swap(false, SeqCst)
+        {
+            self.hooks.event(&Event::LimitLeft(connections.limit()));
         }
     }
 
@@ -414,6 +468,9 @@ impl<S: Service> Acceptor<S> {
         self.drain();
         // A panic in the hook changes nothing about the end.
         self.hooks.server_close();
+        if let Some(report) = state.connections.drained() {
+            self.hooks.event(&Event::Stopped(report));
+        }
         #[cfg(feature = "signals")]
         crate::signals::forget(state.id);
         state.connections.close_down();

@@ -7,6 +7,7 @@ use std::{
 
 /// `limits(connections)`.
 pub(crate) struct Permits {
+    limit: usize,
     left: usize,
     /// The leader waits for a permit, and must be woken when one is returned.
     is_awaited: bool,
@@ -14,7 +15,15 @@ pub(crate) struct Permits {
 
 impl Permits {
     pub(crate) fn new(connections: usize) -> Permits {
-        Permits { left: connections, is_awaited: false }
+        Permits { limit: connections, left: connections, is_awaited: false }
+    }
+
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    pub(crate) fn left(&self) -> usize {
+        self.left
     }
 
     pub(crate) fn room(&self) -> Room {

@@ -49,8 +49,14 @@ pub(crate) struct Connections {
     deadlines: Condvar,
 }
 
-/// The connection is not admitted: no permit is left, or its client has reached its limit.
-pub(crate) struct Rejected;
+/// Why a connection is not admitted.
+#[derive(Clone, Copy)]
+pub(crate) enum Rejected {
+    /// No permit is left.
+    Limit,
+    /// Its client has reached its limit.
+    PerClient,
+}
 
 /// What the caller has to know after the admission of a connection.
 pub(crate) struct Admission {
@@ -122,10 +128,11 @@ impl Connections {
         };
         let mut registry = self.registry.lock();
         self.counters.count_accepted(state.is_truncated);
-        if registry.permits.room() == Room::Full || registry.clients.enter(client).is_err() {
-            self.counters.count_ended(Outcome::Rejected);
-            return Err(Rejected);
-        }
+        let entered = match registry.permits.room() {
+            Room::Full => Err(Rejected::Limit),
+            Room::Left => registry.clients.enter(client).map_err(|_| Rejected::PerClient),
+        };
+        entered.inspect_err(|_| self.counters.count_ended(Outcome::Rejected))?;
         registry.permits.take();
         let connection = ActiveConnection {
             endpoint: Arc::downgrade(endpoint),
@@ -162,6 +169,17 @@ impl Connections {
     /// Must be called before the client can see the end of the connection.
     pub(crate) fn count_ended(&self, outcome: Outcome) {
         self.counters.count_ended(outcome);
+    }
+
+    /// The limit of connections.
+    pub(crate) fn limit(&self) -> usize {
+        self.registry.lock().permits.limit()
+    }
+
+    /// Whether an eighth of the limit is free, or all of it.
+    pub(crate) fn has_left_limit(&self) -> bool {
+        let permits = &self.registry.lock().permits;
+        permits.left() >= permits.limit().div_ceil(8)
     }
 
     /// The connection has ended.
@@ -305,6 +323,11 @@ impl Connections {
     /// `None`: no drain has begun.
     pub(crate) fn drain_phase(&self) -> Option<DrainPhase> {
         self.registry.lock().drain.as_ref().map(|drain| drain.phase)
+    }
+
+    /// How the drain went, once it is over.
+    pub(crate) fn drained(&self) -> Option<DrainReport> {
+        self.registry.lock().drained()
     }
 
     /// Waits until the server has ended.

@@ -1,5 +1,7 @@
 //! What a server has done.
 
+use std::fmt;
+
 use crate::primitives::atomic::{AtomicU64, Ordering::SeqCst};
 
 /// What a server has done so far.
@@ -35,15 +37,23 @@ pub struct Stats {
     pub truncated: u64,
 }
 
-/// How a request ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+/// How a request has ended: the field of [`Stats`] that counts it, whose name it is displayed as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// [`Stats::finished`].
     Finished,
+    /// [`Stats::failed`].
     Failed,
+    /// [`Stats::panicked`].
     Panicked,
+    /// [`Stats::disconnected`].
     Disconnected,
+    /// [`Stats::timed_out`].
     TimedOut,
+    /// [`Stats::refused`].
     Refused,
+    /// [`Stats::rejected`].
     Rejected,
 }
 
@@ -57,6 +67,20 @@ impl Outcome {
         Outcome::Refused,
         Outcome::Rejected,
     ];
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Outcome::Finished => "finished",
+            Outcome::Failed => "failed",
+            Outcome::Panicked => "panicked",
+            Outcome::Disconnected => "disconnected",
+            Outcome::TimedOut => "timed_out",
+            Outcome::Refused => "refused",
+            Outcome::Rejected => "rejected",
+        })
+    }
 }
 
 /// The counters behind [`Stats`]. `count_accepted` and `stats` are called under the lock of the registry. `count_ended` is

@@ -7,7 +7,7 @@ use std::{
 };
 
 /// From the lowest to the highest. A room is a file or a folder of `sockserver/src`; it imports lower rooms only.
-const ROOMS: [&str; 34] = [
+const ROOMS: [&str; 35] = [
     "primitives",
     "sys",
     "address",
@@ -21,13 +21,14 @@ const ROOMS: [&str; 34] = [
     "lingering",
     "exits",
     "callbacks",
+    "handler",
+    "message_handler",
+    "error",
+    "event",
     "server_state",
     "signals",
     "handle",
     "running_server",
-    "handler",
-    "message_handler",
-    "error",
     "transport",
     "service",
     "extractors",

@@ -1072,6 +1072,37 @@ mod syslog {
     }
 }
 
+mod access_log {
+    use super::*;
+
+    /// The next line of the log: the number, what follows the address and the time, and whether these two are right.
+    fn logged(server: &ServerProcess, client: &Address) -> (String, bool) {
+        let line = server.line();
+        let [number, address, time, rest] = *line.splitn(4, ' ').collect::<Vec<_>>() else { panic!("{line:?}") };
+        let seconds = time.strip_suffix('s').and_then(|seconds| seconds.parse::<f64>().ok());
+        (format!("{number} {rest}"), address == client.to_string() && seconds.is_some_and(|seconds| seconds < 60.0))
+    }
+
+    #[test]
+    fn each_connection_has_a_line() {
+        let server = serve("access_log", "tcp");
+        let mut client = Client::connect(server.address());
+        client.ask("hello");
+        client.finish();
+        client.wait_for_end();
+        assert_eq!(logged(&server, &client.address()), ("1 6 6 finished".to_owned(), true));
+        let mut ten: Vec<_> = (0..10).map(|_| Client::connect(server.address())).collect();
+        ten.iter_mut().for_each(|client| drop(client.ask("hello")));
+        let mut eleventh = Client::connect(server.address());
+        eleventh.wait_for_end();
+        let turned_away = "12 0 0 turned away: per_client".to_owned();
+        assert_eq!(logged(&server, &eleventh.address()), (turned_away, true));
+        let address = ten[0].address();
+        ten.swap_remove(0).reset();
+        assert_eq!(logged(&server, &address), ("2 6 6 disconnected: handle failed".to_owned(), true));
+    }
+}
+
 mod forking {
     use super::*;
 

@@ -135,7 +135,7 @@ fn a_client_has_its_own_limit<C: Concurrency + Default>() {
 /// Three quarters of the descriptors are for connections, of which `forking` takes three for each.
 fn by_default_a_server_leaves_descriptors_to_the_program<C: Word>() {
     let served = if C::WORD == "forking" { 16 } else { 48 };
-    let server = LineServer::start_within::<C>(env!("CARGO_BIN_EXE_line-server"), 64);
+    let server = LineServer::start_within::<C>(env!("CARGO_BIN_EXE_line_server"), 64);
     let mut clients: Vec<_> = (0..served).map(|_| assert_served(server.connect())).collect();
     let mut waiting: Vec<_> = (0..10).map(|_| server.connect()).collect();
     waiting.iter_mut().for_each(|client| client.send("at last\n"));

@@ -4,6 +4,7 @@
 mod api;
 mod binding;
 mod configuration;
+mod events;
 mod extending;
 mod lifecycle;
 mod matrix;

@@ -68,6 +68,7 @@ impl Concurrency for Forking {
             Ok(Forked::Child(pipe, parent)) => self.serve_in_child(job, pipe, &parent),
             Ok(Forked::Parent(process, pipe)) => {
                 let acceptor = job.acceptor().clone();
+                job.started();
                 self.children.add(Child::new(process, pipe, job));
                 if acceptor.options().allow_threads {
                     // The leader may be another thread, whose wait does not include this child yet.

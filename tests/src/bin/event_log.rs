@@ -1,0 +1,120 @@
+//! A server that prints every event: `event-log CONCURRENCY OPTIONS ADDRESS`, with the options in JSON.
+//!
+//! It answers each line in upper case. Of some words a line does what they say: `stop`, `suspend` (and resume), `kick`,
+//! `fail`, `panic`, `exit` (of the process). `verify_request` refuses 127.0.1.0/24, panics for 127.0.2.0/24, and takes 1.5 s
+//! for 127.0.3.0/24.
+
+use std::{
+    error::Error,
+    io::{Read, Write},
+    marker::PhantomData,
+    net::IpAddr,
+    process, thread,
+    time::Duration,
+};
+
+use sockserver::{
+    Address, Concurrency, ConnectionId, Event, HandlerError, HandlerResult, Options, Reader, RequestHandler, Server,
+    ServerHandle, Stream, Writer,
+    concurrency::{Forking, Pool, Synchronous, Threading},
+    request_handler,
+};
+
+#[derive(Server)]
+#[server(
+    transport = "tcp",
+    concurrency = C,
+    handler = Session,
+    hooks(verify_request = Self::is_welcome, handle_error = Self::say_nothing, event = Self::print),
+)]
+struct EventLog<C: Concurrency + Default>(PhantomData<C>);
+
+impl<C: Concurrency + Default> EventLog<C> {
+    fn is_welcome(&self, _request: &Stream, client_address: &Address) -> bool {
+        let Some(IpAddr::V4(ip)) = client_address.ip() else { return true };
+        match ip.octets()[2] {
+            1 => false,
+            2 => panic!("an unwelcome guest"),
+            3 => {
+                thread::sleep(Duration::from_millis(1500));
+                true
+            }
+            _ => true,
+        }
+    }
+
+    fn say_nothing(&self, _error: &HandlerError, _client_address: &Address) {}
+
+    fn print(&self, event: &Event<'_>) {
+        match event {
+            Event::Listening(address) => println!("listening on {address}"),
+            Event::Accepted(connection) => println!("{} accepted", connection.id()),
+            Event::Started(connection) => println!("{} started", connection.id()),
+            Event::Ended { connection, outcome, error, .. } => {
+                let info = connection.info();
+                assert_eq!((info.bytes_in, info.bytes_out), (connection.bytes_in(), connection.bytes_out()));
+                let closing = info.closing.map(|closing| format!(" {closing:?}")).unwrap_or_default();
+                let error = error.map(|error| format!(": {error}")).unwrap_or_default();
+                println!("{} {outcome} {} {}{closing}{error}", info.id, info.bytes_in, info.bytes_out);
+            }
+            Event::TurnedAway { connection, why, .. } => println!("{} turned away: {why}", connection.id()),
+            event => println!("{event:?}"),
+        }
+        // What it does to itself does it no harm.
+        if let Event::Suspended = event {
+            panic!("in the hook");
+        }
+    }
+}
+
+#[request_handler]
+struct Session {
+    rfile: Reader,
+    wfile: Writer,
+    id: ConnectionId,
+    server: ServerHandle,
+}
+
+impl RequestHandler for Session {
+    fn handle(&mut self) -> HandlerResult {
+        while let Some(line) = self.rfile.next_line()? {
+            match line.as_str() {
+                "stop" => self.server.shutdown(),
+                "suspend" => {
+                    self.server.suspend();
+                    self.server.suspend();
+                    self.server.resume();
+                    self.server.resume();
+                }
+                "kick" => _ = self.server.close(self.id),
+                "fail" => return Err("no disk".into()),
+                "panic" => panic!("no luck"),
+                "exit" => process::exit(3),
+                "exact" => self.rfile.read_exact(&mut [0; 100])?,
+                line => writeln!(self.wfile, "{}", line.to_uppercase())?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    // A panic is an event.
+    std::panic::set_hook(Box::new(|_| {}));
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [concurrency, options, address] = arguments.as_slice() else {
+        return Err("CONCURRENCY OPTIONS ADDRESS".into());
+    };
+    let options = serde_json::from_str(options)?;
+    match concurrency.as_str() {
+        "sync" => serve::<Synchronous>(options, address),
+        "threading" => serve::<Threading>(options, address),
+        "pool" => serve::<Pool>(options, address),
+        "forking" => serve::<Forking>(options, address),
+        _ => Err(format!("there is no concurrency {concurrency}").into()),
+    }
+}
+
+fn serve<C: Concurrency + Default>(options: Options, address: &str) -> Result<(), Box<dyn Error>> {
+    Ok(EventLog::<C>(PhantomData).bind_with(address, options)?.serve_forever()?)
+}
