@@ -1,8 +1,9 @@
 //! Frames that end with a mark: lines, and strings that end with a zero byte.
 
-use std::{error::Error, io::BufRead};
+use std::error::Error;
 
 use super::{Framing, Scan};
+use crate::sys;
 
 /// The word `line`: a frame ends with `\n` or `\r\n`, and is sent with `\n`. As in Python, a last line without an end is
 /// a line.
@@ -14,7 +15,7 @@ impl Framing for Line {
 
     #[inline]
     fn scan(&mut self, bytes: &[u8]) -> Result<Scan, Box<dyn Error + Send + Sync>> {
-        Ok(match position(b'\n', bytes) {
+        Ok(match sys::position(b'\n', bytes) {
             Some(end) => {
                 let trailer = if bytes[..end].ends_with(b"\r") { 2 } else { 1 };
                 Scan::End { length: end + 1, header: 0, trailer }
@@ -24,7 +25,7 @@ impl Framing for Line {
     }
 
     fn encode(&self, payload: &[u8], outgoing: &mut Vec<u8>) -> Result<(), Box<dyn Error + Send + Sync>> {
-        if position(b'\n', payload).is_some() {
+        if sys::position(b'\n', payload).is_some() {
             return Err(r"a line cannot contain \n".into());
         }
         if payload.ends_with(b"\r") {
@@ -49,7 +50,7 @@ impl Crlf {
     fn position(bytes: &[u8]) -> Option<usize> {
         let mut from = 0;
         loop {
-            let line_feed = from + position(b'\n', &bytes[from..])?;
+            let line_feed = from + sys::position(b'\n', &bytes[from..])?;
             if bytes[..line_feed].ends_with(b"\r") {
                 return Some(line_feed - 1);
             }
@@ -88,14 +89,14 @@ pub struct Nul;
 impl Framing for Nul {
     #[inline]
     fn scan(&mut self, bytes: &[u8]) -> Result<Scan, Box<dyn Error + Send + Sync>> {
-        Ok(match position(0, bytes) {
+        Ok(match sys::position(0, bytes) {
             Some(end) => Scan::End { length: end + 1, header: 0, trailer: 1 },
             None => Scan::More(bytes.len()),
         })
     }
 
     fn encode(&self, payload: &[u8], outgoing: &mut Vec<u8>) -> Result<(), Box<dyn Error + Send + Sync>> {
-        if position(0, payload).is_some() {
+        if sys::position(0, payload).is_some() {
             return Err("a frame that ends with a zero byte cannot contain one".into());
         }
         outgoing.extend_from_slice(payload);
@@ -110,10 +111,4 @@ impl Framing for Nul {
 
 fn without_carriage_return(bytes: &[u8]) -> &[u8] {
     bytes.strip_suffix(b"\r").unwrap_or(bytes)
-}
-
-/// Where the first such byte is. std's own search looks at many bytes at a time, but is public only through `BufRead`.
-fn position(mark: u8, bytes: &[u8]) -> Option<usize> {
-    let through = { bytes }.skip_until(mark).unwrap_or(0);
-    bytes[..through].ends_with(&[mark]).then(|| through - 1)
 }

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     io::{incoming::Incoming, waiting::Patience},
+    sys,
     unwind::unwind_safe,
 };
 
@@ -209,9 +210,9 @@ impl BufRead for Reader {
             let limit = self.max_line;
             let available = self.fill_buf()?;
             let line_so_far = &available[..room.min(available.len())];
-            // std searches many bytes at a time.
-            let taken = { line_so_far }.skip_until(delimiter)?;
-            let ended = line_so_far[..taken].last() == Some(&delimiter);
+            let end = sys::position(delimiter, line_so_far);
+            let ended = end.is_some();
+            let taken = end.map_or(line_so_far.len(), |end| end + 1);
             line.extend_from_slice(&line_so_far[..taken]);
             if taken == room && !ended {
                 let rest = available[taken..].iter().take_while(|&&byte| byte != delimiter).count();

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 mod file;
+mod memory;
 mod packet;
 mod poll;
 mod process;
@@ -10,6 +11,7 @@ mod shared_memory;
 mod socket;
 
 pub(crate) use file::{set_mode, try_lock};
+pub(crate) use memory::position;
 pub(crate) use packet::*;
 pub(crate) use poll::{Watched, is_readable, poll};
 pub(crate) use process::*;
