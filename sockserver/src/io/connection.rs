@@ -171,14 +171,23 @@ impl Connection {
     }
 
     pub(super) fn activity(&self) -> Activity {
-        self.activity.activity(|| {
-            let quiet_from = self.waits.last_transfer.load().unwrap_or_default();
-            self.instant(quiet_from.saturating_add(QUIET))
-        })
+        self.activity.activity(|| self.instant(self.begin_quiet(Instant::now()).saturating_add(QUIET)))
     }
 
+    /// Bytes were received or, if `idle` is set, sent.
     pub(super) fn note_transfer(&self) {
-        self.waits.last_transfer.raise(self.age_at(Instant::now()));
+        let now = self.waits.idle.load().map(|_| self.age_at(Instant::now()));
+        self.waits.quiet_since.store(now);
+    }
+
+    /// A thread waits for the client. Returns since when nothing was transferred, which is `now` if no thread has waited
+    /// since the last transfer.
+    pub(super) fn begin_quiet(&self, now: Instant) -> Duration {
+        self.waits.quiet_since.load().unwrap_or_else(|| {
+            let now = self.age_at(now);
+            self.waits.quiet_since.store(Some(now));
+            now
+        })
     }
 
     pub(super) fn age_at(&self, time: Instant) -> Duration {

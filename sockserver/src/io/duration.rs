@@ -23,9 +23,4 @@ impl AtomicDuration {
         let nanoseconds = duration.map_or(0, |duration| duration.as_nanos().clamp(1, u64::MAX.into()) as u64);
         self.nanoseconds.store(nanoseconds, Relaxed);
     }
-
-    /// Stores the duration if it is longer than the current one.
-    pub(super) fn raise(&self, duration: Duration) {
-        self.nanoseconds.fetch_max(duration.as_nanos().clamp(1, u64::MAX.into()) as u64, Relaxed);
-    }
 }

@@ -98,6 +98,7 @@ impl Connection {
             }
         }
         let mut wait = wait.unwrap_or_else(|| ClientWait::begin(timeout));
+        self.begin_quiet(wait.began);
         loop {
             let closing = self.state.closing();
             let limit = match self.next_step(closing)? {

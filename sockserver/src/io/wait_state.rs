@@ -17,8 +17,9 @@ pub(super) struct WaitState {
     /// When all waits end: the handler has got a [`Closing`](super::closing::Closing) and its time to say goodbye is
     /// over.
     pub(super) cut_deadline: AtomicDuration,
-    /// When bytes were last received or, if `idle` is set, sent.
-    pub(super) last_transfer: AtomicDuration,
+    /// Since when nothing was transferred: since the last transfer if `idle` is set, else since the first wait after it,
+    /// which costs a receive no look at the clock. `None`: no thread has waited since the last transfer.
+    pub(super) quiet_since: AtomicDuration,
     /// The client has outlasted a slice: threads wait for it with poll(2) at once.
     pub(super) is_client_slow: AtomicBool,
     /// The receive timeout of the socket, which `receiving` sets.

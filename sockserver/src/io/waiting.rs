@@ -128,9 +128,8 @@ impl Connection {
         if wait.unsent.replace(unsent).is_some_and(|before| before != unsent) {
             self.note_transfer();
         }
-        let idle_from = self.waits.last_transfer.load().unwrap_or_default();
-        let idle_at = self.instant(idle_from.saturating_add(idle));
         let now = Instant::now();
+        let idle_at = self.instant(self.begin_quiet(now).saturating_add(idle));
         if now >= idle_at {
             return Err(self.end_with(Closing::Idle));
         }
