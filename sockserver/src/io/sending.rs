@@ -131,7 +131,7 @@ impl Connection {
         {
             self.state.count_out(sys::send(&self.socket, &outgoing.buffer).unwrap_or(0));
             outgoing.buffer.clear();
-            self.has_held_back.store(false, SeqCst);
+            self.has_held_back.store(false, Relaxed);
         }
     }
 
@@ -179,7 +179,7 @@ impl Connection {
     ) -> io::Result<MutexGuard<'a, Outgoing>> {
         outgoing.is_sending = true;
         let mut held_back = mem::take(&mut outgoing.buffer);
-        self.has_held_back.store(false, SeqCst);
+        self.has_held_back.store(false, Relaxed);
         drop(outgoing);
         let earlier = self.send_all(&held_back);
         let (held_back_is_lost, before) = (earlier.is_err(), self.state.bytes_out());
@@ -190,7 +190,7 @@ impl Connection {
         outgoing.has_failed |= sent.is_err() && is_partial;
         while mem::take(&mut outgoing.is_flush_requested) && !outgoing.has_failed && !outgoing.buffer.is_empty() {
             let requested = mem::take(&mut outgoing.buffer);
-            self.has_held_back.store(false, SeqCst);
+            self.has_held_back.store(false, Relaxed);
             drop(outgoing);
             let is_lost = self.send_all(&requested).is_err();
             outgoing = self.outgoing.lock();
@@ -200,7 +200,7 @@ impl Connection {
         outgoing.is_sending = false;
         if outgoing.has_failed {
             outgoing.buffer.clear();
-            self.has_held_back.store(false, SeqCst);
+            self.has_held_back.store(false, Relaxed);
         }
         if outgoing.buffer.capacity() == 0 {
             held_back.clear();
