@@ -7,7 +7,7 @@
 
 use std::{
     any::Any,
-    cell::RefCell,
+    cell::{Cell, RefCell},
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -36,22 +36,33 @@ impl ServerId {
 }
 
 thread_local! {
-    /// The servers whose user code this thread is running, innermost last.
-    static RUNNING: RefCell<Vec<ServerId>> = const { RefCell::new(Vec::new()) };
+    /// The server whose user code this thread is running. A `Cell`, as each request enters user code several times.
+    static RUNNING: Cell<Option<ServerId>> = const { Cell::new(None) };
+    /// The servers whose user code has called that of another server, innermost last.
+    static CALLING: RefCell<Vec<ServerId>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Runs user code for a server. `Err` has the message of its panic.
 pub(crate) fn run<T>(server: ServerId, user_code: impl FnOnce() -> T) -> Result<T, String> {
-    // An exiting thread may have destroyed `RUNNING`. A server that it drops then is not inside its own user code.
-    let _ = RUNNING.try_with(|running| running.borrow_mut().push(server));
+    // An exiting thread may have destroyed its thread-local storage. A server that it drops then is not inside its own
+    // user code.
+    let caller = RUNNING.try_with(|running| running.replace(Some(server))).unwrap_or_default();
+    let other = caller.filter(|&caller| caller != server);
+    if let Some(other) = other {
+        let _ = CALLING.try_with(|calling| calling.borrow_mut().push(other));
+    }
     let result = catch_unwind(AssertUnwindSafe(user_code));
-    let _ = RUNNING.try_with(|running| running.borrow_mut().pop());
+    if other.is_some() {
+        let _ = CALLING.try_with(|calling| calling.borrow_mut().pop());
+    }
+    let _ = RUNNING.try_with(|running| running.set(caller));
     result.map_err(message)
 }
 
 /// Whether this thread is running user code of this server.
 pub(crate) fn is_running(server: ServerId) -> bool {
-    RUNNING.try_with(|running| running.borrow().contains(&server)).unwrap_or(false)
+    RUNNING.try_with(Cell::get).is_ok_and(|running| running == Some(server))
+        || CALLING.try_with(|calling| calling.borrow().contains(&server)).unwrap_or(false)
 }
 
 fn message(panic: Box<dyn Any + Send>) -> String {
