@@ -369,7 +369,7 @@ impl<S: Service> Acceptor<S> {
         let state = self.state();
         let kind = request::kind(request);
         kind.attach(&state.bell, &self.options.timeouts);
-        let admission = state.connections.register(&kind.endpoint())?;
+        let admission = state.connections.register(kind.state(), kind.endpoint())?;
         state.supervise(admission.supervision);
         Ok(admission.room)
     }

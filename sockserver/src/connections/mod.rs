@@ -7,7 +7,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     net::Shutdown,
-    sync::Arc,
+    sync::Weak,
     time::{Duration, Instant},
 };
 
@@ -16,7 +16,7 @@ use crate::{
     io::{
         closing::{Closing, GOODBYE},
         shared::Shared,
-        state::{ConnectionId, ConnectionInfo, Endpoint},
+        state::{ConnectionId, ConnectionInfo, ConnectionState, Endpoint},
     },
     options::Options,
     primitives::{Condvar, Mutex, MutexGuard},
@@ -41,7 +41,7 @@ pub(crate) struct Connections {
     registry: Mutex<Registry>,
     /// Child processes count in them as well.
     counters: Shared<Counters>,
-    /// `limits(per_client)` is set, so that the kernel is asked which user a Unix client is.
+    /// `limits(per_client)` is set.
     counts_clients: bool,
     /// Wakes the threads that wait for the end of a connection, of a worker thread or of the server.
     ended: Condvar,
@@ -119,13 +119,12 @@ impl Connections {
     }
 
     /// Admits a connection that was accepted.
-    pub(crate) fn register(&self, endpoint: &Arc<dyn Endpoint>) -> Result<Admission, Rejected> {
-        let state = endpoint.state();
-        let client = match &state.client_address {
-            Address::Inet(address) => Some(Client::at(address)),
-            Address::Unix(_) if self.counts_clients => endpoint.user().map(Client::User),
-            Address::Unix(_) => None,
-        };
+    pub(crate) fn register(
+        &self,
+        state: &ConnectionState,
+        endpoint: Weak<dyn Endpoint>,
+    ) -> Result<Admission, Rejected> {
+        let client = if self.counts_clients { client_of(state, &endpoint) } else { None };
         let mut registry = self.registry.lock();
         self.counters.count_accepted(state.is_truncated);
         let entered = match registry.permits.room() {
@@ -134,12 +133,7 @@ impl Connections {
         };
         entered.inspect_err(|_| self.counters.count_ended(Outcome::Rejected))?;
         registry.permits.take();
-        let connection = ActiveConnection {
-            endpoint: Arc::downgrade(endpoint),
-            client,
-            accepted_at: state.accepted_at,
-            cut_at: None,
-        };
+        let connection = ActiveConnection { endpoint, client, accepted_at: state.accepted_at, cut_at: None };
         registry.insert(state.id, connection);
         if registry.drain.is_some() {
             // The leader was accepting this connection when the server stopped. It is drained as the others are.
@@ -403,12 +397,21 @@ impl Connections {
     }
 }
 
+fn client_of(state: &ConnectionState, endpoint: &Weak<dyn Endpoint>) -> Option<Client> {
+    match &state.client_address {
+        Address::Inet(address) => Some(Client::at(address)),
+        Address::Unix(_) => endpoint.upgrade()?.user().map(Client::User),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::{sync::mpsc, thread};
+    use std::{
+        sync::{Arc, mpsc},
+        thread,
+    };
 
     use super::*;
-    use crate::io::state::ConnectionState;
 
     struct Stubborn(ConnectionState);
 
@@ -431,7 +434,7 @@ mod tests {
         options.timeouts.shutdown = Duration::ZERO;
         let connections = Arc::new(Connections::new(1, &options, false).expect("no page is needed"));
         let endpoint: Arc<dyn Endpoint> = Arc::new(Stubborn(ConnectionState::new(Address::unix(""))));
-        assert!(connections.register(&endpoint).is_ok());
+        assert!(connections.register(endpoint.state(), Arc::downgrade(&endpoint)).is_ok());
         assert_eq!(connections.begin_drain(), Supervision::Needed);
         connections.supervisor_is_missing();
         let (ended, has_ended) = mpsc::channel();
@@ -471,7 +474,8 @@ mod tests {
         };
         eventually(&|| matches!(connections.registry.lock().supervisor, Supervisor::Waiting(Some(_))));
         let endpoint: Arc<dyn Endpoint> = Arc::new(Stubborn(ConnectionState::new(Address::unix(""))));
-        assert!(connections.register(&endpoint).is_ok_and(|admission| admission.supervision == Supervision::Provided));
+        let admission = connections.register(endpoint.state(), Arc::downgrade(&endpoint));
+        assert!(admission.is_ok_and(|admission| admission.supervision == Supervision::Provided));
         eventually(&|| endpoint.state().closing() == Some(Closing::Lifetime));
         connections.unregister(endpoint.state().id);
         connections.close_down();

@@ -166,7 +166,8 @@ impl ConnectionState {
 
     /// Marks the end of this request as counted. Returns true for the first call, in any process that shares the state.
     pub(crate) fn mark_counted(&self) -> bool {
-        !self.progress().is_counted.swap(true, SeqCst)
+        let is_counted = &self.progress().is_counted;
+        !is_counted.load(SeqCst) && !is_counted.swap(true, SeqCst)
     }
 
     pub(crate) fn info(&self, now: Instant) -> ConnectionInfo {

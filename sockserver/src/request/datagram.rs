@@ -3,7 +3,7 @@
 use std::{
     fmt, io,
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
@@ -157,8 +157,8 @@ impl Datagram {
         self.packet.reply.lock().timeout = timeout;
     }
 
-    pub(crate) fn endpoint(&self) -> Arc<dyn Endpoint> {
-        self.packet.clone()
+    pub(crate) fn endpoint(&self) -> Weak<dyn Endpoint> {
+        Arc::downgrade(&self.packet) as Weak<dyn Endpoint>
     }
 
     pub(crate) fn state(&self) -> &ConnectionState {

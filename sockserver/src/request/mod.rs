@@ -1,6 +1,10 @@
 //! What a handler is made from: a connection or a packet, its reader and its writer.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use crate::{
     address::Address,
@@ -114,9 +118,9 @@ impl<'a> Kind<'a> {
     }
 
     /// The request as the server ends it.
-    pub(crate) fn endpoint(self) -> Arc<dyn Endpoint> {
+    pub(crate) fn endpoint(self) -> Weak<dyn Endpoint> {
         match self {
-            Kind::Stream(stream) => stream.connection().clone(),
+            Kind::Stream(stream) => Arc::downgrade(stream.connection()) as Weak<dyn Endpoint>,
             Kind::Datagram(datagram) => datagram.endpoint(),
         }
     }
