@@ -284,7 +284,8 @@ impl Connections {
     pub(crate) fn worker_ended(&self) {
         let mut registry = self.registry.lock();
         registry.workers -= 1;
-        if registry.drain.is_some() && !registry.has_idle_workers() {
+        // Before that, only the end of a connection matters to a thread that waits.
+        if registry.drained().is_some() && !registry.has_idle_workers() {
             self.ended.notify_all();
         }
     }
