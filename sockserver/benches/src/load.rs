@@ -3,6 +3,8 @@
 use std::{
     io::{self, Read, Write},
     net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream, UdpSocket},
+    process::Command,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -38,7 +40,8 @@ pub fn drive(workload: Workload, server: SocketAddr, meter: &mut Meter<'_>) -> i
         }
         Workload::Bulk { connections } => exchange(server, &vec![&request(1)[..]; connections], BULK.len(), meter),
         Workload::Udp { under_way } => packets(server, under_way, meter),
-        Workload::Idle { .. } | Workload::Stop { .. } => Ok(()),
+        Workload::Broadcast { members, beside_stuck } => broadcast(server, members, beside_stuck, meter),
+        Workload::Store { .. } | Workload::Idle { .. } | Workload::Stop { .. } => Ok(()),
     }
 }
 
@@ -53,6 +56,29 @@ pub fn idle(server: SocketAddr, connections: usize) -> io::Result<Vec<TcpStream>
         connection.read_exact(&mut [0; LINE])?;
     }
     Ok(all)
+}
+
+/// What redis-benchmark makes of a store: so many requests, half of each kind, over 50 connections with so many at once.
+/// Returns its requests a second.
+pub fn redis_benchmark(server: SocketAddr, requests: usize, at_once: usize) -> io::Result<f64> {
+    // redis-server says its port before it listens.
+    let begun = Instant::now();
+    while let Err(error) = TcpStream::connect(server) {
+        if begun.elapsed() > PATIENCE {
+            return Err(error);
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    let mut command = Command::new("redis-benchmark");
+    command.args(["-h", &server.ip().to_string(), "-p", &server.port().to_string()]);
+    command.args(["-n", &(requests / 2).to_string(), "-P", &at_once.to_string()]);
+    let output = command.args(["-t", "set,get", "-r", "10000", "--csv"]).output()?;
+    let table = String::from_utf8_lossy(&output.stdout);
+    let rate = |row: &str| row.split(',').nth(1)?.trim_matches('"').parse::<f64>().ok();
+    match table.lines().filter_map(rate).collect::<Vec<_>>()[..] {
+        [set, get] if output.status.success() => Ok(2.0 / (1.0 / set + 1.0 / get)),
+        _ => Err(io::Error::other(format!("redis-benchmark said {table}{}", String::from_utf8_lossy(&output.stderr)))),
+    }
 }
 
 fn open(server: SocketAddr, connections: usize) -> io::Result<Vec<TcpStream>> {
@@ -86,7 +112,7 @@ fn connect(server: SocketAddr, clients: usize, meter: &mut Meter<'_>) -> io::Res
     let poll = Poll::new()?;
     let mut all: Vec<Client> = (0..clients).map(|_| visit()).collect::<io::Result<_>>()?;
     for (number, client) in all.iter().enumerate() {
-        poll.add(client, number)?;
+        poll.add(&client.connection, number)?;
     }
     let mut buffer = [0; LINE];
     while meter.goes_on()? {
@@ -97,7 +123,7 @@ fn connect(server: SocketAddr, clients: usize, meter: &mut Meter<'_>) -> io::Res
                 meter.answered(1, client.sent);
                 // Closed before the next connects, and with that no longer watched.
                 *client = visit()?;
-                poll.add(client, number)?;
+                poll.add(&client.connection, number)?;
             }
             Ok(())
         })?;
@@ -131,7 +157,7 @@ fn exchange(server: SocketAddr, requests: &[&[u8]], answer: usize, meter: &mut M
         let sent = Instant::now();
         connection.write_all(requests[number])?;
         all.push(Client { connection, sent, missing: answer });
-        poll.add(&all[number], number)?;
+        poll.add(&all[number].connection, number)?;
     }
     let mut buffer = vec![0; answer.max(LINE)];
     while meter.goes_on()? {
@@ -151,6 +177,58 @@ fn exchange(server: SocketAddr, requests: &[&[u8]], answer: usize, meter: &mut M
     }
     all.iter().enumerate().filter(|(number, _)| counts(*number)).for_each(|(_, client)| meter.unanswered(client.sent));
     Ok(())
+}
+
+/// One of the members sends a line when all have received the last one. So a line that is lost ends the measurement.
+fn broadcast(server: SocketAddr, members: usize, beside_stuck: bool, meter: &mut Meter<'_>) -> io::Result<()> {
+    let _stuck = beside_stuck.then(|| stuck_member(server)).transpose()?;
+    let line = request(1);
+    let poll = Poll::new()?;
+    let mut all = Vec::new();
+    for number in 0..members {
+        let member = join(server)?;
+        poll.add(&member, number)?;
+        all.push(member);
+    }
+    let mut buffer = [0; LINE];
+    while meter.goes_on()? {
+        let sent = Instant::now();
+        all[0].write_all(&line)?;
+        let mut missing = members * LINE;
+        while missing > 0 {
+            poll.wait(|number| {
+                missing -= answered(all[number].read(&mut buffer))?;
+                Ok(())
+            })?;
+        }
+        meter.answered(members, sent);
+    }
+    Ok(())
+}
+
+/// Connects, and reads the greeting.
+fn join(server: SocketAddr) -> io::Result<TcpStream> {
+    let mut member = TcpStream::connect(server)?;
+    member.set_nodelay(true)?;
+    member.set_read_timeout(Some(PATIENCE))?;
+    member.read_exact(&mut [0; LINE])?;
+    Ok(member)
+}
+
+/// A member that has stopped to read when its connection and its mailbox were full.
+fn stuck_member(server: SocketAddr) -> io::Result<TcpStream> {
+    /// More than the kernel and a mailbox of sockserver hold.
+    const LINES: usize = 400;
+    let stuck = join(server)?;
+    let mut sender = join(server)?;
+    let mut line = vec![b'x'; 60_000];
+    line.push(b'\n');
+    let mut received = vec![0; line.len()];
+    for _ in 0..LINES {
+        sender.write_all(&line)?;
+        sender.read_exact(&mut received)?;
+    }
+    Ok(stuck)
 }
 
 fn answered(read: io::Result<usize>) -> io::Result<usize> {
@@ -193,8 +271,8 @@ impl Poll {
         Ok(Poll(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?))
     }
 
-    fn add(&self, client: &Client, number: usize) -> io::Result<()> {
-        Ok(self.0.add(&client.connection, EpollEvent::new(EpollFlags::EPOLLIN, number as u64))?)
+    fn add(&self, connection: &TcpStream, number: usize) -> io::Result<()> {
+        Ok(self.0.add(connection, EpollEvent::new(EpollFlags::EPOLLIN, number as u64))?)
     }
 
     fn wait(&self, mut ready: impl FnMut(usize) -> io::Result<()>) -> io::Result<()> {

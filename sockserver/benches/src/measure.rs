@@ -53,12 +53,16 @@ const WARM_UP: u32 = 5;
 /// How often stopping with idle connections is measured in one round: often enough for a 99th percentile.
 const STOPS: usize = 100;
 
+/// How many times as many requests as are sent at once make a measurement of a store, after a tenth of that.
+const STORE_BATCHES: usize = 60_000;
+
 /// The same without connections, where CPython takes half a second each: the percentile is the longest.
 const BARE_STOPS: usize = 10;
 
 pub fn measure(workload: Workload, program: &Program, time: Duration, cores: Option<Cores>) -> io::Result<Figures> {
     let start = || Process::start(program.command(workload.service()), cores);
     match workload {
+        Workload::Store { at_once } => store(&start()?, at_once),
         Workload::Idle { connections } => idle(&start()?, connections),
         Workload::Stop { connections } => stop(start, connections),
         _ => {
@@ -70,6 +74,15 @@ pub fn measure(workload: Workload, program: &Program, time: Duration, cores: Opt
             Ok(if let Workload::Beside { .. } = workload { Figures { cpu: None, ..figures } } else { figures })
         }
     }
+}
+
+fn store(server: &Process, at_once: usize) -> io::Result<Figures> {
+    let requests = STORE_BATCHES * at_once;
+    load::redis_benchmark(server.address, requests / 10, at_once)?;
+    let before = server.cpu_time()?;
+    let rate = load::redis_benchmark(server.address, requests, at_once)?;
+    let cpu = server.cpu_time()? - before;
+    Ok(Figures { rate: Some(rate), cpu: Some(micros(cpu) / requests as f64), ..Figures::default() })
 }
 
 fn idle(server: &Process, connections: usize) -> io::Result<Figures> {

@@ -45,7 +45,7 @@ pub fn svg(run: &Run) -> String {
         WIDTH / 2.0,
         bottom + 42.0,
         "middle",
-        "server CPU time a request; beside 1: tw99; bulk: time; idle: memory a connection; shutdown: p99",
+        "server CPU time a request; ping beside 1: tw99; bulk and kv: time; idle: memory a connection; shutdown: p99",
     );
     let _ = writeln!(svg, "<!-- {} -->\n</svg>", run.origin());
     svg
@@ -87,12 +87,13 @@ fn x(ratio: f64) -> f64 {
 
 fn colour(peer: Peer) -> &'static str {
     match peer {
-        Peer::Ours | Peer::OursOnSignals => "#d62728",
+        Peer::Ours | Peer::OursOnSignals | Peer::OursOnMessages => "#d62728",
         Peer::Limit => "#222",
         Peer::StdThreads => "#1f77b4",
         Peer::Tokio => "#9467bd",
         Peer::May => "#8c564b",
         Peer::Go => "#17becf",
         Peer::Python => "#e0a800",
+        Peer::Redis => "#7f7f7f",
     }
 }

@@ -24,7 +24,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a server, which says on its standard output which port it listens on.
+    /// Starts a server, which says on its standard output which port it listens on, or which address with that port.
     pub fn start(mut command: Command, cores: Option<Cores>) -> io::Result<Process> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = match cores {
@@ -35,6 +35,7 @@ impl Process {
         let mut stdout = BufReader::new(stdout);
         let mut port = String::new();
         stdout.read_line(&mut port)?;
+        let port = port.rsplit(':').next().unwrap_or_default();
         let port: u16 = port.trim().parse().map_err(io::Error::other)?;
         let clock = clock_getcpuclockid(Pid::from_raw(child.id().cast_signed()))?;
         Ok(Process { child, stdout, address: ([127, 0, 0, 1], port).into(), clock })

@@ -17,6 +17,11 @@ pub enum Workload {
     Pipeline { connections: usize, lines: usize },
     /// A line, answered with 64 KiB.
     Bulk { connections: usize },
+    /// A line that is sent to all members, one after the other. With `beside_stuck` there is one more member, which has
+    /// stopped to read, and whose connection is full.
+    Broadcast { members: usize, beside_stuck: bool },
+    /// redis-benchmark, with so many requests at once on each of its 50 connections.
+    Store { at_once: usize },
     /// Packets, so many of them under way at any time.
     Udp { under_way: usize },
     /// Connections that have each had one answer and then say nothing: the memory of each.
@@ -26,7 +31,7 @@ pub enum Workload {
 }
 
 impl Workload {
-    pub const ALL: [Workload; 15] = [
+    pub const ALL: [Workload; 19] = [
         Workload::Connect { clients: 1 },
         Workload::Connect { clients: 8 },
         Workload::Connect { clients: 32 },
@@ -38,6 +43,10 @@ impl Workload {
         Workload::Pipeline { connections: 1, lines: 16 },
         Workload::Pipeline { connections: 8, lines: 16 },
         Workload::Bulk { connections: 4 },
+        Workload::Broadcast { members: 1000, beside_stuck: false },
+        Workload::Broadcast { members: 1000, beside_stuck: true },
+        Workload::Store { at_once: 1 },
+        Workload::Store { at_once: 16 },
         Workload::Udp { under_way: 32 },
         Workload::Idle { connections: 5000 },
         Workload::Stop { connections: 0 },
@@ -51,6 +60,9 @@ impl Workload {
             Workload::Beside { connections } => format!("ping {connections} beside 1"),
             Workload::Pipeline { connections, .. } => format!("pipeline {connections}"),
             Workload::Bulk { .. } => "bulk".into(),
+            Workload::Broadcast { members, beside_stuck: false } => format!("broadcast {members}"),
+            Workload::Broadcast { members, beside_stuck: true } => format!("broadcast {members} beside 1"),
+            Workload::Store { at_once } => format!("kv {at_once}"),
             Workload::Udp { .. } => "udp".into(),
             Workload::Idle { connections } => format!("idle {connections}"),
             Workload::Stop { connections } => format!("shutdown {connections}"),
@@ -66,6 +78,8 @@ impl Workload {
             Workload::Connect { .. } => Service::OneLine,
             Workload::Beside { .. } => Service::Computing,
             Workload::Bulk { .. } => Service::Bulk,
+            Workload::Broadcast { .. } => Service::Broadcast,
+            Workload::Store { .. } => Service::Store,
             Workload::Udp { .. } => Service::Packets,
             _ => Service::Lines,
         }
@@ -74,9 +88,12 @@ impl Workload {
     /// Whether the server has such a thing.
     pub fn is_for(self, peer: Peer) -> bool {
         match self {
+            Workload::Store { .. } => matches!(peer, Peer::Ours | Peer::Redis),
+            Workload::Broadcast { .. } => matches!(peer, Peer::Ours | Peer::Tokio),
+            _ if peer == Peer::Redis => false,
             // Signals are seen while a server waits for what comes next, on a connection that stays.
-            Workload::Ping { connections: 16 | 64 } => true,
-            _ if peer == Peer::OursOnSignals => false,
+            _ if peer == Peer::OursOnSignals => matches!(self, Workload::Ping { connections: 16 | 64 }),
+            _ if peer == Peer::OursOnMessages => matches!(self, Workload::Pipeline { .. }),
             Workload::Udp { .. } => !matches!(peer, Peer::StdThreads | Peer::May),
             // The limit has nothing to say here that a thread each does not.
             Workload::Idle { .. } => peer != Peer::Limit,

@@ -1,13 +1,18 @@
 //! The servers under test. Each answers lines with themselves (after having computed, if the line says so), lines with
-//! 64 KiB, or packets with themselves, in the way that a careful user of it would write.
+//! 64 KiB, or packets with themselves, or sends lines to all, in the way that a careful user of it would write. Two of
+//! them are stores that redis-benchmark talks to.
 
 use std::{
     env,
     io::{self, Read, Write},
+    net::TcpListener,
+    os::unix::process::CommandExt,
     path::PathBuf,
-    process::{self, Command},
+    process::{self, Command, Stdio},
     time::{Duration, Instant},
 };
+
+use crate::workload::LINE;
 
 pub mod limit;
 pub mod may;
@@ -26,9 +31,16 @@ pub enum Service {
     Computing,
     /// Answers each line with [`BULK`].
     Bulk,
+    /// Greets each connection with a [`GREETING`], and sends each line to all connections.
+    Broadcast,
+    /// Stores what Redis's clients send.
+    Store,
     /// Answers each packet with itself.
     Packets,
 }
+
+/// What a connection of [`Service::Broadcast`] is sent once it is a member: as long as each of the lines.
+pub static GREETING: [u8; LINE] = [b'\n'; LINE];
 
 /// An answer of [`Service::Bulk`].
 pub static BULK: [u8; 64 * 1024] = [b'x'; 64 * 1024];
@@ -48,11 +60,13 @@ fn compute_if_told(line: &[u8]) {
 }
 
 impl Service {
-    const ALL: [(Service, &str); 5] = [
+    const ALL: [(Service, &str); 7] = [
         (Service::OneLine, "one-line"),
         (Service::Lines, "lines"),
         (Service::Computing, "computing"),
         (Service::Bulk, "bulk"),
+        (Service::Broadcast, "broadcast"),
+        (Service::Store, "store"),
         (Service::Packets, "packets"),
     ];
 
@@ -72,36 +86,52 @@ pub enum Peer {
     /// Ours, which also stops on signals: what that costs. Next to [`Ours`](Peer::Ours) in [`ALL`](Peer::ALL), so that
     /// in nearly all rounds the two are measured one right after the other.
     OursOnSignals,
+    /// Ours with a message handler in place of a request handler: what the framing costs.
+    OursOnMessages,
     Limit,
     StdThreads,
     Tokio,
     May,
     Go,
     Python,
+    Redis,
 }
 
 impl Peer {
-    pub const ALL: [Peer; 8] = [
+    pub const ALL: [Peer; 10] = [
         Peer::Ours,
         Peer::OursOnSignals,
+        Peer::OursOnMessages,
         Peer::Limit,
         Peer::StdThreads,
         Peer::Tokio,
         Peer::May,
         Peer::Go,
         Peer::Python,
+        Peer::Redis,
     ];
 
     pub fn name(self) -> &'static str {
         match self {
             Peer::Ours => "sockserver",
             Peer::OursOnSignals => "sockserver with signals",
+            Peer::OursOnMessages => "sockserver on messages",
             Peer::Limit => "limit",
             Peer::StdThreads => "std thread each",
             Peer::Tokio => "tokio",
             Peer::May => "may",
             Peer::Go => "Go",
             Peer::Python => "CPython",
+            Peer::Redis => "redis-server",
+        }
+    }
+
+    /// What sets a sockserver apart from [`Ours`](Peer::Ours), with which it is compared.
+    pub fn variant(self) -> Option<&'static str> {
+        match self {
+            Peer::OursOnSignals => Some(" with signals"),
+            Peer::OursOnMessages => Some(" on messages"),
+            _ => None,
         }
     }
 
@@ -118,6 +148,7 @@ impl Peer {
                 let installed = succeeds(Command::new("python3").arg("--version"));
                 installed.then(|| Program { path: "python3".into(), arguments: vec![script] })
             }
+            Peer::Redis if !succeeds(Command::new("redis-server").arg("--version")) => None,
             _ => Some(Program { path: env::current_exe().ok()?, arguments: vec!["serve", self.name()] }),
         }
     }
@@ -141,12 +172,15 @@ pub fn serve(peer: &str, service: &str) -> io::Result<()> {
     let unknown = || io::Error::new(io::ErrorKind::InvalidInput, "serve PEER SERVICE");
     let service = Service::named(service).ok_or_else(unknown)?;
     match Peer::named(peer).ok_or_else(unknown)? {
+        Peer::Ours if service == Service::Store => Err(kv_example()?.arg("127.0.0.1:0").exec()),
         Peer::Ours => ours::serve(service, false),
         Peer::OursOnSignals => ours::serve(service, true),
+        Peer::OursOnMessages => ours::serve_messages(),
         Peer::Limit => limit::serve(service),
         Peer::StdThreads => std_threads::serve(service),
         Peer::Tokio => tokio::serve(service),
         Peer::May => may::serve(service),
+        Peer::Redis => Err(redis_server()?.exec()),
         Peer::Go | Peer::Python => Err(unknown()),
     }
 }
@@ -170,6 +204,37 @@ fn when_told(stop: impl FnOnce() + Send + 'static) {
 /// For servers that cannot be stopped.
 fn exit_when_told() {
     when_told(|| process::exit(0));
+}
+
+/// The example `kv`, which is compiled beside this program unless it is up to date.
+fn kv_example() -> io::Result<Command> {
+    let this = env::current_exe()?;
+    let target = this.ancestors().nth(2).ok_or(io::ErrorKind::NotFound)?;
+    let mut cargo = Command::new("cargo");
+    cargo.args([
+        "build",
+        "--quiet",
+        "--release",
+        "--package",
+        "sockserver-examples",
+        "--example",
+        "kv",
+        "--target-dir",
+    ]);
+    match succeeds(cargo.arg(target).current_dir(env!("CARGO_MANIFEST_DIR").to_owned() + "/../..")) {
+        true => Ok(Command::new(target.join("release/examples/kv"))),
+        false => Err(io::Error::other("the example `kv` cannot be built")),
+    }
+}
+
+/// A Redis that saves nothing, as `kv` does. It does not say which port it takes, so it is told.
+fn redis_server() -> io::Result<Command> {
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    announce(port);
+    let mut redis = Command::new("redis-server");
+    redis.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port", &port.to_string()]);
+    redis.stdout(Stdio::null());
+    Ok(redis)
 }
 
 /// Compiles the Go server once, beside this program.

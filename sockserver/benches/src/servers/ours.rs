@@ -1,10 +1,16 @@
 //! sockserver.
 
-use std::io::{self, BufRead, Write};
+use std::{
+    io::{self, BufRead, Write},
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use sockserver::{BindTo, Datagram, HandlerResult, Reader, RequestHandler, Server, Writer, request_handler};
+use sockserver::{
+    BindTo, Datagram, FrameWriter, HandlerResult, MailHandler, Mailbox, MessageHandler, Reader, RequestHandler, Sender,
+    Server, Writer, framing::Line, message_handler, request_handler,
+};
 
-use super::{BULK, Service};
+use super::{BULK, GREETING, Service};
 
 #[request_handler]
 #[server(transport = "tcp", concurrency = "threading", limits(connections = 10_000))]
@@ -76,12 +82,71 @@ impl RequestHandler for Packets {
     }
 }
 
+#[message_handler(framing = "line")]
+#[server(transport = "tcp", concurrency = "threading")]
+struct Messages {
+    answers: FrameWriter<Line>,
+}
+
+impl MessageHandler for Messages {
+    type Message = [u8];
+
+    fn message(&mut self, line: &[u8]) -> HandlerResult {
+        Ok(self.answers.send(line)?)
+    }
+}
+
+#[derive(Default, Server)]
+#[server(transport = "tcp", concurrency = "threading", handler = Member, limits(connections = 10_000))]
+struct Broadcast {
+    members: Mutex<Vec<Sender<Arc<[u8]>>>>,
+}
+
+#[message_handler(framing = "line")]
+struct Member {
+    wfile: Writer,
+    lines: FrameWriter<Line>,
+    mailbox: Mailbox<Arc<[u8]>>,
+    server: Arc<Broadcast>,
+}
+
+impl MessageHandler for Member {
+    type Message = [u8];
+
+    fn setup(&mut self) -> HandlerResult {
+        self.server.members.lock().unwrap_or_else(PoisonError::into_inner).push(self.mailbox.sender());
+        Ok(self.wfile.write_all(&GREETING)?)
+    }
+
+    fn message(&mut self, line: &[u8]) -> HandlerResult {
+        let line: Arc<[u8]> = line.into();
+        let mut members = self.server.members.lock().unwrap_or_else(PoisonError::into_inner);
+        // A member that does not read loses what its mailbox cannot hold.
+        members.retain(|member| member.try_send(line.clone()).is_ok() || !member.is_closed());
+        Ok(())
+    }
+}
+
+impl MailHandler for Member {
+    type Mail = Arc<[u8]>;
+
+    fn mail(&mut self, line: Arc<[u8]>) -> HandlerResult {
+        Ok(self.lines.send(&line[..])?)
+    }
+}
+
+pub fn serve_messages() -> io::Result<()> {
+    run(MessagesServer, false)
+}
+
 pub fn serve(service: Service, on_signals: bool) -> io::Result<()> {
     match service {
         Service::OneLine | Service::Lines => run(LinesServer, on_signals),
         Service::Computing => run(ComputingServer, on_signals),
         Service::Bulk => run(BulkServer, on_signals),
+        Service::Broadcast => run(Broadcast::default(), on_signals),
         Service::Packets => run(PacketsServer, on_signals),
+        Service::Store => Err(io::Error::other("the store is an example, `kv`")),
     }
 }
 

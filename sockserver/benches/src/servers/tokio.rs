@@ -1,21 +1,22 @@
 //! tokio: a task for each connection, buffered both ways, flushed when no further request has been received.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, BufWriter},
     net::{TcpListener, TcpStream, UdpSocket},
     runtime::Runtime,
-    sync::watch,
+    sync::{broadcast, watch},
     task::JoinSet,
 };
 
-use super::{BULK, Service};
+use super::{BULK, GREETING, Service};
 
 pub fn serve(service: Service) -> io::Result<()> {
     let runtime = Runtime::new()?;
     match service {
         Service::Packets => runtime.block_on(packets()),
+        Service::Broadcast => runtime.block_on(members()),
         _ => runtime.block_on(connections(service)),
     }
 }
@@ -66,6 +67,48 @@ async fn answer(mut connection: TcpStream, service: Service) -> io::Result<()> {
         line.clear();
     }
     Ok(())
+}
+
+/// As much as a mailbox of sockserver holds.
+const CAPACITY: usize = 128;
+
+async fn members() -> io::Result<()> {
+    super::exit_when_told();
+    let listener = std_listener()?;
+    let (lines, _) = broadcast::channel(CAPACITY);
+    loop {
+        let (connection, _) = listener.accept().await?;
+        tokio::spawn(member(connection, lines.clone()));
+    }
+}
+
+async fn member(mut connection: TcpStream, lines: broadcast::Sender<Arc<[u8]>>) -> io::Result<()> {
+    let mut mailbox = lines.subscribe();
+    let (reader, writer) = connection.split();
+    let (mut reader, mut writer) = (BufReader::new(reader), BufWriter::new(writer));
+    writer.write_all(&GREETING).await?;
+    let mut line = Vec::new();
+    loop {
+        if mailbox.is_empty() {
+            writer.flush().await?;
+        }
+        tokio::select! {
+            received = reader.read_until(b'\n', &mut line) => {
+                if received? == 0 {
+                    return Ok(());
+                }
+                // It fails where there is no member, and this is one.
+                let _ = lines.send(line[..].into());
+                line.clear();
+            }
+            mail = mailbox.recv() => match mail {
+                Ok(line) => writer.write_all(&line).await?,
+                // A member that does not read loses what the channel cannot hold.
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return Ok(()),
+            },
+        }
+    }
 }
 
 async fn packets() -> io::Result<()> {
