@@ -76,6 +76,8 @@ fn a_thousand_members_miss_nothing_beside_one_that_never_reads() {
     const LINES: usize = 200;
     const MEMBERS: usize = 1_000;
 
+    // A connection has two descriptors here, and a mailbox two.
+    rlimit::increase_nofile_limit(8_000).expect("the limit can be read");
     let radio = Radio::default();
     let lost = radio.lost.clone();
     let server = Served::new(radio.bind("127.0.0.1:0").expect("a free port"));
