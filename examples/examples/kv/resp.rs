@@ -6,7 +6,6 @@
 
 use std::{
     io::{self, Write},
-    str,
     sync::Arc,
 };
 
@@ -84,19 +83,27 @@ enum Header {
     Incomplete,
 }
 
+/// Enough for a number of 64 bits.
+const MAX_HEADER: usize = 24;
+
 /// `None`: there is no number.
 fn header(bytes: &[u8]) -> Option<Header> {
-    // Of a number with 64 bits.
-    const MAX_LENGTH: usize = 24;
-    let start = &bytes[..bytes.len().min(MAX_LENGTH)];
-    match start.iter().position(|&byte| byte == b'\n') {
-        Some(end) => {
-            let digits = start.get(1..end)?.strip_suffix(b"\r")?;
-            Some(Header::Number(str::from_utf8(digits).ok()?.parse().ok()?, end + 1))
+    let (is_negative, start) = if bytes.get(1) == Some(&b'-') { (true, 2) } else { (false, 1) };
+    let mut number: i64 = 0;
+    for (index, &byte) in bytes.iter().enumerate().take(MAX_HEADER).skip(start) {
+        match byte {
+            b'0'..=b'9' => number = number.checked_mul(10)?.checked_add((byte - b'0').into())?,
+            b'\r' if index > start => {
+                return match bytes.get(index + 1) {
+                    Some(b'\n') => Some(Header::Number(if is_negative { -number } else { number }, index + 2)),
+                    Some(_) => None,
+                    None => Some(Header::Incomplete),
+                };
+            }
+            _ => return None,
         }
-        None if start.len() < MAX_LENGTH => Some(Header::Incomplete),
-        None => None,
     }
+    (bytes.len() < MAX_HEADER).then_some(Header::Incomplete)
 }
 
 /// A request: the name of a command and its arguments. It has no words where the client has sent an empty line.
