@@ -81,6 +81,7 @@ impl Workload {
             Workload::Broadcast { .. } => Service::Broadcast,
             Workload::Store { .. } => Service::Store,
             Workload::Udp { .. } => Service::Packets,
+            Workload::Stop { connections: 1.. } => Service::Stopping,
             _ => Service::Lines,
         }
     }
@@ -99,7 +100,7 @@ impl Workload {
             Workload::Idle { .. } => peer != Peer::Limit,
             Workload::Stop { connections: 0 } => matches!(peer, Peer::Ours | Peer::Tokio | Peer::Python),
             // CPython would wait for its clients for ever, or leave their threads behind.
-            Workload::Stop { .. } => matches!(peer, Peer::Ours | Peer::Tokio),
+            Workload::Stop { .. } => matches!(peer, Peer::Ours | Peer::Limit | Peer::Tokio),
             _ => true,
         }
     }

@@ -27,6 +27,8 @@ pub enum Service {
     OneLine,
     /// Answers each line with itself, on connections that stay.
     Lines,
+    /// The same, until the server is stopped while they are idle.
+    Stopping,
     /// The same, but computes before it answers a line that begins with [`COMPUTE`].
     Computing,
     /// Answers each line with [`BULK`].
@@ -60,9 +62,10 @@ fn compute_if_told(line: &[u8]) {
 }
 
 impl Service {
-    const ALL: [(Service, &str); 7] = [
+    const ALL: [(Service, &str); 8] = [
         (Service::OneLine, "one-line"),
         (Service::Lines, "lines"),
+        (Service::Stopping, "stopping"),
         (Service::Computing, "computing"),
         (Service::Bulk, "bulk"),
         (Service::Broadcast, "broadcast"),

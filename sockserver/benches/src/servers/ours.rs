@@ -141,7 +141,7 @@ pub fn serve_messages() -> io::Result<()> {
 
 pub fn serve(service: Service, on_signals: bool) -> io::Result<()> {
     match service {
-        Service::OneLine | Service::Lines => run(LinesServer, on_signals),
+        Service::OneLine | Service::Lines | Service::Stopping => run(LinesServer, on_signals),
         Service::Computing => run(ComputingServer, on_signals),
         Service::Bulk => run(BulkServer, on_signals),
         Service::Broadcast => run(Broadcast::default(), on_signals),
