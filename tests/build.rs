@@ -1,6 +1,5 @@
-//! Writes the cells of `upper_everywhere`, the example `upper` with one or two of its words changed, and those of
-//! `classics_everywhere`, which are some more examples with every concurrency; and lists the fixtures of `expand/` as
-//! modules.
+//! Writes the cells of `examples_everywhere`, which are examples with one or two of their words changed; and lists the
+//! fixtures of `expand/` as modules.
 
 use std::{
     env, fs,
@@ -11,20 +10,16 @@ const CONCURRENCIES: [&str; 4] = ["sync", "threading", "pool", "forking"];
 
 fn main() {
     let mut cells = Cells::default();
-    for transport in ["tcp", "udp", "unix", "unix_datagram"] {
-        for concurrency in CONCURRENCIES {
-            cells.add("upper", transport, concurrency, &format!("{transport} {concurrency}"));
+    for concurrency in CONCURRENCIES {
+        for transport in ["tcp", "udp", "unix", "unix_datagram"] {
+            cells.add("upper", transport, concurrency);
+        }
+        // Those that Python's clients without line ends talk to.
+        for example in ["recv_upper", "json_lower", "talk"] {
+            cells.add(example, "tcp", concurrency);
         }
     }
     cells.write("cells.rs");
-
-    let mut cells = Cells::default();
-    for example in ["recv_upper", "json_lower", "talk"] {
-        for concurrency in CONCURRENCIES {
-            cells.add(example, "tcp", concurrency, &format!("{example} {concurrency}"));
-        }
-    }
-    cells.write("classics.rs");
 
     write("expansions.rs", &modules_of("expand"));
 }
@@ -50,7 +45,7 @@ struct Cells {
 }
 
 impl Cells {
-    fn add(&mut self, example: &str, transport: &str, concurrency: &str, cell: &str) {
+    fn add(&mut self, example: &str, transport: &str, concurrency: &str) {
         let path = format!("../examples/examples/{example}.rs");
         println!("cargo::rerun-if-changed={path}");
         let moved = fs::read_to_string(path)
@@ -58,7 +53,8 @@ impl Cells {
             .replace("\"tcp\"", &format!("\"{transport}\""))
             .replace("\"threading\"", &format!("\"{concurrency}\""))
             .replace("fn main", "pub(crate) fn main");
-        let module = cell.replace(' ', "_");
+        let (cell, module) =
+            (format!("{example} {transport} {concurrency}"), format!("{example}_{transport}_{concurrency}"));
         self.modules += &format!("mod {module} {{\n{moved}}}\n");
         self.arms += &format!("\"{cell}\" => {module}::main(),\n");
     }

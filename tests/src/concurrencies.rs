@@ -1,9 +1,12 @@
-//! The same test in several concurrencies.
+//! The same test in several concurrencies. A new one is named four times, in this file.
 
 use sockserver::{
     Concurrency,
     concurrency::{Forking, Pool, Synchronous, Threading},
 };
+
+/// The words of the attribute.
+pub const WORDS: [&str; 4] = ["sync", "threading", "pool", "forking"];
 
 /// A concurrency that has a word in the attribute.
 pub trait Word: Concurrency + Default {
@@ -24,6 +27,24 @@ impl Word for Pool {
 
 impl Word for Forking {
     const WORD: &str = "forking";
+}
+
+/// Calls a function that is generic over the concurrency with the one that has this word.
+#[macro_export]
+macro_rules! by_concurrency {
+    ($word:expr, $concurrency:ident => $call:expr) => {
+        $crate::by_concurrency!(@one_of $word, $concurrency, $call,
+            "sync": Synchronous, "threading": Threading, "pool": Pool, "forking": Forking)
+    };
+    (@one_of $word:expr, $concurrency:ident, $call:expr, $($known:literal: $type:ident),*) => {
+        match AsRef::<str>::as_ref($word) {
+            $( $known => {
+                type $concurrency = sockserver::concurrency::$type;
+                $call
+            } )*
+            unknown => Err(format!("there is no concurrency {unknown}").into()),
+        }
+    };
 }
 
 /// Makes tests of functions that are generic over the concurrency: each function in each of those that are listed.

@@ -1,11 +1,13 @@
-//! The program `last_word`, started by a test, and looked at from outside.
+//! The server `last_word`, started by a test, and looked at from outside.
 
-use std::{
-    ops::{Deref, DerefMut},
-    process::Command,
+use std::ops::{Deref, DerefMut};
+
+use crate::{
+    client::Client,
+    concurrencies::Word,
+    place::Place,
+    process::{ServerProcess, server},
 };
-
-use crate::{client::Client, concurrencies::Word, place::Place, process::ServerProcess};
 
 /// What its handlers write: no two places of it look the same for long.
 pub fn word(bytes: usize) -> Vec<u8> {
@@ -21,10 +23,9 @@ pub struct LastWord {
 }
 
 impl LastWord {
-    /// Starts the program, which is in that file: `env!("CARGO_BIN_EXE_last_word")`.
     #[track_caller]
-    pub fn start<C: Word>(program: &str, transport: &str, when: &str, bytes: usize, options: &[&str]) -> LastWord {
-        let mut command = Command::new(program);
+    pub fn start<C: Word>(transport: &str, when: &str, bytes: usize, options: &[&str]) -> LastWord {
+        let mut command = server("last_word");
         command.args([transport, C::WORD, when, &bytes.to_string()]).args(options);
         let process = ServerProcess::start(command, Place::of(transport));
         LastWord { sockets: process.observed().sockets(), process }

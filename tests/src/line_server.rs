@@ -1,4 +1,4 @@
-//! The program `line_server`, started by a test, and looked at from outside.
+//! The server `lines`, started by a test, and looked at from outside.
 
 use std::{
     io::{Read, Write},
@@ -7,7 +7,13 @@ use std::{
     process::Command,
 };
 
-use crate::{client::Client, concurrencies::Word, place::Place, process::ServerProcess, resources::Observed};
+use crate::{
+    client::Client,
+    concurrencies::Word,
+    place::Place,
+    process::{ServerProcess, server, server_program},
+    resources::Observed,
+};
 
 /// A server in a process of its own.
 #[derive(Debug)]
@@ -16,20 +22,19 @@ pub struct LineServer {
 }
 
 impl LineServer {
-    /// Starts the program, which is in that file: `env!("CARGO_BIN_EXE_line_server")`.
     #[track_caller]
-    pub fn start<C: Word>(program: &str, options: &[&str]) -> LineServer {
-        let mut command = Command::new(program);
+    pub fn start<C: Word>(options: &[&str]) -> LineServer {
+        let mut command = server("lines");
         command.arg(C::WORD).args(options);
         LineServer { process: ServerProcess::start(command, Place::of("tcp")) }
     }
 
     /// As [`start`](Self::start), in a process that may open so many descriptors.
     #[track_caller]
-    pub fn start_within<C: Word>(program: &str, descriptors: usize) -> LineServer {
+    pub fn start_within<C: Word>(descriptors: usize) -> LineServer {
         let mut command = Command::new("sh");
         command.args(["-c", r#"ulimit -n "$1" && shift && exec "$@""#, "sh"]);
-        command.arg(descriptors.to_string()).arg(program).arg(C::WORD);
+        command.arg(descriptors.to_string()).arg(server_program()).args(["lines", C::WORD]);
         LineServer { process: ServerProcess::start(command, Place::of("tcp")) }
     }
 

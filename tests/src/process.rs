@@ -252,9 +252,33 @@ pub fn example(name: &str) -> Command {
     Command::new(DIRECTORY.join(name))
 }
 
-fn build_examples() -> PathBuf {
+/// A server of this package, in this role. See `src/bin/server/`.
+pub fn server(role: &str) -> Command {
+    let mut command = Command::new(server_program());
+    command.arg(role);
+    command
+}
+
+/// The program of all roles.
+pub fn server_program() -> PathBuf {
+    of_this_build(1).join("server")
+}
+
+/// An example of this workspace with these words in its attribute.
+pub fn example_with(name: &str, transport: &str, concurrency: &str) -> Command {
+    let mut command = Command::new(of_this_build(1).join("examples_everywhere"));
+    command.env("CELL", format!("{name} {transport} {concurrency}"));
+    command
+}
+
+/// So many folders above that of this test, which is `target/PROFILE/deps`.
+fn of_this_build(up: usize) -> PathBuf {
     let test = env::current_exe().expect("the path of this test");
-    let [profile, target] = [2, 3].map(|up| test.ancestors().nth(up).expect("a test is in target/PROFILE/deps"));
+    test.ancestors().nth(up + 1).expect("a test is in target/PROFILE/deps").to_owned()
+}
+
+fn build_examples() -> PathBuf {
+    let [profile, target] = [1, 2].map(of_this_build);
     let profile_name = match profile.file_name().and_then(|name| name.to_str()) {
         Some("debug") => "dev",
         Some(name) => name,

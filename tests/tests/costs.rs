@@ -24,7 +24,7 @@ use sockserver_tests::{
     concurrencies::Word,
     in_each_concurrency,
     place::{Directory, Place},
-    process::{Process, ServerProcess, installed, skip},
+    process::{Process, ServerProcess, example_with, installed, server, skip},
     resources::Observed,
     served::Served,
 };
@@ -335,9 +335,7 @@ impl Trace {
 #[test]
 fn a_connection_takes_five_system_calls() {
     let _alone = alone();
-    let mut upper = Command::new(env!("CARGO_BIN_EXE_upper_everywhere"));
-    upper.env("CELL", "tcp threading");
-    let server = ServerProcess::start(upper, Place::of("tcp"));
+    let server = ServerProcess::start(example_with("upper", "tcp", "threading"), Place::of("tcp"));
     let visit = |client: &mut Client| {
         client.send("hello\n");
         client.finish();
@@ -351,7 +349,7 @@ fn a_connection_takes_five_system_calls() {
 #[test]
 fn a_connection_that_its_handler_ends_takes_eight_system_calls() {
     let _alone = alone();
-    let mut http = Command::new(env!("CARGO_BIN_EXE_http_server"));
+    let mut http = server("http");
     http.arg("threading");
     let server = ServerProcess::start(http, Place::of("tcp"));
     let visit = |client: &mut Client| {
@@ -375,7 +373,7 @@ fn a_connection_that_its_handler_ends_takes_eight_system_calls() {
 
 fn shutdown_on_signals_costs_no_system_call_for_a_line<C: Word>() {
     let _alone = alone();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_signalled_server"));
+    let mut command = server("signalled");
     command.args([C::WORD, "0"]);
     let server = ServerProcess::start(command, Place::of("tcp"));
     let ask = || {
@@ -400,7 +398,7 @@ in_each_concurrency! {
 }
 
 /// The system calls of threads that wait: for a lock, to be woken as the next leader, as the leader for a connection, or
-/// for a client that is late. A debug build calls fcntl(2) before each close(2), and `http_server` looks who its parent
+/// for a client that is late. A debug build calls fcntl(2) before each close(2), and `http` looks who its parent
 /// is.
 const OF_WAITING: [&str; 10] = [
     "accept4: EAGAIN",

@@ -47,7 +47,7 @@ impl<C: Word, A: Fn(&Address) -> Vec<Client>> Attack<C, A> {
     }
 
     fn run<Held>(self, hold: impl Fn(Vec<Client>) -> Held) {
-        let server = LineServer::start::<C>(env!("CARGO_BIN_EXE_line_server"), self.options);
+        let server = LineServer::start::<C>(self.options);
         let fresh = server.observed().resources();
         let mut kept = Resources { threads: fresh.threads + KEPT_THREADS, memory: usize::MAX, ..fresh };
         let mut stats = String::new();
@@ -274,7 +274,7 @@ fn a_flood_that_is_rejected<C: Word>() {
 }
 
 fn what_a_client_has_sent_makes_no_lines_of_its_own_in_the_log<C: Word>() {
-    let server = LineServer::start::<C>(env!("CARGO_BIN_EXE_line_server"), &[]);
+    let server = LineServer::start::<C>(&[]);
     let mut client = server.connect();
     client.send("fail with\rtwo lines\x1b[2J\n");
     client.wait_for_end();
@@ -283,7 +283,7 @@ fn what_a_client_has_sent_makes_no_lines_of_its_own_in_the_log<C: Word>() {
 
 /// Those who are turned away without end keep nobody from the room that others have left.
 fn a_flood_of_rejects_that_goes_on<C: Word>() {
-    let server = LineServer::start::<C>(env!("CARGO_BIN_EXE_line_server"), &["connections=4", "on_limit=reject"]);
+    let server = LineServer::start::<C>(&["connections=4", "on_limit=reject"]);
     let _watchdog = Watchdog::new();
     let (address, is_over, rejected) = (server.address(), AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {

@@ -5,7 +5,6 @@ use std::{
     env,
     io::{self, ErrorKind, Read, Write},
     net::Shutdown,
-    process::Command,
     sync::{
         Mutex,
         atomic::{
@@ -22,7 +21,7 @@ use sockserver_tests::{
     client::{Client, eventually},
     in_each_concurrency,
     place::Place,
-    process::ServerProcess,
+    process::{ServerProcess, server},
     resources::Observed,
     served::Served,
     ship::{ROUND, Random, Ship, check, handled, steer},
@@ -189,10 +188,10 @@ fn a_storm_breaks_nothing<C: Concurrency + Default>() {
     });
 }
 
-/// `src/bin/ship.rs` steers and checks itself, and starts its server anew.
+/// `src/bin/server/fleet.rs` steers and checks itself, and starts its server anew.
 fn a_storm_breaks_no_server_that_forks(kind: &str) {
     storm(|seeds| {
-        let mut ship = Command::new(env!("CARGO_BIN_EXE_ship"));
+        let mut ship = server("fleet");
         ship.arg(kind);
         let mut ship = ServerProcess::start(ship, Place::of("tcp"));
         let address = ship.address().clone();

@@ -3,7 +3,6 @@
 
 use std::{
     io::ErrorKind,
-    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -16,7 +15,7 @@ use sockserver_tests::{
     in_each_concurrency,
     line_server::stat,
     place::Place,
-    process::ServerProcess,
+    process::{ServerProcess, server},
 };
 
 const QUIET: Duration = Duration::from_secs(1);
@@ -27,7 +26,7 @@ const LINGERS: &str = "linger=1500";
 
 /// Starts a server in a process of its own, which speaks this protocol.
 fn start<C: Word>(protocol: &str, options: &[&str]) -> ServerProcess {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_farewell"));
+    let mut command = server("farewell");
     command.args([C::WORD, protocol]).args(options);
     ServerProcess::start(command, Place::of("tcp"))
 }

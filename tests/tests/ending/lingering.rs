@@ -1,7 +1,7 @@
 //! What a handler has sent arrives, although its client had sent more than was read: lingering close, and its limits.
 
 use std::{
-    env, fs,
+    fs,
     io::{self, ErrorKind, Read, Write},
     net::{TcpListener, TcpStream},
     os::{
@@ -34,7 +34,7 @@ use sockserver_tests::{
     in_each_concurrency,
     last_word::{LastWord, word},
     place::{Directory, Place},
-    process::{Process, ServerProcess, installed},
+    process::{Process, ServerProcess, installed, server},
     script::{Script, Session},
     served::Watchdog,
 };
@@ -42,7 +42,7 @@ use sockserver_tests::{
 const MIB: usize = 1 << 20;
 
 fn start<C: Word>(transport: &str, when: &str, bytes: usize, options: &[&str]) -> LastWord {
-    LastWord::start::<C>(env!("CARGO_BIN_EXE_last_word"), transport, when, bytes, options)
+    LastWord::start::<C>(transport, when, bytes, options)
 }
 
 /// Reads until the end of file, at a rate that keeps the server waiting.
@@ -230,7 +230,7 @@ fn seen_by_curl(server: &Address, visits: usize) -> Option<usize> {
 }
 
 fn http_server<C: Word>() -> ServerProcess {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_http_server"));
+    let mut command = server("http");
     command.arg(C::WORD);
     ServerProcess::start(command, Place::of("tcp"))
 }
@@ -601,7 +601,7 @@ fn a_process_that_inetd_has_started_lingers_before_it_ends<C: Word>() {
         };
         let mut client = client;
         client.send("?");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_last_word"));
+        let mut command = server("last_word");
         command.args([transport, C::WORD, "handle", &MIB.to_string(), "-"]);
         let mut process = Process::start_with(&mut command, request);
         // The command keeps the descriptor.

@@ -6,7 +6,6 @@ use std::{
     io::{self, BufRead, BufReader, ErrorKind, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     os::fd::OwnedFd,
-    process::Command,
     sync::atomic::{AtomicBool, Ordering::SeqCst},
     thread,
 };
@@ -15,7 +14,7 @@ use sockserver_tests::{
     client::{PATIENCE, eventually},
     concurrencies::Word,
     in_each_concurrency,
-    process::{Process, installed},
+    process::{Process, installed, server},
 };
 
 /// How often the server is replaced.
@@ -60,7 +59,7 @@ impl Succession {
 
 fn serve(listener: &TcpListener, options: &[String]) -> Process {
     let listener = OwnedFd::from(listener.try_clone().expect("a descriptor"));
-    let process = Process::start_with(Command::new(env!("CARGO_BIN_EXE_http_server")).args(options), listener);
+    let process = Process::start_with(server("http").args(options), listener);
     process.line_after("listening on ");
     process
 }

@@ -14,10 +14,10 @@ use socket2::{Domain, Socket, Type};
 use sockserver::Address;
 use sockserver_tests::{
     client::{Client, eventually},
-    concurrencies::Word,
+    concurrencies::{self, Word},
     in_each_concurrency,
     place::{Directory, Place},
-    process::{Process, ServerProcess},
+    process::{Process, ServerProcess, server, server_program},
     resources::Observed,
 };
 
@@ -27,7 +27,7 @@ fn start<C: Word>() -> ServerProcess {
 
 /// Starts a server in whose process so many others have ended.
 fn start_after<C: Word>(earlier: usize) -> ServerProcess {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_signalled_server"));
+    let mut command = server("signalled");
     // A group of its own can be sent what a terminal sends to all processes of a program.
     command.arg(C::WORD).arg(earlier.to_string()).process_group(0);
     ServerProcess::start(command, Place::of("tcp"))
@@ -159,10 +159,9 @@ in_each_concurrency! { [sync threading pool forking]:
 
 /// One server of a process is in a handler that does not read, and another one, which is idle, ends first.
 fn one_signal_stops_all_servers_of_the_process<C: Word>() {
-    for idle in ["sync", "threading", "pool", "forking"] {
+    for idle in concurrencies::WORDS {
         for ends_between in [None, Some("server"), Some("connection")] {
-            let mut program =
-                Process::start(Command::new(env!("CARGO_BIN_EXE_signalled_servers")).args([C::WORD, idle]));
+            let mut program = Process::start(server("several").args([C::WORD, idle]));
             let [busy, idle] = [(); 2].map(|()| program.line_after("listening on "));
             let directory = Directory::new();
             let is_done = directory.path().join("is_done");
@@ -192,7 +191,7 @@ in_each_concurrency! { [sync threading pool forking]: one_signal_stops_all_serve
 #[test]
 fn when_the_last_server_has_ended_a_signal_ends_the_process() {
     for (name, number) in [("INT", SIGINT), ("TERM", SIGTERM)] {
-        let mut program = Process::start(Command::new(env!("CARGO_BIN_EXE_signalled_server")).arg("2"));
+        let mut program = Process::start(server("signalled").arg("2"));
         assert_eq!(program.line(), "ended");
         program.signal(name);
         let status = program.ended();
@@ -247,7 +246,7 @@ fn one_thread_is_started_for_signals() {
 #[test]
 fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
     let mut command = Command::new("env");
-    command.args(["--ignore-signal=TERM", env!("CARGO_BIN_EXE_signalled_server"), "sync", "1"]);
+    command.arg("--ignore-signal=TERM").arg(server_program()).args(["signalled", "sync", "1"]);
     let server = ServerProcess::start(command, Place::of("tcp"));
     let mut client = Client::connect(server.address());
     assert_eq!(client.ask("hello"), "HELLO");

@@ -246,7 +246,7 @@ fn shutdown_can_be_called_any_number_of_times<C: Concurrency + Default>() {
 fn an_idle_server_makes_no_wakeups<C: Word>() {
     // The second has a thread that keeps deadlines.
     for options in [&[][..], &["idle=600000", "lifetime=600000"]] {
-        let server = LineServer::start::<C>(env!("CARGO_BIN_EXE_line_server"), options);
+        let server = LineServer::start::<C>(options);
         let mut clients: Vec<_> = (0..5).map(|_| server.connect()).collect();
         clients.iter_mut().for_each(|client| client.send("hello\n"));
         for mut client in clients {
@@ -575,7 +575,7 @@ fn a_suspended_server_can_be_shut_down<C: Concurrency + Default>() {
 }
 
 fn a_drain_goes_the_same_way_in_every_process<C: Word>() {
-    let server = LineServer::start::<C>(env!("CARGO_BIN_EXE_line_server"), &["shutdown=60000"]);
+    let server = LineServer::start::<C>(&["shutdown=60000"]);
     let [mut between_requests, mut in_mid_line] = [server.connect(), server.connect()];
     for client in [&mut between_requests, &mut in_mid_line] {
         assert_eq!(client.ask("hello"), "HELLO");
@@ -590,7 +590,7 @@ fn a_drain_goes_the_same_way_in_every_process<C: Word>() {
 }
 
 fn those_that_take_longer_are_cut_in_every_process<C: Word>() {
-    let server = LineServer::start::<C>(env!("CARGO_BIN_EXE_line_server"), &["shutdown=200"]);
+    let server = LineServer::start::<C>(&["shutdown=200"]);
     let mut in_mid_line = server.connect();
     assert_eq!(in_mid_line.ask("hello"), "HELLO");
     in_mid_line.send("half");

@@ -23,7 +23,7 @@ use sockserver_tests::{
     in_each_concurrency,
     line_server::{LineServer, stat},
     place::{Directory, Place},
-    process::ServerProcess,
+    process::{ServerProcess, server, server_program},
     script::{Script, Session, upper},
 };
 
@@ -208,7 +208,7 @@ in_each_concurrency! {
 }
 
 fn another_connection_learns_how_a_request_has_ended_once_its_client_sees_the_end<C: Word>() {
-    let server = LineServer::start::<C>(env!("CARGO_BIN_EXE_line_server"), &[]);
+    let server = LineServer::start::<C>(&[]);
     for round in 1..=100 {
         for (said, counter) in [
             ("finish", "finished"),
@@ -255,7 +255,7 @@ fn connect_from(ip: [u8; 4], server: &Address) -> Client {
 }
 
 fn another_connection_learns_of_a_client_that_was_turned_away_once_that_sees_the_end<C: Word>() {
-    let server = LineServer::start::<C>(env!("CARGO_BIN_EXE_line_server"), &["per_client=1"]);
+    let server = LineServer::start::<C>(&["per_client=1"]);
     let mut first = server.connect();
     for round in 1..=100 {
         assert_eq!(stat(&first.ask("stats"), "rejected"), round - 1);
@@ -276,7 +276,7 @@ in_each_concurrency! { [threading pool forking]:
 fn start_with_stderr<C: Word>(redirection: &str, directory: &Directory) -> ServerProcess {
     let mut command = Command::new("sh");
     command.current_dir(directory.path()).args(["-c", &format!("{redirection}; exec \"$@\""), "sh"]);
-    command.args([env!("CARGO_BIN_EXE_line_server"), C::WORD, "panic=abort"]);
+    command.arg(server_program()).args(["lines", C::WORD, "panic=abort"]);
     ServerProcess::start(command, Place::of("tcp"))
 }
 
@@ -304,7 +304,7 @@ in_each_concurrency! { [sync threading pool forking]: a_failure_that_cannot_be_p
 
 #[test]
 fn an_error_of_another_connection_is_a_failure_in_a_child_too() {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_line_server"));
+    let mut command = server("lines");
     command.arg("forking");
     let server = ServerProcess::start(command, Place::of("tcp"));
     let mut client = Client::connect(server.address());
@@ -393,7 +393,7 @@ const STAGES: [&str; 4] = ["construction", "setup", "handle", "finish"];
 
 /// A server whose handlers fail, one in each of these ways.
 fn failing<C: Word>(transport: &str, cases: &[String]) -> ServerProcess {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_failures"));
+    let mut command = server("failures");
     command.args([transport, C::WORD, &cases.join(",")]);
     ServerProcess::start(command, Place::of(transport))
 }

@@ -2,7 +2,6 @@
 
 use std::{
     io::Write,
-    process::Command,
     sync::{Arc, mpsc},
 };
 
@@ -13,18 +12,19 @@ use sockserver::{
 };
 use sockserver_tests::{
     client::{Client, DatagramClient, eventually},
+    concurrencies,
     place::Place,
-    process::ServerProcess,
+    process::{ServerProcess, server},
     served::Served,
 };
 
 #[test]
 fn one_handler_serves_every_transport_with_every_concurrency() {
     for transport in ["tcp", "udp", "unix", "unix_datagram"] {
-        for concurrency in ["sync", "threading", "pool", "forking"] {
+        for concurrency in concurrencies::WORDS {
             let cell = format!("{transport}_{concurrency}");
-            let mut command = Command::new(env!("CARGO_BIN_EXE_message_server"));
-            command.env("CELL", &cell);
+            let mut command = server("messages");
+            command.arg(&cell);
             let server = ServerProcess::start(command, Place::of(transport));
             if matches!(transport, "udp" | "unix_datagram") {
                 let mut client = DatagramClient::connect(server.address());

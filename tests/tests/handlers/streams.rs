@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, Read, Write},
     net::{Shutdown, SocketAddr},
     os::{fd::AsRawFd, unix::fs::MetadataExt},
-    process::{self, Command},
+    process,
     sync::{
         Arc,
         mpsc::{self, Receiver},
@@ -25,7 +25,7 @@ use sockserver::{
 use sockserver_tests::{
     client::{Client, PATIENCE, eventually},
     place::Place,
-    process::ServerProcess,
+    process::{ServerProcess, server},
     resources::Observed,
     script::{Handle, Script, words_of},
     served::Served,
@@ -1079,7 +1079,7 @@ fn a_peer_that_hangs_up_is_a_disconnect() {
 
 /// A server whose handlers run on the one thread of a process, which no signal can miss.
 fn obedient(concurrency: &str) -> ServerProcess {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_obedient"));
+    let mut command = server("obedient");
     command.args(["tcp", concurrency]);
     ServerProcess::start(command, Place::of("tcp"))
 }

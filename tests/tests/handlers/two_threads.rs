@@ -4,7 +4,6 @@ use std::{
     io::{self, ErrorKind, Read, Write},
     net::{TcpListener, TcpStream},
     os::fd::AsFd,
-    process::Command,
     sync::{
         Barrier, Mutex,
         mpsc::{self, Receiver, Sender},
@@ -22,7 +21,7 @@ use sockserver_tests::{
     concurrencies::Word,
     in_each_concurrency,
     place::{Local, Place},
-    process::ServerProcess,
+    process::{ServerProcess, server},
     script::{Script, Scripted, Session},
 };
 
@@ -330,7 +329,7 @@ fn what_another_server_says_arrives_at_once<C: Word>() {
         ("unix", "direct", "nonblocking"),
     ] {
         let upstream = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_relay"));
+        let mut command = server("relay");
         command.args([transport, C::WORD, reading, mode]);
         command.arg(upstream.local_addr().expect("it is bound").to_string());
         let server = ServerProcess::start(command, Place::of(transport));

@@ -372,7 +372,7 @@ fn a_connection_that_is_no_socket_ends_that_request_only<C: Concurrency + Defaul
 }
 
 fn start<C: Word>() -> LineServer {
-    LineServer::start::<C>(env!("CARGO_BIN_EXE_line_server"), &["connections=10"])
+    LineServer::start::<C>(&["connections=10"])
 }
 
 fn set_descriptor_limit(prlimit: &mut Command, soft: usize) {

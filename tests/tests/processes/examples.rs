@@ -10,8 +10,9 @@ use std::{
 use sockserver::Address;
 use sockserver_tests::{
     client::{Client, DatagramClient},
+    concurrencies,
     place::Place,
-    process::{Process, ServerProcess, example, installed},
+    process::{Process, ServerProcess, example, example_with, installed},
 };
 
 /// Starts an example, at a place of this transport.
@@ -21,9 +22,7 @@ fn serve(name: &str, transport: &str) -> ServerProcess {
 
 /// Starts a copy of an example that the build script has given this concurrency, on TCP.
 fn serve_with(name: &str, concurrency: &str) -> ServerProcess {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_classics_everywhere"));
-    command.env("CELL", format!("{name} {concurrency}"));
-    ServerProcess::start(command, Place::of("tcp"))
+    ServerProcess::start(example_with(name, "tcp", concurrency), Place::of("tcp"))
 }
 
 /// Starts `recv_client.py`: clients that send without line ends and wait for the answer. `None`: there is no Python.
@@ -65,11 +64,9 @@ fn line_from_nc(mut nc: Command, input: &str) -> String {
 #[test]
 fn one_word_moves_upper_to_another_transport_or_concurrency() {
     for transport in ["tcp", "udp", "unix", "unix_datagram"] {
-        for concurrency in ["sync", "threading", "pool", "forking"] {
+        for concurrency in concurrencies::WORDS {
             let cell = format!("{transport} {concurrency}");
-            let mut upper = Command::new(env!("CARGO_BIN_EXE_upper_everywhere"));
-            upper.env("CELL", &cell);
-            let server = ServerProcess::start(upper, Place::of(transport));
+            let server = ServerProcess::start(example_with("upper", transport, concurrency), Place::of(transport));
             let answer = match transport {
                 "tcp" | "unix" => Client::connect(server.address()).ask("hello"),
                 _ => DatagramClient::connect(server.address()).ask("hello"),
@@ -145,7 +142,7 @@ mod recv_upper {
 
     #[test]
     fn what_comes_is_answered_at_once_with_every_concurrency() {
-        for concurrency in ["sync", "threading", "pool", "forking"] {
+        for concurrency in concurrencies::WORDS {
             let server = serve_with("recv_upper", concurrency);
             let count = if concurrency == "sync" { "3-in-turn" } else { "3-at-once" };
             let Some(clients) = recv_clients(&server, count, &["abc #", "grüße #"]) else { return };
@@ -189,7 +186,7 @@ mod recv_upper {
 
     #[test]
     fn a_reset_is_printed_and_the_server_goes_on() {
-        for concurrency in ["sync", "threading", "pool", "forking"] {
+        for concurrency in concurrencies::WORDS {
             let server = serve_with("recv_upper", concurrency);
             for _ in 0..2 {
                 let mut client = Client::connect(server.address());

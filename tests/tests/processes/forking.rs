@@ -1,7 +1,8 @@
 //! A process for each request. The servers are processes with one thread each, which a test is not; see
-//! `src/bin/obedient.rs` for the orders that their clients give.
+//! `src/bin/server/obedient.rs` for the orders that their clients give.
 
 use std::{
+    ffi::OsStr,
     fs, io,
     net::TcpListener,
     process::{Command, Stdio},
@@ -13,7 +14,7 @@ use sockserver::{Address, HandlerResult, RequestHandler, Server, request_handler
 use sockserver_tests::{
     client::{Client, DatagramClient, eventually},
     place::Place,
-    process::{ServerProcess, installed},
+    process::{ServerProcess, installed, server, server_program, skip},
     resources::Observed,
 };
 
@@ -23,7 +24,7 @@ struct Obedient(ServerProcess);
 impl Obedient {
     #[track_caller]
     fn start(transport: &str, settings: &[&str]) -> Obedient {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_obedient"));
+        let mut command = server("obedient");
         command.args([transport, "forking"]).args(settings);
         Obedient(ServerProcess::start(command, Place::of(transport)))
     }
@@ -31,17 +32,17 @@ impl Obedient {
     /// As [`start`](Self::start), where the system waits for the children: waitpid(2).
     #[track_caller]
     fn ignoring_sigchld(settings: &[&str]) -> Option<Obedient> {
-        let ignoring = |program| {
+        let ignoring = |program: &OsStr| {
             let mut command = Command::new("env");
-            command.args(["--ignore-signal=CHLD", program]);
+            command.arg("--ignore-signal=CHLD").arg(program);
             command
         };
-        if !ignoring("true").status().is_ok_and(|status| status.success()) {
-            println!("skipped: env(1) cannot ignore a signal here");
+        if !ignoring("true".as_ref()).status().is_ok_and(|status| status.success()) {
+            skip("env(1) cannot ignore a signal here");
             return None;
         }
-        let mut command = ignoring(env!("CARGO_BIN_EXE_obedient"));
-        command.args(["tcp", "forking"]).args(settings);
+        let mut command = ignoring(server_program().as_ref());
+        command.args(["obedient", "tcp", "forking"]).args(settings);
         Some(Obedient(ServerProcess::start(command, Place::of("tcp"))))
     }
 
@@ -516,7 +517,8 @@ fn a_process_with_the_number_of_a_child_that_has_ended_is_left_alone(order: &str
         let inject = format!("--inject=pidfd_open:error={error}");
         command.args(["strace", "--quiet=all", "--output=/dev/null", "--trace=pidfd_open", &inject]);
     }
-    command.args([env!("CARGO_BIN_EXE_obedient"), "tcp", "forking", "shutdown=50", "allow_threads=true"]);
+    command.arg(server_program());
+    command.args(["obedient", "tcp", "forking", "shutdown=50", "allow_threads=true"]);
     command.arg("impostors=true");
     let mut server = ServerProcess::start(command, Place::of("tcp"));
     let mut client = Client::connect(server.address());
@@ -643,7 +645,8 @@ fn a_child_whose_parent_was_killed_before_it_knew_how_to_end_with_it_ends() {
     let Some(mut command) = installed("strace") else { return };
     // It is the server's parent's child, and the server this test's.
     command.args(["-D", "--follow-forks", "--quiet=all", "--output=/dev/null", "--trace=prctl"]);
-    command.args(["--inject=prctl:delay_enter=1s", env!("CARGO_BIN_EXE_obedient"), "tcp", "forking", "signals=true"]);
+    command.arg("--inject=prctl:delay_enter=1s").arg(server_program());
+    command.args(["obedient", "tcp", "forking", "signals=true"]);
     let server = Obedient(ServerProcess::start(command, Place::of("tcp")));
     let mut client = server.connect();
     eventually("it has forked", || server.children() == 1);
@@ -674,16 +677,16 @@ fn a_child_is_not_held_up_by_a_thread_that_was_waiting_for_others() {
 #[test]
 fn a_process_of_which_the_number_of_threads_is_not_known_is_not_forked() {
     // A mount namespace of its own, in which there is no proc(5).
-    let without_proc = |program| {
+    let without_proc = |program: &OsStr| {
         let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-c", "umount -l /proc && exec \"$0\" \"$@\"", program]);
+        command.args(["--mount", "sh", "-c", "umount -l /proc && exec \"$0\" \"$@\""]).arg(program);
         command
     };
-    if !without_proc("true").stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
+    if !without_proc("true".as_ref()).stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
         return println!("skipped: unshare(1) cannot make a mount namespace here");
     }
-    let mut command = without_proc(env!("CARGO_BIN_EXE_obedient"));
-    command.args(["tcp", "forking"]);
+    let mut command = without_proc(server_program().as_ref());
+    command.args(["obedient", "tcp", "forking"]);
     let server = Obedient(ServerProcess::start(command, Place::of("tcp")));
     let message = server.0.line_after("failed Unsupported: ");
     assert!(message.contains("the number of threads of this process is unknown"), "{message}");

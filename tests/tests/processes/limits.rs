@@ -135,7 +135,7 @@ fn a_client_has_its_own_limit<C: Concurrency + Default>() {
 /// Three quarters of the descriptors are for connections, of which `forking` takes three for each.
 fn by_default_a_server_leaves_descriptors_to_the_program<C: Word>() {
     let served = if C::WORD == "forking" { 16 } else { 48 };
-    let server = LineServer::start_within::<C>(env!("CARGO_BIN_EXE_line_server"), 64);
+    let server = LineServer::start_within::<C>(64);
     let mut clients: Vec<_> = (0..served).map(|_| assert_served(server.connect())).collect();
     let mut waiting: Vec<_> = (0..10).map(|_| server.connect()).collect();
     waiting.iter_mut().for_each(|client| client.send("at last\n"));
@@ -464,7 +464,7 @@ fn a_busy_handler_finds_its_connection_cut_at_the_end_of_its_life<C: Concurrency
 #[test]
 fn deadlines_are_kept_by_a_thread_that_is_there_only_where_one_is_set() {
     for (options, expected) in [(&["connections=10"], false), (&["idle=60000"], false), (&["lifetime=60000"], true)] {
-        let server = LineServer::start::<Threading>(env!("CARGO_BIN_EXE_line_server"), options);
+        let server = LineServer::start::<Threading>(options);
         assert_eq!(server.ask("hello"), "HELLO");
         // The system cuts names after 15 bytes.
         let keeps_deadlines = |name: &String| name.starts_with("sockserver-dead");

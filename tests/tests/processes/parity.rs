@@ -10,8 +10,9 @@ use sockserver::{
 };
 use sockserver_tests::{
     client::{Client, DatagramClient, PATIENCE, eventually},
+    concurrencies,
     place::{Local, Place},
-    process::{Process, ServerProcess, installed},
+    process::{Process, ServerProcess, example_with, installed, server},
     resources::Observed,
     script::{Script, Session},
     served::Watchdog,
@@ -92,7 +93,7 @@ fn threading_unix_datagram_server() {
 }
 
 fn obedient(transport: &str, settings: &[&str]) -> ServerProcess {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_obedient"));
+    let mut command = server("obedient");
     command.args([transport, "forking"]).args(settings);
     ServerProcess::start(command, Place::of(transport))
 }
@@ -287,7 +288,7 @@ fn writer_write() {
     const SOCK_MAX_SIZE: usize = 16 * 1024 * 1024 + 1;
     for concurrency in ["sync", "forking"] {
         // The handler runs on the one thread of a process, which no signal can miss.
-        let mut command = Command::new(env!("CARGO_BIN_EXE_obedient"));
+        let mut command = server("obedient");
         command.args(["tcp", concurrency]);
         let server = ServerProcess::start(command, Place::of("tcp"));
         let mut client = Client::connect(server.address());
@@ -373,9 +374,7 @@ fn threads_reaped() {
 
 /// The example `upper` in that cell.
 fn upper(transport: &str, concurrency: &str) -> ServerProcess {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_upper_everywhere"));
-    command.env("CELL", format!("{transport} {concurrency}"));
-    ServerProcess::start(command, Place::of(transport))
+    ServerProcess::start(example_with("upper", transport, concurrency), Place::of(transport))
 }
 
 /// A Python program of this package; `None` where there is no Python.
@@ -398,7 +397,7 @@ fn has_the_conversation_that_pythons_server_has(transport: &str) {
         return;
     };
     assert!(expected.contains("HELLO WORLD"), "{expected}");
-    for concurrency in ["sync", "threading", "pool", "forking"] {
+    for concurrency in concurrencies::WORDS {
         let heard = transcript(transport, &upper(transport, concurrency)).expect("Python is there");
         assert!(heard == expected, "{transport} {concurrency}: {heard}\nPython: {expected}");
     }

@@ -4,7 +4,6 @@
 mod api;
 mod binding;
 mod configuration;
-mod events;
 mod extending;
 mod lifecycle;
 mod matrix;

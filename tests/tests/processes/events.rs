@@ -21,7 +21,7 @@ use sockserver_tests::{
     concurrencies::Word,
     in_each_concurrency,
     place::Place,
-    process::ServerProcess,
+    process::{ServerProcess, server, server_program},
     served::Served,
 };
 
@@ -32,7 +32,7 @@ struct Log {
 
 impl Log {
     fn start<C: Word>(options: &str) -> Log {
-        Log::run::<C>(Command::new(env!("CARGO_BIN_EXE_event_log")), options)
+        Log::run::<C>(server("event_log"), options)
     }
 
     fn run<C: Word>(mut command: Command, options: &str) -> Log {
@@ -189,7 +189,7 @@ fn a_limit_is_told_once_until_it_is_left<C: Word>() {
 
 fn a_shortage_is_told_once<C: Word>() {
     let mut command = Command::new("sh");
-    command.args(["-c", r#"ulimit -n 24 && exec "$@""#, "sh", env!("CARGO_BIN_EXE_event_log")]);
+    command.args(["-c", r#"ulimit -n 24 && exec "$@""#, "sh"]).arg(server_program()).arg("event_log");
     let options = r#"{ "limits": { "connections": 1000 } }"#;
     let log = Log::run::<C>(command, options);
     let mut clients: Vec<_> = (0..24).map(|_| log.connect()).collect();

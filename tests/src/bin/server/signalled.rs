@@ -1,9 +1,8 @@
-//! A server that stops on signals, in a process of its own: `signalled_server CONCURRENCY EARLIER ADDRESS`. It says
-//! where it listens, and answers each line in upper case. So many servers of the process have ended before it is bound.
+//! A server that stops on signals, in a process of its own: `signalled CONCURRENCY EARLIER ADDRESS`. It says where
+//! it listens, and answers each line in upper case. So many servers of the process have ended before it is bound.
 //! Without a concurrency and an address it says that they have ended, and waits for the end of its input.
 
 use std::{
-    error::Error,
     io::{self, BufRead, Write},
     marker::PhantomData,
     net::IpAddr,
@@ -13,9 +12,11 @@ use std::{
 
 use sockserver::{
     Address, Concurrency, HandlerResult, Reader, RequestHandler, Server, SocketServer, Stream, Writer,
-    concurrency::{Forking, Pool, Synchronous, Threading},
-    request_handler,
+    concurrency::Synchronous, request_handler,
 };
+use sockserver_tests::by_concurrency;
+
+use crate::Ended;
 
 #[derive(Server)]
 #[server(transport = "tcp", concurrency = C, workers = 2, handler = Upper, hooks(verify_request = Self::is_welcome))]
@@ -51,10 +52,8 @@ impl<C: Concurrency + Default> Lines<C> {
     }
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let arguments: Vec<_> = std::env::args().skip(1).collect();
-    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-    let (earlier, server) = match arguments[..] {
+pub(crate) fn serve(arguments: &[String]) -> Ended {
+    let (earlier, server) = match arguments {
         [earlier] => (earlier, None),
         [concurrency, earlier, address] => (earlier, Some((concurrency, address))),
         _ => return Err("which concurrency, after how many others, and where?".into()),
@@ -66,16 +65,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("ended");
         return Ok(io::copy(&mut io::stdin(), &mut io::sink()).map(drop)?);
     };
-    match concurrency {
-        "sync" => serve::<Synchronous>(address),
-        "threading" => serve::<Threading>(address),
-        "pool" => serve::<Pool>(address),
-        "forking" => serve::<Forking>(address),
-        _ => Err(format!("there is no concurrency {concurrency}").into()),
-    }
+    by_concurrency!(concurrency, C => serve_signalled::<C>(address))
 }
 
-fn serve<C: Concurrency + Default>(address: &str) -> Result<(), Box<dyn Error>> {
+fn serve_signalled<C: Concurrency + Default>(address: &str) -> Ended {
     let server = bind::<C>(address)?;
     println!("listening on {}", server.server_address());
     Ok(server.serve_forever()?)

@@ -1,4 +1,4 @@
-//! Servers of one process that stop on signals: `signalled_servers CONCURRENCY…`. It says where each listens, in this
+//! Servers of one process that stop on signals: `several CONCURRENCY…`. It says where each listens, in this
 //! order, and which has ended; it ends when all have. A client's line is the path of a file: the handler does not read
 //! again before the file is there, and then answers `done`.
 //!
@@ -15,10 +15,12 @@ use std::{
 };
 
 use sockserver::{
-    Concurrency, HandlerResult, Reader, RequestHandler, Server, SocketServer, Writer,
-    concurrency::{Forking, Pool, Synchronous, Threading},
+    Concurrency, HandlerResult, Reader, RequestHandler, Server, SocketServer, Writer, concurrency::Synchronous,
     request_handler,
 };
+use sockserver_tests::by_concurrency;
+
+use crate::Ended;
 
 #[derive(Server)]
 #[server(transport = "tcp", concurrency = C, handler = Work, allow_threads = true)]
@@ -44,15 +46,10 @@ impl RequestHandler for Work {
     }
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let servers = std::env::args().skip(1).map(|concurrency| match concurrency.as_str() {
-        "sync" => start::<Synchronous>(),
-        "threading" => start::<Threading>(),
-        "pool" => start::<Pool>(),
-        "forking" => start::<Forking>(),
-        _ => Err(io::Error::other(format!("there is no concurrency {concurrency}"))),
-    });
-    let servers = servers.collect::<io::Result<Vec<_>>>()?;
+pub(crate) fn serve(arguments: &[String]) -> Ended {
+    let servers =
+        arguments.iter().map(|concurrency| by_concurrency!(concurrency, C => start::<C>().map_err(Into::into)));
+    let servers = servers.collect::<Result<Vec<_>, Box<dyn Error>>>()?;
     thread::spawn(|| io::stdin().lock().lines().map_while(Result::ok).try_for_each(|what| end_another(&what)));
     for server in servers {
         server.join().expect("a server does not panic")?;

@@ -4,7 +4,6 @@
 //! was told, and how serving ended.
 
 use std::{
-    env,
     error::Error,
     fmt, fs,
     io::{self, Write},
@@ -30,9 +29,10 @@ use sockserver::{
 };
 use sockserver_tests::{place::Directory, script::words_of};
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let arguments: Vec<_> = env::args().skip(1).collect();
-    let [transport, concurrency, settings @ .., address] = &arguments[..] else {
+use crate::{Ended, follow_parent, options};
+
+pub(crate) fn serve(arguments: &[String]) -> Ended {
+    let [transport, concurrency, settings @ .., address] = arguments else {
         return Err("obedient TRANSPORT CONCURRENCY [KEY=VALUE]… ADDRESS".into());
     };
     let settings = Settings::parse(settings)?;
@@ -48,11 +48,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 #[derive(Default)]
 struct Settings {
-    /// `limits(connections)`.
-    connections: Option<usize>,
-    /// `timeouts(shutdown)`, in milliseconds.
-    shutdown: Option<u64>,
-    allow_threads: bool,
+    /// Those that are options.
+    options: Vec<String>,
     /// How many threads there are beside the one that serves.
     threads: usize,
     /// Another thread keeps the lock of the standard output.
@@ -85,9 +82,6 @@ impl Settings {
         for argument in arguments {
             let (key, value) = argument.split_once('=').ok_or("KEY=VALUE")?;
             match key {
-                "connections" => settings.connections = Some(value.parse()?),
-                "shutdown" => settings.shutdown = Some(value.parse()?),
-                "allow_threads" => settings.allow_threads = value.parse()?,
                 "threads" => settings.threads = value.parse()?,
                 "signals" => settings.signals = value.parse()?,
                 "signalled" => settings.signalled = value.parse()?,
@@ -100,23 +94,19 @@ impl Settings {
                 "print" => settings.print = value.to_owned(),
                 "first" => settings.first = value.to_owned(),
                 "another" => *ANOTHER.lock().unwrap() = Some(AnotherServer.bind(value)?),
-                unknown => return Err(format!("there is no key {unknown}").into()),
+                _ => settings.options.push(argument.clone()),
             }
         }
         Ok(settings)
     }
 
-    fn options(&self, mut options: Options) -> Options {
-        options.limits.connections = self.connections;
-        options.allow_threads = self.allow_threads;
-        if let Some(milliseconds) = self.shutdown {
-            options.timeouts.shutdown = Duration::from_millis(milliseconds);
-        }
-        options
+    fn options(&self, mut options: Options) -> Result<Options, Box<dyn Error>> {
+        self.options.iter().try_for_each(|option| options::set(&mut options, option))?;
+        Ok(options)
     }
 }
 
-fn serve<S: Server>(server: SocketServer<S>, settings: &Settings) -> Result<(), Box<dyn Error>> {
+fn serve_bound<S: Server>(server: SocketServer<S>, settings: &Settings) -> Ended {
     for _ in 0..settings.threads {
         thread::spawn(|| sleep_while(|| true));
     }
@@ -230,8 +220,6 @@ macro_rules! obedient {
             struct Obedient {
                 requests: AtomicUsize,
                 first: String,
-                /// A test that was killed leaves no server behind.
-                test: u32,
             }
 
             // signal(7): a socket with a timeout is interrupted by signals for which system calls are else restarted.
@@ -270,9 +258,7 @@ macro_rules! obedient {
                 }
 
                 fn end_with_the_test(&self) {
-                    if parent_id() != self.test {
-                        process::exit(1);
-                    }
+                    follow_parent();
                 }
 
                 fn tell_end(&self) {
@@ -280,14 +266,13 @@ macro_rules! obedient {
                 }
             }
 
-            pub(super) fn serve(address: &str, settings: &Settings) -> Result<(), Box<dyn Error>> {
+            pub(super) fn serve(address: &str, settings: &Settings) -> Ended {
                 let server = Obedient {
                     requests: AtomicUsize::new(0),
                     first: settings.first.clone(),
-                    test: parent_id(),
                 };
-                let server = server.bind_with(address, settings.options(Obedient::OPTIONS))?;
-                super::serve(server, settings)
+                let server = server.bind_with(address, settings.options(Obedient::OPTIONS)?)?;
+                serve_bound(server, settings)
             }
         }
     };

@@ -4,59 +4,44 @@
 //! that is not, `nonblocking`.
 
 use std::{
-    error::Error,
     io::{self, Read, Write},
     marker::PhantomData,
     net::{Shutdown, TcpStream},
-    os::{fd::AsFd, unix::process::parent_id},
-    process,
+    os::fd::AsFd,
     sync::Arc,
     thread,
 };
 
 use sockserver::{
     Address, Concurrency, Context, FromRequest, HandlerResult, Options, Reader, RequestHandler, Server, Stream, Writer,
-    concurrency::{Forking, Pool, Synchronous, Threading},
     transport::{StreamTransport, Tcp, Unix},
 };
+use sockserver_tests::by_concurrency;
 use sockserver_tests::place::Local;
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let arguments: Vec<_> = std::env::args().skip(1).collect();
-    let [transport, concurrency, settings @ .., address] = &arguments[..] else {
+use crate::{Ended, follow_parent};
+
+pub(crate) fn serve(arguments: &[String]) -> Ended {
+    let [transport, concurrency, settings @ .., address] = arguments else {
         return Err("relay TRANSPORT CONCURRENCY READING MODE UPSTREAM ADDRESS".into());
     };
     match transport.as_str() {
-        "tcp" => serve_by::<Tcp>(concurrency, settings, Address::Inet(address.parse()?)),
-        "unix" => serve_by::<Unix>(concurrency, settings, Address::unix(address)),
+        "tcp" => serve_by::<Tcp>(concurrency, settings, &Address::Inet(address.parse()?)),
+        "unix" => serve_by::<Unix>(concurrency, settings, &Address::unix(address)),
         _ => Err(format!("there is no transport {transport}").into()),
     }
 }
 
-fn serve_by<T: Local + StreamTransport>(
-    concurrency: &str,
-    settings: &[String],
-    address: Address,
-) -> Result<(), Box<dyn Error>> {
-    match concurrency {
-        "sync" => serve::<T, Synchronous>(settings, &address),
-        "threading" => serve::<T, Threading>(settings, &address),
-        "pool" => serve::<T, Pool>(settings, &address),
-        "forking" => serve::<T, Forking>(settings, &address),
-        _ => Err(format!("there is no concurrency {concurrency}").into()),
-    }
+fn serve_by<T: Local + StreamTransport>(concurrency: &str, settings: &[String], address: &Address) -> Ended {
+    by_concurrency!(concurrency, C => serve_relay::<T, C>(settings, address))
 }
 
-fn serve<T: Local + StreamTransport, C: Concurrency + Default>(
-    settings: &[String],
-    address: &Address,
-) -> Result<(), Box<dyn Error>> {
+fn serve_relay<T: Local + StreamTransport, C: Concurrency + Default>(settings: &[String], address: &Address) -> Ended {
     let [reading, mode, upstream] = settings else { return Err("READING MODE UPSTREAM".into()) };
     let server = Relay::<T, C> {
         reading: reading.clone(),
         is_nonblocking: mode == "nonblocking",
         upstream: upstream.clone(),
-        parent: parent_id(),
         composition: PhantomData,
     };
     let server = T::bind(server, address, Options::new())?;
@@ -68,8 +53,6 @@ struct Relay<T, C> {
     reading: String,
     is_nonblocking: bool,
     upstream: String,
-    /// A test that was killed leaves no server behind.
-    parent: u32,
     composition: PhantomData<fn() -> (T, C)>,
 }
 
@@ -80,9 +63,7 @@ impl<T: StreamTransport, C: Concurrency + Default> Server for Relay<T, C> {
     const OPTIONS: Options = Options::new();
 
     fn service_actions(&self) {
-        if parent_id() != self.parent {
-            process::exit(1);
-        }
+        follow_parent();
     }
 }
 

@@ -1,11 +1,10 @@
-//! A server that prints every event: `event-log CONCURRENCY OPTIONS ADDRESS`, with the options in JSON.
+//! A server that prints every event: `event_log CONCURRENCY OPTIONS ADDRESS`, with the options in JSON.
 //!
 //! It answers each line in upper case. Of some words a line does what they say: `stop`, `suspend` (and resume), `kick`,
 //! `fail`, `panic`, `exit` (of the process). `verify_request` refuses 127.0.1.0/24, panics for 127.0.2.0/24, and takes 1.5 s
 //! for 127.0.3.0/24.
 
 use std::{
-    error::Error,
     io::{Read, Write},
     marker::PhantomData,
     net::IpAddr,
@@ -15,10 +14,11 @@ use std::{
 
 use sockserver::{
     Address, Concurrency, ConnectionId, Event, HandlerError, HandlerResult, Options, Reader, RequestHandler, Server,
-    ServerHandle, Stream, Writer,
-    concurrency::{Forking, Pool, Synchronous, Threading},
-    request_handler,
+    ServerHandle, Stream, Writer, request_handler,
 };
+use sockserver_tests::by_concurrency;
+
+use crate::Ended;
 
 #[derive(Server)]
 #[server(
@@ -98,23 +98,16 @@ impl RequestHandler for Session {
     }
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+pub(crate) fn serve(arguments: &[String]) -> Ended {
     // A panic is an event.
     std::panic::set_hook(Box::new(|_| {}));
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [concurrency, options, address] = arguments.as_slice() else {
-        return Err("CONCURRENCY OPTIONS ADDRESS".into());
+    let [concurrency, options, address] = arguments else {
+        return Err("event_log CONCURRENCY OPTIONS ADDRESS".into());
     };
     let options = serde_json::from_str(options)?;
-    match concurrency.as_str() {
-        "sync" => serve::<Synchronous>(options, address),
-        "threading" => serve::<Threading>(options, address),
-        "pool" => serve::<Pool>(options, address),
-        "forking" => serve::<Forking>(options, address),
-        _ => Err(format!("there is no concurrency {concurrency}").into()),
-    }
+    by_concurrency!(concurrency, C => serve_event_log::<C>(options, address))
 }
 
-fn serve<C: Concurrency + Default>(options: Options, address: &str) -> Result<(), Box<dyn Error>> {
+fn serve_event_log<C: Concurrency + Default>(options: Options, address: &str) -> Ended {
     Ok(EventLog::<C>(PhantomData).bind_with(address, options)?.serve_forever()?)
 }

@@ -1,4 +1,4 @@
-//! The example `upper` with the transport and the concurrency that the variable `CELL` names, like `tcp threading`.
+//! The example that the variable `CELL` names with a transport and a concurrency, like `upper tcp threading`.
 
 include!(concat!(env!("OUT_DIR"), "/cells.rs"));
 

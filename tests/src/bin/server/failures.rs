@@ -11,8 +11,7 @@ use std::{
     io::{self, ErrorKind, Read, Write},
     marker::PhantomData,
     net::{TcpListener, TcpStream},
-    os::unix::{net::UnixStream, process::parent_id},
-    process,
+    os::unix::net::UnixStream,
     sync::atomic::{AtomicUsize, Ordering::SeqCst},
     time::Duration,
 };
@@ -21,39 +20,33 @@ use socket2::{Domain, SockRef, Socket, Type};
 use sockserver::{
     Address, BoxError, Closing, Concurrency, Context, FromRequest, HandlerError, HandlerResult, Options, Reader,
     RequestHandler, Server, ServerHandle, Transport, Writer,
-    concurrency::{Forking, Pool, Synchronous, Threading},
     transport::{Tcp, Udp, Unix, UnixDatagram},
 };
+use sockserver_tests::by_concurrency;
 use sockserver_tests::{place::Local, script::words_of};
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let arguments: Vec<_> = std::env::args().skip(1).collect();
-    let [transport, concurrency, cases, address] = &arguments[..] else {
+use crate::{Ended, follow_parent};
+
+pub(crate) fn serve(arguments: &[String]) -> Ended {
+    let [transport, concurrency, cases, address] = arguments else {
         return Err("failures TRANSPORT CONCURRENCY CASES ADDRESS".into());
     };
     match transport.as_str() {
-        "tcp" => serve_by::<Tcp>(concurrency, cases, Address::Inet(address.parse()?)),
-        "udp" => serve_by::<Udp>(concurrency, cases, Address::Inet(address.parse()?)),
-        "unix" => serve_by::<Unix>(concurrency, cases, Address::unix(address)),
-        "unix_datagram" => serve_by::<UnixDatagram>(concurrency, cases, Address::unix(address)),
+        "tcp" => serve_by::<Tcp>(concurrency, cases, &Address::Inet(address.parse()?)),
+        "udp" => serve_by::<Udp>(concurrency, cases, &Address::Inet(address.parse()?)),
+        "unix" => serve_by::<Unix>(concurrency, cases, &Address::unix(address)),
+        "unix_datagram" => serve_by::<UnixDatagram>(concurrency, cases, &Address::unix(address)),
         _ => Err(format!("there is no transport {transport}").into()),
     }
 }
 
-fn serve_by<T: Local>(concurrency: &str, cases: &str, address: Address) -> Result<(), Box<dyn Error>> {
-    match concurrency {
-        "sync" => serve::<T, Synchronous>(cases, &address),
-        "threading" => serve::<T, Threading>(cases, &address),
-        "pool" => serve::<T, Pool>(cases, &address),
-        "forking" => serve::<T, Forking>(cases, &address),
-        _ => Err(format!("there is no concurrency {concurrency}").into()),
-    }
+fn serve_by<T: Local>(concurrency: &str, cases: &str, address: &Address) -> Ended {
+    by_concurrency!(concurrency, C => serve_failures::<T, C>(cases, address))
 }
 
-fn serve<T: Local, C: Concurrency + Default>(cases: &str, address: &Address) -> Result<(), Box<dyn Error>> {
+fn serve_failures<T: Local, C: Concurrency + Default>(cases: &str, address: &Address) -> Ended {
     let cases = cases.split(',').map(Case::parse).collect::<Result<_, _>>()?;
-    let server =
-        Failures::<T, C> { cases, welcomed: AtomicUsize::new(0), parent: parent_id(), composition: PhantomData };
+    let server = Failures::<T, C> { cases, welcomed: AtomicUsize::new(0), composition: PhantomData };
     let server = T::bind(server, address, Options::new())?;
     println!("listening on {}", server.server_address());
     let handle = server.handle();
@@ -168,8 +161,6 @@ impl Error for Wrapped {
 struct Failures<T, C> {
     cases: Vec<Case>,
     welcomed: AtomicUsize,
-    /// A test that was killed leaves no server behind.
-    parent: u32,
     composition: PhantomData<fn() -> (T, C)>,
 }
 
@@ -193,9 +184,7 @@ impl<T: Transport, C: Concurrency + Default> Server for Failures<T, C> {
     }
 
     fn service_actions(&self) {
-        if parent_id() != self.parent {
-            process::exit(1);
-        }
+        follow_parent();
     }
 }
 

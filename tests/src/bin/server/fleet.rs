@@ -1,10 +1,8 @@
-//! Servers that fork, in a process of their own for a storm: `ship KIND ADDRESS`. They follow each other at the address,
+//! Servers that fork, in a process of their own for a storm: `fleet KIND ADDRESS`. They follow each other at the address,
 //! each of them steers itself and is shut down in the middle of the storm, and the process ends with success if nothing
 //! was broken. `KIND` is who serves: `one` thread, or `several`.
 
 use std::{
-    env,
-    error::Error,
     io, panic, process,
     sync::{Mutex, PoisonError},
     thread,
@@ -20,6 +18,8 @@ use sockserver_tests::{
     resources::Observed,
     ship::{CONNECTIONS, HANG, ROUND, Random, Ship, check, handled, steer},
 };
+
+use crate::Ended;
 
 /// How many servers follow each other.
 const SERVERS: u64 = 3;
@@ -65,14 +65,13 @@ fn turn(server: &ServerHandle) {
     course.as_mut().expect("it is set before the server is bound").turn(server);
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+pub(crate) fn serve(arguments: &[String]) -> Ended {
     // A panic of a hook would go no further.
     panic::set_hook(Box::new(|panic| {
         eprintln!("{panic}");
         process::abort();
     }));
-    let arguments: Vec<_> = env::args().skip(1).collect();
-    let [kind, address] = &arguments[..] else { return Err("ship KIND ADDRESS".into()) };
+    let [kind, address] = arguments else { return Err("fleet KIND ADDRESS".into()) };
     let mut address = address.clone();
     let mut descriptors = None;
     for number in 0..SERVERS {

@@ -2,30 +2,23 @@
 //! [OPTION=VALUE]… ADDRESS`. It says where it listens, and prints what is called as the tests have it, until it is stopped
 //! by a signal or the line `stop`. At the end it prints how the drain has gone and what it has counted.
 
-use std::{error::Error, io::Write, thread, time::Duration};
+use std::{io::Write, thread, time::Duration};
 
-use sockserver::{
-    Closing, Concurrency, HandlerResult, Options, Server,
-    concurrency::{Forking, Pool, Synchronous, Threading},
-};
+use sockserver::{Closing, Concurrency, HandlerResult, Options, Server};
+use sockserver_tests::by_concurrency;
 use sockserver_tests::farewell::{Farewell, Guest, mail, say_why};
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let arguments: Vec<_> = std::env::args().skip(1).collect();
-    let [concurrency, protocol, options @ .., address] = &arguments[..] else {
+use crate::{Ended, options};
+
+pub(crate) fn serve(arguments: &[String]) -> Ended {
+    let [concurrency, protocol, options @ .., address] = arguments else {
         return Err("farewell CONCURRENCY PROTOCOL [OPTION=VALUE]… ADDRESS".into());
     };
-    let options = options.iter().try_fold(Options::new(), with_option)?;
-    match concurrency.as_str() {
-        "sync" => serve::<Synchronous>(protocol, options, address),
-        "threading" => serve::<Threading>(protocol, options, address),
-        "pool" => serve::<Pool>(protocol, options, address),
-        "forking" => serve::<Forking>(protocol, options, address),
-        _ => Err(format!("there is no concurrency {concurrency}").into()),
-    }
+    let options = options::parse(concurrency, options)?;
+    by_concurrency!(concurrency, C => serve_farewell::<C>(protocol, options, address))
 }
 
-fn serve<C: Concurrency + Default>(protocol: &str, options: Options, address: &str) -> Result<(), Box<dyn Error>> {
+fn serve_farewell<C: Concurrency + Default>(protocol: &str, options: Options, address: &str) -> Ended {
     let handle = match protocol {
         "log" => log,
         "mail" => |guest: &mut Guest<C>| mail(guest, false),
@@ -89,17 +82,4 @@ fn orders<C: Concurrency + Default>(guest: &mut Guest<C>) -> HandlerResult {
         }
     }
     Ok(())
-}
-
-fn with_option(mut options: Options, argument: &String) -> Result<Options, Box<dyn Error>> {
-    let (name, value) = argument.split_once('=').ok_or("an option is NAME=VALUE")?;
-    let time = Duration::from_millis(value.parse()?);
-    match name {
-        "idle" => options.timeouts.idle = Some(time),
-        "lifetime" => options.timeouts.lifetime = Some(time),
-        "linger" => options.timeouts.linger = time,
-        "shutdown" => options.timeouts.shutdown = time,
-        _ => return Err(format!("there is no option {argument}").into()),
-    }
-    Ok(options)
 }

@@ -1,25 +1,24 @@
-//! A server that speaks as much HTTP/1.1 as clients under load need: `http_server CONCURRENCY [OPTION=VALUE]… ADDRESS`.
-//! It serves until it is signalled, is killed, or has lost its parent. In place of an address `-` stands for the
+//! A server that speaks as much HTTP/1.1 as clients under load need: `http CONCURRENCY [OPTION=VALUE]… ADDRESS`. It
+//! serves until it is signalled. In place of an address `-` stands for the
 //! listening socket that its standard input is.
 //!
 //! It answers `hello`, with the number of its process in the field `Server`, and 413 without a look at the body where that is longer than a MiB. Once it is to shut down, each
 //! answer says that it is the last one of its connection.
 
 use std::{
-    error::Error,
     io::{self, Read, Write},
     marker::PhantomData,
-    os::{fd::AsFd, unix::process::parent_id},
+    os::fd::AsFd,
     process,
     sync::Arc,
-    time::Duration,
 };
 
 use sockserver::{
-    Concurrency, HandlerResult, Options, Reader, RequestHandler, Server, ServerHandle, Writer,
-    concurrency::{Forking, Pool, Synchronous, Threading},
-    request_handler,
+    Concurrency, HandlerResult, Options, Reader, RequestHandler, Server, ServerHandle, Writer, request_handler,
 };
+use sockserver_tests::by_concurrency;
+
+use crate::{Ended, follow_parent, options};
 
 const MAX_BODY: u64 = 1 << 20;
 
@@ -31,7 +30,6 @@ const MAX_BODY: u64 = 1 << 20;
     hooks(service_actions = Self::follow_parent),
 )]
 struct Http<C: Concurrency + Default> {
-    parent: u32,
     /// Also where a child of it handles the request.
     process: u32,
     concurrency: PhantomData<C>,
@@ -47,9 +45,7 @@ struct Session<C: Concurrency + Default> {
 
 impl<C: Concurrency + Default> Http<C> {
     fn follow_parent(&self) {
-        if parent_id() != self.parent {
-            process::exit(1);
-        }
+        follow_parent();
     }
 }
 
@@ -102,26 +98,16 @@ impl<C: Concurrency + Default> Session<C> {
     }
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let mut arguments = std::env::args().skip(1);
-    let concurrency = arguments.next().ok_or("which concurrency?")?;
-    let address = arguments.next_back().ok_or("which address?")?;
-    let mut options = arguments.try_fold(Options::new(), with_option)?;
-    if concurrency != "pool" {
-        // It means nothing there.
-        options.workers = None;
-    }
-    match concurrency.as_str() {
-        "sync" => serve::<Synchronous>(options, &address),
-        "threading" => serve::<Threading>(options, &address),
-        "pool" => serve::<Pool>(options, &address),
-        "forking" => serve::<Forking>(options, &address),
-        _ => Err(format!("there is no concurrency {concurrency}").into()),
-    }
+pub(crate) fn serve(arguments: &[String]) -> Ended {
+    let [concurrency, options @ .., address] = arguments else {
+        return Err("http CONCURRENCY [OPTION=VALUE]… ADDRESS".into());
+    };
+    let options = options::parse(concurrency, options)?;
+    by_concurrency!(concurrency, C => serve_http::<C>(options, address))
 }
 
-fn serve<C: Concurrency + Default>(options: Options, address: &str) -> Result<(), Box<dyn Error>> {
-    let server = Http::<C> { parent: parent_id(), process: process::id(), concurrency: PhantomData };
+fn serve_http<C: Concurrency + Default>(options: Options, address: &str) -> Ended {
+    let server = Http::<C> { process: process::id(), concurrency: PhantomData };
     let server = match address {
         "-" => server.with_listener(io::stdin().as_fd().try_clone_to_owned()?, options)?,
         address => server.bind_with(address, options)?,
@@ -129,15 +115,4 @@ fn serve<C: Concurrency + Default>(options: Options, address: &str) -> Result<()
     server.shutdown_on_signals()?;
     println!("listening on {}", server.server_address());
     Ok(server.serve_forever()?)
-}
-
-fn with_option(mut options: Options, argument: String) -> Result<Options, Box<dyn Error>> {
-    let (name, value) = argument.split_once('=').ok_or("an option is NAME=VALUE")?;
-    match name {
-        "connections" => options.limits.connections = Some(value.parse()?),
-        "workers" => options.workers = Some(value.parse()?),
-        "linger" => options.timeouts.linger = Duration::from_millis(value.parse()?),
-        _ => return Err(format!("there is no option {argument}").into()),
-    }
-    Ok(options)
 }

@@ -1,5 +1,5 @@
-//! A server whose handlers end before their clients do: `last_word TRANSPORT CONCURRENCY WHEN BYTES [OPTION=VALUE]…
-//! ADDRESS`. It serves until it is signalled, is killed, or has lost its parent. In place of an address `-` stands for
+//! A server whose handlers end before their clients do: `last_word TRANSPORT CONCURRENCY WHEN BYTES [unasked]
+//! [OPTION=VALUE]… ADDRESS`. It serves until it is signalled. In place of an address `-` stands for
 //! the one connection that its standard input is.
 //!
 //! When a handler writes so many bytes, WHEN says: in `setup`, which then fails; in `handle`, in `finish`, in `closing`;
@@ -9,25 +9,24 @@
 //! has sent something, unless it is `unasked`, and leaves it unread. Each says when it has ended.
 
 use std::{
-    error::Error,
     io::{self, Write},
     marker::PhantomData,
     mem::MaybeUninit,
     net::Shutdown,
-    os::{fd::AsFd, unix::process::parent_id},
-    process,
+    os::fd::AsFd,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use socket2::SockRef;
 use sockserver::{
     Address, Closing, Concurrency, Context, FromRequest, HandlerResult, Options, Reader, RequestHandler, Server,
     ServerHandle, SocketServer, Stream, Writer,
-    concurrency::{Forking, Pool, Synchronous, Threading},
     transport::{StreamTransport, Tcp, Transport, Unix},
 };
+use sockserver_tests::by_concurrency;
 use sockserver_tests::{last_word::word, place::Local};
+
+use crate::{Ended, follow_parent, options};
 
 struct LastWord<T, C> {
     when: String,
@@ -35,7 +34,6 @@ struct LastWord<T, C> {
     /// It is written without a word of the client.
     unasked: bool,
     kept: Mutex<Vec<Stream>>,
-    parent: u32,
     composition: PhantomData<fn() -> (T, C)>,
 }
 
@@ -76,9 +74,7 @@ impl<T: StreamTransport + Transport<Request = Stream>, C: Concurrency + Default>
     }
 
     fn service_actions(&self) {
-        if parent_id() != self.parent {
-            process::exit(1);
-        }
+        follow_parent();
     }
 }
 
@@ -156,29 +152,20 @@ impl<T, C> Drop for Session<T, C> {
     }
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let arguments: Vec<_> = std::env::args().skip(1).collect();
-    let [transport, concurrency, when, bytes, options @ .., address] = &arguments[..] else {
-        return Err("last_word TRANSPORT CONCURRENCY WHEN BYTES [OPTION=VALUE]… ADDRESS".into());
+pub(crate) fn serve(arguments: &[String]) -> Ended {
+    let [transport, concurrency, when, bytes, options @ .., address] = arguments else {
+        return Err("last_word TRANSPORT CONCURRENCY WHEN BYTES [unasked] [OPTION=VALUE]… ADDRESS".into());
     };
-    let unasked = options.iter().any(|option| option == "unasked");
-    let mut options = options.iter().filter(|option| *option != "unasked").try_fold(Options::new(), with_option)?;
-    if concurrency != "pool" {
-        // It means nothing there.
-        options.workers = None;
-    }
-    let composition = (transport.as_str(), concurrency.as_str());
+    let (unasked, options) = match options {
+        [first, rest @ ..] if first == "unasked" => (true, rest),
+        options => (false, options),
+    };
+    let options = options::parse(concurrency, options)?;
     let what = What { when, bytes: bytes.parse()?, unasked };
-    match composition {
-        ("tcp", "sync") => serve::<Tcp, Synchronous>(&what, options, address),
-        ("tcp", "threading") => serve::<Tcp, Threading>(&what, options, address),
-        ("tcp", "pool") => serve::<Tcp, Pool>(&what, options, address),
-        ("tcp", "forking") => serve::<Tcp, Forking>(&what, options, address),
-        ("unix", "sync") => serve::<Unix, Synchronous>(&what, options, address),
-        ("unix", "threading") => serve::<Unix, Threading>(&what, options, address),
-        ("unix", "pool") => serve::<Unix, Pool>(&what, options, address),
-        ("unix", "forking") => serve::<Unix, Forking>(&what, options, address),
-        _ => Err(format!("there is no {composition:?}").into()),
+    match transport.as_str() {
+        "tcp" => by_concurrency!(concurrency, C => serve_last_word::<Tcp, C>(&what, options, address)),
+        "unix" => by_concurrency!(concurrency, C => serve_last_word::<Unix, C>(&what, options, address)),
+        _ => Err(format!("there is no transport {transport}").into()),
     }
 }
 
@@ -188,7 +175,7 @@ struct What<'a> {
     unasked: bool,
 }
 
-fn serve<T, C>(what: &What<'_>, options: Options, address: &str) -> Result<(), Box<dyn Error>>
+fn serve_last_word<T, C>(what: &What<'_>, options: Options, address: &str) -> Ended
 where
     T: Local + StreamTransport + Transport<Request = Stream>,
     C: Concurrency + Default,
@@ -198,7 +185,6 @@ where
         bytes: word(what.bytes),
         unasked: what.unasked,
         kept: Mutex::default(),
-        parent: parent_id(),
         composition: PhantomData,
     };
     if address == "-" {
@@ -212,15 +198,4 @@ where
     server.serve_forever()?;
     println!("stopped {:?}", handle.wait()?);
     Ok(())
-}
-
-fn with_option(mut options: Options, argument: &String) -> Result<Options, Box<dyn Error>> {
-    match argument.split_once('=') {
-        Some(("connections", value)) => options.limits.connections = Some(value.parse()?),
-        Some(("workers", value)) => options.workers = Some(value.parse()?),
-        // What lets `service_actions` see that the parent is gone.
-        Some(("poll", value)) => options.timeouts.poll = Some(Duration::from_millis(value.parse()?)),
-        _ => return Err(format!("there is no option {argument}").into()),
-    }
-    Ok(options)
 }

@@ -1,8 +1,11 @@
-//! One message handler with the transport and the concurrency that the variable `CELL` names, like `tcp_threading`.
+//! One message handler with every transport and every concurrency: `messages CELL ADDRESS`, with a `CELL` like
+//! `tcp_threading`.
 
-use std::{env, io, io::Write};
+use std::io::Write;
 
 use sockserver::{HandlerResult, MessageHandler, Server, Writer, message_handler};
+
+use crate::Ended;
 
 macro_rules! cells {
     ($($cell:ident: $transport:literal, $concurrency:literal;)*) => {
@@ -23,18 +26,18 @@ macro_rules! cells {
                 }
             }
 
-            pub(crate) fn serve(address: String) -> io::Result<()> {
+            pub(super) fn serve(address: &str) -> Ended {
                 let server = UpperServer.bind(address)?;
                 println!("listening on {}", server.server_address());
-                server.serve_forever()
+                Ok(server.serve_forever()?)
             }
         })*
 
-        fn main() -> io::Result<()> {
-            let address = env::args().nth(1).expect("an address");
-            match &*env::var("CELL").expect("CELL names a cell") {
+        pub(crate) fn serve(arguments: &[String]) -> Ended {
+            let [cell, address] = arguments else { return Err("messages CELL ADDRESS".into()) };
+            match cell.as_str() {
                 $(stringify!($cell) => $cell::serve(address),)*
-                cell => panic!("there is no cell {cell}"),
+                cell => Err(format!("there is no cell {cell}").into()),
             }
         }
     };

@@ -1,0 +1,93 @@
+//! Serves until it is told to stop: `lines CONCURRENCY [panic=abort] [OPTION=VALUE]… ADDRESS`.
+//!
+//! Each line is answered in upper case. Of some words a line does what they say: `stop` shuts the server down, `stats`
+//! tells what it has done, `pid` tells the process that answers, `send N` answers with that many bytes, `fail TEXT`
+//! fails, `reset elsewhere` fails with what another connection of the handler could have failed with.
+
+use std::{
+    io::{self, Read, Write},
+    marker::PhantomData,
+    net::IpAddr,
+    panic, process,
+    time::Duration,
+};
+
+use sockserver::{
+    Address, Concurrency, HandlerResult, Options, Reader, RequestHandler, Server, ServerHandle, Stream, Writer,
+    request_handler,
+};
+use sockserver_tests::by_concurrency;
+
+use crate::{Ended, follow_parent, options};
+
+#[derive(Server)]
+#[server(
+    transport = "tcp",
+    concurrency = C,
+    handler = Session,
+    hooks(verify_request = Self::is_welcome, service_actions = Self::follow_parent),
+)]
+struct Lines<C: Concurrency + Default>(PhantomData<C>);
+
+#[request_handler(timeout = "3s")]
+struct Session {
+    request: Stream,
+    rfile: Reader,
+    wfile: Writer,
+    handle: ServerHandle,
+}
+
+impl RequestHandler for Session {
+    fn handle(&mut self) -> HandlerResult {
+        while let Some(line) = self.rfile.next_line()? {
+            match line.split_once(' ').unwrap_or((&line, "")) {
+                ("stop", _) => self.handle.shutdown(),
+                ("stats", _) => writeln!(self.wfile, "{:?}", self.handle.stats())?,
+                ("pid", _) => writeln!(self.wfile, "{}", process::id())?,
+                ("fail", text) => return Err(text.into()),
+                // Without the message of a panic.
+                ("resume", text) => panic::resume_unwind(Box::new(text.to_owned())),
+                ("exact", bytes) => self.rfile.read_exact(&mut vec![0; bytes.parse()?])?,
+                ("hurry", milliseconds) => {
+                    self.request.set_read_timeout(Some(Duration::from_millis(milliseconds.parse()?)))?;
+                    self.rfile.next_line()?;
+                }
+                ("reset", _) => return Err(io::Error::from(io::ErrorKind::ConnectionReset).into()),
+                ("send", bytes) => io::copy(&mut io::repeat(b'x').take(bytes.parse()?), &mut self.wfile).map(drop)?,
+                _ => writeln!(self.wfile, "{}", line.to_uppercase())?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<C: Concurrency + Default> Lines<C> {
+    fn is_welcome(&self, _request: &Stream, client_address: &Address) -> bool {
+        !matches!(client_address.ip(), Some(IpAddr::V4(ip)) if ip.octets().starts_with(&[127, 0, 1]))
+    }
+
+    fn follow_parent(&self) {
+        follow_parent();
+    }
+}
+
+pub(crate) fn serve(arguments: &[String]) -> Ended {
+    let [concurrency, options @ .., address] = arguments else {
+        return Err("lines CONCURRENCY [panic=abort] [OPTION=VALUE]… ADDRESS".into());
+    };
+    let options = match options {
+        [first, rest @ ..] if first == "panic=abort" => {
+            panic::set_hook(Box::new(|_| process::abort()));
+            rest
+        }
+        options => options,
+    };
+    let options = options::parse(concurrency, options)?;
+    by_concurrency!(concurrency, C => serve_lines::<C>(options, address))
+}
+
+fn serve_lines<C: Concurrency + Default>(options: Options, address: &str) -> Ended {
+    let server = Lines::<C>(PhantomData).bind_with(address, options)?;
+    println!("listening on {}", server.server_address());
+    Ok(server.serve_forever()?)
+}

@@ -1,0 +1,51 @@
+//! The servers of the tests that are processes of their own: `server ROLE ARGUMENT… ADDRESS`. Each module is a role, and
+//! says what its arguments are. A server says first where it listens.
+
+mod event_log;
+mod failures;
+mod farewell;
+mod fleet;
+mod http;
+mod last_word;
+mod lines;
+mod messages;
+mod obedient;
+mod options;
+mod relay;
+mod several;
+mod signalled;
+
+use std::{env, error::Error, os::unix::process::parent_id, process, sync::OnceLock};
+
+type Ended = Result<(), Box<dyn Error>>;
+
+fn main() -> Ended {
+    PARENT.get_or_init(parent_id);
+    let arguments: Vec<_> = env::args().skip(1).collect();
+    let (role, arguments) = arguments.split_first().ok_or("server ROLE ARGUMENT… ADDRESS")?;
+    match role.as_str() {
+        "event_log" => event_log::serve(arguments),
+        "failures" => failures::serve(arguments),
+        "farewell" => farewell::serve(arguments),
+        "fleet" => fleet::serve(arguments),
+        "http" => http::serve(arguments),
+        "last_word" => last_word::serve(arguments),
+        "lines" => lines::serve(arguments),
+        "messages" => messages::serve(arguments),
+        "obedient" => obedient::serve(arguments),
+        "relay" => relay::serve(arguments),
+        "several" => several::serve(arguments),
+        "signalled" => signalled::serve(arguments),
+        _ => Err(format!("there is no role {role}").into()),
+    }
+}
+
+/// The test.
+static PARENT: OnceLock<u32> = OnceLock::new();
+
+/// A test that was killed leaves no server behind: for `service_actions`.
+fn follow_parent() {
+    if PARENT.get() != Some(&parent_id()) {
+        process::exit(1);
+    }
+}
