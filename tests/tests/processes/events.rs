@@ -321,8 +321,10 @@ fn one_request_by_hand_has_its_events() {
     assert_eq!(client.rest(), "hello");
     assert_eq!(all(&told), ["listening", "accepted", "started", "finished 5"]);
     drop(server);
-    let stopped = "Stopped(DrainReport { in_time: 0, forced: 0, leaked: 0 })";
-    assert_eq!(all(&told), ["Stopping", stopped]);
+    // The drain may find the connection whose end the client has seen.
+    let stopped = [0, 1].map(|in_time| format!("Stopped(DrainReport {{ in_time: {in_time}, forced: 0, leaked: 0 }})"));
+    let told = all(&told);
+    assert!(stopped.iter().any(|stopped| told == ["Stopping", stopped]), "{told:?}");
 }
 
 #[test]
