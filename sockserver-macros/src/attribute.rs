@@ -32,6 +32,10 @@ pub(crate) struct Attribute {
     pub(crate) hooks: Vec<Hook>,
     /// The keys that were given and do not fit every composition.
     pub(crate) rules: Vec<(Ident, &'static Rule)>,
+    /// The keys that mean nothing without a group: the word, the group, and why.
+    pub(crate) needs: Vec<(Ident, &'static str, &'static str)>,
+    /// The groups that were given.
+    pub(crate) groups: Vec<&'static str>,
     /// A word was not understood that may have been meant for a key that is missing.
     pub(crate) has_unknown: bool,
 }
@@ -116,7 +120,7 @@ pub(crate) fn parse(tokens: TokenStream, grammar: &'static Grammar, errors: &mut
     if let Err(error) = parse.parse2(tokens) {
         parser.errors.push(error);
     }
-    let mut attribute = Attribute { has_unknown: parser.has_unknown, ..Attribute::default() };
+    let mut attribute = Attribute { has_unknown: parser.has_unknown, groups: parser.groups, ..Attribute::default() };
     for setting in parser.settings {
         attribute.set(setting);
     }
@@ -136,6 +140,9 @@ impl Attribute {
     fn set(&mut self, Setting { group, key, word, value }: Setting) {
         if let (Scope::Fitting(rule), Some(_)) = (&key.scope, &value) {
             self.rules.push((word.clone(), rule));
+        }
+        if let (Some((group, because)), Some(_)) = (key.needs, &value) {
+            self.needs.push((word.clone(), group, because));
         }
         let given = match (&key.sets, value) {
             (Target::Transport, value) => return self.transport = TypeSetting::new(word, value),
@@ -270,7 +277,13 @@ impl AttributeParser<'_> {
         let content;
         parenthesized!(content in input);
         self.group(group, &content);
-        Ok(())
+        let is_given = |name| self.settings.iter().any(|it| it.group.name == group.name && it.key.name == name);
+        match group.keys.iter().find(|key| group.required == Some(key.name)) {
+            Some(key) if !is_given(key.name) => {
+                Err(error(&word, format!("`{word}(…)` lacks `{}`: write `{}`", key.name, key.usage())))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What is wrong with a word that is no key of this group.

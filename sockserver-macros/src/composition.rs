@@ -86,6 +86,9 @@ pub(crate) const HAS_FILE: Rule = on(&["unix", "unix_datagram"], "an internet so
 
 pub(crate) const HAS_CONNECTIONS: Rule = on(&["tcp", "unix"], "a datagram has no connection that could stay open");
 
+pub(crate) const HAS_PREAMBLE: Rule =
+    on(&["tcp", "unix"], "a datagram has no connection that could begin with a PROXY header");
+
 pub(crate) const HAS_BUFFERS: Rule = on(&["tcp", "unix"], "a datagram is received and sent whole");
 
 const fn on(fits: &'static [&'static str], because: &'static str) -> Rule {

@@ -24,6 +24,8 @@ pub(crate) struct Group {
     /// The type of the runtime crate that documents the keys as its fields or methods, where they have no other.
     #[cfg_attr(not(test), expect(dead_code, reason = "it is for the reference page, which a test writes"))]
     pub(crate) documented_in: &'static str,
+    /// The key without which the others mean nothing.
+    pub(crate) required: Option<&'static str>,
     pub(crate) keys: &'static [Key],
 }
 
@@ -32,6 +34,8 @@ pub(crate) struct Key {
     pub(crate) takes: Kind,
     pub(crate) sets: Target,
     pub(crate) scope: Scope,
+    /// The group without which it means nothing, and why.
+    pub(crate) needs: Option<(&'static str, &'static str)>,
     /// In words, or as the value would be written.
     #[cfg_attr(not(test), expect(dead_code, reason = "it is for the reference page, which a test writes"))]
     pub(crate) default: &'static str,
@@ -91,7 +95,7 @@ pub(crate) enum Scope {
 
 impl Key {
     const fn new(name: &'static str, takes: Kind, sets: Target, default: &'static str) -> Key {
-        Key { name, takes, sets, scope: Scope::All, default, refused: &[] }
+        Key { name, takes, sets, scope: Scope::All, needs: None, default, refused: &[] }
     }
 
     const fn option(name: &'static str, takes: Kind, default: &'static str) -> Key {
@@ -119,6 +123,10 @@ impl Key {
         Key { scope: Scope::Words(what), ..self }
     }
 
+    const fn needs(self, group: &'static str, because: &'static str) -> Key {
+        Key { needs: Some((group, because)), ..self }
+    }
+
     const fn refused(self, refused: &'static [(Refusal, &'static str)]) -> Key {
         Key { refused, ..self }
     }
@@ -139,6 +147,7 @@ pub(crate) static SERVER: Grammar = Grammar {
         Group {
             name: "",
             documented_in: "Options",
+            required: None,
             keys: &[
                 Key::new("transport", Kind::Word(&composition::TRANSPORT), Target::Transport, "required"),
                 Key::new("concurrency", Kind::Word(&composition::CONCURRENCY), Target::Concurrency, "required"),
@@ -158,6 +167,7 @@ pub(crate) static SERVER: Grammar = Grammar {
         Group {
             name: "socket",
             documented_in: "SocketOptions",
+            required: None,
             keys: &[
                 Key::option("request_queue_size", Kind::Count, "`1024`").only(&composition::HAS_QUEUE),
                 Key::option("allow_reuse_address", Kind::Flag, "`true`").only(&composition::REUSES_ADDRESS),
@@ -181,10 +191,15 @@ pub(crate) static SERVER: Grammar = Grammar {
         Group {
             name: "limits",
             documented_in: "Limits",
+            required: None,
             keys: &[
                 Key::optional("connections", Kind::Count, "by concurrency").refused(NO_CLIENT),
                 Key::optional("per_client", Kind::Count, "no limit")
                     .only(&composition::COUNTS_CLIENTS)
+                    .refused(NO_CLIENT),
+                Key::optional("handshakes", Kind::Count, "half of `connections`")
+                    .only(&composition::HAS_PREAMBLE)
+                    .needs("proxy", NO_PREAMBLE)
                     .refused(NO_CLIENT),
                 Key::option("on_limit", Kind::Word(&ON_LIMIT), "`\"wait\"`").only(&composition::SERVES_SEVERAL),
             ],
@@ -192,6 +207,7 @@ pub(crate) static SERVER: Grammar = Grammar {
         Group {
             name: "timeouts",
             documented_in: "Timeouts",
+            required: None,
             keys: &[
                 Key::optional("handle_request", Kind::Duration, "for ever").to("`SocketServer::handle_request`"),
                 Key::optional("idle", Kind::Duration, "for ever")
@@ -203,6 +219,10 @@ pub(crate) static SERVER: Grammar = Grammar {
                 Key::optional("message", Kind::Duration, "for ever")
                     .only(&composition::HAS_CONNECTIONS)
                     .refused(NO_TIMEOUT),
+                Key::option("handshake", Kind::Duration, "`\"10s\"`")
+                    .only(&composition::HAS_PREAMBLE)
+                    .needs("proxy", NO_PREAMBLE)
+                    .refused(&[(Refusal::Zero, "cannot be zero: no header could come in time")]),
                 Key::option("linger", Kind::Duration, "`\"0s\"`"),
                 Key::option("shutdown", Kind::Duration, "`\"25s\"`"),
                 Key::optional("poll", Kind::Duration, "between requests only").to("`service_actions`").refused(&[(
@@ -213,8 +233,26 @@ pub(crate) static SERVER: Grammar = Grammar {
             ],
         },
         Group {
+            name: "proxy",
+            documented_in: "ProxyOptions",
+            required: Some("trust"),
+            keys: &[
+                Key::optional("trust", Kind::Proxies, "required").only(&composition::HAS_PREAMBLE).refused(&[(
+                    Refusal::Empty,
+                    "cannot be empty: no peer could send a header; name the networks of the proxies",
+                )]),
+                Key::option("untrusted", Kind::Word(&UNTRUSTED), "`\"reject\"`")
+                    .only(&composition::HAS_PREAMBLE)
+                    .needs("proxy", NO_PREAMBLE),
+                Key::option("versions", Kind::Word(&VERSIONS), "`\"both\"`")
+                    .only(&composition::HAS_PREAMBLE)
+                    .needs("proxy", NO_PREAMBLE),
+            ],
+        },
+        Group {
             name: "hooks",
             documented_in: "Server",
+            required: None,
             keys: &[
                 Key::deciding(
                     "server_activate",
@@ -294,6 +332,7 @@ pub(crate) static REQUEST_HANDLER: Grammar = Grammar {
     groups: &[Group {
         name: "",
         documented_in: "Context",
+        required: None,
         keys: &[
             TIMEOUT,
             RBUFSIZE,
@@ -313,6 +352,7 @@ pub(crate) static MESSAGE_HANDLER: Grammar = Grammar {
     groups: &[Group {
         name: "",
         documented_in: "Context",
+        required: None,
         keys: &[
             Key::new("framing", Kind::Word(&FRAMING), Target::Framing, "required"),
             MAX_FRAME,
@@ -351,6 +391,20 @@ static ON_LIMIT: Words = Words {
     home: "OnLimit",
     are_types: false,
 };
+
+static UNTRUSTED: Words = Words {
+    words: &[Word { word: "reject", name: "Reject" }, Word { word: "direct", name: "Direct" }],
+    home: "UntrustedPeer",
+    are_types: false,
+};
+
+static VERSIONS: Words = Words {
+    words: &[Word { word: "both", name: "Both" }, Word { word: "1", name: "One" }, Word { word: "2", name: "Two" }],
+    home: "ProxyVersions",
+    are_types: false,
+};
+
+const NO_PREAMBLE: &str = "without it, nothing precedes the handler";
 
 const NO_CLIENT: &[(Refusal, &str)] =
     &[(Refusal::Zero, "cannot be zero: no client could be served; leave it out for the default")];

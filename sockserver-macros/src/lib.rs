@@ -77,6 +77,15 @@ pub fn configured_options(_: proc_macro::TokenStream) -> proc_macro::TokenStream
     expand::configured_options().into()
 }
 
+/// For the runtime crate alone, which refuses at run time what means nothing without another group:
+/// `dependent_options!(options)` is a list of `(path of the option, whether it is given, whether that group is given, that
+/// group, why)`.
+#[doc(hidden)]
+#[proc_macro]
+pub fn dependent_options(options: proc_macro::TokenStream) -> proc_macro::TokenStream {
+    expand::dependent_options(&options.into()).into()
+}
+
 fn expand_server(input: TokenStream) -> TokenStream {
     let input = match syn::parse2(input) {
         Ok(input) => input,

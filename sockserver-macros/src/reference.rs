@@ -69,6 +69,7 @@ fn takes(key: &Key) -> String {
         Kind::Size => "a size",
         Kind::Duration => "a duration",
         Kind::Mode => "permissions",
+        Kind::Proxies => "a list of networks",
     };
     takes.to_string()
 }
@@ -117,7 +118,7 @@ fn every_key_takes_what_it_sets() {
             Target::Option { .. } | Target::Context { .. } => match &key.takes {
                 Kind::Path(_) | Kind::Name(_) => false,
                 Kind::Word(words) => !words.are_types,
-                Kind::Flag | Kind::Count | Kind::Size | Kind::Duration | Kind::Mode => true,
+                Kind::Flag | Kind::Count | Kind::Size | Kind::Duration | Kind::Mode | Kind::Proxies => true,
             },
         };
         assert!(is_right, "{}", key.name);

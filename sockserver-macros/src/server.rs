@@ -22,6 +22,8 @@ pub(crate) struct Server {
     pub(crate) concurrency: Option<Value>,
     pub(crate) options: Vec<OptionValue>,
     pub(crate) hooks: Vec<Hook>,
+    /// `proxy(…)` was given.
+    pub(crate) is_behind_proxy: bool,
     /// The `#[cfg(…)]` attributes of the struct, for all that is written beside it.
     pub(crate) conditions: Vec<syn::Attribute>,
     /// See [`allowed_in`].
@@ -88,6 +90,7 @@ impl Server {
             concurrency: said.concurrency.into_value(),
             options: said.options,
             hooks: said.hooks,
+            is_behind_proxy: said.groups.contains(&"proxy"),
             conditions: Vec::new(),
             allowed: Vec::new(),
             takes: Vec::new(),
@@ -124,6 +127,9 @@ pub(crate) fn parse(attribute: &syn::Attribute, errors: &mut Errors) -> Attribut
     };
     let said = attribute::parse(tokens, &keys::SERVER, errors);
     composition::check(&said.rules, said.transport.value(), said.concurrency.value(), errors);
+    for (word, group, because) in said.needs.iter().filter(|(_, group, _)| !said.groups.contains(group)) {
+        errors.at(word, format!("`{word}` means nothing without `{group}(…)`: {because}"));
+    }
     said
 }
 

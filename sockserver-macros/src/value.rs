@@ -2,8 +2,13 @@
 
 use crate::suggest::{closest, did_you_mean, listed, quoted};
 use proc_macro2::TokenTree;
-use std::time::Duration;
-use syn::{Ident, Lit, LitBool, LitInt, Token, TypePath, ext::IdentExt, parse::ParseStream};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
+use syn::{
+    Ident, Lit, LitBool, LitInt, LitStr, Token, TypePath, bracketed, ext::IdentExt, parse::ParseStream, token::Bracket,
+};
 
 /// The kind of value that a key takes. Where a value is data, a path is that of a constant.
 pub(crate) enum Kind {
@@ -19,6 +24,8 @@ pub(crate) enum Kind {
     Duration,
     /// The permissions of a file.
     Mode,
+    /// A list of peers.
+    Proxies,
 }
 
 pub(crate) struct Words {
@@ -45,12 +52,22 @@ pub(crate) enum Value {
     Number(u64),
     Duration(Duration),
     Mode(LitInt),
+    Proxies(Vec<Proxy>),
+}
+
+/// A peer that may send a PROXY header.
+#[derive(Clone)]
+pub(crate) enum Proxy {
+    Unix,
+    Network(IpAddr, u8),
 }
 
 /// A value that a key refuses although it is of the right kind.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Refusal {
     Zero,
+    /// A list without an entry.
+    Empty,
     /// Durations above this many milliseconds; other values above this.
     Above(u64),
 }
@@ -83,6 +100,11 @@ impl Kind {
                 None => Ok(Value::Constant(path)),
             };
         }
+        if let Kind::Proxies = self
+            && input.peek(Bracket)
+        {
+            return list(input, &wrong("")).map(Value::Proxies);
+        }
         let Ok(literal) = input.parse::<Lit>() else { return Err(input.error(wrong(""))) };
         self.read(&literal).map_err(|hint| syn::Error::new_spanned(&literal, wrong(&hint)))
     }
@@ -102,6 +124,7 @@ impl Kind {
             Kind::Size => "\"64KiB\"".to_string(),
             Kind::Duration => "\"30s\"".to_string(),
             Kind::Mode => "0o660".to_string(),
+            Kind::Proxies => "[\"10.0.0.0/8\"]".to_string(),
         }
     }
 
@@ -129,6 +152,7 @@ impl Kind {
                 "an integer with a unit in quotes, like `\"250ms\"`, `\"30s\"`, `\"5m\"` or `\"1h\"`".to_string()
             }
             Kind::Mode => "permissions in octal, like `0o660`, of at most `0o777`".to_string(),
+            Kind::Proxies => "a list of networks and `\"unix\"`, like `[\"10.0.0.0/8\", \"fd00::/8\"]`".to_string(),
         }
     }
 
@@ -170,7 +194,66 @@ impl Kind {
                 measure(literal, TIMES).map(Duration::from_millis).map(Value::Duration).map_err(in_one_unit)
             }
             (Kind::Mode, Lit::Int(number)) => mode(number),
+            (Kind::Proxies, Lit::Str(text)) => match proxy(&text.value()) {
+                Ok(_) => Err(did_you_mean(&format!("[{}]", quoted(&text.value())))),
+                Err(hint) => Err(hint),
+            },
             _ => Err(String::new()),
+        }
+    }
+}
+
+fn list(input: ParseStream<'_>, wrong: &str) -> syn::Result<Vec<Proxy>> {
+    let content;
+    bracketed!(content in input);
+    let mut proxies = Vec::new();
+    while !content.is_empty() {
+        let start = content.fork();
+        let parsed = content.parse::<LitStr>().map_err(|_| String::new()).and_then(|text| proxy(&text.value()));
+        match parsed {
+            Ok(proxy) if content.is_empty() || content.peek(Token![,]) => proxies.push(proxy),
+            parsed => {
+                // What is left would be an error of its own.
+                while content.parse::<TokenTree>().is_ok() {}
+                return Err(start.error(format!("{}{wrong}", parsed.err().unwrap_or_default())));
+            }
+        }
+        let _ = content.parse::<Option<Token![,]>>();
+    }
+    Ok(proxies)
+}
+
+/// The error is a suggestion, if there is one.
+fn proxy(text: &str) -> Result<Proxy, String> {
+    if text == "unix" {
+        return Ok(Proxy::Unix);
+    }
+    let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
+    let Ok(address) = address.parse::<IpAddr>() else {
+        let meant = closest(text, ["unix"]);
+        return Err(meant.map(|meant| did_you_mean(&quoted(meant))).unwrap_or_default());
+    };
+    let length = if address.is_ipv4() { 32 } else { 128 };
+    let Some(prefix) = prefix.map_or(Some(length), |prefix| prefix.parse().ok().filter(|prefix| *prefix <= length))
+    else {
+        return Err(format!("the prefix of an address of this kind has 0 to {length} bits: "));
+    };
+    match begin(address, prefix) {
+        network if network == address => Ok(Proxy::Network(address, prefix)),
+        network => Err(did_you_mean(&quoted(&format!("{network}/{prefix}")))),
+    }
+}
+
+/// The address without the bits behind the prefix.
+fn begin(address: IpAddr, prefix: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(ip) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+            Ipv4Addr::from_bits(ip.to_bits() & mask).into()
+        }
+        IpAddr::V6(ip) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
+            Ipv6Addr::from_bits(ip.to_bits() & mask).into()
         }
     }
 }
@@ -202,12 +285,14 @@ impl Value {
     /// Whether it is refused, as far as that can be seen: the value of a constant cannot.
     pub(crate) fn is(&self, refused: Refusal) -> bool {
         let number = match self {
+            Value::Proxies(proxies) => return refused == Refusal::Empty && proxies.is_empty(),
             Value::Number(number) => u128::from(*number),
             Value::Duration(duration) => duration.as_millis(),
             _ => return false,
         };
         match refused {
             Refusal::Zero => number == 0,
+            Refusal::Empty => false,
             Refusal::Above(most) => number > u128::from(most),
         }
     }
@@ -355,8 +440,32 @@ mod tests {
     }
 
     #[test]
+    fn proxies_are_networks_without_bits_behind_their_prefixes() {
+        let list = r#"["10.0.0.0/8", "192.0.2.1", "fd00::/8", "0.0.0.0/0", "::/0", "unix",]"#;
+        let Ok(Value::Proxies(proxies)) = parse(&Kind::Proxies, list) else { panic!("{list}") };
+        let shown = |proxy: &Proxy| match proxy {
+            Proxy::Unix => "unix".to_string(),
+            Proxy::Network(address, prefix) => format!("{address}/{prefix}"),
+        };
+        let shown: Vec<String> = proxies.iter().map(shown).collect();
+        assert_eq!(shown, ["10.0.0.0/8", "192.0.2.1/32", "fd00::/8", "0.0.0.0/0", "::/0", "unix"]);
+        for (text, meant) in [
+            (r#"["10.0.0.1/8"]"#, r#""10.0.0.0/8""#),
+            (r#"["2001:db8::1/32"]"#, r#""2001:db8::/32""#),
+            (r#"["10.1.2.3/0"]"#, r#""0.0.0.0/0""#),
+            (r#"["10.0.0.0/8", "Unix"]"#, r#""unix""#),
+            (r#""10.0.0.0/8""#, r#"["10.0.0.0/8"]"#),
+        ] {
+            assert_eq!(suggestion(&Kind::Proxies, text).as_deref(), Some(meant), "{text}");
+        }
+        for text in [r#"["localhost"]"#, r#"["10.0.0.0/33"]"#, r#"["::/129"]"#, r#"["10.0.0.0/-1"]"#, "[10]", "1"] {
+            assert!(parse(&Kind::Proxies, text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn data_can_be_a_constant() {
-        for kind in [Kind::Count, Kind::Size, Kind::Duration, Kind::Mode, Kind::Flag] {
+        for kind in [Kind::Count, Kind::Size, Kind::Duration, Kind::Mode, Kind::Flag, Kind::Proxies] {
             for text in ["MAX", "Self::MAX", "crate::limits::MAX", "::std::primitive::u32::MAX", "<T as Limits>::MAX"] {
                 assert!(matches!(parse(&kind, text), Ok(Value::Constant(_))), "{text}");
             }

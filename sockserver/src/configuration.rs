@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeSet, fmt, time::Duration};
 
-use serde_core::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, Unexpected, Visitor};
+use serde_core::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Unexpected, Visitor};
 
-use crate::options::{OnLimit, Options};
+use crate::options::{OnLimit, Options, ProxyVersions, TrustedProxy, UntrustedPeer};
 
 /// A key of an attribute.
 struct Key {
@@ -210,6 +210,14 @@ impl<'de> Visitor<'de> for ValueOf<'_> {
         }
     }
 
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<(), A::Error> {
+        let mut list = Vec::new();
+        while let Some(text) = sequence.next_element()? {
+            list.push(text);
+        }
+        self.set(&Given::List(list), Unexpected::Seq)
+    }
+
     fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
         self.set(&Given::Text(text.to_owned()), Unexpected::Str(text))
     }
@@ -228,12 +236,20 @@ enum Given {
     Flag(bool),
     Number(u64),
     Text(String),
+    List(Vec<String>),
 }
 
 impl Given {
     fn word<T: Copy>(&self, words: &[(&str, T)]) -> Option<T> {
         let Given::Text(text) = self else { return None };
         words.iter().find(|(word, _)| word == text).map(|(_, value)| *value)
+    }
+
+    /// The list lasts as long as the program, as that of the attribute does.
+    fn proxies(&self) -> Option<&'static [TrustedProxy]> {
+        let Given::List(texts) = self else { return None };
+        let proxies: Option<Vec<TrustedProxy>> = texts.iter().map(|text| text.parse().ok()).collect();
+        proxies.map(|proxies| &*proxies.leak())
     }
 
     fn flag(&self) -> Option<bool> {
@@ -250,7 +266,7 @@ impl Given {
         match self {
             Given::Number(number) => Some(*number),
             Given::Text(text) => measure(text, &SIZES),
-            Given::Flag(_) => None,
+            Given::Flag(_) | Given::List(_) => None,
         }
         .and_then(|bytes| bytes.try_into().ok())
     }
@@ -265,7 +281,7 @@ impl Given {
         match self {
             Given::Number(mode) => u32::try_from(*mode).ok(),
             Given::Text(text) => u32::from_str_radix(text.strip_prefix("0o")?, 8).ok(),
-            Given::Flag(_) => None,
+            Given::Flag(_) | Given::List(_) => None,
         }
         .filter(|mode| *mode <= 0o777)
     }

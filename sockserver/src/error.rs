@@ -25,6 +25,8 @@ pub enum Stage {
     /// Accepting. There is no client yet: `handle_error` gets the server's own address. It is called once until accepting
     /// works again.
     GetRequest,
+    /// Reading the PROXY header. `handle_error` gets the address of the proxy, and is called at most once an hour for each.
+    Preamble,
     /// In the hook `verify_request`.
     VerifyRequest,
     /// No thread or process could be started for the request.
@@ -45,8 +47,9 @@ pub enum Stage {
 }
 
 impl Stage {
-    pub(crate) const ALL: [Stage; 9] = [
+    pub(crate) const ALL: [Stage; 10] = [
         Stage::GetRequest,
+        Stage::Preamble,
         Stage::VerifyRequest,
         Stage::ProcessRequest,
         Stage::Serve,
@@ -172,6 +175,7 @@ impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Stage::GetRequest => "accepting",
+            Stage::Preamble => "reading the PROXY header",
             Stage::VerifyRequest => "verify_request",
             Stage::ProcessRequest => "starting the request",
             Stage::Serve => "starting a thread",

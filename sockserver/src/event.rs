@@ -107,6 +107,10 @@ pub enum TurnedAway {
     PerClient,
     /// `refused`: [`verify_request`](crate::Server::verify_request).
     Refused,
+    /// `preamble`: its PROXY header was bad, missing or late ([`Stats::bad_preamble`](crate::Stats::bad_preamble)).
+    Preamble,
+    /// `untrusted`: [`proxy(trust)`](crate::ProxyOptions::trust) does not name its peer.
+    Untrusted,
     /// `not_started`: the server or a [`Concurrency`](crate::Concurrency) of your own has ended it before its handler
     /// started.
     NotStarted,
@@ -117,7 +121,10 @@ impl TurnedAway {
     pub(crate) fn outcome(self) -> Outcome {
         match self {
             TurnedAway::Refused => Outcome::Refused,
-            TurnedAway::Limit | TurnedAway::PerClient | TurnedAway::NotStarted => Outcome::Rejected,
+            TurnedAway::Preamble => Outcome::BadPreamble,
+            TurnedAway::Limit | TurnedAway::PerClient | TurnedAway::Untrusted | TurnedAway::NotStarted => {
+                Outcome::Rejected
+            }
         }
     }
 }
@@ -128,6 +135,8 @@ impl fmt::Display for TurnedAway {
             TurnedAway::Limit => "limit",
             TurnedAway::PerClient => "per_client",
             TurnedAway::Refused => "refused",
+            TurnedAway::Preamble => "preamble",
+            TurnedAway::Untrusted => "untrusted",
             TurnedAway::NotStarted => "not_started",
         })
     }
@@ -154,7 +163,7 @@ impl<'a> ConnectionRef<'a> {
 
     /// Where it comes from.
     pub fn client_address(&self) -> &'a Address {
-        &self.state.client_address
+        self.state.client_address()
     }
 
     /// How long ago it was accepted.

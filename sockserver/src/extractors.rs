@@ -7,6 +7,7 @@ use crate::{
     framing::{Framing, FromFrame},
     handle::ServerHandle,
     io::state::ConnectionId,
+    proxy_header::ProxyHeader,
     request::{
         self, AnyRequest,
         datagram::Datagram,
@@ -16,7 +17,7 @@ use crate::{
         stream::Stream,
         writer::Writer,
     },
-    service::{Context, FromRequest, Service},
+    service::{BehindProxy, Context, FromRequest, Service},
     sys,
     transport::{DatagramTransport, InetTransport, StreamTransport, UnixTransport},
 };
@@ -111,6 +112,12 @@ impl<S: Service<Transport: InetTransport>> FromRequest<S> for SocketAddr {
     }
 }
 
+impl<S: BehindProxy> FromRequest<S> for ProxyHeader {
+    fn from_request(cx: &mut Context<'_, S>) -> io::Result<ProxyHeader> {
+        Ok(request::kind(cx.request()).state().proxy_header().cloned().unwrap_or_default())
+    }
+}
+
 #[diagnostic::do_not_recommend]
 impl<S: Service<Transport: UnixTransport>> FromRequest<S> for PeerCred {
     fn from_request(cx: &mut Context<'_, S>) -> io::Result<PeerCred> {
@@ -138,7 +145,7 @@ impl PeerCred {
     /// [`io::ErrorKind::Unsupported`] for a connection that is not of a Unix socket.
     pub fn of(stream: &Stream) -> io::Result<PeerCred> {
         // Linux returns the user -1 for a socket of another family.
-        if let Address::Inet(address) = &stream.state().client_address {
+        if let Address::Inet(address) = &stream.state().peer_address {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
                 format!("a TCP connection has no peer credentials: it is from {address}"),

@@ -25,6 +25,9 @@ pub mod macros {}
 #[doc = include_str!("../docs/guide/protocols.md")]
 pub mod protocols {}
 
+#[doc = include_str!("../docs/guide/proxies.md")]
+pub mod proxies {}
+
 #[doc = include_str!("../docs/guide/pushing.md")]
 pub mod pushing {}
 

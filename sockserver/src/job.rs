@@ -5,17 +5,19 @@ use std::{fmt, sync::Arc};
 use crate::{
     acceptor::Acceptor,
     address::Address,
-    connections::stats::Outcome,
+    connections::{limits::TooMany, stats::Outcome},
     error::{HandlerError, Stage},
     event::{ConnectionRef, Event, TurnedAway},
     finish_request::{Ended, finish_request},
     handler::BoxError,
     io::{closing::Closing, ending::End, state::ConnectionId},
+    preamble::Failure,
     request::{self, AnyRequest},
     service::{Request, Service},
 };
 
-/// A request that was accepted and verified, and waits to be processed.
+/// A request that was accepted and verified, and waits to be processed. Behind a proxy (`proxy(…)`) it is verified when it
+/// is processed, as the proxy names the client only then.
 ///
 /// It counts as under way until it is dropped. Dropping it ends the request; if it was not processed, its client is turned
 /// away.
@@ -67,7 +69,7 @@ impl<S: Service> Job<S> {
         &self.registration.acceptor
     }
 
-    /// Where the request comes from.
+    /// Where the request comes from. Behind a proxy it is the proxy's address until the request is processed.
     pub fn client_address(&self) -> &Address {
         self.request.client_address()
     }
@@ -81,27 +83,19 @@ impl<S: Service> Job<S> {
     /// `handle_error`, `shutdown_request` and `close_request`. It does not unwind.
     pub fn process(self) {
         if !self.is_too_late() {
-            self.started();
-            let Ended { outcome, error } = self.run();
+            let Ended { outcome, error } = self.serve();
             self.settle(outcome, error);
         }
     }
 
     /// Verifies the request and processes it, and returns the error instead of reporting it.
     pub(crate) fn verify_and_process(mut self) -> Result<(), HandlerError> {
-        let Ended { outcome, error } = match self.is_welcome() {
-            Ok(true) if self.is_too_late() => return Ok(()),
-            Ok(true) => {
-                self.started();
-                self.run()
-            }
-            Ok(false) => {
-                self.turn_away(TurnedAway::Refused);
-                return Ok(());
-            }
-            Err(error) => Ended { outcome: Outcome::Panicked, error: Some(error) },
+        let Ended { outcome, error } = match self.verify_unless_unknown() {
+            Ok(()) if self.is_too_late() => return Ok(()),
+            Ok(()) => self.serve(),
+            Err(ended) => ended,
         };
-        self.ended(outcome, error.as_ref());
+        self.conclude(outcome, error.as_ref());
         error.map_or(Ok(()), Err)
     }
 
@@ -122,6 +116,20 @@ impl<S: Service> Job<S> {
     }
 
     /// Must be called before the client can see the end.
+    fn conclude(&mut self, outcome: Outcome, error: Option<&HandlerError>) {
+        let is_ending = request::kind(&self.request).state().closing().is_some();
+        let why = match outcome {
+            Outcome::Refused => TurnedAway::Refused,
+            Outcome::BadPreamble => TurnedAway::Preamble,
+            Outcome::Rejected if error.is_some() => TurnedAway::Untrusted,
+            Outcome::Rejected if is_ending => TurnedAway::NotStarted,
+            Outcome::Rejected => TurnedAway::PerClient,
+            _ => return self.ended(outcome, error),
+        };
+        self.turn_away(why);
+    }
+
+    /// Must be called before the client can see the end.
     fn turn_away(&mut self, why: TurnedAway) {
         self.has_ended = true;
         self.count(why.outcome());
@@ -135,6 +143,30 @@ impl<S: Service> Job<S> {
         state.shut_for().is_some() || state.closing().is_some_and(|closing| closing != Closing::Draining)
     }
 
+    /// Reads the preamble if there is one, makes the handler and runs it.
+    fn serve(&self) -> Ended {
+        match self.introduce(|| ()) {
+            Ok(()) => {
+                self.started();
+                self.run()
+            }
+            Err(ended) => ended,
+        }
+    }
+
+    /// Reads the preamble, if there is one, and decides then whether the client is welcome. `introduced` is called in
+    /// between.
+    pub(crate) fn introduce(&self, introduced: impl FnOnce()) -> Result<(), Ended> {
+        let acceptor = self.acceptor();
+        let connection = request::kind(&self.request).connection();
+        let Some((preamble, connection)) = acceptor.preamble().zip(connection) else { return Ok(()) };
+        preamble.read(connection).map_err(|Failure { outcome, error }| Ended { outcome, error })?;
+        introduced();
+        let entered = acceptor.introduce(self.request.id(), self.client_address());
+        entered.map_err(|TooMany| Ended { outcome: Outcome::Rejected, error: None })?;
+        self.verify_request()
+    }
+
     /// Makes the handler and runs it.
     pub(crate) fn run(&self) -> Ended {
         let acceptor = self.acceptor();
@@ -143,8 +175,8 @@ impl<S: Service> Job<S> {
 
     /// Counts how the request ended, reports its error, and ends it.
     pub(crate) fn settle(mut self, outcome: Outcome, error: Option<HandlerError>) {
-        self.ended(outcome, error.as_ref());
-        if let Some(error) = error {
+        self.conclude(outcome, error.as_ref());
+        if let Some(error) = error.filter(|error| self.is_to_report(error)) {
             self.acceptor().hooks.handle_error(error, self.client_address());
         }
     }
@@ -168,24 +200,37 @@ impl<S: Service> Job<S> {
         self.settle(Outcome::Failed, Some(HandlerError::new(Stage::ProcessRequest, error)));
     }
 
-    /// Python's `verify_request`: ends the request if the server does not want it.
-    pub(crate) fn verify(mut self) -> Option<Job<S>> {
-        match self.is_welcome() {
-            Ok(true) => Some(self),
-            Ok(false) => {
-                self.turn_away(TurnedAway::Refused);
-                None
-            }
-            Err(error) => {
-                self.settle(Outcome::Panicked, Some(error));
+    /// The failures of a proxy are alike.
+    fn is_to_report(&self, error: &HandlerError) -> bool {
+        let preamble = self.acceptor().preamble().filter(|_| error.stage() == Stage::Preamble);
+        preamble.is_none_or(|preamble| preamble.is_to_report(self.client_address()))
+    }
+
+    /// Python's `verify_request`: ends the request if the server does not want it. Where a proxy names the client, it is
+    /// called after the preamble.
+    pub(crate) fn verify(self) -> Option<Job<S>> {
+        match self.verify_unless_unknown() {
+            Ok(()) => Some(self),
+            Err(Ended { outcome, error }) => {
+                self.settle(outcome, error);
                 None
             }
         }
     }
 
-    fn is_welcome(&self) -> Result<bool, HandlerError> {
-        let verified = self.acceptor().hooks.verify_request(&self.request, self.client_address());
-        verified.map_err(|message| HandlerError::panic(Stage::VerifyRequest, message))
+    fn verify_unless_unknown(&self) -> Result<(), Ended> {
+        if self.acceptor().preamble().is_some() { Ok(()) } else { self.verify_request() }
+    }
+
+    fn verify_request(&self) -> Result<(), Ended> {
+        match self.acceptor().hooks.verify_request(&self.request, self.client_address()) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Ended { outcome: Outcome::Refused, error: None }),
+            Err(message) => {
+                let error = HandlerError::panic(Stage::VerifyRequest, message);
+                Err(Ended { outcome: Outcome::Panicked, error: Some(error) })
+            }
+        }
     }
 }
 

@@ -9,7 +9,7 @@
 //!
 //! Take something else for HTTP (axum, actix-web), for tens of thousands of connections that are mostly idle, or where the
 //! program is asynchronous already and shares its tasks with the connections (tokio). There is no TLS in this crate: put a
-//! proxy that has it in front. It is for Unix systems, and tested on Linux.
+//! proxy that has it [in front](guide::proxies). It is for Unix systems, and tested on Linux.
 //!
 //! # The smallest server
 //!
@@ -141,7 +141,7 @@
 //! | [`macro@request_handler`], [`macro@message_handler`], [`derive@Server`] | the macros, and all their keys |
 //! | [`RequestHandler`], [`MessageHandler`] | the two kinds of handler: one has the whole connection, one is called for each message |
 //! | [`FromRequest`], [`Context`] | where a handler's fields come from |
-//! | [`Reader`], [`Writer`], [`Frames`], [`Mailbox`], [`Stream`], [`Datagram`], [`Address`] | what a field can be |
+//! | [`Reader`], [`Writer`], [`Frames`], [`Mailbox`], [`Stream`], [`Datagram`], [`Address`], [`ProxyHeader`] | what a field can be |
 //! | [`trait Server`](trait@Server), [`Options`] | binding, the hooks, and the options of run time |
 //! | [`SocketServer`], [`RunningServer`], [`ServerHandle`] | a bound server, one on a thread of its own, and steering it |
 //! | [`transport`], [`concurrency`] | the types behind the words of the attribute, and how to write others |
@@ -149,7 +149,7 @@
 //!
 //! # What happens to a request
 //!
-//! `get_request` ([`Transport`]) → limits → `verify_request` (hook) → `process_request` ([`Concurrency`]) →
+//! `get_request` ([`Transport`]) → limits → PROXY header (behind a proxy) → `verify_request` (hook) → `process_request` ([`Concurrency`]) →
 //! `finish_request` (handler: [`FromRequest`], `setup`, `handle`,
 //! `closing` if the server ends the connection, `finish`) → `handle_error` (hook, if it failed) →
 //! `shutdown_request` (end of file to the client) → `close_request` (the socket is dropped).
@@ -204,8 +204,11 @@ mod job;
 mod lingering;
 mod message_handler;
 mod message_loop;
+mod network;
 mod options;
+mod preamble;
 mod primitives;
+mod proxy_header;
 mod request;
 mod running_server;
 mod server;
@@ -238,7 +241,12 @@ pub use io::{
 pub use job::Job;
 pub use message_handler::{HangUp, MailHandler, MessageHandler};
 pub use message_loop::{MailLoop, MessageLoop};
-pub use options::{HandlerOptions, Limits, OnLimit, Options, SocketOptions, Timeouts};
+pub use network::{Network, NotANetwork};
+pub use options::{
+    HandlerOptions, Limits, OnLimit, Options, ProxyOptions, ProxyVersions, SocketOptions, Timeouts, TrustedProxy,
+    UntrustedPeer,
+};
+pub use proxy_header::{ProxyHeader, ProxySsl};
 pub use request::{
     AnyRequest,
     datagram::{Datagram, UnnamedPeer},
@@ -250,7 +258,7 @@ pub use request::{
 };
 pub use running_server::RunningServer;
 pub use server::Server;
-pub use service::{Context, FromRequest, Request, Service};
+pub use service::{BehindProxy, Context, FromRequest, Request, Service};
 pub use socket_server::{Handled, SocketServer};
 pub use transport::{BindTo, Transport};
 

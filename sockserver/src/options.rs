@@ -1,6 +1,8 @@
 //! The options of a server: plain data, in the groups of `#[server(…)]`.
 
-use std::{io, time::Duration};
+use std::{io, str::FromStr, time::Duration};
+
+use crate::network::{Network, NotANetwork};
 
 /// The options of a server, in the groups of the `#[server(…)]` attribute.
 ///
@@ -48,6 +50,8 @@ pub struct Options {
     pub timeouts: Timeouts,
     /// What `#[request_handler(…)]` or `#[message_handler(…)]` says, decided at run time.
     pub handler: HandlerOptions,
+    /// `proxy(…)`: the proxies in front of the server.
+    pub proxy: ProxyOptions,
     /// `workers`: how many threads `"pool"` has. `None`: four for each core.
     pub workers: Option<usize>,
     /// `stack_size`: bytes of stack for each thread that `"threading"` and `"pool"` start. `None`: the default of
@@ -104,6 +108,10 @@ pub struct Limits {
     /// How many connections one client may have. A client is an IPv4 address, an IPv6 /64 network (a single address if it
     /// is link-local), or on Unix sockets a user. Default: no limit.
     pub per_client: Option<usize>,
+    /// How many connections may be at their PROXY header at once. While they are, further clients wait or are rejected as
+    /// [`on_limit`](Self::on_limit) says, and a header that takes longer than three seconds ends its connection: so
+    /// silent clients cannot keep others out. Default: half of `connections`. Only with `proxy(…)`.
+    pub handshakes: Option<usize>,
     /// What happens to a client above `connections`. Default: [`OnLimit::Wait`]. A client above `per_client` is always
     /// rejected: if it waited, it would hold up all other clients.
     pub on_limit: OnLimit,
@@ -142,6 +150,9 @@ pub struct Timeouts {
     /// handler that reads bytes or lines sets a deadline instead, with
     /// [`Reader::set_deadline`](crate::Reader::set_deadline). Default: for ever. Streams only.
     pub message: Option<Duration>,
+    /// How long a connection may take for all that precedes its handler: the PROXY header. It counts from the moment when
+    /// the connection was accepted, and ends it however steadily bytes come. Default: 10 s. Only with `proxy(…)`.
+    pub handshake: Duration,
     /// How long the server goes on accepting after [`shutdown`](crate::ServerHandle::shutdown), while
     /// [`is_ready`](crate::ServerHandle::is_ready) is false: the time that load balancers take to notice, or that
     /// clients take to move to a successor. Default: 0 s.
@@ -175,6 +186,80 @@ pub struct HandlerOptions {
     pub mailbox: Option<usize>,
 }
 
+/// `proxy(…)`: the proxies in front of the server, which say in a PROXY header who the client is.
+///
+/// What is known only at run time is parsed then. The list lasts as long as the program:
+///
+/// ```
+/// use sockserver::{Options, ProxyOptions, TrustedProxy};
+///
+/// fn behind(proxies: &str) -> Result<Options, sockserver::NotANetwork> {
+///     let trust: Vec<TrustedProxy> = proxies.split(',').map(str::parse).collect::<Result<_, _>>()?;
+///     Ok(Options::new().proxy(ProxyOptions::new().trust(trust.leak())))
+/// }
+/// # assert!(behind("10.0.0.0/8,unix").is_ok());
+/// # assert!(behind("10.0.0.1/8").is_err());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ProxyOptions {
+    /// The peers that begin each connection with a PROXY header: that of the real client, whose address is the client's from
+    /// then on. A connection of such a peer that begins otherwise is ended, so that no client can speak for itself.
+    /// Everybody is `0.0.0.0/0` and `::/0`, which is right only where strangers cannot reach the port. Default: nobody,
+    /// and no header is looked for.
+    pub trust: Option<&'static [TrustedProxy]>,
+    /// What happens to a peer that is not trusted. Default: [`UntrustedPeer::Reject`].
+    pub untrusted: UntrustedPeer,
+    /// Which versions of the header are accepted. Default: [`ProxyVersions::Both`].
+    pub versions: ProxyVersions,
+}
+
+/// A peer that is trusted to say who the client is. It is parsed from what `proxy(trust = […])` has: a [`Network`], or
+/// `unix`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TrustedProxy {
+    /// The peers in this network.
+    Network(Network),
+    /// `"unix"`: all peers on a Unix socket.
+    Unix,
+}
+
+impl FromStr for TrustedProxy {
+    type Err = NotANetwork;
+
+    fn from_str(text: &str) -> Result<TrustedProxy, NotANetwork> {
+        match text {
+            "unix" => Ok(TrustedProxy::Unix),
+            text => text.parse().map(TrustedProxy::Network),
+        }
+    }
+}
+
+/// What happens to a peer that is not in `proxy(trust = […])`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum UntrustedPeer {
+    /// `"reject"`: its connection is closed at once.
+    #[default]
+    Reject,
+    /// `"direct"`: it is served as a client of its own. A PROXY header from it is input like any other.
+    Direct,
+}
+
+/// Which versions of the PROXY header are accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ProxyVersions {
+    /// `"both"`.
+    #[default]
+    Both,
+    /// `"1"`: the line of text.
+    One,
+    /// `"2"`: the binary header, which alone has more than addresses.
+    Two,
+}
+
 impl Options {
     /// The defaults, which the documentation of each field names.
     pub const fn new() -> Options {
@@ -183,6 +268,7 @@ impl Options {
             limits: Limits::new(),
             timeouts: Timeouts::new(),
             handler: HandlerOptions::new(),
+            proxy: ProxyOptions::new(),
             workers: None,
             stack_size: None,
             allow_threads: false,
@@ -191,10 +277,16 @@ impl Options {
 
     /// Refuses the values that the attribute refuses while compiling, in the same words.
     pub(crate) fn check(&self) -> io::Result<()> {
-        match self.refusals().next() {
-            Some((path, why)) => Err(io::Error::new(io::ErrorKind::InvalidInput, format!("the option `{path}` {why}"))),
-            None => Ok(()),
+        let refused = |message| Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        if let Some((path, why)) = self.refusals().next() {
+            return refused(format!("the option `{path}` {why}"));
         }
+        for (path, is_given, has_group, group, why) in sockserver_macros::dependent_options!(self) {
+            if is_given && !has_group {
+                return refused(format!("the option `{path}` means nothing without `{group}`: {why}"));
+            }
+        }
+        Ok(())
     }
 
     /// The options with a value that the attribute refuses, and why.
@@ -245,7 +337,7 @@ impl SocketOptions {
 impl Limits {
     /// The defaults.
     pub const fn new() -> Limits {
-        Limits { connections: None, per_client: None, on_limit: OnLimit::Wait }
+        Limits { connections: None, per_client: None, handshakes: None, on_limit: OnLimit::Wait }
     }
 }
 
@@ -257,6 +349,7 @@ impl Timeouts {
             idle: None,
             lifetime: None,
             message: None,
+            handshake: Duration::from_secs(10),
             linger: Duration::ZERO,
             shutdown: Duration::from_secs(25),
             poll: None,
@@ -268,6 +361,13 @@ impl HandlerOptions {
     /// Everything as the attribute says.
     pub const fn new() -> HandlerOptions {
         HandlerOptions { timeout: None, rbufsize: None, wbufsize: None, max_line: None, max_frame: None, mailbox: None }
+    }
+}
+
+impl ProxyOptions {
+    /// The defaults.
+    pub const fn new() -> ProxyOptions {
+        ProxyOptions { trust: None, untrusted: UntrustedPeer::Reject, versions: ProxyVersions::Both }
     }
 }
 
@@ -303,6 +403,7 @@ setters! {
         limits: Limits => limits,
         timeouts: Timeouts => timeouts,
         handler: HandlerOptions => handler,
+        proxy: ProxyOptions => proxy,
         workers: usize => Some(workers),
         stack_size: usize => Some(stack_size),
         allow_threads: bool => allow_threads,
@@ -321,6 +422,7 @@ setters! {
     "in `limits(…)` " Limits {
         connections: usize => Some(connections),
         per_client: usize => Some(per_client),
+        handshakes: usize => Some(handshakes),
         on_limit: OnLimit => on_limit,
     }
     "in `timeouts(…)` " Timeouts {
@@ -328,6 +430,7 @@ setters! {
         idle: Duration => Some(idle),
         lifetime: Duration => Some(lifetime),
         message: Duration => Some(message),
+        handshake: Duration => handshake,
         linger: Duration => linger,
         shutdown: Duration => shutdown,
         poll: Duration => Some(poll),
@@ -339,5 +442,10 @@ setters! {
         max_line: usize => Some(max_line),
         max_frame: usize => Some(max_frame),
         mailbox: usize => Some(mailbox),
+    }
+    "in `proxy(…)` " ProxyOptions {
+        trust: &'static [TrustedProxy] => Some(trust),
+        untrusted: UntrustedPeer => untrusted,
+        versions: ProxyVersions => versions,
     }
 }

@@ -54,7 +54,8 @@ pub trait Server: Send + Sync + Sized + 'static {
 
     /// Decides whether a request is handled: Python's `verify_request`. A stream server gets a [`Stream`], a datagram
     /// server a [`Datagram`](crate::Datagram). The thread that has accepted the request calls it. With `"sync"` and
-    /// `"forking"` the server accepts nothing else meanwhile; with the others, another thread accepts.
+    /// `"forking"` the server accepts nothing else meanwhile; with the others, another thread accepts. Behind a proxy
+    /// (`proxy(…)`) the thread or the child that serves the request calls it, when the proxy has named the client.
     fn verify_request(&self, _request: &Request<Self>, _client_address: &Address) -> bool {
         true
     }

@@ -59,6 +59,7 @@ pub trait Service: Send + Sync + Sized + 'static {
 /// - on tcp and udp [`SocketAddr`](std::net::SocketAddr), as the kernel tells it: on a server bound to `[::]` an IPv4 client
 ///   has an IPv4-mapped one, which [`Address::ip`] makes an IPv4 address
 /// - on unix [`PeerCred`](crate::PeerCred)
+/// - behind a proxy (`proxy(…)`) [`ProxyHeader`](crate::ProxyHeader)
 ///
 /// Implement it for a type of your own to do what each request needs before its handler runs. The fields of a handler
 /// are taken in the order of their declaration, so a field of such a type stands before the handler's own reader:
@@ -84,7 +85,8 @@ pub trait Service: Send + Sync + Sized + 'static {
     note = "a field of your own is marked `#[default]` or `#[default(value)]`, a handler `#[request_handler]`; or implement \
             `FromRequest` for the type",
     note = "every request has `Reader`, `Writer`, `Address`, `ConnectionId`, `ServerHandle` and the server as `Arc<{S}>`; \
-            tcp and unix also `Stream`, udp and unix_datagram `Datagram`, tcp and udp `SocketAddr`, unix `PeerCred`"
+            tcp and unix also `Stream`, udp and unix_datagram `Datagram`, tcp and udp `SocketAddr`, unix `PeerCred`; \
+            behind a proxy (`proxy(…)`) `ProxyHeader`"
 )]
 pub trait FromRequest<S: Service>: Sized {
     /// Whether other requests use the value, in the memory of the process, as they use a [`Mailbox`](crate::Mailbox). A
@@ -94,6 +96,18 @@ pub trait FromRequest<S: Service>: Sized {
     /// Takes the value. An error ends the request before `setup`.
     fn from_request(cx: &mut Context<'_, S>) -> io::Result<Self>;
 }
+
+/// A server that proxies stand in front of: `#[server(proxy(…))]` implements it. A [`ProxyHeader`](crate::ProxyHeader) can
+/// be taken from its requests.
+///
+/// Implement it for a server that is written without the macro, and whose options have
+/// [`proxy.trust`](crate::ProxyOptions::trust).
+#[diagnostic::on_unimplemented(
+    message = "a `ProxyHeader` cannot be taken from a request to `{Self}`",
+    label = "this server reads no PROXY header",
+    note = "name the proxies in front of it: `#[server(…, proxy(trust = [\"10.0.0.0/8\"]))]`"
+)]
+pub trait BehindProxy: Service {}
 
 /// A request whose handler is being made. [`FromRequest`] takes the handler and its fields from it.
 ///

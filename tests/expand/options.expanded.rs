@@ -49,6 +49,8 @@ impl ::sockserver::Server for Chat {
 #[derive(Default)]
 struct Local;
 #[automatically_derived]
+impl ::sockserver::BehindProxy for Local {}
+#[automatically_derived]
 impl ::sockserver::Server for Local {
     type Transport = ::sockserver::transport::Unix;
     type Concurrency = sockserver::concurrency::Synchronous;
@@ -57,6 +59,30 @@ impl ::sockserver::Server for Local {
         let mut options = ::sockserver::Options::new();
         options.socket.mode = ::core::option::Option::Some(0o660);
         options.socket.unlink = false;
+        options.proxy.trust = ::core::option::Option::Some(const {
+            &[
+                ::sockserver::TrustedProxy::Network(
+                    ::sockserver::Network::new(
+                            ::core::net::IpAddr::V4(
+                                ::core::net::Ipv4Addr::new(10, 0, 0, 0),
+                            ),
+                            8,
+                        )
+                        .unwrap(),
+                ),
+                ::sockserver::TrustedProxy::Network(
+                    ::sockserver::Network::new(
+                            ::core::net::IpAddr::V6(
+                                ::core::net::Ipv6Addr::new(64768, 0, 0, 0, 0, 0, 0, 0),
+                            ),
+                            8,
+                        )
+                        .unwrap(),
+                ),
+                ::sockserver::TrustedProxy::Unix,
+            ]
+        });
+        options.proxy.versions = ::sockserver::ProxyVersions::Two;
         options
     };
 }

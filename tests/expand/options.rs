@@ -28,5 +28,6 @@ struct Chat;
     concurrency = sockserver::concurrency::Synchronous,
     handler = Session,
     socket(mode = 0o660, unlink = false),
+    proxy(trust = ["10.0.0.0/8", "fd00::/8", "unix"], versions = "2"),
 )]
 struct Local;

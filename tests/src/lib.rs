@@ -1,5 +1,6 @@
 //! What the tests share.
 
+pub mod behind;
 pub mod client;
 pub mod concurrencies;
 pub mod farewell;
@@ -9,6 +10,7 @@ pub mod own_framings;
 pub mod pieces;
 pub mod place;
 pub mod process;
+pub mod proxies;
 pub mod resources;
 pub mod script;
 pub mod served;

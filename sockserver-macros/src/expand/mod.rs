@@ -6,17 +6,17 @@ mod server;
 
 pub(crate) use self::{
     handler::handler,
-    options::{configured_options, refused_options, scoped_options},
+    options::{configured_options, dependent_options, refused_options, scoped_options},
     server::server,
 };
 
 use crate::{
     attribute::CheckedValue,
-    value::{Refusal, Value},
+    value::{Proxy, Refusal, Value},
 };
 use proc_macro2::{Ident, Literal, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 use syn::Path;
 
 fn value(value: &Value, krate: &Path) -> TokenStream {
@@ -35,7 +35,27 @@ fn value(value: &Value, krate: &Path) -> TokenStream {
         }
         Value::Duration(duration) => self::duration(*duration),
         Value::Mode(mode) => quote!(#mode),
+        Value::Proxies(proxies) => {
+            let proxies = proxies.iter().map(|it| proxy(it, krate));
+            quote!(const { &[#(#proxies),*] })
+        }
     }
+}
+
+fn proxy(proxy: &Proxy, krate: &Path) -> TokenStream {
+    let (address, prefix) = match proxy {
+        Proxy::Unix => return quote!(#krate::TrustedProxy::Unix),
+        Proxy::Network(IpAddr::V4(ip), prefix) => {
+            let parts = ip.octets().map(Literal::u8_unsuffixed);
+            (quote!(V4(::core::net::Ipv4Addr::new(#(#parts),*))), prefix)
+        }
+        Proxy::Network(IpAddr::V6(ip), prefix) => {
+            let parts = ip.segments().map(Literal::u16_unsuffixed);
+            (quote!(V6(::core::net::Ipv6Addr::new(#(#parts),*))), prefix)
+        }
+    };
+    let prefix = Literal::u8_unsuffixed(*prefix);
+    quote!(#krate::TrustedProxy::Network(#krate::Network::new(::core::net::IpAddr::#address, #prefix).unwrap()))
 }
 
 fn duration(duration: Duration) -> TokenStream {
@@ -84,6 +104,7 @@ fn is_refused(value: &TokenStream, refused: Refusal, is_duration: bool, is_optio
     let number = if is_duration { quote_spanned!(place=> it.as_millis()) } else { quote_spanned!(place=> it) };
     let condition = match refused {
         Refusal::Zero => quote_spanned!(place=> #number == 0),
+        Refusal::Empty => quote_spanned!(place=> it.is_empty()),
         Refusal::Above(most) => {
             let most = Literal::u64_unsuffixed(most);
             quote_spanned!(place=> #number > #most)

@@ -39,7 +39,8 @@ pub(crate) fn scoped_options(arguments: TokenStream) -> TokenStream {
             Axis::Transport => "transport",
             Axis::Concurrency => "concurrency",
         };
-        Some(quote!((#path, #value != #default && #value != #declared, #axis, &[#(#fits),*] as &[&str], #because)))
+        let is_given = quote!(#value != #default && #value != #declared);
+        Some(quote!((#path, #is_given, #axis, &[#(#fits),*] as &[&str], #because)))
     });
     quote!([#(#scoped),*])
 }
@@ -66,6 +67,7 @@ pub(crate) fn configured_options() -> TokenStream {
                 Kind::Size => quote!(given.size()?),
                 Kind::Duration => quote!(given.duration()?),
                 Kind::Mode => quote!(given.mode()?),
+                Kind::Proxies => quote!(given.proxies()?),
                 Kind::Path(_) | Kind::Name(_) => unreachable!("an option is data"),
             };
             let value = if key.is_optional() { quote!(::core::option::Option::Some(#value)) } else { value };
@@ -78,6 +80,20 @@ pub(crate) fn configured_options() -> TokenStream {
         quote!(Key { group: #group, name: #name, takes: #expected, set: #set })
     });
     quote!([#(#keys),*])
+}
+
+/// `[(path, whether it is given, whether the group is given without which it means nothing, that group, why)]`.
+pub(crate) fn dependent_options(options: &TokenStream) -> TokenStream {
+    let dependent = keys().filter_map(|(group, key)| {
+        let (needed, because) = key.needs?;
+        let required = keys::SERVER.subgroup(needed).and_then(|group| group.required)?;
+        let path = path(group, key);
+        let value = field(group, key.name, options);
+        let default = field(group, key.name, &quote!(Options::new()));
+        let needed_value = field(needed, required, options);
+        Some(quote!((#path, #value != #default, #needed_value.is_some(), #needed, #because)))
+    });
+    quote!([#(#dependent),*])
 }
 
 /// The keys of the attributes, each with the field of `Options` that has those of its group. `#[request_handler]` has all

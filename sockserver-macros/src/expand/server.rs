@@ -32,7 +32,15 @@ pub(crate) fn server(server: &Server) -> TokenStream {
     }
     let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();
     let Server { conditions, allowed, .. } = server;
+    let behind_proxy = server.is_behind_proxy.then(|| {
+        quote! {
+            #(#conditions)*
+            #[automatically_derived]
+            impl #impl_generics #krate::BehindProxy for #ident #ty_generics #where_clause {}
+        }
+    });
     let implementation = quote! {
+        #behind_proxy
         #(#conditions)*
         #[automatically_derived]
         #(#allowed)*

@@ -12,7 +12,7 @@ use crate::{
     address::Address,
     connections::{
         GRACE, Rejected,
-        limits::{Returned, Room},
+        limits::{Returned, Room, TooMany},
     },
     error::Stage,
     event::{ConnectionRef, Event, TurnedAway},
@@ -21,6 +21,7 @@ use crate::{
     io::{connection::Connection, state::ConnectionId},
     lingering,
     options::{OnLimit, Options},
+    preamble::Preamble,
     primitives::{
         atomic::{AtomicBool, Ordering::SeqCst},
         thread,
@@ -54,6 +55,8 @@ pub struct Acceptor<S: Service> {
     pub(crate) hooks: Hooks<S>,
     handle: ServerHandle,
     options: Options,
+    /// What connections begin with. `None`: with their first request.
+    preamble: Option<Preamble>,
     /// The server has a listening socket. `false`: it serves one connection that was accepted elsewhere.
     is_bound: bool,
     leader: Arc<LeaderLock<Leader<S>>>,
@@ -106,6 +109,7 @@ impl<S: Service> Acceptor<S> {
         if !request::is_stream::<Request<S>>() {
             let timeouts = &mut options.timeouts;
             (timeouts.idle, timeouts.lifetime, timeouts.message) = (None, None, None);
+            options.proxy.trust = None;
         }
         let server_address = S::Transport::server_address(&listener)?;
         Acceptor::new(server, Some(listener), server_address, options, strategy)
@@ -138,7 +142,8 @@ impl<S: Service> Acceptor<S> {
         let state = ServerState::new(id, server_address, capacity, &options, forks, close_listener, hooks.on_event())?;
         let handle = ServerHandle::new(Arc::new(state));
         let has_reached_limit = AtomicBool::new(false);
-        Ok(Arc::new(Acceptor { hooks, handle, options, is_bound, leader, source, has_reached_limit }))
+        let preamble = Preamble::new(&options);
+        Ok(Arc::new(Acceptor { hooks, handle, options, preamble, is_bound, leader, source, has_reached_limit }))
     }
 
     /// The server whose requests these are.
@@ -154,6 +159,10 @@ impl<S: Service> Acceptor<S> {
     /// The options that the server was bound with.
     pub fn options(&self) -> &Options {
         &self.options
+    }
+
+    pub(crate) fn preamble(&self) -> Option<&Preamble> {
+        self.preamble.as_ref()
     }
 
     pub(crate) fn state(&self) -> &Arc<ServerState> {
@@ -210,7 +219,8 @@ impl<S: Service> Acceptor<S> {
 
     fn accepted(&self, request: &Request<S>, room: Room) {
         self.hooks.event(&Event::Accepted(ConnectionRef::new(request::kind(request).state())));
-        if room == Room::Full {
+        // The places of handshakes may be full instead.
+        if room == Room::Full && self.state().connections.has_reached_limit() {
             let limit = self.state().connections.limit();
             // With `"sync"` every request would reach it.
             if limit > 1 && !self.has_reached_limit.swap(true, SeqCst) {
@@ -250,7 +260,9 @@ impl<S: Service> Acceptor<S> {
             let is_due_to_poll = *in_a_row == IN_A_ROW;
             let mut may_accept = !is_due_to_poll && !state.is_suspended() && pause_end.is_none();
             if may_accept && *room == Room::Full {
-                *room = state.connections.look_for_room();
+                let admission = state.connections.look_for_room();
+                state.supervise(admission.supervision);
+                *room = admission.room;
                 // Without room a client is accepted only to be turned away.
                 may_accept = *room == Room::Left || self.options.limits.on_limit == OnLimit::Reject;
             }
@@ -381,17 +393,28 @@ impl<S: Service> Acceptor<S> {
         Ok(())
     }
 
+    /// The header of a connection has named its client.
+    pub(crate) fn introduce(&self, id: ConnectionId, client_address: &Address) -> Result<(), TooMany> {
+        let (entered, returned) = self.state().connections.introduce(id, client_address);
+        self.wake_leader(returned);
+        entered
+    }
+
     pub(crate) fn unregister(&self, id: ConnectionId) {
         let connections = &self.state().connections;
-        if connections.unregister(id) == Returned::Awaited {
-            self.state().waker.wake();
-        }
+        self.wake_leader(connections.unregister(id));
         if Hooks::<S>::HAS_EVENTS
             && self.has_reached_limit.load(SeqCst)
             && connections.has_left_limit()
             && self.has_reached_limit.swap(false, SeqCst)
         {
             self.hooks.event(&Event::LimitLeft(connections.limit()));
+        }
+    }
+
+    fn wake_leader(&self, returned: Returned) {
+        if returned == Returned::Awaited {
+            self.state().waker.wake();
         }
     }
 

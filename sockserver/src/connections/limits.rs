@@ -1,9 +1,12 @@
-//! How many connections are served at once: in all, and for one client.
+//! How many connections are served at once: in all, for one client, and before their handlers.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{BTreeMap, HashMap, hash_map::Entry},
     net::{IpAddr, Ipv6Addr, SocketAddr},
+    time::{Duration, Instant},
 };
+
+use crate::io::state::ConnectionId;
 
 /// `limits(connections)`.
 pub(crate) struct Permits {
@@ -60,10 +63,83 @@ pub(crate) enum Room {
 
 /// Whether the leader waits for the permit that was returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
 pub(crate) enum Returned {
     /// It does, and must be woken.
     Awaited,
     NotAwaited,
+}
+
+impl Returned {
+    pub(crate) fn or(self, other: Returned) -> Returned {
+        if self == Returned::Awaited { self } else { other }
+    }
+}
+
+/// `limits(handshakes)`: the connections whose headers have not come.
+pub(crate) struct Handshakes {
+    limit: usize,
+    /// With the time when each was accepted. Oldest first.
+    under_way: BTreeMap<ConnectionId, Instant>,
+    /// Since when the leader waits for a place. It must be woken when one is free.
+    awaited_since: Option<Instant>,
+    /// One of them was ended, and leaves its place in a moment.
+    is_making_room: bool,
+}
+
+/// How long a header may take while all places are taken: a packet that was lost is sent again by then.
+const TIME_UNDER_PRESSURE: Duration = Duration::from_secs(3);
+
+/// How long all places must have been taken before one is cleared: most headers come at once, and free theirs.
+const PRESSURE: Duration = Duration::from_millis(100);
+
+impl Handshakes {
+    pub(crate) fn new(limit: usize) -> Handshakes {
+        Handshakes { limit, under_way: BTreeMap::new(), awaited_since: None, is_making_room: false }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.under_way.len()
+    }
+
+    pub(crate) fn room(&self) -> Room {
+        if self.under_way.len() < self.limit { Room::Left } else { Room::Full }
+    }
+
+    /// From now on the leader waits for a place.
+    pub(crate) fn await_place(&mut self) {
+        self.awaited_since.get_or_insert_with(Instant::now);
+    }
+
+    pub(crate) fn begin(&mut self, id: ConnectionId, accepted_at: Instant) {
+        self.under_way.insert(id, accepted_at);
+    }
+
+    /// Does nothing for a connection that has ended its handshake, or had none.
+    pub(crate) fn end(&mut self, id: ConnectionId) -> Returned {
+        if self.under_way.remove(&id).is_none() {
+            return Returned::NotAwaited;
+        }
+        self.is_making_room = false;
+        match self.awaited_since.take() {
+            Some(_) => Returned::Awaited,
+            None => Returned::NotAwaited,
+        }
+    }
+
+    /// When the oldest connection has to make room. `None`: it need not.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        let (_, accepted_at) = self.under_way.first_key_value().filter(|_| !self.is_making_room)?;
+        let pressure = self.awaited_since? + PRESSURE;
+        Some(pressure.max(*accepted_at + TIME_UNDER_PRESSURE))
+    }
+
+    /// The connection that has to make room now. The caller ends it.
+    pub(crate) fn make_room(&mut self, now: Instant) -> Option<ConnectionId> {
+        self.next_deadline().filter(|deadline| now >= *deadline)?;
+        self.is_making_room = true;
+        self.under_way.first_key_value().map(|(id, _)| *id)
+    }
 }
 
 /// What counts as one client.
@@ -149,6 +225,27 @@ mod tests {
         assert_eq!(client("[fe80::1%2]:1"), client("[fe80::1%2]:2"));
         assert_ne!(client("[fe80::1%2]:1"), client("[fe80::2%2]:1"));
         assert_ne!(client("[fe80::1%2]:1"), client("[fe80::1%3]:1"));
+    }
+
+    #[test]
+    fn the_oldest_handshake_makes_room_under_pressure() {
+        let [first, second] = [ConnectionId::FIRST, ConnectionId::FIRST.next()];
+        let mut handshakes = Handshakes::new(2);
+        let accepted_at = Instant::now();
+        let later = accepted_at + Duration::from_secs(60);
+        handshakes.begin(first, accepted_at);
+        assert_eq!((handshakes.room(), handshakes.make_room(later)), (Room::Left, None));
+        handshakes.begin(second, accepted_at);
+        assert_eq!((handshakes.room(), handshakes.make_room(later)), (Room::Full, None));
+        handshakes.await_place();
+        assert_eq!(handshakes.make_room(accepted_at + TIME_UNDER_PRESSURE - Duration::from_millis(1)), None);
+        assert_eq!(handshakes.make_room(later), Some(first));
+        // One at a time.
+        assert_eq!((handshakes.next_deadline(), handshakes.make_room(later)), (None, None));
+        assert_eq!(handshakes.end(first), Returned::Awaited);
+        assert_eq!((handshakes.room(), handshakes.make_room(later)), (Room::Left, None));
+        assert_eq!(handshakes.end(first), Returned::NotAwaited);
+        assert_eq!(handshakes.end(second), Returned::NotAwaited);
     }
 
     #[test]

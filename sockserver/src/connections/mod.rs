@@ -20,16 +20,19 @@ use crate::{
     },
     options::Options,
     primitives::{Condvar, Mutex, MutexGuard},
+    sys,
 };
 
 pub(crate) mod drain;
 pub(crate) mod limits;
 mod registry;
+mod shared_clients;
 pub(crate) mod stats;
 
 use drain::{Drain, DrainPhase, DrainReport};
-use limits::{Client, Clients, Permits, Returned, Room};
+use limits::{Client, Clients, Handshakes, Permits, Returned, Room, TooMany};
 use registry::{ActiveConnection, Registry, Supervisor, after};
+use shared_clients::SharedClients;
 use stats::{Counters, Outcome, Stats};
 
 /// How long a handler has to return once a drain has cut its connection, and to say goodbye once a deadline has ended its
@@ -41,8 +44,14 @@ pub(crate) struct Connections {
     registry: Mutex<Registry>,
     /// Child processes count in them as well.
     counters: Shared<Counters>,
-    /// `limits(per_client)` is set.
-    counts_clients: bool,
+    /// The clients of the children, which learn of them from a header. `None`: the registry counts the clients.
+    shared_clients: Option<sys::Shared<SharedClients>>,
+    /// `limits(per_client)`.
+    per_client: Option<usize>,
+    /// Whether connections begin with a header, which names the client.
+    has_preamble: bool,
+    /// The connections are served by child processes.
+    forks: bool,
     /// Wakes the threads that wait for the end of a connection, of a worker thread or of the server.
     ended: Condvar,
     /// Wakes the supervisor, for a deadline that may be earlier than the one it waits for.
@@ -86,11 +95,26 @@ impl Connections {
     /// `forks`: the connections are served by child processes.
     pub(crate) fn new(capacity: usize, options: &Options, forks: bool) -> io::Result<Connections> {
         let Options { limits, timeouts, .. } = options;
+        let has_preamble = options.proxy.trust.is_some();
+        let shared_clients = match limits.per_client.filter(|_| forks && has_preamble) {
+            Some(_) if capacity > shared_clients::CAPACITY => {
+                let message = format!(
+                    "a server that forks counts the clients behind a proxy (`per_client`) in at most {} connections, and \
+                     `connections` is {capacity}",
+                    shared_clients::CAPACITY
+                );
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+            }
+            Some(_) => Some(sys::Shared::new(SharedClients::default())?),
+            None => None,
+        };
+        let handshakes = limits.handshakes.unwrap_or(capacity / 2).max(1);
         Ok(Connections {
             registry: Mutex::new(Registry {
                 active: BTreeMap::new(),
                 clients: Clients::new(limits.per_client),
                 permits: Permits::new(capacity),
+                handshakes: Handshakes::new(handshakes),
                 lifetime: timeouts.lifetime,
                 next_lifetime: ConnectionId::FIRST,
                 shutdown: timeouts.shutdown,
@@ -103,19 +127,27 @@ impl Connections {
                 supervisor: Supervisor::Missing,
             }),
             counters: Shared::new(forks)?,
-            counts_clients: limits.per_client.is_some(),
+            shared_clients,
+            per_client: limits.per_client,
+            has_preamble,
+            forks,
             ended: Condvar::new(),
             deadlines: Condvar::new(),
         })
     }
 
-    /// Whether another connection can be admitted. If the server is full, the end of a connection wakes the leader.
-    pub(crate) fn look_for_room(&self) -> Room {
-        let permits = &mut self.registry.lock().permits;
-        if permits.room() == Room::Full {
-            permits.await_return();
+    /// Whether another connection can be admitted. If the server is full, the leader is woken when there is room.
+    pub(crate) fn look_for_room(&self) -> Admission {
+        let mut registry = self.registry.lock();
+        let mut supervision = Supervision::Provided;
+        if registry.permits.room() == Room::Full {
+            registry.permits.await_return();
         }
-        permits.room()
+        if registry.handshakes.room() == Room::Full {
+            registry.handshakes.await_place();
+            supervision = self.ask_for_supervision(&mut registry);
+        }
+        Admission { room: registry.room(), supervision }
     }
 
     /// Admits a connection that was accepted.
@@ -124,10 +156,12 @@ impl Connections {
         state: &ConnectionState,
         endpoint: Weak<dyn Endpoint>,
     ) -> Result<Admission, Rejected> {
-        let client = if self.counts_clients { client_of(state, &endpoint) } else { None };
+        // A peer that is a proxy is no client: `introduce` counts the client.
+        let is_client = self.per_client.is_some() && !self.has_preamble;
+        let client = if is_client { client_of(state, &endpoint) } else { None };
         let mut registry = self.registry.lock();
         self.counters.count_accepted(state.is_truncated);
-        let entered = match registry.permits.room() {
+        let entered = match registry.room() {
             Room::Full => Err(Rejected::Limit),
             Room::Left => registry.clients.enter(client).map_err(|_| Rejected::PerClient),
         };
@@ -135,12 +169,15 @@ impl Connections {
         registry.permits.take();
         let connection = ActiveConnection { endpoint, client, accepted_at: state.accepted_at, cut_at: None };
         registry.insert(state.id, connection);
+        if self.has_preamble {
+            registry.handshakes.begin(state.id, state.accepted_at);
+        }
         if registry.drain.is_some() {
             // The leader was accepting this connection when the server stopped. It is drained as the others are.
             state.mark(Closing::Draining);
         }
         let supervision = self.ask_for_supervision(&mut registry);
-        Ok(Admission { room: registry.permits.room(), supervision })
+        Ok(Admission { room: registry.room(), supervision })
     }
 
     /// Has the deadlines kept. The supervisor is woken only if one passes before it looks again.
@@ -160,6 +197,34 @@ impl Connections {
         Supervision::Provided
     }
 
+    /// The header of a connection has come, and has named its client. In a child it takes no lock, and leaves the rest to
+    /// [`end_handshake`](Self::end_handshake) in the parent.
+    pub(crate) fn introduce(&self, id: ConnectionId, address: &Address) -> (Result<(), TooMany>, Returned) {
+        let client = match address {
+            Address::Inet(address) => Some(Client::at(address)),
+            // That of the client, if there is one, is on another machine.
+            Address::Unix(_) => None,
+        };
+        if self.forks {
+            let entered = match (&self.shared_clients, client, self.per_client) {
+                (Some(clients), Some(client), Some(limit)) => clients.enter(id, client, limit),
+                _ => Ok(()),
+            };
+            return (entered, Returned::NotAwaited);
+        }
+        let mut registry = self.registry.lock();
+        let entered = registry.clients.enter(client);
+        if let (Ok(()), Some(connection)) = (&entered, registry.active.get_mut(&id)) {
+            connection.client = client;
+        }
+        (entered, registry.handshakes.end(id))
+    }
+
+    /// In the parent of the child that serves the connection: its header has come.
+    pub(crate) fn end_handshake(&self, id: ConnectionId) -> Returned {
+        self.registry.lock().handshakes.end(id)
+    }
+
     /// Must be called before the client can see the end of the connection.
     pub(crate) fn count_ended(&self, outcome: Outcome) {
         self.counters.count_ended(outcome);
@@ -168,6 +233,10 @@ impl Connections {
     /// The limit of connections.
     pub(crate) fn limit(&self) -> usize {
         self.registry.lock().permits.limit()
+    }
+
+    pub(crate) fn has_reached_limit(&self) -> bool {
+        self.registry.lock().permits.room() == Room::Full
     }
 
     /// Whether an eighth of the limit is free, or all of it.
@@ -181,6 +250,9 @@ impl Connections {
         let mut registry = self.registry.lock();
         let Some(connection) = registry.remove(id) else { return Returned::NotAwaited };
         registry.clients.leave(connection.client);
+        if let Some(clients) = &self.shared_clients {
+            clients.leave(id);
+        }
         let forks = registry.forks;
         if let Some(drain) = &mut registry.drain {
             drain.count_end(forks);
@@ -188,7 +260,7 @@ impl Connections {
                 self.ended.notify_all();
             }
         }
-        registry.permits.put_back()
+        registry.put_back(id)
     }
 
     pub(crate) fn count_accept_error(&self) {
@@ -196,8 +268,9 @@ impl Connections {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        let _nothing_is_accepted = self.registry.lock();
-        self.counters.stats()
+        // Nothing is accepted meanwhile.
+        let registry = self.registry.lock();
+        Stats { handshaking: registry.handshakes.count() as u64, ..self.counters.stats() }
     }
 
     pub(crate) fn list(&self) -> Vec<ConnectionInfo> {
@@ -399,7 +472,7 @@ impl Connections {
 }
 
 fn client_of(state: &ConnectionState, endpoint: &Weak<dyn Endpoint>) -> Option<Client> {
-    match &state.client_address {
+    match &state.peer_address {
         Address::Inet(address) => Some(Client::at(address)),
         Address::Unix(_) => endpoint.upgrade()?.user().map(Client::User),
     }
@@ -478,7 +551,7 @@ mod tests {
         let admission = connections.register(endpoint.state(), Arc::downgrade(&endpoint));
         assert!(admission.is_ok_and(|admission| admission.supervision == Supervision::Provided));
         eventually(&|| endpoint.state().closing() == Some(Closing::Lifetime));
-        connections.unregister(endpoint.state().id);
+        let _ = connections.unregister(endpoint.state().id);
         connections.close_down();
         assert!(supervisor.join().expect("no panic"));
     }

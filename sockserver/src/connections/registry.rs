@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     drain::{Drain, DrainPhase, DrainReport},
-    limits::{Client, Clients, Permits},
+    limits::{Client, Clients, Handshakes, Permits, Returned, Room},
 };
 use crate::io::{
     closing::{Closing, GOODBYE},
@@ -21,6 +21,7 @@ pub(super) struct Registry {
     pub(super) active: BTreeMap<ConnectionId, ActiveConnection>,
     pub(super) clients: Clients,
     pub(super) permits: Permits,
+    pub(super) handshakes: Handshakes,
     pub(super) lifetime: Option<Duration>,
     /// Of all connections before this one the lifetimes are over and dealt with.
     pub(super) next_lifetime: ConnectionId,
@@ -54,6 +55,7 @@ pub(super) enum Supervisor {
 pub(super) struct ActiveConnection {
     /// Weak, so that the thread that ends the connection also closes its socket, before it unregisters the connection.
     pub(super) endpoint: Weak<dyn Endpoint>,
+    /// `None` also until a proxy has named the client.
     pub(super) client: Option<Client>,
     pub(super) accepted_at: Instant,
     /// When it is cut: its key in `Registry::ending`.
@@ -103,6 +105,16 @@ impl Registry {
         self.next_lifetime = self.next_lifetime.min(id);
     }
 
+    /// Whether another connection can be admitted.
+    pub(super) fn room(&self) -> Room {
+        if self.handshakes.room() == Room::Full { Room::Full } else { self.permits.room() }
+    }
+
+    /// Returns what the connection takes of the limits.
+    pub(super) fn put_back(&mut self, id: ConnectionId) -> Returned {
+        self.handshakes.end(id).or(self.permits.put_back())
+    }
+
     /// Takes a connection out, with its deadline.
     pub(super) fn remove(&mut self, id: ConnectionId) -> Option<ActiveConnection> {
         let connection = self.active.remove(&id)?;
@@ -130,6 +142,7 @@ impl Registry {
             self.ending.first().map(|(cut_at, _)| *cut_at),
             drain.map(|drain| drain.deadline),
             self.drain_at.filter(|_| self.drain.is_none()),
+            self.handshakes.next_deadline(),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -150,6 +163,7 @@ impl Registry {
         self.collect_lifetimes(now, &mut overdue);
         self.collect_ending(now, &mut overdue);
         self.collect_drain(now, &mut overdue);
+        self.collect_handshakes(now, &mut overdue);
         overdue
     }
 
@@ -180,6 +194,16 @@ impl Registry {
                 });
             }
         }
+    }
+
+    /// Ends the oldest connection whose header has not come, while another client waits for its place.
+    fn collect_handshakes(&mut self, now: Instant, overdue: &mut Vec<Action>) {
+        let connection = self.handshakes.make_room(now).and_then(|id| self.active.get(&id));
+        overdue.extend(connection.map(|connection| Action {
+            endpoint: connection.endpoint.clone(),
+            closing: Closing::Handshake,
+            how: Some(Shutdown::Both),
+        }));
     }
 
     fn collect_drain(&mut self, now: Instant, overdue: &mut Vec<Action>) {

@@ -7,7 +7,7 @@ use crate::primitives::atomic::{AtomicU64, Ordering::SeqCst};
 /// What a server has done so far.
 ///
 /// At any moment `accepted` is the sum of `active` and of all the ways in which a request can have ended: `finished`,
-/// `failed`, `panicked`, `disconnected`, `timed_out`, `refused` and `rejected`.
+/// `failed`, `panicked`, `disconnected`, `timed_out`, `refused`, `rejected` and `bad_preamble`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -29,12 +29,18 @@ pub struct Stats {
     pub timed_out: u64,
     /// Turned away by `verify_request`.
     pub refused: u64,
-    /// Turned away by a limit, or ended by the server before the handler started, because it was stopping for example.
+    /// Turned away by a limit or as a peer that `proxy(trust)` does not name, or ended by the server before the handler
+    /// started, because it was stopping for example.
     pub rejected: u64,
+    /// Ended before the handler started because the PROXY header was bad, missing or late, or the peer had hung up before
+    /// it.
+    pub bad_preamble: u64,
     /// How often accepting failed because a resource such as descriptors was exhausted. These are not counted as accepted.
     pub accept_errors: u64,
     /// Datagrams that were longer than `max_packet_size`. Each is also counted by how its request ended.
     pub truncated: u64,
+    /// Those of `active` whose PROXY header has not come.
+    pub handshaking: u64,
 }
 
 /// How a request has ended: the field of [`Stats`] that counts it, whose name it is displayed as.
@@ -55,10 +61,12 @@ pub enum Outcome {
     Refused,
     /// [`Stats::rejected`].
     Rejected,
+    /// [`Stats::bad_preamble`].
+    BadPreamble,
 }
 
 impl Outcome {
-    pub(crate) const ALL: [Outcome; 7] = [
+    pub(crate) const ALL: [Outcome; 8] = [
         Outcome::Finished,
         Outcome::Failed,
         Outcome::Panicked,
@@ -66,6 +74,7 @@ impl Outcome {
         Outcome::TimedOut,
         Outcome::Refused,
         Outcome::Rejected,
+        Outcome::BadPreamble,
     ];
 }
 
@@ -79,6 +88,7 @@ impl fmt::Display for Outcome {
             Outcome::TimedOut => "timed_out",
             Outcome::Refused => "refused",
             Outcome::Rejected => "rejected",
+            Outcome::BadPreamble => "bad_preamble",
         })
     }
 }
@@ -125,8 +135,11 @@ impl Counters {
             timed_out: of(Outcome::TimedOut),
             refused: of(Outcome::Refused),
             rejected: of(Outcome::Rejected),
+            bad_preamble: of(Outcome::BadPreamble),
             accept_errors: self.accept_errors.load(SeqCst),
             truncated: self.truncated.load(SeqCst),
+            // The registry knows.
+            handshaking: 0,
         }
     }
 }

@@ -94,6 +94,11 @@ impl ActivityTracker {
         self.declared.store(if is_busy { DECLARED_BUSY } else { DECLARED_IDLE }, Relaxed);
     }
 
+    /// From now on it is guessed again.
+    pub(super) fn undeclare(&self) {
+        self.declared.store(UNDECLARED, Relaxed);
+    }
+
     pub(super) fn replies(&self) -> u32 {
         self.replies.load(Relaxed)
     }

@@ -35,15 +35,19 @@ pub enum Closing {
     /// [`ServerHandle::close`](crate::ServerHandle::close) was called for it. The kind is
     /// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted).
     Kicked,
+    /// Its PROXY header takes long, and other clients wait for a place of
+    /// [`limits(handshakes)`](crate::Limits::handshakes). It has no handler yet.
+    Handshake,
 }
 
 impl Closing {
-    pub(super) const ALL: [Closing; 4] = [Closing::Draining, Closing::Idle, Closing::Lifetime, Closing::Kicked];
+    pub(super) const ALL: [Closing; 5] =
+        [Closing::Draining, Closing::Idle, Closing::Lifetime, Closing::Kicked, Closing::Handshake];
 
     /// The error of a read or a write on a connection that the server ends.
     pub(crate) fn into_error(self) -> io::Error {
         let kind = match self {
-            Closing::Idle | Closing::Lifetime => io::ErrorKind::TimedOut,
+            Closing::Idle | Closing::Lifetime | Closing::Handshake => io::ErrorKind::TimedOut,
             Closing::Draining | Closing::Kicked => io::ErrorKind::ConnectionAborted,
         };
         io::Error::new(kind, self)
@@ -57,6 +61,7 @@ impl fmt::Display for Closing {
             Closing::Idle => "nothing was transferred for longer than the idle timeout",
             Closing::Lifetime => "the connection has reached its lifetime",
             Closing::Kicked => "the server has closed this connection",
+            Closing::Handshake => "the header took long while other clients waited",
         })
     }
 }

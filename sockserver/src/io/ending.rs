@@ -39,7 +39,7 @@ impl Connection {
         if lingers {
             return End::Lingering;
         }
-        if closes && input == Input::Nothing && matches!(self.state.client_address, Address::Unix(_)) {
+        if closes && input == Input::Nothing && matches!(self.state.peer_address, Address::Unix(_)) {
             // Input that is unread when a Unix socket closes makes the client's reads fail after the bytes it was sent.
             // The shutdown stops further input, and the receive discards what arrived meanwhile.
             let _ = self.socket.shutdown(Shutdown::Both);
@@ -69,7 +69,7 @@ impl Connection {
     /// Whether the kernel still holds bytes that it has not sent. Bytes in flight reach the client before a reset does,
     /// and bytes sent on a Unix socket are in the client's queue already.
     fn has_unsent(&self) -> bool {
-        matches!(self.state.client_address, Address::Inet(_)) && sys::bytes_unsent(&self.socket) > 0
+        matches!(self.state.peer_address, Address::Inet(_)) && sys::bytes_unsent(&self.socket) > 0
     }
 
     fn has_client_ended(&self) -> bool {

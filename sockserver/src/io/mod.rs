@@ -11,6 +11,7 @@ pub(crate) mod connection;
 mod duration;
 pub(crate) mod ending;
 pub(crate) mod failures;
+mod header;
 pub(crate) mod incoming;
 mod receiving;
 mod sending;

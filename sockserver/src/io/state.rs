@@ -15,6 +15,7 @@ use crate::{
         AtomicBool, AtomicU32, AtomicU64,
         Ordering::{Relaxed, SeqCst},
     },
+    proxy_header::ProxyHeader,
     sys,
 };
 
@@ -24,6 +25,11 @@ pub struct ConnectionId(u64);
 
 impl ConnectionId {
     pub(crate) const FIRST: ConnectionId = ConnectionId(1);
+
+    /// It is not zero.
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
 
     /// The number of the connection that was accepted next, on any server of this process.
     pub(crate) fn next(self) -> ConnectionId {
@@ -49,8 +55,11 @@ impl FromStr for ConnectionId {
 /// The state of a request from its acceptance to its end.
 pub(crate) struct ConnectionState {
     pub(crate) id: ConnectionId,
-    pub(crate) client_address: Address,
+    /// The other end of the socket: the client, or a proxy in front of it.
+    pub(crate) peer_address: Address,
     pub(crate) accepted_at: Instant,
+    /// What a proxy in front has said. In the parent of a child: as much of it as the child has reported.
+    proxy_header: OnceLock<Box<ProxyHeader>>,
     progress: Progress,
     /// Replaces `progress` when a child process handles the request.
     shared: OnceLock<sys::Shared<Progress>>,
@@ -98,17 +107,32 @@ impl Progress {
 }
 
 impl ConnectionState {
-    pub(crate) fn new(client_address: Address) -> ConnectionState {
+    pub(crate) fn new(peer_address: Address) -> ConnectionState {
         static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
         ConnectionState {
             id: ConnectionId(NEXT.fetch_add(1, Relaxed)),
-            client_address,
+            peer_address,
             accepted_at: Instant::now(),
+            proxy_header: OnceLock::new(),
             progress: Progress::new(0, 0, 0),
             shared: OnceLock::new(),
             failures: Failures::default(),
             is_truncated: false,
         }
+    }
+
+    /// Where the client is, as far as the server knows.
+    pub(crate) fn client_address(&self) -> &Address {
+        self.proxy_header().and_then(|header| header.source.as_ref()).unwrap_or(&self.peer_address)
+    }
+
+    pub(crate) fn proxy_header(&self) -> Option<&ProxyHeader> {
+        self.proxy_header.get().map(Box::as_ref)
+    }
+
+    pub(crate) fn set_proxy_header(&self, header: Box<ProxyHeader>) {
+        // A connection has one.
+        let _ = self.proxy_header.set(header);
     }
 
     fn progress(&self) -> &Progress {
@@ -173,7 +197,7 @@ impl ConnectionState {
     pub(crate) fn info(&self, now: Instant) -> ConnectionInfo {
         ConnectionInfo {
             id: self.id,
-            client_address: self.client_address.clone(),
+            client_address: self.client_address().clone(),
             age: now.saturating_duration_since(self.accepted_at),
             bytes_in: self.bytes_in(),
             bytes_out: self.bytes_out(),

@@ -78,7 +78,7 @@ impl Datagram {
     ///
     /// None today. The result is an [`io::Result`] as that of [`Stream::peer_addr`](crate::Stream::peer_addr) is.
     pub fn peer_addr(&self) -> io::Result<Address> {
-        Ok(self.state().client_address.clone())
+        Ok(self.state().client_address().clone())
     }
 
     /// The address of this machine that the packet arrived at, even if the server listens on all of them.
@@ -109,7 +109,7 @@ impl Datagram {
     /// printed.
     pub fn reply(&self, bytes: &[u8]) -> io::Result<()> {
         let failures = self.packet.state.failures();
-        let cannot_be_answered = match &self.state().client_address {
+        let cannot_be_answered = match self.state().client_address() {
             Address::Unix(address) => *address == UnixAddress::Unnamed,
             Address::Inet(address) => address.port() == 0,
         };
@@ -203,7 +203,7 @@ impl fmt::Debug for Datagram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Datagram")
             .field("id", &self.id())
-            .field("peer_addr", &self.state().client_address)
+            .field("peer_addr", self.state().client_address())
             .field("length", &self.packet.bytes.len())
             .finish()
     }

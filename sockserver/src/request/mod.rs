@@ -75,7 +75,7 @@ pub(crate) fn is_stream<R: AnyRequest>() -> bool {
 
 impl AnyRequest for Stream {
     fn client_address(&self) -> &Address {
-        &self.state().client_address
+        self.state().client_address()
     }
 
     fn id(&self) -> ConnectionId {
@@ -93,7 +93,7 @@ impl sealed::Sealed for Stream {
 
 impl AnyRequest for Datagram {
     fn client_address(&self) -> &Address {
-        &self.state().client_address
+        self.state().client_address()
     }
 
     fn id(&self) -> ConnectionId {

@@ -71,21 +71,31 @@ impl Stream {
         self.state().id
     }
 
-    /// The address of the client: Python's `client_address`, known without a system call.
+    /// The address of the client: Python's `client_address`, known without a system call. Behind a proxy it is the real
+    /// client's, and [`proxy_addr`](Self::proxy_addr) that of the proxy.
     ///
     /// # Errors
     ///
     /// None today. The result is an [`io::Result`] as in std.
     pub fn peer_addr(&self) -> io::Result<Address> {
-        Ok(self.state().client_address.clone())
+        Ok(self.state().client_address().clone())
     }
 
-    /// The address that the client connected to.
+    /// The address of the proxy that has sent a PROXY header for this connection: the other end of the socket. `None`: the
+    /// client has connected itself.
+    pub fn proxy_addr(&self) -> Option<&Address> {
+        self.state().proxy_header().map(|_| &self.state().peer_address)
+    }
+
+    /// The address that the client connected to; behind a proxy, the one that the proxy has named.
     ///
     /// # Errors
     ///
     /// What getsockname(2) fails with, such as a shortage of memory.
     pub fn local_addr(&self) -> io::Result<Address> {
+        if let Some(destination) = self.state().proxy_header().and_then(|header| header.destination.as_ref()) {
+            return Ok(destination.clone());
+        }
         Address::from_sockaddr(&self.connection.socket().local_addr()?)
     }
 
@@ -225,6 +235,6 @@ unwind_safe!(Stream);
 
 impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stream").field("id", &self.id()).field("peer_addr", &self.state().client_address).finish()
+        f.debug_struct("Stream").field("id", &self.id()).field("peer_addr", self.state().client_address()).finish()
     }
 }

@@ -32,7 +32,7 @@ pub use unix_datagram::{UnixDatagram, UnixDatagramListener};
 ///
 /// A transport of your own usually wraps one of these, to do something with each connection before the server verifies
 /// and counts it. It must not wait, as the server accepts no other client meanwhile. To read from the client first,
-/// such as a PROXY protocol header or a TLS handshake, implement [`FromRequest`](crate::FromRequest) for a type of your
+/// such as a TLS handshake, implement [`FromRequest`](crate::FromRequest) for a type of your
 /// own.
 ///
 /// ```

@@ -129,8 +129,9 @@ fn options_in_the_reference() -> BTreeMap<String, String> {
         if link.starts_with("Context::set_") {
             return Some((format!("handler.{key}"), "as the attribute says".to_string()));
         }
-        let is_option =
-            ["Options::", "SocketOptions::", "Limits::", "Timeouts::"].iter().any(|it| link.starts_with(it));
+        let is_option = ["Options::", "SocketOptions::", "Limits::", "Timeouts::", "ProxyOptions::"]
+            .iter()
+            .any(|it| link.starts_with(it));
         let path = key.replace('(', ".").replace(')', "");
         is_option.then(|| (path, cells[2].to_string()))
     });

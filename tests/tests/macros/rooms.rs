@@ -7,13 +7,15 @@ use std::{
 };
 
 /// From the lowest to the highest. A room is a file or a folder of `sockserver/src`; it imports lower rooms only.
-const ROOMS: [&str; 35] = [
+const ROOMS: [&str; 38] = [
     "primitives",
     "sys",
     "address",
+    "network",
     "unwind",
     "options",
     "configuration",
+    "proxy_header",
     "io",
     "framing",
     "request",
@@ -29,6 +31,7 @@ const ROOMS: [&str; 35] = [
     "signals",
     "handle",
     "running_server",
+    "preamble",
     "transport",
     "service",
     "extractors",

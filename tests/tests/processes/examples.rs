@@ -13,6 +13,7 @@ use sockserver_tests::{
     concurrencies,
     place::Place,
     process::{Process, ServerProcess, example, example_with, installed},
+    proxies::Proxy,
 };
 
 /// Starts an example, at a place of this transport.
@@ -615,6 +616,38 @@ mod chat {
                 }
             }
         }
+    }
+}
+
+mod whois_behind {
+    use super::*;
+
+    #[test]
+    fn each_line_is_answered_with_the_address_that_the_proxy_has_named() {
+        let server = serve("whois_behind", "tcp");
+        let mut proxy = Client::connect(server.address());
+        proxy.send(b"PROXY TCP4 203.0.113.9 192.0.2.1 5000 25\r\nwho am I?\n");
+        assert_eq!(proxy.line(), "203.0.113.9:5000, who has connected to 192.0.2.1:25");
+        assert_eq!(proxy.ask("and now?"), "203.0.113.9:5000, who has connected to 192.0.2.1:25");
+    }
+
+    #[test]
+    fn the_client_of_haproxy_is_told_its_own_address() {
+        let server = serve("whois_behind", "tcp");
+        let line = format!("{} send-proxy-v2 check", server.address());
+        let Some(proxy) = Proxy::haproxy("", &line, "", |_| ()) else { return };
+        let mut client = proxy.connect();
+        let told = format!("{}, who has connected to {}", client.address(), proxy.address());
+        assert_eq!(client.ask("who am I?"), told);
+    }
+
+    #[test]
+    fn without_a_header_nothing_is_answered() {
+        let server = serve("whois_behind", "tcp");
+        let mut client = Client::connect(server.address());
+        client.send("who am I?\n");
+        client.wait_for_end();
+        server.reports("begins with \"who am I?\\n\" and not with a PROXY header");
     }
 }
 

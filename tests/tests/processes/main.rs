@@ -8,3 +8,5 @@ mod kv;
 mod lengths;
 mod limits;
 mod parity;
+mod proxies;
+mod proxy;

@@ -5,7 +5,7 @@ use std::{io::Write, sync::mpsc, time::Duration};
 use serde::{Deserialize, Deserializer};
 use sockserver::{
     HandlerOptions, HandlerResult, Limits, LineTooLong, OnLimit, Options, Reader, RequestHandler, Server,
-    SocketOptions, Timeouts, Writer,
+    SocketOptions, Timeouts, UntrustedPeer, Writer,
     concurrency::{Synchronous, Threading},
     request_handler,
     transport::Tcp,
@@ -133,6 +133,15 @@ fn what_a_file_does_not_say_is_as_the_attribute_says() {
 }
 
 #[test]
+fn the_proxies_are_a_list() {
+    let options =
+        from_toml("[proxy]\ntrust = [\"10.0.0.0/8\", \"unix\"]\nuntrusted = \"direct\"").expect("it is right");
+    let trust = ["10.0.0.0/8", "unix"].map(|proxy| proxy.parse().expect("a proxy"));
+    assert_eq!(options.proxy.trust, Some(&trust[..]));
+    assert_eq!(options.proxy.untrusted, UntrustedPeer::Direct);
+}
+
+#[test]
 fn every_mistake_is_reported_with_its_key_and_what_to_write() {
     let mistakes = [
         ("timeouts.idle = 300", &["`timeouts.idle`", r#""5m""#, "integer `300`"] as &[_]),
@@ -151,7 +160,10 @@ fn every_mistake_is_reported_with_its_key_and_what_to_write() {
         ("limits.connections = 1.5", &["`limits.connections`", "1.5"]),
         ("limits.connections = 0", &["`limits.connections` cannot be zero"]),
         ("limits.on_limit = \"refuse\"", &["`limits.on_limit`", r#"`"wait"` or `"reject"`"#]),
-        ("limits = 5", &["`limits`", "`connections`, `per_client`, `on_limit`"]),
+        ("limits = 5", &["`limits`", "`connections`, `per_client`, `handshakes`, `on_limit`"]),
+        ("proxy.trust = \"10.0.0.0/8\"", &["`proxy.trust`", "a list of networks"]),
+        ("proxy.trust = [\"10.0.0.1/8\"]", &["`proxy.trust`", "a list of networks"]),
+        ("proxy.trust = []", &["`proxy.trust` cannot be empty"]),
         ("handler.rbufsize = \"8kb\"", &["`handler.rbufsize`", "\"64KiB\""]),
         ("handler.rbufsize = 0", &["`handler.rbufsize` cannot be zero"]),
         ("limits.conections = 5", &["unknown key `conections`", "limits has the keys `connections`, "]),

@@ -9,14 +9,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::report::{REPORT_SIZE, Report};
+use super::report::{INTRODUCTION_SIZE, REPORT_SIZE, Report, split_introduction};
 use crate::{
     acceptor::EventSource,
-    connections::{drain::DrainPhase, stats::Outcome},
+    address::Address,
+    connections::{drain::DrainPhase, limits::Returned, stats::Outcome},
     error::{HandlerError, Stage},
     handle::ServerHandle,
-    io::closing::Closing,
+    io::{closing::Closing, state::ConnectionId},
     job::Job,
+    proxy_header::ProxyHeader,
+    request::{self, AnyRequest},
     service::Service,
     sys::{self, ChildProcess, Signal, Watched},
 };
@@ -29,7 +32,8 @@ pub(super) struct Children {
 
 pub(super) struct Child {
     process: ChildProcess,
-    /// The child has the other end, and writes a [`Report`] when the request ends. The end of the child closes it.
+    /// The child has the other end. It writes an introduction when a PROXY header has named the client, and a [`Report`] when
+    /// the request ends. The end of the child closes it.
     pipe: Arc<PipeReader>,
     /// `None`: the child has not reported yet.
     report: Option<Report>,
@@ -43,11 +47,19 @@ pub(super) struct Child {
 
 /// The job of a child, whatever the type of its server.
 trait ForkedJob: Send {
+    /// Notes who the client is.
+    fn introduce(&self, client: Address) -> ConnectionId;
     fn settle(self: Box<Self>, report: Report);
     fn abandon(self: Box<Self>);
 }
 
 impl<S: Service> ForkedJob for Job<S> {
+    fn introduce(&self, client: Address) -> ConnectionId {
+        let state = request::kind(self.request()).state();
+        state.set_proxy_header(Box::new(ProxyHeader { source: Some(client), ..ProxyHeader::default() }));
+        self.request().id()
+    }
+
     fn settle(self: Box<Self>, report: Report) {
         Job::settle(*self, report.outcome, report.error);
     }
@@ -95,18 +107,23 @@ impl Child {
         }
     }
 
-    /// Reads the report from a pipe that is readable. The child may take longer to end.
-    fn read_report(&mut self) {
-        let mut bytes = [0; REPORT_SIZE];
+    /// Reads from a pipe that is readable. After its report the child may take longer to end.
+    fn read_pipe(&mut self) -> Message {
+        let mut bytes = [0; INTRODUCTION_SIZE + REPORT_SIZE];
         let read = (&*self.pipe).read(&mut bytes).unwrap_or(0);
-        self.report = Report::parse(&bytes[..read]);
+        let (client, report) = split_introduction(&bytes[..read]);
+        self.report = Report::parse(report);
+        Message {
+            introduced: client.map(|client| self.job.introduce(client)),
+            is_last: read == 0 || !report.is_empty(),
+        }
     }
 
     /// Reports how the request ended, and ends it.
     fn settle(mut self, status: Option<ExitStatus>) {
         // The drain may have sent it a signal before its report was read.
         if self.report.is_none() && sys::is_readable(&*self.pipe).unwrap_or(true) {
-            self.read_report();
+            self.read_pipe();
         }
         let report = self.report.unwrap_or_else(|| match status {
             // The handler has called exit(3) or exec(3).
@@ -129,6 +146,14 @@ impl Child {
     }
 }
 
+/// What a child has written to its pipe.
+struct Message {
+    /// The header of this connection has come.
+    introduced: Option<ConnectionId>,
+    /// The report has come, or the child closes its end without one.
+    is_last: bool,
+}
+
 impl Children {
     /// The lock is `std`'s, which a child can unlock.
     pub(super) fn lock(&self) -> MutexGuard<'_, Vec<Child>> {
@@ -139,18 +164,25 @@ impl Children {
         self.lock().push(child);
     }
 
-    /// Reaps the children that have ended, and settles their requests: Python's `collect_children`.
-    fn reap(&self) {
+    /// Reads what the children report, reaps those that have ended, and settles their requests: Python's
+    /// `collect_children`.
+    fn reap(&self, server: &ServerHandle) {
         let mut ended = Vec::new();
+        let introduced;
         {
             let mut list = self.lock();
-            find_reporting(&mut list);
+            introduced = read_pipes(&mut list);
             for mut child in mem::take(&mut *list) {
                 match child.try_wait() {
                     Some(status) => ended.push((child, status)),
                     None => list.push(child),
                 }
             }
+        }
+        let state = server.state();
+        let awaited = introduced.into_iter().filter(|id| state.connections.end_handshake(*id) == Returned::Awaited);
+        if awaited.count() > 0 {
+            state.waker.wake();
         }
         for (child, status) in ended {
             child.settle(status);
@@ -205,7 +237,7 @@ impl EventSource for Children {
         if state.connections.is_to_drain() {
             state.stop();
         }
-        self.reap();
+        self.reap(server);
         if let Some(phase) = state.connections.drain_phase() {
             self.end(phase);
         }
@@ -216,18 +248,22 @@ impl EventSource for Children {
     }
 }
 
-/// Finds the children whose pipes are readable, if only because they have ended, with one system call for all.
-fn find_reporting(children: &mut [Child]) {
+/// Reads the pipes that are readable, if only because their children have ended. One system call finds them all. Returns the
+/// connections whose headers have come.
+fn read_pipes(children: &mut [Child]) -> Vec<ConnectionId> {
     let running = || children.iter().filter(|child| child.backoff.is_none());
     let mut pipes: Vec<_> = running().map(|child| Watched::new(child.pipe.as_fd())).collect();
     let polled = sys::poll(&mut pipes, Some(Duration::ZERO));
     let is_ready: Vec<bool> = pipes.iter().map(|pipe| polled.is_err() || pipe.is_ready()).collect();
     drop(pipes);
     let running = children.iter_mut().filter(|child| child.backoff.is_none());
+    let mut introduced = Vec::new();
     for (child, _) in running.zip(is_ready).filter(|(_, is_ready)| *is_ready) {
-        child.backoff = Some(ReapBackoff::first());
-        if polled.is_ok() {
-            child.read_report();
+        let message = if polled.is_ok() { child.read_pipe() } else { Message { introduced: None, is_last: true } };
+        introduced.extend(message.introduced);
+        if message.is_last {
+            child.backoff = Some(ReapBackoff::first());
         }
     }
+    introduced
 }

@@ -161,7 +161,14 @@ impl Forking {
     /// Serves and exits. It does not return and drops nothing, since the parent goes on with what both processes share.
     fn serve_in_child<S: Service>(&self, job: Job<S>, mut pipe: PipeWriter, parent: &Parent) -> ! {
         self.enter_child(&job, parent);
-        let Ended { outcome, error } = job.run();
+        let introduce = || {
+            // Writing fails if the parent has ended.
+            let _ = report::introduce(&mut &pipe, request::kind(job.request()).state().client_address());
+        };
+        let Ended { outcome, error } = match job.introduce(introduce) {
+            Ok(()) => job.run(),
+            Err(ended) => ended,
+        };
         // Without signals, since a SIGTERM of the drain in the middle would leave the request uncounted.
         sys::without_signals(|| job.count(outcome));
         if let Some(connection) = request::kind(job.request()).connection() {

@@ -1,8 +1,13 @@
-//! How a request ended, as its child reports it to the parent.
+//! What a child reports to its parent: whom the client's proxy has named, and how the request ended.
 
-use std::io::{self, Write};
+use std::{
+    ffi::OsStr,
+    io::{self, Write},
+    os::unix::ffi::OsStrExt,
+};
 
 use crate::{
+    address::{Address, UnixAddress},
     connections::stats::Outcome,
     error::{HandlerError, Stage},
 };
@@ -19,6 +24,37 @@ pub(super) const REPORT_SIZE: usize = 512;
 /// In a child: sends the parent how the request ended.
 pub(super) fn report(pipe: &mut impl Write, outcome: Outcome, error: Option<HandlerError>) -> io::Result<()> {
     Report { outcome, error }.write(pipe)
+}
+
+/// The longest introduction: the path of a Unix socket has 108 bytes at most.
+pub(super) const INTRODUCTION_SIZE: usize = 3 + 108;
+
+/// The first byte of an introduction, which is no [`Outcome`].
+const INTRODUCTION: u8 = u8::MAX;
+
+/// In a child: tells the parent that the PROXY header has come, and who the client is. In one write.
+pub(super) fn introduce(pipe: &mut impl Write, client: &Address) -> io::Result<()> {
+    let (kind, mut name) = match client {
+        Address::Inet(address) => (b'i', address.to_string().into_bytes()),
+        Address::Unix(UnixAddress::Path(path)) => (b'p', path.as_os_str().as_bytes().to_vec()),
+        Address::Unix(UnixAddress::Abstract(name)) => (b'a', name.clone()),
+        Address::Unix(UnixAddress::Unnamed) => (b'u', Vec::new()),
+    };
+    name.truncate(INTRODUCTION_SIZE - 3);
+    pipe.write_all(&[&[INTRODUCTION, kind, name.len() as u8], &name[..]].concat())
+}
+
+/// Splits the introduction off what the parent has read.
+pub(super) fn split_introduction(bytes: &[u8]) -> (Option<Address>, &[u8]) {
+    let &[INTRODUCTION, kind, length, ref rest @ ..] = bytes else { return (None, bytes) };
+    let Some((name, rest)) = rest.split_at_checked(length.into()) else { return (None, &[]) };
+    let client = match kind {
+        b'i' => str::from_utf8(name).ok().and_then(|address| address.parse().ok()).map(Address::Inet),
+        b'p' => Some(Address::unix(OsStr::from_bytes(name))),
+        b'a' => Some(Address::Unix(UnixAddress::Abstract(name.to_vec()))),
+        _ => Some(Address::Unix(UnixAddress::Unnamed)),
+    };
+    (client, rest)
 }
 
 impl Report {
@@ -83,6 +119,28 @@ mod tests {
         };
         assert!(told(Outcome::Disconnected, io::ErrorKind::BrokenPipe).is_disconnect());
         assert!(told(Outcome::TimedOut, io::ErrorKind::TimedOut).is_timeout());
+    }
+
+    #[test]
+    fn an_introduction_names_the_client_before_the_report() {
+        let scoped = "[fe80::1%4]:9".parse::<std::net::SocketAddr>().expect("an address");
+        for client in [
+            Address::Inet(scoped),
+            Address::unix("/run/a.sock"),
+            Address::unix(""),
+            Address::Unix(UnixAddress::Abstract(b"name".to_vec())),
+            Address::unix("x".repeat(108)),
+        ] {
+            let mut pipe = Vec::new();
+            introduce(&mut pipe, &client).expect("a vector takes all");
+            assert!(pipe.len() <= INTRODUCTION_SIZE);
+            assert_eq!(split_introduction(&pipe), (Some(client.clone()), &b""[..]));
+            report(&mut pipe, Outcome::Finished, None).expect("a vector takes all");
+            let (introduced, rest) = split_introduction(&pipe);
+            assert_eq!(introduced, Some(client));
+            assert_eq!(Report::parse(rest).expect("a report").outcome, Outcome::Finished);
+            assert_eq!(split_introduction(rest), (None, rest));
+        }
     }
 
     #[test]
