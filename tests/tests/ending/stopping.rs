@@ -279,8 +279,9 @@ fn an_idle_server_stops_at_once<C: Concurrency + Default>() {
     };
     let mut times: Vec<_> = (0..21).map(stop_one).collect();
     times.sort();
-    // It is far less than 5 ms; a machine that is busy with others may take its time now and then.
-    assert!(times[10] < Duration::from_millis(100), "{times:?}");
+    // It is far less than 5 ms where the machine is not busy with others. A server that looked every half second, as
+    // Python's does, would take 250 ms.
+    assert!(times[10] < Duration::from_millis(220), "{times:?}");
 }
 
 fn wait_in_a_handler_is_a_deadlock<C: Concurrency + Default>() {
