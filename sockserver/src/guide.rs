@@ -19,8 +19,14 @@ pub mod draining {}
 #[doc = include_str!("../docs/guide/internet.md")]
 pub mod internet {}
 
+#[doc = include_str!("../docs/guide/logs.md")]
+pub mod logs {}
+
 #[doc = include_str!("../docs/guide/macros.md")]
 pub mod macros {}
+
+#[doc = include_str!("../docs/guide/metrics.md")]
+pub mod metrics {}
 
 #[doc = include_str!("../docs/guide/protocols.md")]
 pub mod protocols {}

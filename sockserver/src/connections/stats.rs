@@ -6,6 +6,15 @@ use crate::primitives::atomic::{AtomicU64, Ordering::SeqCst};
 
 /// What a server has done so far.
 ///
+/// It is displayed in the [text format of OpenMetrics](https://prometheus.io/docs/specs/om/open_metrics_spec/), which
+/// Prometheus and its like read:
+///
+/// ```
+/// let text = sockserver::Stats::default().to_string();
+/// assert!(text.contains("\nsockserver_connections_ended_total{outcome=\"timed_out\"} 0\n"));
+/// assert!(text.ends_with("# EOF\n"));
+/// ```
+///
 /// At any moment `accepted` is the sum of `active` and of all the ways in which a request can have ended: `finished`,
 /// `failed`, `panicked`, `disconnected`, `timed_out`, `refused`, `rejected` and `bad_preamble`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +50,45 @@ pub struct Stats {
     pub truncated: u64,
     /// Those of `active` whose PROXY header has not come.
     pub handshaking: u64,
+}
+
+impl Stats {
+    /// How many requests have ended in this way.
+    pub fn ended(&self, outcome: Outcome) -> u64 {
+        match outcome {
+            Outcome::Finished => self.finished,
+            Outcome::Failed => self.failed,
+            Outcome::Panicked => self.panicked,
+            Outcome::Disconnected => self.disconnected,
+            Outcome::TimedOut => self.timed_out,
+            Outcome::Refused => self.refused,
+            Outcome::Rejected => self.rejected,
+        }
+    }
+}
+
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counters = [
+            ("connections_accepted", "Connections accepted, or packets received.", self.accepted),
+            ("accept_errors", "Failures to accept for want of descriptors and the like.", self.accept_errors),
+            ("packets_truncated", "Packets that were longer than the limit.", self.truncated),
+        ];
+        for (name, help, value) in counters {
+            writeln!(f, "# TYPE sockserver_{name} counter")?;
+            writeln!(f, "# HELP sockserver_{name} {help}")?;
+            writeln!(f, "sockserver_{name}_total {value}")?;
+        }
+        writeln!(f, "# TYPE sockserver_connections_active gauge")?;
+        writeln!(f, "# HELP sockserver_connections_active Connections or packets under way.")?;
+        writeln!(f, "sockserver_connections_active {}", self.active)?;
+        writeln!(f, "# TYPE sockserver_connections_ended counter")?;
+        writeln!(f, "# HELP sockserver_connections_ended How connections or packets have ended.")?;
+        for outcome in Outcome::ALL {
+            writeln!(f, "sockserver_connections_ended_total{{outcome=\"{outcome}\"}} {}", self.ended(outcome))?;
+        }
+        writeln!(f, "# EOF")
+    }
 }
 
 /// How a request has ended: the field of [`Stats`] that counts it, whose name it is displayed as.

@@ -7,4 +7,5 @@ mod configuration;
 mod extending;
 mod lifecycle;
 mod matrix;
+mod metrics;
 mod unix_files;
