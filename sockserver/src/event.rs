@@ -117,6 +117,10 @@ pub enum TurnedAway {
 }
 
 impl TurnedAway {
+    #[cfg(feature = "metrics")]
+    pub(crate) const ALL: [TurnedAway; 4] =
+        [TurnedAway::Limit, TurnedAway::PerClient, TurnedAway::Refused, TurnedAway::NotStarted];
+
     /// How it is counted.
     pub(crate) fn outcome(self) -> Outcome {
         match self {

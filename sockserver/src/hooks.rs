@@ -9,6 +9,7 @@ use crate::{
     handle::ServerHandle,
     server_state::EventHook,
     service::{Request, Service},
+    telemetry::Telemetry,
     transport::Transport,
     unwind::{self, ServerId},
 };
@@ -17,19 +18,21 @@ use crate::{
 pub(crate) struct Hooks<S> {
     pub(crate) server: Arc<S>,
     id: ServerId,
+    telemetry: Arc<Telemetry>,
 }
 
 impl<S: Service> Hooks<S> {
-    pub(crate) fn new(server: S, id: ServerId) -> Hooks<S> {
-        Hooks { server: Arc::new(server), id }
+    pub(crate) fn new(server: S, id: ServerId, server_address: &Address) -> Hooks<S> {
+        Hooks { server: Arc::new(server), id, telemetry: Arc::new(Telemetry::new(server_address)) }
     }
 
     /// Whether anything is done about events.
-    pub(crate) const HAS_EVENTS: bool = S::EVENT.is_some();
+    pub(crate) const HAS_EVENTS: bool = Telemetry::IS_ON || S::EVENT.is_some();
 
     /// Without a hook this is nothing, and the compiler removes what the event is made of.
     #[inline]
     pub(crate) fn event(&self, event: &Event<'_>) {
+        self.telemetry.event(event);
         if let Some(hook) = S::EVENT {
             let _ = unwind::run(self.id, || hook(&self.server, event));
         }
@@ -38,10 +41,10 @@ impl<S: Service> Hooks<S> {
     /// The call of [`event`](Self::event), for the state that does not depend on the type of the server.
     pub(crate) fn on_event(&self) -> Option<EventHook> {
         // A server may keep its handle, which has that state.
-        let (server, id) = (Arc::downgrade(&self.server), self.id);
+        let (server, id, telemetry) = (Arc::downgrade(&self.server), self.id, self.telemetry.clone());
         let on_event = move |event: &Event<'_>| {
             if let Some(server) = server.upgrade() {
-                Hooks { server, id }.event(event);
+                Hooks { server, id, telemetry: telemetry.clone() }.event(event);
             }
         };
         Hooks::<S>::HAS_EVENTS.then(|| Box::new(on_event) as EventHook)

@@ -14,6 +14,7 @@ use crate::{
     preamble::Failure,
     request::{self, AnyRequest},
     service::{Request, Service},
+    telemetry::Span,
 };
 
 /// A request that was accepted and verified, and waits to be processed. Behind a proxy (`proxy(…)`) it is verified when it
@@ -25,6 +26,7 @@ use crate::{
 pub struct Job<S: Service> {
     /// Its end was counted, and the hook for events has heard of it.
     has_ended: bool,
+    span: Span,
     /// Dropped before the registration, so that the socket is closed before the request stops counting.
     request: Request<S>,
     registration: Registration<S>,
@@ -61,7 +63,9 @@ impl<S: Service> Job<S> {
     /// The request must have been registered.
     pub(crate) fn new(acceptor: &Arc<Acceptor<S>>, request: Request<S>) -> Job<S> {
         let registration = Registration { acceptor: acceptor.clone(), id: request.id(), abandoned: false };
-        Job { has_ended: false, request, registration }
+        let connection = ConnectionRef::new(request::kind(&request).state());
+        let span = Span::new(connection, request::is_stream::<Request<S>>());
+        Job { has_ended: false, span, request, registration }
     }
 
     /// The acceptor that has accepted the request.
@@ -112,6 +116,7 @@ impl<S: Service> Job<S> {
     fn ended(&mut self, outcome: Outcome, error: Option<&HandlerError>) {
         self.has_ended = true;
         self.count(outcome);
+        self.span.end(self.connection(), outcome, error);
         self.acceptor().hooks.event(&Event::Ended { connection: self.connection(), outcome, error });
     }
 
@@ -133,6 +138,7 @@ impl<S: Service> Job<S> {
     fn turn_away(&mut self, why: TurnedAway) {
         self.has_ended = true;
         self.count(why.outcome());
+        self.span.end(self.connection(), why.outcome(), None);
         self.acceptor().hooks.event(&Event::TurnedAway { connection: self.connection(), why });
     }
 
@@ -170,7 +176,8 @@ impl<S: Service> Job<S> {
     /// Makes the handler and runs it.
     pub(crate) fn run(&self) -> Ended {
         let acceptor = self.acceptor();
-        finish_request(acceptor.server(), acceptor.handle(), &acceptor.options().handler, &self.request)
+        let options = &acceptor.options().handler;
+        self.span.run(|| finish_request(acceptor.server(), acceptor.handle(), options, &self.request))
     }
 
     /// Counts how the request ended, reports its error, and ends it.
@@ -223,7 +230,8 @@ impl<S: Service> Job<S> {
     }
 
     fn verify_request(&self) -> Result<(), Ended> {
-        match self.acceptor().hooks.verify_request(&self.request, self.client_address()) {
+        let hooks = &self.acceptor().hooks;
+        match self.span.run(|| hooks.verify_request(&self.request, self.client_address())) {
             Ok(true) => Ok(()),
             Ok(false) => Err(Ended { outcome: Outcome::Refused, error: None }),
             Err(message) => {

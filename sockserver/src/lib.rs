@@ -174,6 +174,8 @@
 //! |---|---|---|
 //! | `signals` | `SocketServer::shutdown_on_signals`: a clean end on Ctrl-C and SIGTERM | `signal-hook` |
 //! | `json` | `framing::Json`: typed messages in JSON | `serde_core`, `serde_json` |
+//! | `metrics` | counters, gauges and a histogram for the recorder of the crate `metrics`: [the guide](guide::metrics) | `metrics` |
+//! | `tracing` | a span for each connection: [the guide](guide::logs) | `tracing` |
 //! | `serde` | `Options` from TOML, JSON and the like, in the words of the attributes | `serde_core` |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -218,6 +220,7 @@ mod service;
 mod signals;
 mod socket_server;
 mod sys;
+mod telemetry;
 pub mod transport;
 mod unwind;
 

@@ -138,7 +138,7 @@ impl<S: Service> Acceptor<S> {
             Box::new(move || close_listener(&leader))
         };
         let id = ServerId::new();
-        let hooks = Hooks::new(server, id);
+        let hooks = Hooks::new(server, id, &server_address);
         let state = ServerState::new(id, server_address, capacity, &options, forks, close_listener, hooks.on_event())?;
         let handle = ServerHandle::new(Arc::new(state));
         let has_reached_limit = AtomicBool::new(false);

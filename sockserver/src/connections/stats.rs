@@ -63,6 +63,7 @@ impl Stats {
             Outcome::TimedOut => self.timed_out,
             Outcome::Refused => self.refused,
             Outcome::Rejected => self.rejected,
+            Outcome::BadPreamble => self.bad_preamble,
         }
     }
 }
@@ -79,9 +80,15 @@ impl fmt::Display for Stats {
             writeln!(f, "# HELP sockserver_{name} {help}")?;
             writeln!(f, "sockserver_{name}_total {value}")?;
         }
-        writeln!(f, "# TYPE sockserver_connections_active gauge")?;
-        writeln!(f, "# HELP sockserver_connections_active Connections or packets under way.")?;
-        writeln!(f, "sockserver_connections_active {}", self.active)?;
+        let gauges = [
+            ("active", "Connections or packets under way.", self.active),
+            ("handshaking", "Active connections whose PROXY header has not come.", self.handshaking),
+        ];
+        for (name, help, value) in gauges {
+            writeln!(f, "# TYPE sockserver_connections_{name} gauge")?;
+            writeln!(f, "# HELP sockserver_connections_{name} {help}")?;
+            writeln!(f, "sockserver_connections_{name} {value}")?;
+        }
         writeln!(f, "# TYPE sockserver_connections_ended counter")?;
         writeln!(f, "# HELP sockserver_connections_ended How connections or packets have ended.")?;
         for outcome in Outcome::ALL {

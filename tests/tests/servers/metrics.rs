@@ -42,7 +42,7 @@ fn a_parser_of_openmetrics_reads_the_counts() {
     let handle = |session: &mut Session<Tcp, Threading>| match session.rfile.next_line()?.as_deref() {
         Some("fail") => Err("no disk".into()),
         Some("panic") => panic!("no luck"),
-        _ => Ok(drop(session.rfile.next_line()?)),
+        _ => session.rfile.next_line().map(drop).map_err(Into::into),
     };
     let mut options = Options::new();
     options.limits.per_client = Some(2);
@@ -65,6 +65,7 @@ counter sockserver_connections_accepted_total 7
 counter sockserver_accept_errors_total 0
 counter sockserver_packets_truncated_total 0
 gauge sockserver_connections_active 2
+gauge sockserver_connections_handshaking 0
 counter sockserver_connections_ended_total{outcome=finished} 2
 counter sockserver_connections_ended_total{outcome=failed} 1
 counter sockserver_connections_ended_total{outcome=panicked} 1
@@ -72,6 +73,7 @@ counter sockserver_connections_ended_total{outcome=disconnected} 0
 counter sockserver_connections_ended_total{outcome=timed_out} 0
 counter sockserver_connections_ended_total{outcome=refused} 0
 counter sockserver_connections_ended_total{outcome=rejected} 1
+counter sockserver_connections_ended_total{outcome=bad_preamble} 0
 ";
     assert_eq!(parsed, expected, "{stats}");
 }
