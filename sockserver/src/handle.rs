@@ -28,9 +28,14 @@ impl ServerHandle {
         &self.state
     }
 
-    /// Where the server listens: Python's `server_address`.
+    /// Where the server listens: Python's `server_address`. Of several sockets it is the address of the first.
     pub fn server_address(&self) -> &Address {
-        &self.state.address
+        &self.state.addresses[0]
+    }
+
+    /// Where the server listens, in the order in which [`bind`](crate::Server::bind) got the addresses.
+    pub fn server_addresses(&self) -> &[Address] {
+        &self.state.addresses
     }
 
     /// Stops the server, without waiting: [`wait`](Self::wait) is what you want to call next, unless this is one of the

@@ -89,7 +89,7 @@ pub trait Server: Send + Sync + Sized + 'static {
     /// Called when the port is closed and all requests have ended or been given up: Python's `server_close`.
     fn server_close(&self) {}
 
-    /// Binds a socket, with the options of the attribute. Port 0 picks a free port, which
+    /// Binds a socket, or [several](BindTo#several-sockets), with the options of the attribute. Port 0 picks a free port, which
     /// [`server_address`](SocketServer::server_address) returns.
     ///
     /// Clients can connect from now on, and wait until the server serves.
@@ -148,7 +148,7 @@ pub trait Server: Send + Sync + Sized + 'static {
         concurrency: C,
     ) -> io::Result<SocketServer<Self>> {
         check_options::<Self, C>(&options)?;
-        SocketServer::new(self, address.server_bind(&options)?, options, concurrency)
+        SocketServer::new(self, address.server_bind(&options, &[])?, options, concurrency)
     }
 
     /// Serves on a socket that was bound elsewhere: inherited from systemd, or from a process that this one replaces.
@@ -183,7 +183,7 @@ pub trait Server: Send + Sync + Sized + 'static {
         check_options::<Self, Self::Concurrency>(&options)?;
         let listener = Self::Transport::from_listener(socket.into(), &options)
             .map_err(|error| cannot("serve on the socket", error))?;
-        SocketServer::new(self, listener, options, Self::Concurrency::default())
+        SocketServer::new(self, vec![listener], options, Self::Concurrency::default())
     }
 
     /// Handles one connection that was accepted elsewhere, by inetd or a socket pair, on this thread.

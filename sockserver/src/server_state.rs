@@ -29,7 +29,8 @@ pub(crate) type EventHook = Box<dyn Fn(&Event<'_>) + Send + Sync>;
 /// The state of a server that does not depend on its types. All its parts share it.
 pub(crate) struct ServerState {
     pub(crate) id: ServerId,
-    pub(crate) address: Address,
+    /// Where the server listens: at least one address.
+    pub(crate) addresses: Vec<Address>,
     pub(crate) connections: Connections,
     /// Ends the wait of the leader.
     pub(crate) waker: Waker,
@@ -52,8 +53,8 @@ pub(crate) struct ServerState {
     is_copy: AtomicBool,
     /// The server forks, and so starts no threads: the thread that serves keeps the deadlines.
     forks: bool,
-    /// Closes the listening socket, unless a leader waits on it: that leader closes it.
-    close_listener: Box<dyn Fn() + Send + Sync>,
+    /// Closes the listening sockets, unless a leader waits on them: that leader closes them.
+    close_listeners: Box<dyn Fn() + Send + Sync>,
     /// Calls the hook for events. `None`: there is none.
     on_event: Option<EventHook>,
     /// Why the server ended without a shutdown.
@@ -64,16 +65,16 @@ impl ServerState {
     /// `capacity`: how many connections are served at once.
     pub(crate) fn new(
         id: ServerId,
-        address: Address,
+        addresses: Vec<Address>,
         capacity: usize,
         options: &Options,
         forks: bool,
-        close_listener: Box<dyn Fn() + Send + Sync>,
+        close_listeners: Box<dyn Fn() + Send + Sync>,
         on_event: Option<EventHook>,
     ) -> io::Result<ServerState> {
         Ok(ServerState {
             id,
-            address,
+            addresses,
             connections: Connections::new(capacity, options, forks)?,
             waker: Waker::new()?,
             bell: Arc::new(Bell::new()?),
@@ -87,7 +88,7 @@ impl ServerState {
             is_suspended: AtomicBool::new(false),
             is_copy: AtomicBool::new(false),
             forks,
-            close_listener,
+            close_listeners,
             on_event,
             failure: Mutex::new(None),
         })
@@ -165,7 +166,7 @@ impl ServerState {
         self.is_leaving.store(true, SeqCst);
         let was_stopping = self.is_stopping.swap(true, SeqCst);
         self.waker.wake();
-        (self.close_listener)();
+        (self.close_listeners)();
         // Announced before the drain begins, so that the server does not end before the callbacks are called.
         self.callbacks.announce();
         if !was_stopping {

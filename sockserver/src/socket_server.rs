@@ -24,7 +24,7 @@ use crate::{
 ///
 /// [`serve_forever`](Self::serve_forever), [`spawn`](Self::spawn) or [`handle_request`](Self::handle_request) serve.
 /// Other threads steer it by its [`handle`](Self::handle). As a file descriptor (Python's `fileno`) it is the listening
-/// socket.
+/// socket, or the first of several.
 ///
 /// Dropping it closes the port, drains the requests that `handle_request` has left under way (see
 /// [`timeouts(shutdown)`](crate::Timeouts::shutdown)), and calls `server_close`: Python's `server_close`. If a program
@@ -32,7 +32,7 @@ use crate::{
 #[must_use = "dropping it closes the port: call `serve_forever` or `spawn`"]
 pub struct SocketServer<S: Service> {
     /// Kept for `AsFd` until serving begins: a shutdown before that closes the port only when this is dropped.
-    listener: Arc<Listener<S>>,
+    listeners: Arc<[Listener<S>]>,
     concurrency: Box<dyn Serve<S>>,
     acceptor: CloseGuard<S>,
 }
@@ -72,29 +72,40 @@ pub enum Handled {
 impl<S: Service> SocketServer<S> {
     pub(crate) fn new<C: Concurrency>(
         server: S,
-        listener: Listener<S>,
+        listeners: Vec<Listener<S>>,
         options: Options,
         concurrency: C,
     ) -> io::Result<SocketServer<S>> {
-        let listener = Arc::new(listener);
+        if listeners.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "cannot bind to an empty list of addresses"));
+        }
+        let listeners = Arc::<[_]>::from(listeners);
         let strategy = Strategy {
             capacity: concurrency.max_connections(&options),
             forks: C::FORKS,
             source: concurrency.event_source(),
         };
-        let acceptor = CloseGuard(Acceptor::bound(server, listener.clone(), options, strategy)?);
+        let acceptor = CloseGuard(Acceptor::bound(server, listeners.clone(), options, strategy)?);
         match acceptor.0.hooks.server_activate(acceptor.0.handle()) {
             Ok(()) => {
-                acceptor.0.hooks.event(&Event::Listening(acceptor.0.handle().server_address()));
-                Ok(SocketServer { listener, concurrency: Box::new(concurrency), acceptor })
+                for address in acceptor.0.handle().server_addresses() {
+                    acceptor.0.hooks.event(&Event::Listening(address));
+                }
+                Ok(SocketServer { listeners, concurrency: Box::new(concurrency), acceptor })
             }
             Err(message) => Err(io::Error::other(format!("server_activate panicked: {message}"))),
         }
     }
 
-    /// Where the server listens, with the port that was picked for port 0: Python's `server_address`.
+    /// Where the server listens, with the port that was picked for port 0: Python's `server_address`. Of several sockets
+    /// it is the address of the first.
     pub fn server_address(&self) -> &Address {
         self.acceptor.0.handle().server_address()
+    }
+
+    /// Where the server listens, in the order in which [`bind`](crate::Server::bind) got the addresses.
+    pub fn server_addresses(&self) -> &[Address] {
+        self.acceptor.0.handle().server_addresses()
     }
 
     /// The server struct.
@@ -148,9 +159,9 @@ impl<S: Service> SocketServer<S> {
     /// The listening socket is broken. [`io::ErrorKind::Unsupported`] with `"forking"` in a process that has several
     /// threads, unless `allow_threads` is set.
     pub fn serve_forever(self) -> io::Result<()> {
-        let SocketServer { listener, concurrency, acceptor: CloseGuard(ref acceptor) } = self;
-        // From now on only the leader has the listening socket, so that a stop closes it.
-        drop(listener);
+        let SocketServer { listeners, concurrency, acceptor: CloseGuard(ref acceptor) } = self;
+        // From now on only the leader has the listening sockets, so that a stop closes them.
+        drop(listeners);
         acceptor.state().begin_serving();
         concurrency.serve(acceptor);
         acceptor.drain();
@@ -215,7 +226,7 @@ impl<S: Service> Drop for CloseGuard<S> {
 
 impl<S: Service> AsFd for SocketServer<S> {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.listener.as_fd()
+        self.listeners[0].as_fd()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     fmt, io, mem,
     ops::ControlFlow,
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::AsFd,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -37,10 +37,12 @@ use crate::{
 mod errors;
 mod event_source;
 mod leader_lock;
+mod listeners;
 
 use errors::{AcceptBackoff, BACK_OFF, Retry};
 pub use event_source::EventSource;
 use leader_lock::LeaderLock;
+use listeners::Listeners;
 
 /// After this many accepts in a row the leader looks at the waker: otherwise a flood of clients would starve a shutdown.
 const IN_A_ROW: u32 = 16;
@@ -57,7 +59,7 @@ pub struct Acceptor<S: Service> {
     options: Options,
     /// What connections begin with. `None`: with their first request.
     preamble: Option<Preamble>,
-    /// The server has a listening socket. `false`: it serves one connection that was accepted elsewhere.
+    /// The server has listening sockets. `false`: it serves one connection that was accepted elsewhere.
     is_bound: bool,
     leader: Arc<LeaderLock<Leader<S>>>,
     /// What the concurrency waits for besides requests.
@@ -68,8 +70,8 @@ pub struct Acceptor<S: Service> {
 
 /// What the leader works with.
 struct Leader<S: Service> {
-    /// `None` once the server stops. Shared only with a `SocketServer` that does not serve yet.
-    listener: Option<Arc<Listener<S>>>,
+    /// `None` once the server stops.
+    listeners: Option<Listeners<Listener<S>>>,
     backoff: AcceptBackoff,
     /// How often the leader has tried to accept since the last wait.
     in_a_row: u32,
@@ -87,7 +89,7 @@ pub(crate) enum LeaderEvent<R> {
     Source,
     /// Accepting has failed, for the first time in this episode.
     AcceptFailed(io::Error),
-    /// The server is stopping, and the listening socket is closed.
+    /// The server is stopping, and the listening sockets are closed.
     Stopped,
 }
 
@@ -102,7 +104,7 @@ pub(crate) struct Strategy {
 impl<S: Service> Acceptor<S> {
     pub(crate) fn bound(
         server: S,
-        listener: Arc<Listener<S>>,
+        listeners: Arc<[Listener<S>]>,
         mut options: Options,
         strategy: Strategy,
     ) -> io::Result<Arc<Acceptor<S>>> {
@@ -111,35 +113,35 @@ impl<S: Service> Acceptor<S> {
             (timeouts.idle, timeouts.lifetime, timeouts.message) = (None, None, None);
             options.proxy.trust = None;
         }
-        let server_address = S::Transport::server_address(&listener)?;
-        Acceptor::new(server, Some(listener), server_address, options, strategy)
+        let addresses = listeners.iter().map(S::Transport::server_address).collect::<io::Result<_>>()?;
+        Acceptor::new(server, Some(Listeners::new(listeners)), addresses, options, strategy)
     }
 
     /// For one connection that was accepted elsewhere.
     pub(crate) fn unbound(server: S, server_address: Address, options: Options) -> io::Result<Arc<Acceptor<S>>> {
         // The connection is handled on the calling thread.
         let strategy = Strategy { capacity: 1, forks: false, source: None };
-        Acceptor::new(server, None, server_address, options, strategy)
+        Acceptor::new(server, None, vec![server_address], options, strategy)
     }
 
     fn new(
         server: S,
-        listener: Option<Arc<Listener<S>>>,
-        server_address: Address,
+        listeners: Option<Listeners<Listener<S>>>,
+        addresses: Vec<Address>,
         options: Options,
         strategy: Strategy,
     ) -> io::Result<Arc<Acceptor<S>>> {
         let Strategy { capacity, forks, source } = strategy;
-        let is_bound = listener.is_some();
-        let leader = Leader { listener, backoff: AcceptBackoff::default(), in_a_row: 0, room: Room::Full };
+        let is_bound = listeners.is_some();
+        let leader = Leader { listeners, backoff: AcceptBackoff::default(), in_a_row: 0, room: Room::Full };
         let leader = Arc::new(LeaderLock::new(leader));
-        let close_listener = {
+        let close_listeners = {
             let leader = leader.clone();
-            Box::new(move || close_listener(&leader))
+            Box::new(move || close_listeners(&leader))
         };
         let id = ServerId::new();
-        let hooks = Hooks::new(server, id, &server_address);
-        let state = ServerState::new(id, server_address, capacity, &options, forks, close_listener, hooks.on_event())?;
+        let hooks = Hooks::new(server, id, &addresses[0]);
+        let state = ServerState::new(id, addresses, capacity, &options, forks, close_listeners, hooks.on_event())?;
         let handle = ServerHandle::new(Arc::new(state));
         let has_reached_limit = AtomicBool::new(false);
         let preamble = Preamble::new(&options);
@@ -206,8 +208,8 @@ impl<S: Service> Acceptor<S> {
         let room = leader.room;
         drop(leader);
         if self.state().is_stopping() {
-            // `stop` could not close the listening socket while this thread held the lock.
-            close_listener(&self.leader);
+            // `stop` could not close the listening sockets while this thread held the lock.
+            close_listeners(&self.leader);
         }
         if Hooks::<S>::HAS_EVENTS
             && let LeaderEvent::Request(request) = &event
@@ -251,9 +253,9 @@ impl<S: Service> Acceptor<S> {
         let state = self.state();
         loop {
             if state.is_stopping() {
-                leader.listener = None;
+                leader.listeners = None;
             }
-            let Leader { listener: Some(listener), backoff, in_a_row, room } = leader else {
+            let Leader { listeners: Some(listeners), backoff, in_a_row, room } = leader else {
                 return LeaderEvent::Stopped;
             };
             let pause_end = backoff.pause_end();
@@ -268,11 +270,13 @@ impl<S: Service> Acceptor<S> {
             }
             if may_accept {
                 *in_a_row += 1;
-                match self.accept_once(listener, backoff, room) {
+                match self.accept_once(listeners, backoff, room) {
                     ControlFlow::Break(event) => return event,
                     ControlFlow::Continue(Retry::WhenReady) => {}
                     ControlFlow::Continue(_) => continue,
                 }
+            } else {
+                listeners.try_all();
             }
             let source_due = self.source.as_ref().and_then(|source| source.deadline(&self.handle));
             *in_a_row = 0;
@@ -280,7 +284,7 @@ impl<S: Service> Acceptor<S> {
                 true => Some(Instant::now()),
                 false => deadline.into_iter().chain(pause_end).chain(source_due).min(),
             };
-            match self.wait(may_accept.then(|| listener.as_fd()), until) {
+            match self.wait(may_accept.then_some(&mut *listeners), until) {
                 Ok(WaitEnd::Source) => return LeaderEvent::Source,
                 Ok(WaitEnd::Other) => {
                     let has_passed = |time: Option<Instant>| time.is_some_and(|time| Instant::now() >= time);
@@ -292,6 +296,7 @@ impl<S: Service> Acceptor<S> {
                     }
                 }
                 Err(error) => {
+                    listeners.try_all();
                     let retry = backoff.after(&error);
                     if retry == Retry::Never {
                         return self.give_up(error);
@@ -307,25 +312,28 @@ impl<S: Service> Acceptor<S> {
         }
     }
 
-    /// Accepts without waiting.
+    /// Accepts without waiting, from the next socket in turn that has a client.
     fn accept_once(
         &self,
-        listener: &Listener<S>,
+        listeners: &mut Listeners<Listener<S>>,
         backoff: &mut AcceptBackoff,
         room: &mut Room,
     ) -> ControlFlow<LeaderEvent<Request<S>>, Retry> {
-        let request = match self.hooks.get_request(listener) {
-            Ok(request) => request,
-            Err(error) => {
-                let retry = backoff.after(&error);
-                if matches!(retry, Retry::Later | Retry::LaterReported) {
-                    self.state().connections.count_accept_error();
-                }
-                return match retry {
-                    Retry::LaterReported => ControlFlow::Break(LeaderEvent::AcceptFailed(error)),
-                    Retry::Never => ControlFlow::Break(self.give_up(error)),
-                    retry => ControlFlow::Continue(retry),
-                };
+        let request = loop {
+            let Some(socket) = listeners.next() else { return ControlFlow::Continue(Retry::WhenReady) };
+            let error = match self.hooks.get_request(&listeners.sockets()[socket]) {
+                Ok(request) => break request,
+                Err(error) => error,
+            };
+            let retry = backoff.after(&error);
+            if matches!(retry, Retry::Later | Retry::LaterReported) {
+                self.state().connections.count_accept_error();
+            }
+            match retry {
+                Retry::WhenReady => listeners.has_no_client(socket),
+                Retry::LaterReported => return ControlFlow::Break(LeaderEvent::AcceptFailed(error)),
+                Retry::Never => return ControlFlow::Break(self.give_up(error)),
+                retry => return ControlFlow::Continue(retry),
             }
         };
         backoff.end();
@@ -345,28 +353,32 @@ impl<S: Service> Acceptor<S> {
     }
 
     /// The only place where a server waits for new clients.
-    fn wait(&self, listener: Option<BorrowedFd<'_>>, until: Option<Instant>) -> io::Result<WaitEnd> {
+    fn wait(&self, listeners: Option<&mut Listeners<Listener<S>>>, until: Option<Instant>) -> io::Result<WaitEnd> {
         let state = self.state();
         let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
         let waker = sys::Watched::new(state.waker.as_fd());
-        let listener = listener.map(sys::Watched::new);
-        let (is_woken, end) = match (&self.source, listener) {
-            (None, Some(listener)) => {
-                let mut watched = [waker, listener];
-                sys::poll(&mut watched, timeout)?;
-                (watched[0].is_ready(), WaitEnd::Other)
-            }
-            (None, None) => {
+        let (sockets, may_be_ready) = listeners.map(Listeners::watch).unwrap_or_default();
+        let (is_woken, end) = match (&self.source, sockets) {
+            (None, []) => {
                 let mut watched = [waker];
                 sys::poll(&mut watched, timeout)?;
                 (watched[0].is_ready(), WaitEnd::Other)
             }
-            (Some(source), listener) => {
-                let descriptors = source.descriptors();
-                let of_source = descriptors.iter().map(|descriptor| sys::Watched::new(descriptor.as_fd()));
-                let mut watched: Vec<_> = [waker].into_iter().chain(of_source).chain(listener).collect();
+            (None, [socket]) => {
+                let mut watched = [waker, sys::Watched::new(socket.as_fd())];
                 sys::poll(&mut watched, timeout)?;
-                let is_of_source = watched[1..=descriptors.len()].iter().any(sys::Watched::is_ready);
+                may_be_ready[0] = watched[1].is_ready();
+                (watched[0].is_ready(), WaitEnd::Other)
+            }
+            (source, sockets) => {
+                let descriptors = source.as_ref().map(|source| source.descriptors()).unwrap_or_default();
+                let of_source = descriptors.iter().map(|descriptor| sys::Watched::new(descriptor.as_fd()));
+                let sockets = sockets.iter().map(|socket| sys::Watched::new(socket.as_fd()));
+                let mut watched: Vec<_> = [waker].into_iter().chain(of_source).chain(sockets).collect();
+                sys::poll(&mut watched, timeout)?;
+                let (of_source, sockets) = watched[1..].split_at(descriptors.len());
+                may_be_ready.iter_mut().zip(sockets).for_each(|(is_ready, socket)| *is_ready = socket.is_ready());
+                let is_of_source = of_source.iter().any(sys::Watched::is_ready);
                 (watched[0].is_ready(), if is_of_source { WaitEnd::Source } else { WaitEnd::Other })
             }
         };
@@ -471,22 +483,27 @@ impl<S: Service> Acceptor<S> {
         }
     }
 
-    /// In a child that serves one request: takes the parent's listening socket out. `None`: another thread was the leader
-    /// at the fork, which this process does not have, or the socket is closed already.
-    pub(crate) fn take_listener_in_child(&self) -> Option<Arc<Listener<S>>> {
-        let mut leader = self.leader.try_value()?;
-        let listener = leader.listener.take();
+    /// In a child that serves one request: closes the parent's listening sockets. It cannot if another thread, which this
+    /// process does not have, was the leader at the fork.
+    pub(crate) fn close_listeners_in_child(&self) {
+        let Some(mut leader) = self.leader.try_value() else { return };
+        let listeners = leader.listeners.take();
         // To unlock could take a lock that another thread held at the fork.
         mem::forget(leader);
-        listener
+        if let Some(listeners) = listeners {
+            // Under `handle_request` the `SocketServer` holds the listeners too: dropping them here would not close them.
+            listeners.sockets().iter().for_each(|socket| sys::replace_with_closed_pipe(socket.as_fd()));
+            // Dropping a listener would remove the file of a Unix socket.
+            mem::forget(listeners);
+        }
     }
 
     /// Closes the listening socket, drains, calls `server_close`, and then releases the threads that wait for the end.
     pub(crate) fn close(&self) {
         let state = self.state();
-        // `stop` does not close the listening socket while a leader has it, and wakes that leader.
+        // `stop` does not close the listening sockets while a leader has them, and wakes that leader.
         state.stop();
-        self.leader.value().listener = None;
+        self.leader.value().listeners = None;
         // `handle_request` may have left requests under way.
         self.drain();
         // A panic in the hook changes nothing about the end.
@@ -514,11 +531,11 @@ enum WaitEnd {
     Other,
 }
 
-/// Closes the listening socket, unless a leader has it: that leader sees that the server is stopping, and closes it.
-fn close_listener<S: Service>(leader: &LeaderLock<Leader<S>>) {
-    let listener = leader.try_value().and_then(|mut leader| leader.listener.take());
-    // It is closed after the lock is released.
-    drop(listener);
+/// Closes the listening sockets, unless a leader has them: that leader sees that the server is stopping, and closes them.
+fn close_listeners<S: Service>(leader: &LeaderLock<Leader<S>>) {
+    let listeners = leader.try_value().and_then(|mut leader| leader.listeners.take());
+    // They are closed after the lock is released.
+    drop(listeners);
 }
 
 impl<S: Service> fmt::Debug for Acceptor<S> {

@@ -2,7 +2,6 @@
 
 use std::{
     fmt, io,
-    net::SocketAddr,
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
@@ -88,9 +87,7 @@ impl Datagram {
     /// None today, as [`peer_addr`](Self::peer_addr).
     pub fn local_addr(&self) -> io::Result<Address> {
         Ok(match (&self.packet.destination, &self.packet.socket.server_address) {
-            (Some(destination), Address::Inet(address)) => {
-                Address::Inet(SocketAddr::new(destination.ip, address.port()))
-            }
+            (Some(destination), Address::Inet(address)) => Address::Inet(destination.at_port(address.port())),
             (_, address) => address.clone(),
         })
     }

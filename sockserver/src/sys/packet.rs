@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6},
     os::fd::AsRawFd,
 };
 
@@ -10,8 +10,17 @@ use socket2::{SockAddr, Socket};
 
 /// The address of this machine that a packet was sent to, and the interface that received it.
 pub(crate) struct Destination {
-    pub(crate) ip: IpAddr,
+    ip: IpAddr,
     interface: u32,
+}
+
+impl Destination {
+    pub(crate) fn at_port(&self, port: u16) -> SocketAddr {
+        match self.ip {
+            IpAddr::V4(_) => SocketAddr::new(self.ip, port),
+            IpAddr::V6(ip) => SocketAddrV6::new(ip, port, 0, self.interface).into(),
+        }
+    }
 }
 
 /// The sender of a received packet and, if [`receive_destinations`] was called, its destination.

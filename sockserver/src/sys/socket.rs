@@ -1,6 +1,7 @@
 //! Stream sockets.
 
 use std::{
+    ffi::CString,
     io,
     mem::MaybeUninit,
     os::fd::{AsFd, AsRawFd, BorrowedFd},
@@ -141,5 +142,15 @@ pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<(u32, u32, 
     match unsafe { libc::getpeereid(socket.as_raw_fd(), &raw mut uid, &raw mut gid) } {
         0 => Ok((uid, gid, None)),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// if_nametoindex(3): the number of a network interface.
+pub(crate) fn interface_number(name: &str) -> io::Result<u32> {
+    let name = CString::new(name)?;
+    // SAFETY: the name is a C string, which outlives the call.
+    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
+        0 => Err(io::Error::last_os_error()),
+        number => Ok(number),
     }
 }

@@ -14,6 +14,7 @@ use crate::{
 
 mod datagram_listener;
 mod inet;
+mod list;
 mod stream_socket;
 mod tcp;
 mod udp;
@@ -64,8 +65,8 @@ pub use unix_datagram::{UnixDatagram, UnixDatagramListener};
 /// impl StreamTransport for Greeting {}
 ///
 /// impl BindTo<Greeting> for &str {
-///     fn server_bind(self, options: &Options) -> io::Result<TcpAcceptor> {
-///         BindTo::<Tcp>::server_bind(self, options)
+///     fn server_bind(self, options: &Options, beside: &[Address]) -> io::Result<Vec<TcpAcceptor>> {
+///         BindTo::<Tcp>::server_bind(self, options, beside)
 ///     }
 /// }
 /// ```
@@ -143,7 +144,7 @@ pub trait InetTransport: Transport {}
 )]
 pub trait UnixTransport: StreamTransport {}
 
-/// An address that a server of the transport `T` can be bound to.
+/// An address that a server of the transport `T` can be bound to, or several.
 ///
 /// For tcp and udp: a string like `"127.0.0.1:9999"`, `"[::]:9999"` or `"localhost:9999"`, a pair of a host (or an IP
 /// address) and a port, a [`SocketAddr`](std::net::SocketAddr), an [`Address`]. For Unix sockets: a path as a string,
@@ -151,7 +152,32 @@ pub trait UnixTransport: StreamTransport {}
 /// Linux, or an [`Address`].
 ///
 /// To listen on all addresses of the machine, use `"0.0.0.0:9999"` or, with IPv6, `"[::]:9999"`. Python's empty host is
-/// refused.
+/// refused. A link-local IPv6 address has its interface with it: `"[fe80::1%eth0]:9999"`.
+///
+/// # Several sockets
+///
+/// A host name stands for all its addresses that this machine has: `"localhost:9999"` is `127.0.0.1` and `::1`, on two
+/// sockets. With port 0 they get the same port. An array, a [`Vec`], a slice or a tuple of addresses is bound as a whole or
+/// not at all. The server accepts from its sockets in turn.
+///
+/// ```
+/// # use sockserver::{HandlerResult, RequestHandler, Server, Writer, request_handler};
+/// # #[request_handler]
+/// # #[server(transport = "tcp", concurrency = "threading")]
+/// # struct Hello {
+/// #     wfile: Writer,
+/// # }
+/// # impl RequestHandler for Hello {
+/// #     fn handle(&mut self) -> HandlerResult { Ok(()) }
+/// # }
+/// # fn main() -> std::io::Result<()> {
+/// let server = HelloServer.bind(["127.0.0.1:0", "127.0.0.2:0"])?;
+/// assert_eq!(server.server_addresses().len(), 2);
+/// # Ok(()) }
+/// ```
+///
+/// `[::]` takes IPv4 clients too. After an IPv4 address with the same port, as in `["0.0.0.0:80", "[::]:80"]`, it leaves
+/// them to that. An address that a socket before it in the list serves already gets no socket of its own.
 #[diagnostic::on_unimplemented(
     message = "a server of the transport `{T}` cannot be bound to a `{Self}`",
     label = "this is no address of that transport",
@@ -159,6 +185,9 @@ pub trait UnixTransport: StreamTransport {}
             a path; all take an `Address`"
 )]
 pub trait BindTo<T: Transport> {
-    /// Makes the socket, binds it, and has it listen: Python's `server_bind` and `server_activate`.
-    fn server_bind(self, options: &Options) -> io::Result<T::Listener>;
+    /// Makes the sockets, binds them, and has them listen: Python's `server_bind` and `server_activate`.
+    ///
+    /// `beside`: where the sockets are bound that stand before this address in a list. It may return no socket if one of
+    /// them serves the address.
+    fn server_bind(self, options: &Options, beside: &[Address]) -> io::Result<Vec<T::Listener>>;
 }

@@ -9,7 +9,7 @@ use std::{
 
 use socket2::{Socket, TcpKeepalive, Type};
 
-use super::{BindTo, InetTransport, StreamTransport, Transport, inet, stream_socket};
+use super::{InetTransport, StreamTransport, Transport, inet, stream_socket};
 use crate::{address::Address, options::Options, request::stream::Stream};
 
 /// `"tcp"`: Python's `TCPServer`. Connections inherit the options of the listening socket.

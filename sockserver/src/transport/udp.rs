@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, os::fd::OwnedFd};
 
 use socket2::{Socket, Type};
 
-use super::{BindTo, DatagramListener, DatagramTransport, InetTransport, Transport, inet, stream_socket};
+use super::{DatagramListener, DatagramTransport, InetTransport, Transport, inet, stream_socket};
 use crate::{address::Address, options::Options, request::datagram::Datagram, sys};
 
 /// `"udp"`: Python's `UDPServer`. A reply leaves from the address that the request arrived at.

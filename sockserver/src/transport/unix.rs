@@ -73,8 +73,12 @@ impl AsFd for UnixAcceptor {
 macro_rules! unix_addresses {
     ($transport:ty: $($path:ty),*) => { $(
         impl BindTo<$transport> for $path {
-            fn server_bind(self, options: &Options) -> io::Result<<$transport as Transport>::Listener> {
-                BindTo::<$transport>::server_bind(&Address::unix(self), options)
+            fn server_bind(
+                self,
+                options: &Options,
+                beside: &[Address],
+            ) -> io::Result<Vec<<$transport as Transport>::Listener>> {
+                BindTo::<$transport>::server_bind(&Address::unix(self), options, beside)
             }
         }
     )* };
@@ -85,14 +89,23 @@ macro_rules! unix_addresses {
         );
 
         impl BindTo<$transport> for Address {
-            fn server_bind(self, options: &Options) -> io::Result<<$transport as Transport>::Listener> {
-                BindTo::<$transport>::server_bind(&self, options)
+            fn server_bind(
+                self,
+                options: &Options,
+                beside: &[Address],
+            ) -> io::Result<Vec<<$transport as Transport>::Listener>> {
+                BindTo::<$transport>::server_bind(&self, options, beside)
             }
         }
 
         impl BindTo<$transport> for &Address {
-            fn server_bind(self, options: &Options) -> io::Result<<$transport as Transport>::Listener> {
-                <$transport>::bind(self, options).map_err(|error| crate::transport::inet::cannot_bind(self, error))
+            fn server_bind(
+                self,
+                options: &Options,
+                _beside: &[Address],
+            ) -> io::Result<Vec<<$transport as Transport>::Listener>> {
+                let bound = <$transport>::bind(self, options);
+                Ok(vec![bound.map_err(|error| crate::transport::inet::cannot_bind(self, error))?])
             }
         }
     };

@@ -143,8 +143,9 @@ impl AsFd for FaultyListener {
 }
 
 impl BindTo<Faulty> for &Faults {
-    fn server_bind(self, options: &Options) -> io::Result<FaultyListener> {
-        Ok(FaultyListener { inner: BindTo::<Tcp>::server_bind("127.0.0.1:0", options)?, faults: self.clone() })
+    fn server_bind(self, options: &Options, beside: &[Address]) -> io::Result<Vec<FaultyListener>> {
+        let bound = BindTo::<Tcp>::server_bind("127.0.0.1:0", options, beside)?;
+        Ok(bound.into_iter().map(|inner| FaultyListener { inner, faults: self.clone() }).collect())
     }
 }
 

@@ -274,8 +274,9 @@ impl Transport for Guarded {
 impl StreamTransport for Guarded {}
 
 impl<A: BindTo<Tcp>> BindTo<Guarded> for AllowOnly<A> {
-    fn server_bind(self, options: &Options) -> io::Result<GuardedAcceptor> {
-        Ok(GuardedAcceptor { acceptor: self.address.server_bind(options)?, allowed: self.allowed })
+    fn server_bind(self, options: &Options, beside: &[Address]) -> io::Result<Vec<GuardedAcceptor>> {
+        let bound = self.address.server_bind(options, beside)?;
+        Ok(bound.into_iter().map(|acceptor| GuardedAcceptor { acceptor, allowed: self.allowed.clone() }).collect())
     }
 }
 

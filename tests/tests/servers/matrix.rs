@@ -166,8 +166,8 @@ mod own {
     impl StreamTransport for Greeting {}
 
     impl BindTo<Greeting> for &str {
-        fn server_bind(self, options: &Options) -> io::Result<TcpAcceptor> {
-            BindTo::<Tcp>::server_bind(self, options)
+        fn server_bind(self, options: &Options, beside: &[Address]) -> io::Result<Vec<TcpAcceptor>> {
+            BindTo::<Tcp>::server_bind(self, options, beside)
         }
     }
 

@@ -3,8 +3,6 @@
 use std::{
     fmt,
     io::{self, PipeWriter},
-    mem,
-    os::fd::AsFd,
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
@@ -191,13 +189,8 @@ impl Forking {
         self.children.abandon();
         acceptor.state().lingering.lock_leader_clients().abandon();
         // A datagram server keeps its socket, which sends the replies.
-        if request::kind(job.request()).connection().is_some()
-            && let Some(listener) = acceptor.take_listener_in_child()
-        {
-            // Under `handle_request` the `SocketServer` holds the listener too: dropping it here would not close it.
-            sys::replace_with_closed_pipe(listener.as_fd());
-            // Dropping the listener would remove the file of a Unix socket.
-            mem::forget(listener);
+        if request::kind(job.request()).connection().is_some() {
+            acceptor.close_listeners_in_child();
         }
     }
 }

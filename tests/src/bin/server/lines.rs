@@ -1,4 +1,4 @@
-//! Serves until it is told to stop: `lines CONCURRENCY [panic=abort] [OPTION=VALUE]… ADDRESS`.
+//! Serves until it is told to stop: `lines CONCURRENCY [panic=abort] [OPTION=VALUE]… ADDRESS[,ADDRESS]…`.
 //!
 //! Each line is answered in upper case. Of some words a line does what they say: `stop` shuts the server down, `stats`
 //! tells what it has done, `pid` tells the process that answers, `send N` answers with that many bytes, `fail TEXT`
@@ -87,7 +87,9 @@ pub(crate) fn serve(arguments: &[String]) -> Ended {
 }
 
 fn serve_lines<C: Concurrency + Default>(options: Options, address: &str) -> Ended {
-    let server = Lines::<C>(PhantomData).bind_with(address, options)?;
-    println!("listening on {}", server.server_address());
+    let server = Lines::<C>(PhantomData).bind_with(address.split(',').collect::<Vec<_>>(), options)?;
+    for address in server.server_addresses() {
+        println!("listening on {address}");
+    }
     Ok(server.serve_forever()?)
 }
