@@ -1,6 +1,7 @@
 //! Programs that are talked to over their sockets, and whatever else starts a program.
 
 mod accepting;
+mod addresses;
 mod events;
 mod examples;
 mod forking;

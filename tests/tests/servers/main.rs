@@ -1,7 +1,6 @@
 //! A server from its binding to its end, with every transport. No test here starts a program: until that is executed, it
 //! has the sockets of this process, and a name or a port is not free again as soon as a server has closed it.
 
-mod addresses;
 mod api;
 mod binding;
 mod configuration;

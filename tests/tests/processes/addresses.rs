@@ -4,7 +4,6 @@ use std::{
     fs, io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
     path::PathBuf,
-    process::Command,
     sync::mpsc,
     thread,
     time::Duration,
@@ -20,7 +19,7 @@ use sockserver_tests::{
     concurrencies::Word,
     in_each_concurrency,
     place::{Directory, Local},
-    process::Process,
+    process::{Process, server},
     resources::Observed,
     script::{Script, upper},
     served::Served,
@@ -56,7 +55,7 @@ fn free_port() -> u16 {
     listener.local_addr().expect("it is bound").port()
 }
 
-/// `line-server` on two ports.
+/// The server `lines` on two ports.
 struct TwoPorts {
     process: Process,
     addresses: [Address; 2],
@@ -64,7 +63,7 @@ struct TwoPorts {
 
 impl TwoPorts {
     fn start<C: Word>(options: &[&str]) -> TwoPorts {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_line_server"));
+        let mut command = server("lines");
         let process = Process::start(command.arg(C::WORD).args(options).arg("127.0.0.1:0,127.0.0.2:0"));
         let address = || {
             let address: SocketAddr = process.line_after("listening on ").parse().expect("an address");
