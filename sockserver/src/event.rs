@@ -118,8 +118,14 @@ pub enum TurnedAway {
 
 impl TurnedAway {
     #[cfg(feature = "metrics")]
-    pub(crate) const ALL: [TurnedAway; 4] =
-        [TurnedAway::Limit, TurnedAway::PerClient, TurnedAway::Refused, TurnedAway::NotStarted];
+    pub(crate) const ALL: [TurnedAway; TurnedAway::NotStarted as usize + 1] = [
+        TurnedAway::Limit,
+        TurnedAway::PerClient,
+        TurnedAway::Refused,
+        TurnedAway::Preamble,
+        TurnedAway::Untrusted,
+        TurnedAway::NotStarted,
+    ];
 
     /// How it is counted.
     pub(crate) fn outcome(self) -> Outcome {
