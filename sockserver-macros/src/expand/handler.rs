@@ -7,7 +7,9 @@ use crate::{
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use std::collections::BTreeSet;
-use syn::{Generics, Path, Type, TypePath, Visibility, parse_quote, parse_quote_spanned, spanned::Spanned};
+use syn::{
+    Generics, Path, Type, TypePath, Visibility, WherePredicate, parse_quote, parse_quote_spanned, spanned::Spanned,
+};
 
 pub(crate) fn handler(handler: &Handler) -> TokenStream {
     let implementations = match &handler.fields {
@@ -25,16 +27,24 @@ fn messages(handler: &Handler, framing: &Value) -> TokenStream {
     let framing = value(framing, krate);
     let mut generics = generics.clone();
     if !generics.params.is_empty() {
-        let handles = if handler.mailbox.is_some() { quote!(MailHandler) } else { quote!(MessageHandler) };
-        generics.make_where_clause().predicates.push(parse_quote!(Self: #krate::#handles));
+        let predicates = &mut generics.make_where_clause().predicates;
+        match handler.mailbox {
+            None => predicates.push(parse_quote!(Self: #krate::MessageHandler)),
+            // The first bound hides from the compiler what the handler's `Mail` is.
+            Some(_) => predicates.extend::<[WherePredicate; 2]>([
+                parse_quote!(Self: #krate::MailHandler),
+                parse_quote!(Self: ::core::convert::AsMut<#krate::Mailbox<<Self as #krate::MailHandler>::Mail>>),
+            ]),
+        }
     }
     let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();
+    let (_, _, own_where_clause) = handler.generics.split_for_impl();
     let mailbox = handler.mailbox.as_ref().map(|MailboxField { member, ty }| {
         quote! {
             #(#conditions)*
             #[automatically_derived]
             #(#allowed)*
-            impl #impl_generics ::core::convert::AsMut<#ty> for #ident #ty_generics #where_clause {
+            impl #impl_generics ::core::convert::AsMut<#ty> for #ident #ty_generics #own_where_clause {
                 fn as_mut(&mut self) -> &mut #ty {
                     &mut self.#member
                 }

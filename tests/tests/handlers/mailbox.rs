@@ -1,6 +1,7 @@
 //! `Mailbox`: a handler waits for its client and for what other threads send, whichever comes first.
 
 use std::{
+    fmt::Display,
     io::Write,
     sync::{Arc, Mutex, mpsc},
     thread,
@@ -276,6 +277,39 @@ fn a_handler_that_always_has_mail_hears_its_client_and_the_server() {
     assert_eq!(client.ask("two"), "line two");
     assert_eq!(server.stop().in_time, 1);
     assert_eq!(client.rest(), "");
+}
+
+/// For mail of any type.
+#[message_handler(framing = "line")]
+struct Forwarding<T: Default + Display + Send + 'static> {
+    wfile: Writer,
+    mailbox: Mailbox<T>,
+}
+
+impl<T: Default + Display + Send + 'static> MessageHandler for Forwarding<T> {
+    type Message = str;
+
+    fn message(&mut self, _: &str) -> HandlerResult {
+        Ok(self.mailbox.sender().try_send(T::default()).map_err(|error| error.to_string())?)
+    }
+}
+
+impl<T: Default + Display + Send + 'static> MailHandler for Forwarding<T> {
+    type Mail = T;
+
+    fn mail(&mut self, mail: T) -> HandlerResult {
+        Ok(writeln!(self.wfile, "mail {mail}")?)
+    }
+}
+
+#[test]
+fn a_handler_may_be_generic_over_its_mail() {
+    #[derive(Server)]
+    #[server(transport = "tcp", concurrency = "threading", handler = Forwarding<u32>)]
+    struct Numbers;
+
+    let server = Served::new(Numbers.bind("127.0.0.1:0").expect("a free port"));
+    assert_eq!(Client::connect(server.server_address()).ask("hello"), "mail 0");
 }
 
 fn bytes_in(server: &ServerHandle) -> u64 {
