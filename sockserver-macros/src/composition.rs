@@ -13,6 +13,7 @@ pub(crate) static TRANSPORT: Words = Words {
         Word { word: "udp", name: "Udp" },
         Word { word: "unix", name: "Unix" },
         Word { word: "unix_datagram", name: "UnixDatagram" },
+        Word { word: "stream", name: "AnyStream" },
     ],
     home: "transport",
     are_types: true,
@@ -59,37 +60,38 @@ pub(crate) const SHARES_MEMORY: Rule = with(
 
 pub(crate) const FORKS: Rule = with(&["forking"], "the others do not fork");
 
-pub(crate) const HAS_QUEUE: Rule = on(&["tcp", "unix"], "a datagram socket has no queue of connections");
+pub(crate) const HAS_QUEUE: Rule = on(&["tcp", "unix", "stream"], "a datagram socket has no queue of connections");
 
 pub(crate) const REUSES_ADDRESS: Rule = on(
-    &["tcp"],
+    &["tcp", "stream"],
     "on udp it would let two servers share the port, one of them receiving nothing (see `allow_reuse_port`); a Unix \
      socket is a file and has no port (see `unlink`)",
 );
 
 pub(crate) const HAS_PORT: Rule =
-    on(&["tcp", "udp"], "a Unix socket is a file and has no port; `unlink` says what becomes of an old one");
+    on(&["tcp", "udp", "stream"], "a Unix socket is a file and has no port; `unlink` says what becomes of an old one");
 
-pub(crate) const TCP: Rule = on(&["tcp"], "it is an option of TCP");
+pub(crate) const TCP: Rule = on(&["tcp", "stream"], "it is an option of TCP");
 
-pub(crate) const IP: Rule = on(&["tcp", "udp"], "a Unix socket has no IP address");
+pub(crate) const IP: Rule = on(&["tcp", "udp", "stream"], "a Unix socket has no IP address");
 
 pub(crate) const COUNTS_CLIENTS: Rule = on(
-    &["tcp", "udp", "unix"],
+    &["tcp", "udp", "unix", "stream"],
     "clients are told apart by their addresses, or their users, and here they have neither",
 );
 
 pub(crate) const HAS_PACKETS: Rule =
     on(&["udp", "unix_datagram"], "a stream has no packets; `#[request_handler(max_line = …)]` bounds a line");
 
-pub(crate) const HAS_FILE: Rule = on(&["unix", "unix_datagram"], "an internet socket has no file");
+pub(crate) const HAS_FILE: Rule = on(&["unix", "unix_datagram", "stream"], "an internet socket has no file");
 
-pub(crate) const HAS_CONNECTIONS: Rule = on(&["tcp", "unix"], "a datagram has no connection that could stay open");
+pub(crate) const HAS_CONNECTIONS: Rule =
+    on(&["tcp", "unix", "stream"], "a datagram has no connection that could stay open");
 
 pub(crate) const HAS_PREAMBLE: Rule =
-    on(&["tcp", "unix"], "a datagram has no connection that could begin with a PROXY header");
+    on(&["tcp", "unix", "stream"], "a datagram has no connection that could begin with a PROXY header");
 
-pub(crate) const HAS_BUFFERS: Rule = on(&["tcp", "unix"], "a datagram is received and sent whole");
+pub(crate) const HAS_BUFFERS: Rule = on(&["tcp", "unix", "stream"], "a datagram is received and sent whole");
 
 const fn on(fits: &'static [&'static str], because: &'static str) -> Rule {
     Rule { of: Axis::Transport, fits, because }

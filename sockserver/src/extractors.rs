@@ -118,6 +118,28 @@ impl<S: BehindProxy> FromRequest<S> for ProxyHeader {
     }
 }
 
+/// `None`: the client is at a Unix address.
+#[diagnostic::do_not_recommend]
+impl<S: Service> FromRequest<S> for Option<SocketAddr> {
+    fn from_request(cx: &mut Context<'_, S>) -> io::Result<Option<SocketAddr>> {
+        Ok(match cx.client_address() {
+            Address::Inet(address) => Some(*address),
+            Address::Unix(_) => None,
+        })
+    }
+}
+
+/// `None`: the client is not at a Unix address.
+#[diagnostic::do_not_recommend]
+impl<S: Service<Transport: StreamTransport>> FromRequest<S> for Option<PeerCred> {
+    fn from_request(cx: &mut Context<'_, S>) -> io::Result<Option<PeerCred>> {
+        match &request::kind(cx.request()).state().peer_address {
+            Address::Inet(_) => Ok(None),
+            Address::Unix(_) => PeerCred::of(cx.request()).map(Some),
+        }
+    }
+}
+
 #[diagnostic::do_not_recommend]
 impl<S: Service<Transport: UnixTransport>> FromRequest<S> for PeerCred {
     fn from_request(cx: &mut Context<'_, S>) -> io::Result<PeerCred> {

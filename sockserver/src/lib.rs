@@ -64,7 +64,7 @@
 //! }
 //! ```
 //!
-//! One word changes the server: `transport` is `"tcp"`, `"udp"`, `"unix"` or `"unix_datagram"`, `concurrency` is
+//! One word changes the server: `transport` is `"tcp"`, `"udp"`, `"unix"`, `"unix_datagram"` or `"stream"`, `concurrency` is
 //! `"sync"`, `"threading"`, `"pool"` or `"forking"`. A handler of a [`Reader`] and a [`Writer`] serves all of them
 //! unchanged. [All keys](derive@Server#all-keys) are in one table.
 //!

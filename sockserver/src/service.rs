@@ -55,10 +55,11 @@ pub trait Service: Send + Sync + Sized + 'static {
 /// - on all transports [`Reader`](crate::Reader), [`Writer`](crate::Writer), [`Frames`](crate::Frames),
 ///   [`FrameWriter`](crate::FrameWriter), [`Mailbox`](crate::Mailbox), [`Address`], `Arc<S>` (the server),
 ///   [`ServerHandle`] and [`ConnectionId`](crate::ConnectionId)
-/// - on tcp and unix [`Stream`](crate::Stream), on udp and unix_datagram [`Datagram`](crate::Datagram)
+/// - on tcp, unix and stream [`Stream`](crate::Stream), on udp and unix_datagram [`Datagram`](crate::Datagram)
 /// - on tcp and udp [`SocketAddr`](std::net::SocketAddr), as the kernel tells it: on a server bound to `[::]` an IPv4 client
 ///   has an IPv4-mapped one, which [`Address::ip`] makes an IPv4 address
 /// - on unix [`PeerCred`](crate::PeerCred)
+/// - on all transports an [`Option`] of a `SocketAddr`, on tcp, unix and stream one of a `PeerCred`
 /// - behind a proxy (`proxy(…)`) [`ProxyHeader`](crate::ProxyHeader)
 ///
 /// Implement it for a type of your own to do what each request needs before its handler runs. The fields of a handler
@@ -85,7 +86,7 @@ pub trait Service: Send + Sync + Sized + 'static {
     note = "a field of your own is marked `#[default]` or `#[default(value)]`, a handler `#[request_handler]`; or implement \
             `FromRequest` for the type",
     note = "every request has `Reader`, `Writer`, `Address`, `ConnectionId`, `ServerHandle` and the server as `Arc<{S}>`; \
-            tcp and unix also `Stream`, udp and unix_datagram `Datagram`, tcp and udp `SocketAddr`, unix `PeerCred`; \
+            tcp, unix and stream also `Stream`, udp and unix_datagram `Datagram`, tcp and udp `SocketAddr`, unix `PeerCred`; \
             behind a proxy (`proxy(…)`) `ProxyHeader`"
 )]
 pub trait FromRequest<S: Service>: Sized {

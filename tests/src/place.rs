@@ -9,7 +9,7 @@ use std::{
 
 use sockserver::{
     Address, Options, Server, SocketServer, Transport,
-    transport::{Tcp, Udp, Unix, UnixDatagram},
+    transport::{AnyStream, Tcp, Udp, Unix, UnixDatagram},
 };
 
 /// An address that nobody else uses, until it is dropped.
@@ -24,7 +24,7 @@ impl Place {
     /// A place for a server or a client of this transport, by its word in the attribute.
     pub fn of(transport: &str) -> Place {
         match transport {
-            "tcp" | "udp" => Place::inet("127.0.0.1:0"),
+            "tcp" | "udp" | "stream" => Place::inet("127.0.0.1:0"),
             "unix" | "unix_datagram" => Place::unix(),
             unknown => panic!("there is no transport {unknown}"),
         }
@@ -109,6 +109,7 @@ macro_rules! local {
 }
 
 local! {
+    AnyStream: Place::of("stream");
     Tcp: Place::of("tcp");
     Udp: Place::of("udp");
     Unix: Place::of("unix");

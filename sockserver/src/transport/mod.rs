@@ -12,6 +12,7 @@ use crate::{
     request::{AnyRequest, datagram::Datagram, stream::Stream},
 };
 
+mod any_stream;
 mod datagram_listener;
 mod inet;
 mod list;
@@ -22,14 +23,16 @@ mod unix;
 mod unix_datagram;
 mod unix_file;
 
+pub use any_stream::{AnyStream, AnyStreamAcceptor};
 pub use datagram_listener::DatagramListener;
 pub use tcp::{Tcp, TcpAcceptor};
 pub use udp::Udp;
 pub use unix::{Unix, UnixAcceptor};
 pub use unix_datagram::{UnixDatagram, UnixDatagramListener};
 
-/// Where the requests of a server come from. In `transport = "…"` the words `"tcp"`, `"udp"`, `"unix"` and
-/// `"unix_datagram"` stand for [`Tcp`], [`Udp`], [`Unix`] and [`UnixDatagram`]; a path names a type of your own.
+/// Where the requests of a server come from. In `transport = "…"` the words `"tcp"`, `"udp"`, `"unix"`,
+/// `"unix_datagram"` and `"stream"` stand for [`Tcp`], [`Udp`], [`Unix`], [`UnixDatagram`] and [`AnyStream`]; a path names
+/// a type of your own.
 ///
 /// A transport of your own usually wraps one of these, to do something with each connection before the server verifies
 /// and counts it. It must not wait, as the server accepts no other client meanwhile. To read from the client first,
@@ -72,7 +75,7 @@ pub use unix_datagram::{UnixDatagram, UnixDatagramListener};
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no transport",
-    label = "`transport` is \"tcp\", \"udp\", \"unix\", \"unix_datagram\" or a type that implements `Transport`"
+    label = "`transport` is \"tcp\", \"udp\", \"unix\", \"unix_datagram\", \"stream\" or a type that implements `Transport`"
 )]
 pub trait Transport: Sized + Send + Sync + 'static {
     /// The bound socket. Dropping it closes the port.
@@ -109,6 +112,7 @@ pub(crate) fn word<T: Transport>() -> Option<&'static str> {
         (TypeId::of::<Udp>(), "udp"),
         (TypeId::of::<Unix>(), "unix"),
         (TypeId::of::<UnixDatagram>(), "unix_datagram"),
+        (TypeId::of::<AnyStream>(), "stream"),
     ];
     words.into_iter().find(|(id, _)| *id == TypeId::of::<T>()).map(|(_, word)| word)
 }
@@ -116,7 +120,7 @@ pub(crate) fn word<T: Transport>() -> Option<&'static str> {
 /// A transport whose requests are [`Stream`]s.
 #[diagnostic::on_unimplemented(
     message = "a `Stream` cannot be taken from a request of the transport `{Self}`",
-    label = "only \"tcp\" and \"unix\" have streams",
+    label = "only \"tcp\", \"unix\" and \"stream\" have streams",
     note = "for \"udp\" and \"unix_datagram\" take a `Datagram`; a `Reader` and a `Writer` work with every transport"
 )]
 pub trait StreamTransport: Transport<Request = Stream> {}
@@ -125,7 +129,7 @@ pub trait StreamTransport: Transport<Request = Stream> {}
 #[diagnostic::on_unimplemented(
     message = "a `Datagram` cannot be taken from a request of the transport `{Self}`",
     label = "only \"udp\" and \"unix_datagram\" have datagrams",
-    note = "for \"tcp\" and \"unix\" take a `Stream`; a `Reader` and a `Writer` work with every transport"
+    note = "for \"tcp\", \"unix\" and \"stream\" take a `Stream`; a `Reader` and a `Writer` work with every transport"
 )]
 pub trait DatagramTransport: Transport<Request = Datagram> {}
 
@@ -133,14 +137,15 @@ pub trait DatagramTransport: Transport<Request = Datagram> {}
 #[diagnostic::on_unimplemented(
     message = "a `SocketAddr` cannot be taken from a request of the transport `{Self}`",
     label = "only the clients of \"tcp\" and \"udp\" have one",
-    note = "an `Address` works with every transport"
+    note = "an `Address` and an `Option<SocketAddr>` work with every transport"
 )]
 pub trait InetTransport: Transport {}
 
 /// A transport whose clients' credentials the kernel knows.
 #[diagnostic::on_unimplemented(
     message = "a `PeerCred` cannot be taken from a request of the transport `{Self}`",
-    label = "only the clients of \"unix\" have credentials"
+    label = "only the clients of \"unix\" have credentials",
+    note = "an `Option<PeerCred>` works with \"tcp\", \"unix\" and \"stream\""
 )]
 pub trait UnixTransport: StreamTransport {}
 
@@ -149,7 +154,7 @@ pub trait UnixTransport: StreamTransport {}
 /// For tcp and udp: a string like `"127.0.0.1:9999"`, `"[::]:9999"` or `"localhost:9999"`, a pair of a host (or an IP
 /// address) and a port, a [`SocketAddr`](std::net::SocketAddr), an [`Address`]. For Unix sockets: a path as a string,
 /// [`Path`](std::path::Path) or [`PathBuf`](std::path::PathBuf), where a leading zero byte makes an abstract name on
-/// Linux, or an [`Address`].
+/// Linux, or an [`Address`]. For either by one type: [`AnyStream`].
 ///
 /// To listen on all addresses of the machine, use `"0.0.0.0:9999"` or, with IPv6, `"[::]:9999"`. Python's empty host is
 /// refused. A link-local IPv6 address has its interface with it: `"[fe80::1%eth0]:9999"`.
@@ -182,7 +187,7 @@ pub trait UnixTransport: StreamTransport {}
     message = "a server of the transport `{T}` cannot be bound to a `{Self}`",
     label = "this is no address of that transport",
     note = "\"tcp\" and \"udp\" take \"host:port\", (host, port) or a `SocketAddr`; \"unix\" and \"unix_datagram\" take \
-            a path; all take an `Address`"
+            a path; \"stream\" takes all of these, and \"unix:/path\"; all take an `Address`, and lists"
 )]
 pub trait BindTo<T: Transport> {
     /// Makes the sockets, binds them, and has them listen: Python's `server_bind` and `server_activate`.

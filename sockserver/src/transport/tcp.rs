@@ -45,7 +45,7 @@ impl StreamTransport for Tcp {}
 impl InetTransport for Tcp {}
 
 impl Tcp {
-    fn bind(address: SocketAddr, options: &Options) -> io::Result<TcpAcceptor> {
+    pub(super) fn bind(address: SocketAddr, options: &Options) -> io::Result<TcpAcceptor> {
         Tcp::listen(inet::bind_inet(address, Type::STREAM, options)?, options)
     }
 

@@ -1,8 +1,10 @@
 //! Servers on several sockets.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write},
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
+    os::{fd::OwnedFd, unix::net::UnixListener},
     path::PathBuf,
     sync::mpsc,
     thread,
@@ -10,15 +12,16 @@ use std::{
 };
 
 use sockserver::{
-    Address, BindTo, Options, Server, SocketServer,
+    Address, BindTo, HandlerResult, Options, PeerCred, RequestHandler, Server, SocketServer, Writer,
     concurrency::{Forking, Synchronous, Threading},
-    transport::{Tcp, Udp, Unix, UnixDatagram},
+    request_handler,
+    transport::{AnyStream, Tcp, Udp, Unix, UnixDatagram},
 };
 use sockserver_tests::{
     client::{Client, DatagramClient, PATIENCE, eventually},
     concurrencies::Word,
     in_each_concurrency,
-    place::{Directory, Local},
+    place::{Directory, Local, Place},
     process::{Process, server},
     resources::Observed,
     script::{Script, upper},
@@ -274,6 +277,97 @@ fn a_thread_that_serves_is_enough_for_several_sockets() {
     for client in &mut clients {
         assert_eq!(client.ask("hello"), "HELLO");
     }
+}
+
+// TCP and Unix sockets side by side.
+
+fn a_server_has_tcp_and_unix_sockets_at_once<C: Word>() {
+    let place = Place::unix();
+    let addresses = format!("127.0.0.1:0,unix:{}", place.address());
+    let process = Process::start(server("lines").args([C::WORD, &addresses]));
+    let tcp: SocketAddr = process.line_after("listening on ").parse().expect("an address");
+    assert_eq!(process.line_after("listening on "), place.address().to_string());
+    for _ in 0..3 {
+        assert_eq!(Client::connect(&tcp.into()).ask("hello"), "HELLO");
+        assert_eq!(Client::connect(place.address()).ask("hello"), "HELLO");
+    }
+    Client::connect(place.address()).send("stop\n");
+    let mut process = process;
+    assert!(process.ended().success());
+    assert!(!place.path().exists());
+}
+
+in_each_concurrency! { [sync threading pool forking]: a_server_has_tcp_and_unix_sockets_at_once }
+
+#[test]
+fn a_stream_server_is_bound_to_all_that_names_a_host_or_a_path() {
+    fn serves(address: impl BindTo<AnyStream>) {
+        let server = Served::new(bind::<AnyStream>(address));
+        assert_eq!(Client::connect(server.server_address()).ask("hello"), "HELLO");
+    }
+    let place = Place::unix();
+    let text = format!("unix:{}", place.address());
+    serves(&text[..]);
+    serves(text);
+    serves(place.path());
+    serves(place.path().to_owned());
+    serves(place.address());
+    serves("127.0.0.1:0");
+    serves(("localhost", 0));
+    serves(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    serves(Address::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))));
+    serves((place.path(), "127.0.0.1:0"));
+    if cfg!(target_os = "linux") {
+        let name = format!("sockserver-tests-stream-{}", std::process::id());
+        let server = bind::<AnyStream>(format!("unix:@{name}"));
+        assert_eq!(server.server_address().to_string(), format!("@{name}"));
+    }
+}
+
+#[test]
+fn a_path_without_its_prefix_is_refused_with_advice() {
+    let error = try_bind::<AnyStream>("/run/app.sock").expect_err("a host has no slash");
+    assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    assert!(error.to_string().ends_with("is written `unix:/run/app.sock`"), "{error}");
+}
+
+#[test]
+fn a_stream_server_adopts_sockets_of_either_kind() {
+    let place = Place::unix();
+    let unix = UnixListener::bind(place.path()).expect("a free path");
+    let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    for socket in [OwnedFd::from(unix), OwnedFd::from(tcp)] {
+        let (script, _reports) = Script::<AnyStream, Synchronous>::new(upper);
+        let server = Served::new(script.with_listener(socket, Options::new()).expect("a stream socket"));
+        assert_eq!(Client::connect(server.server_address()).ask("hello"), "HELLO");
+    }
+    let packets = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let (script, _reports) = Script::<AnyStream, Synchronous>::new(upper);
+    let error = script.with_listener(packets, Options::new()).expect_err("it has no connections");
+    assert!(error.to_string().contains("not a stream socket"), "{error}");
+}
+
+#[test]
+fn a_client_of_a_stream_server_has_an_internet_address_or_credentials() {
+    #[request_handler]
+    #[server(transport = "stream", concurrency = "threading")]
+    struct Who {
+        address: Option<SocketAddr>,
+        credentials: Option<PeerCred>,
+        wfile: Writer,
+    }
+
+    impl RequestHandler for Who {
+        fn handle(&mut self) -> HandlerResult {
+            let uid = self.credentials.map(|credentials| credentials.uid);
+            Ok(writeln!(self.wfile, "{:?} {}", self.address.map(|address| address.ip()), uid.is_some())?)
+        }
+    }
+
+    let place = Place::unix();
+    let server = Served::new(WhoServer.bind(("127.0.0.1:0", place.path())).expect("free places"));
+    assert_eq!(Client::connect(&server.server_addresses()[0]).rest(), "Some(127.0.0.1) false\n");
+    assert_eq!(Client::connect(&server.server_addresses()[1]).rest(), "None true\n");
 }
 
 // Zones.

@@ -22,7 +22,7 @@ use crate::{Ended, follow_parent, options};
 
 #[derive(Server)]
 #[server(
-    transport = "tcp",
+    transport = "stream",
     concurrency = C,
     handler = Session,
     hooks(verify_request = Self::is_welcome, service_actions = Self::follow_parent),
