@@ -88,7 +88,9 @@ macro_rules! cell {
                 client.finish();
                 eventually("the request has ended", || server.stats().finished == 1);
                 assert_eq!(server.stats().active, 0);
-                assert_eq!(server.stop(), sockserver::DrainReport::default());
+                let report = server.stop();
+                // It was counted before its client saw the end, and the drain may still have found it.
+                assert!(report.in_time <= 1 && (report.forced, report.leaked) == (0, 0), "{report:?}");
             }
         }
     };
