@@ -1,4 +1,4 @@
-//! The listening sockets of one server, of which the leader accepts in turn.
+//! The listening sockets of one server. The leader accepts from them in turn.
 
 use std::sync::Arc;
 

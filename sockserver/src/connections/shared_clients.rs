@@ -1,4 +1,4 @@
-//! `limits(per_client)` across processes: for children, each of which learns of its client only after the fork.
+//! `limits(per_client)` across processes: a forked child learns only after the fork who its client is.
 
 use std::{
     net::IpAddr,
@@ -92,7 +92,7 @@ impl SharedClients {
     }
 }
 
-/// A client in plain words, of which the first says what it is.
+/// A client as numbers. The first says of which kind the client is.
 fn words(client: Client) -> [u64; 2] {
     match client {
         Client::Network(IpAddr::V4(ip)) => [0, ip.to_bits().into()],
