@@ -201,6 +201,7 @@ pub mod guide;
 mod handle;
 mod handler;
 mod hooks;
+mod inheritance;
 mod io;
 mod job;
 mod lingering;
@@ -263,7 +264,7 @@ pub use running_server::RunningServer;
 pub use server::Server;
 pub use service::{BehindProxy, Context, FromRequest, Request, Service};
 pub use socket_server::{Handled, SocketServer};
-pub use transport::{BindTo, Transport};
+pub use transport::{BindTo, Transport, inherited};
 
 #[doc = include_str!("../docs/server.md")]
 #[doc = include_str!("../docs/keys.md")]

@@ -19,6 +19,7 @@ use crate::{
     request::stream::Stream,
     service::{FromRequest, Request, Service},
     socket_server::SocketServer,
+    sys,
     transport::{self, BindTo, StreamTransport, Transport},
 };
 
@@ -151,10 +152,10 @@ pub trait Server: Send + Sync + Sized + 'static {
         SocketServer::new(self, address.server_bind(&options, &[])?, options, concurrency)
     }
 
-    /// Serves on a socket that was bound elsewhere: inherited from systemd, or from a process that this one replaces.
+    /// Serves on a socket that was bound elsewhere. For the sockets of systemd, [`inherited`](crate::inherited) is simpler.
     ///
-    /// A stream socket need not listen yet. Python's `bind_and_activate=False` has the same purpose. For a descriptor that
-    /// is only a number, as systemd's from 3 on, see [`FromRawFd`](std::os::fd::FromRawFd).
+    /// A stream socket need not listen yet; one that listens keeps the length of its queue. Python's
+    /// `bind_and_activate=False` has the same purpose.
     ///
     /// ```no_run
     /// # use sockserver::{HandlerResult, RequestHandler, Writer, request_handler};
@@ -200,6 +201,49 @@ pub trait Server: Send + Sync + Sized + 'static {
         Self::Transport: StreamTransport,
     {
         self.serve_connection_with(stream, Self::OPTIONS)
+    }
+
+    /// Serves what inetd, or systemd with `StandardInput=socket`, has passed as the standard input: one connection (`nowait`,
+    /// `Accept=yes`), or a listening socket (`wait`, `Accept=no`), on which it serves forever.
+    ///
+    /// Where the standard output and the standard error are the same socket, they and the standard input become `/dev/null`:
+    /// what the program prints must not reach a client.
+    ///
+    /// ```no_run
+    /// # use sockserver::{HandlerError, HandlerResult, RequestHandler, Writer, request_handler};
+    /// use sockserver::Server;
+    ///
+    /// # #[request_handler]
+    /// # #[server(transport = "tcp", concurrency = "threading")]
+    /// # struct Hello {
+    /// #     wfile: Writer,
+    /// # }
+    /// # impl RequestHandler for Hello {
+    /// #     fn handle(&mut self) -> HandlerResult { Ok(()) }
+    /// # }
+    /// fn main() -> Result<(), HandlerError> {
+    ///     HelloServer.serve_inetd()
+    /// }
+    /// ```
+    ///
+    /// A datagram server takes the socket of inetd by [`with_listener`](Self::with_listener).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`serve_connection`](Self::serve_connection) for a connection. The stage [`Stage::Serve`] means that the
+    /// standard input is no socket of this transport, or that the listening socket is broken.
+    fn serve_inetd(self) -> Result<(), HandlerError>
+    where
+        Self::Transport: StreamTransport,
+    {
+        let cannot_serve = |error| HandlerError::new(Stage::Serve, cannot("serve the standard input", error));
+        match sys::take_standard_socket().map_err(cannot_serve)? {
+            (socket, true) => self
+                .with_listener(socket, Self::OPTIONS)
+                .and_then(SocketServer::serve_forever)
+                .map_err(|error| HandlerError::new(Stage::Serve, error)),
+            (socket, false) => self.serve_connection(socket),
+        }
     }
 
     /// As [`serve_connection`](Self::serve_connection), with options that were decided at run time.

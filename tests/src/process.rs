@@ -59,15 +59,26 @@ impl Process {
     /// Starts it with this as its standard input, such as a socket.
     #[track_caller]
     pub fn start_with(command: &mut Command, stdin: impl Into<Stdio>) -> Process {
+        Process::spawn(command, stdin.into(), Stdio::piped())
+    }
+
+    #[track_caller]
+    fn spawn(command: &mut Command, stdin: Stdio, stderr: Stdio) -> Process {
         heed_signals();
-        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(stderr);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("starting {command:?}: {error}"));
         Process {
             stdin: child.stdin.take(),
             stdout: Lines::of(child.stdout.take().expect("it is a pipe")),
-            stderr: Lines::of(child.stderr.take().expect("it is a pipe")),
+            stderr: child.stderr.take().map_or_else(Lines::none, Lines::of),
             child,
         }
+    }
+
+    /// Starts it with these as its standard input and its standard error.
+    #[track_caller]
+    pub fn start_with_stderr(command: &mut Command, stdin: impl Into<Stdio>, stderr: impl Into<Stdio>) -> Process {
+        Process::spawn(command, stdin.into(), stderr.into())
     }
 
     pub fn id(&self) -> u32 {
@@ -173,6 +184,10 @@ impl Drop for Process {
 struct Lines(Receiver<String>);
 
 impl Lines {
+    fn none() -> Lines {
+        Lines(mpsc::channel().1)
+    }
+
     fn of(pipe: impl Read + Send + 'static) -> Lines {
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || {

@@ -1,16 +1,18 @@
 //! Child processes, and the descriptors that they inherit.
 
 use std::{
+    fs::File,
     io::{self, Write},
     os::{
-        fd::{AsRawFd, BorrowedFd},
-        unix::process::ExitStatusExt,
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+        unix::{fs::MetadataExt, process::ExitStatusExt},
     },
     process::ExitStatus,
 };
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use socket2::Socket;
+
+use super::socket::is_listener;
 
 /// dup2(2): closes the file behind a descriptor in this process, while other code still owns the descriptor. The
 /// descriptor then refers to a pipe whose other end is closed.
@@ -27,7 +29,7 @@ pub(crate) fn replace_with_closed_pipe(fd: BorrowedFd<'_>) {
 
 /// As [`replace_with_closed_pipe`], for a descriptor that a signal handler writes to.
 #[cfg(feature = "signals")]
-pub(crate) fn replace_number_with_closed_pipe(fd: std::os::fd::RawFd) {
+pub(crate) fn replace_number_with_closed_pipe(fd: RawFd) {
     // SAFETY: the descriptor is open as long as its action is registered.
     replace_with_closed_pipe(unsafe { BorrowedFd::borrow_raw(fd) });
 }
@@ -115,7 +117,6 @@ pub(crate) fn without_signals(action: impl FnOnce()) {
 pub(crate) fn threads() -> Option<usize> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
-        use std::os::unix::fs::MetadataExt;
         // proc(5) has a directory for each thread. A directory has two links and one for each subdirectory.
         let links = std::fs::metadata("/proc/self/task").ok()?.nlink();
         usize::try_from(links).ok()?.checked_sub(2)
@@ -271,4 +272,59 @@ impl Signal {
     pub(crate) fn has_ended(self, status: ExitStatus) -> bool {
         status.signal() == Some(self.number())
     }
+}
+
+/// fcntl(2): takes a descriptor that this process was started with, and marks it close-on-exec.
+///
+/// # Errors
+///
+/// `EBADF` if it is not open. [`io::ErrorKind::AlreadyExists`] if it is close-on-exec already: exec(2) would have closed
+/// it, so that this process has opened or taken it itself, and something else owns it.
+pub(crate) fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: F_GETFD and F_SETFD change no memory.
+    let flags = match unsafe { libc::fcntl(number, libc::F_GETFD) } {
+        -1 => return Err(io::Error::last_os_error()),
+        flags => flags,
+    };
+    if flags & libc::FD_CLOEXEC != 0 {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    // SAFETY: as above.
+    if unsafe { libc::fcntl(number, libc::F_SETFD, flags | libc::FD_CLOEXEC) } == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is open. All of this process that makes descriptors makes them close-on-exec, so that this one
+    // came by exec(2) and has no other owner.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// The socket that is the standard input, and whether it listens. Where standard descriptors are this socket, they become
+/// `/dev/null`.
+pub(crate) fn take_standard_socket() -> io::Result<(OwnedFd, bool)> {
+    let socket = Socket::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let reported = socket.r#type().and_then(|_| is_listener(&socket)).map_err(|error| match error.raw_os_error() {
+        Some(libc::ENOTSOCK) => io::Error::new(io::ErrorKind::InvalidInput, "it is not a socket: inetd passes one"),
+        _ => error,
+    })?;
+    // A connection has a peer, unless the peer has gone already.
+    let is_listener = reported.unwrap_or_else(|| socket.peer_addr().is_err());
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+    for standard in [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()] {
+        if is_same_file(standard, socket.as_fd())? {
+            // SAFETY: both descriptors are open, and the standard streams still own an open descriptor of that number.
+            if unsafe { libc::dup2(null.as_raw_fd(), standard.as_raw_fd()) } == -1 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+    }
+    Ok((socket.into(), is_listener))
+}
+
+fn is_same_file(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> io::Result<bool> {
+    let identity = |fd: BorrowedFd<'_>| -> io::Result<(u64, u64)> {
+        let metadata = File::from(fd.try_clone_to_owned()?).metadata()?;
+        Ok((metadata.dev(), metadata.ino()))
+    };
+    Ok(identity(one)? == identity(other)?)
 }

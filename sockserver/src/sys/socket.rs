@@ -52,6 +52,18 @@ pub(crate) fn receive(socket: &Socket, buffer: &mut Vec<u8>, limit: usize, flags
     Ok(received)
 }
 
+/// Whether the socket listens (`SO_ACCEPTCONN`: socket(7)).
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+pub(crate) fn is_listener(socket: &Socket) -> io::Result<Option<bool>> {
+    socket.is_listener().map(Some)
+}
+
+/// These systems do not report it.
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+pub(crate) fn is_listener(_socket: &Socket) -> io::Result<Option<bool>> {
+    Ok(None)
+}
+
 /// recv(2) into the first `limit` bytes of the buffer.
 pub(crate) fn receive_into(socket: &Socket, buffer: &mut [u8], limit: usize, flags: i32) -> io::Result<usize> {
     let length = buffer.len().min(limit);

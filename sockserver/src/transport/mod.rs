@@ -15,6 +15,7 @@ use crate::{
 mod any_stream;
 mod datagram_listener;
 mod inet;
+mod inherited;
 mod list;
 mod stream_socket;
 mod tcp;
@@ -25,6 +26,7 @@ mod unix_file;
 
 pub use any_stream::{AnyStream, AnyStreamAcceptor};
 pub use datagram_listener::DatagramListener;
+pub use inherited::{Inherited, InheritedOr, inherited};
 pub use tcp::{Tcp, TcpAcceptor};
 pub use udp::Udp;
 pub use unix::{Unix, UnixAcceptor};
@@ -154,7 +156,7 @@ pub trait UnixTransport: StreamTransport {}
 /// For tcp and udp: a string like `"127.0.0.1:9999"`, `"[::]:9999"` or `"localhost:9999"`, a pair of a host (or an IP
 /// address) and a port, a [`SocketAddr`](std::net::SocketAddr), an [`Address`]. For Unix sockets: a path as a string,
 /// [`Path`](std::path::Path) or [`PathBuf`](std::path::PathBuf), where a leading zero byte makes an abstract name on
-/// Linux, or an [`Address`]. For either by one type: [`AnyStream`].
+/// Linux, or an [`Address`]. For either by one type: [`AnyStream`]. For sockets that systemd has bound: [`inherited`].
 ///
 /// To listen on all addresses of the machine, use `"0.0.0.0:9999"` or, with IPv6, `"[::]:9999"`. Python's empty host is
 /// refused. A link-local IPv6 address has its interface with it: `"[fe80::1%eth0]:9999"`.

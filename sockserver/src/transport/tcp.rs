@@ -9,7 +9,10 @@ use std::{
 
 use socket2::{Socket, TcpKeepalive, Type};
 
-use super::{InetTransport, StreamTransport, Transport, inet, stream_socket};
+use super::{
+    InetTransport, StreamTransport, Transport, inet,
+    stream_socket::{self, Owner},
+};
 use crate::{address::Address, options::Options, request::stream::Stream};
 
 /// `"tcp"`: Python's `TCPServer`. Connections inherit the options of the listening socket.
@@ -20,6 +23,7 @@ pub struct Tcp;
 #[derive(Debug)]
 pub struct TcpAcceptor {
     socket: Socket,
+    owner: Owner,
 }
 
 impl Transport for Tcp {
@@ -29,7 +33,7 @@ impl Transport for Tcp {
     fn from_listener(socket: OwnedFd, options: &Options) -> io::Result<TcpAcceptor> {
         let socket = Socket::from(socket);
         stream_socket::check_kind(&socket, Type::STREAM, false)?;
-        Tcp::listen(socket, options)
+        Tcp::listen(socket, options, Owner::Several)
     }
 
     fn server_address(listener: &TcpAcceptor) -> io::Result<Address> {
@@ -37,7 +41,7 @@ impl Transport for Tcp {
     }
 
     fn get_request(listener: &TcpAcceptor) -> io::Result<Stream> {
-        stream_socket::accept(&listener.socket)
+        stream_socket::accept(&listener.socket, listener.owner)
     }
 }
 
@@ -46,10 +50,10 @@ impl InetTransport for Tcp {}
 
 impl Tcp {
     pub(super) fn bind(address: SocketAddr, options: &Options) -> io::Result<TcpAcceptor> {
-        Tcp::listen(inet::bind_inet(address, Type::STREAM, options)?, options)
+        Tcp::listen(inet::bind_inet(address, Type::STREAM, options)?, options, Owner::This)
     }
 
-    fn listen(socket: Socket, options: &Options) -> io::Result<TcpAcceptor> {
+    fn listen(socket: Socket, options: &Options, owner: Owner) -> io::Result<TcpAcceptor> {
         socket.set_tcp_nodelay(options.socket.nodelay)?;
         if let Some(time) = options.socket.keepalive {
             // The kernel counts in seconds, and zero is not allowed.
@@ -57,7 +61,7 @@ impl Tcp {
             socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(time))?;
         }
         stream_socket::listen(&socket, options)?;
-        Ok(TcpAcceptor { socket })
+        Ok(TcpAcceptor { socket, owner })
     }
 }
 

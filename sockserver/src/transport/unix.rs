@@ -8,7 +8,8 @@ use std::{
 use socket2::{Socket, Type};
 
 use super::{
-    BindTo, StreamTransport, Transport, UnixTransport, stream_socket,
+    BindTo, StreamTransport, Transport, UnixTransport,
+    stream_socket::{self, Owner},
     unix_file::{SocketFile, bind_unix},
 };
 use crate::{address::Address, options::Options, request::stream::Stream};
@@ -30,6 +31,7 @@ pub struct UnixAcceptor {
     /// one.
     _file: Option<SocketFile>,
     socket: Socket,
+    owner: Owner,
 }
 
 impl Transport for Unix {
@@ -41,7 +43,7 @@ impl Transport for Unix {
         stream_socket::check_kind(&socket, Type::STREAM, true)?;
         stream_socket::listen(&socket, options)?;
         // The process that bound the socket removes its file.
-        Ok(UnixAcceptor { socket, _file: None })
+        Ok(UnixAcceptor { socket, owner: Owner::Several, _file: None })
     }
 
     fn server_address(listener: &UnixAcceptor) -> io::Result<Address> {
@@ -49,7 +51,7 @@ impl Transport for Unix {
     }
 
     fn get_request(listener: &UnixAcceptor) -> io::Result<Stream> {
-        stream_socket::accept(&listener.socket)
+        stream_socket::accept(&listener.socket, listener.owner)
     }
 }
 
@@ -59,7 +61,7 @@ impl UnixTransport for Unix {}
 impl Unix {
     fn bind(address: &Address, options: &Options) -> io::Result<UnixAcceptor> {
         let (socket, file) = bind_unix(address, Type::STREAM, options)?;
-        Ok(UnixAcceptor { socket, _file: file })
+        Ok(UnixAcceptor { socket, owner: Owner::This, _file: file })
     }
 }
 

@@ -5,6 +5,7 @@ mod addresses;
 mod events;
 mod examples;
 mod forking;
+mod inheriting;
 mod kv;
 mod lengths;
 mod limits;

@@ -1,20 +1,24 @@
-//! Serves until it is told to stop: `lines CONCURRENCY [panic=abort] [OPTION=VALUE]… ADDRESS[,ADDRESS]…`.
+//! Serves until it is told to stop: `lines CONCURRENCY [panic=abort] [OPTION=VALUE]… ADDRESS[,ADDRESS]…`. An ADDRESS is
+//! `HOST:PORT`, `unix:PATH`, `inherited:NAME` or `inherited:NAME|ADDRESS`. With `inetd` alone it serves its standard input.
 //!
 //! Each line is answered in upper case. Of some words a line does what they say: `stop` shuts the server down, `stats`
-//! tells what it has done, `pid` tells the process that answers, `send N` answers with that many bytes, `fail TEXT`
-//! fails, `reset elsewhere` fails with what another connection of the handler could have failed with.
+//! tells what it has done, `pid` tells the process that answers, `print TEXT` prints it on standard output, `run COMMAND`
+//! answers with what a command of the shell prints, `send N` answers with that many bytes, `fail TEXT` fails, `reset
+//! elsewhere` fails with what another connection of the handler could have failed with.
 
 use std::{
     io::{self, Read, Write},
     marker::PhantomData,
     net::IpAddr,
-    panic, process,
+    panic,
+    process::{self, Command},
     time::Duration,
 };
 
 use sockserver::{
-    Address, Concurrency, HandlerResult, Options, Reader, RequestHandler, Server, ServerHandle, Stream, Writer,
-    request_handler,
+    Address, BindTo, Concurrency, HandlerResult, Options, Reader, RequestHandler, Server, ServerHandle, Stream, Writer,
+    inherited, request_handler,
+    transport::{AnyStream, AnyStreamAcceptor, Inherited, InheritedOr},
 };
 use sockserver_tests::by_concurrency;
 
@@ -44,6 +48,11 @@ impl RequestHandler for Session {
                 ("stop", _) => self.handle.shutdown(),
                 ("stats", _) => writeln!(self.wfile, "{:?}", self.handle.stats())?,
                 ("pid", _) => writeln!(self.wfile, "{}", process::id())?,
+                ("print", text) => println!("{text}"),
+                ("run", command) => {
+                    let output = Command::new("sh").args(["-c", command]).output()?;
+                    writeln!(self.wfile, "{}", String::from_utf8_lossy(&output.stdout).replace('\n', "; "))?;
+                }
                 ("fail", text) => return Err(text.into()),
                 // Without the message of a panic.
                 ("resume", text) => panic::resume_unwind(Box::new(text.to_owned())),
@@ -86,8 +95,40 @@ pub(crate) fn serve(arguments: &[String]) -> Ended {
     by_concurrency!(concurrency, C => serve_lines::<C>(options, address))
 }
 
+/// What an ADDRESS says.
+enum Place {
+    Bound(String),
+    Inherited(Inherited),
+    Either(InheritedOr<String>),
+}
+
+impl Place {
+    fn parse(address: &str) -> Place {
+        let inherits = address.strip_prefix("inherited:").map(|names| names.split_once('|').unwrap_or((names, "")));
+        match inherits {
+            None => Place::Bound(address.to_owned()),
+            Some((name, "")) => Place::Inherited(inherited(name)),
+            Some((name, address)) => Place::Either(inherited(name).or(address.to_owned())),
+        }
+    }
+}
+
+impl BindTo<AnyStream> for Place {
+    fn server_bind(self, options: &Options, beside: &[Address]) -> io::Result<Vec<AnyStreamAcceptor>> {
+        match self {
+            Place::Bound(address) => BindTo::<AnyStream>::server_bind(address, options, beside),
+            Place::Inherited(inherited) => BindTo::<AnyStream>::server_bind(inherited, options, beside),
+            Place::Either(either) => BindTo::<AnyStream>::server_bind(either, options, beside),
+        }
+    }
+}
+
 fn serve_lines<C: Concurrency + Default>(options: Options, address: &str) -> Ended {
-    let server = Lines::<C>(PhantomData).bind_with(address.split(',').collect::<Vec<_>>(), options)?;
+    let server = Lines::<C>(PhantomData);
+    if address == "inetd" {
+        return Ok(server.serve_inetd()?);
+    }
+    let server = server.bind_with(address.split(',').map(Place::parse).collect::<Vec<_>>(), options)?;
     for address in server.server_addresses() {
         println!("listening on {address}");
     }
