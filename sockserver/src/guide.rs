@@ -49,6 +49,9 @@ pub mod slow_clients {}
 #[doc = include_str!("../docs/guide/state.md")]
 pub mod state {}
 
+#[doc = include_str!("../docs/guide/systemd.md")]
+pub mod systemd {}
+
 #[doc = include_str!("../docs/guide/testing.md")]
 pub mod testing {}
 

@@ -173,6 +173,7 @@
 //! | feature | what it adds | and brings |
 //! |---|---|---|
 //! | `signals` | `SocketServer::shutdown_on_signals`: a clean end on Ctrl-C and SIGTERM | `signal-hook` |
+//! | `systemd` | `SocketServer::notify_systemd`: `Type=notify` services, with their watchdog | `sd-notify` |
 //! | `json` | `framing::Json`: typed messages in JSON | `serde_core`, `serde_json` |
 //! | `metrics` | counters, gauges and a histogram for the recorder of the crate `metrics`: [the guide](guide::metrics) | `metrics` |
 //! | `tracing` | a span for each connection: [the guide](guide::logs) | `tracing` |
@@ -221,6 +222,8 @@ mod service;
 mod signals;
 mod socket_server;
 mod sys;
+#[cfg(feature = "systemd")]
+mod systemd;
 mod telemetry;
 pub mod transport;
 mod unwind;

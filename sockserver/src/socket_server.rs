@@ -194,6 +194,26 @@ impl<S: Service> SocketServer<S> {
         crate::signals::stop_on_signals(state.id, own_pipe, Arc::new(shut_down))
     }
 
+    /// Tells systemd how the service does, for a unit with `Type=notify` (`sd_notify(3)`). Call it when all servers of the
+    /// program are bound, before serving.
+    ///
+    /// * `READY=1` now: clients can connect.
+    /// * `STOPPING=1` when the server begins to drain, with `EXTEND_TIMEOUT_USEC`: `timeouts(shutdown)` may be longer than the
+    ///   unit's `TimeoutStopSec=`.
+    /// * `WATCHDOG=1`, twice in each `WatchdogSec=` of the unit, from the wait of the accept loop. If no thread can wait for
+    ///   requests any more, systemd restarts the service. With `"sync"` and `"pool"` that is also so while each thread serves a
+    ///   client: `WatchdogSec=` must then be longer than a connection may last.
+    ///
+    /// Outside of systemd it does nothing.
+    ///
+    /// # Errors
+    ///
+    /// The message cannot be sent to the socket that the environment names in `NOTIFY_SOCKET`.
+    #[cfg(feature = "systemd")]
+    pub fn notify_systemd(&self) -> io::Result<()> {
+        self.acceptor.0.notify_systemd()
+    }
+
     /// Serves on a thread of its own, until the [`RunningServer`] is dropped or [stopped](RunningServer::stop).
     ///
     /// # Errors

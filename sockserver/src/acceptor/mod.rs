@@ -44,6 +44,12 @@ pub use event_source::EventSource;
 use leader_lock::LeaderLock;
 use listeners::Listeners;
 
+#[cfg(feature = "systemd")]
+use {
+    crate::{options::Timeouts, systemd::Notifications},
+    std::sync::OnceLock,
+};
+
 /// After this many accepts in a row the leader looks at the waker: otherwise a flood of clients would starve a shutdown.
 const IN_A_ROW: u32 = 16;
 
@@ -66,6 +72,8 @@ pub struct Acceptor<S: Service> {
     source: Option<Arc<dyn EventSource>>,
     /// `Event::LimitReached` was the last of its kind.
     has_reached_limit: AtomicBool,
+    #[cfg(feature = "systemd")]
+    notifications: OnceLock<Notifications>,
 }
 
 /// What the leader works with.
@@ -145,7 +153,18 @@ impl<S: Service> Acceptor<S> {
         let handle = ServerHandle::new(Arc::new(state));
         let has_reached_limit = AtomicBool::new(false);
         let preamble = Preamble::new(&options);
-        Ok(Arc::new(Acceptor { hooks, handle, options, preamble, is_bound, leader, source, has_reached_limit }))
+        Ok(Arc::new(Acceptor {
+            hooks,
+            handle,
+            options,
+            preamble,
+            is_bound,
+            leader,
+            source,
+            has_reached_limit,
+            #[cfg(feature = "systemd")]
+            notifications: OnceLock::new(),
+        }))
     }
 
     /// The server whose requests these are.
@@ -355,6 +374,8 @@ impl<S: Service> Acceptor<S> {
     /// The only place where a server waits for new clients.
     fn wait(&self, listeners: Option<&mut Listeners<Listener<S>>>, until: Option<Instant>) -> io::Result<WaitEnd> {
         let state = self.state();
+        #[cfg(feature = "systemd")]
+        let until = self.notifications.get().and_then(Notifications::due).into_iter().chain(until).min();
         let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
         let waker = sys::Watched::new(state.waker.as_fd());
         let (sockets, may_be_ready) = listeners.map(Listeners::watch).unwrap_or_default();
@@ -382,6 +403,8 @@ impl<S: Service> Acceptor<S> {
                 (watched[0].is_ready(), if is_of_source { WaitEnd::Source } else { WaitEnd::Other })
             }
         };
+        #[cfg(feature = "systemd")]
+        self.notifications.get().into_iter().for_each(Notifications::beat);
         if is_woken && state.waker.take_stop_request() {
             state.shut_down();
         }
@@ -446,6 +469,18 @@ impl<S: Service> Acceptor<S> {
         } else if self.is_bound {
             state.lingering.add(connection);
         }
+    }
+
+    /// Tells systemd about the server from now on.
+    #[cfg(feature = "systemd")]
+    pub(crate) fn notify_systemd(&self) -> io::Result<()> {
+        let Timeouts { linger, shutdown, .. } = self.options.timeouts;
+        // A handler that was cut has a while to return, and so has a client that lingers.
+        let notifications =
+            Notifications::begin(&self.handle, linger.saturating_add(shutdown).saturating_add(3 * GRACE))?;
+        // It was called before.
+        let _ = self.notifications.set(notifications);
+        Ok(())
     }
 
     /// Waits until the server begins to drain: for a thread that leaves the serving to others.

@@ -7,7 +7,7 @@ use std::{
 };
 
 /// From the lowest to the highest. A room is a file or a folder of `sockserver/src`; it imports lower rooms only.
-const ROOMS: [&str; 40] = [
+const ROOMS: [&str; 41] = [
     "primitives",
     "sys",
     "address",
@@ -32,6 +32,7 @@ const ROOMS: [&str; 40] = [
     "server_state",
     "signals",
     "handle",
+    "systemd",
     "running_server",
     "preamble",
     "transport",

@@ -12,3 +12,4 @@ mod limits;
 mod parity;
 mod proxies;
 mod proxy;
+mod systemd;

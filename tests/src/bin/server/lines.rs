@@ -129,6 +129,7 @@ fn serve_lines<C: Concurrency + Default>(options: Options, address: &str) -> End
         return Ok(server.serve_inetd()?);
     }
     let server = server.bind_with(address.split(',').map(Place::parse).collect::<Vec<_>>(), options)?;
+    server.notify_systemd()?;
     for address in server.server_addresses() {
         println!("listening on {address}");
     }

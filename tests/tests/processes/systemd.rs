@@ -1,0 +1,108 @@
+//! What a service tells systemd. The test is systemd: it has the socket that the messages are sent to.
+
+use std::{os::unix::net::UnixDatagram, thread, time::Duration};
+
+use sockserver::Address;
+use sockserver_tests::{
+    client::{Client, PATIENCE},
+    concurrencies::Word,
+    in_each_concurrency,
+    place::Place,
+    process::{Process, ServerProcess, server},
+};
+
+const WATCHDOG: Duration = Duration::from_millis(100);
+
+struct Service {
+    process: ServerProcess,
+    messages: UnixDatagram,
+    _place: Place,
+}
+
+impl Service {
+    #[track_caller]
+    fn start<C: Word>(options: &[&str]) -> Service {
+        let place = Place::unix();
+        let messages = UnixDatagram::bind(place.path()).expect("a free path");
+        messages.set_read_timeout(Some(PATIENCE)).expect("an open socket");
+        let mut command = server("lines");
+        command.arg(C::WORD).args(options);
+        command.env("NOTIFY_SOCKET", place.path()).env("WATCHDOG_USEC", WATCHDOG.as_micros().to_string());
+        Service { process: ServerProcess::start(command, Place::of("stream")), messages, _place: place }
+    }
+
+    #[track_caller]
+    fn message(&self) -> String {
+        let mut message = [0; 4096];
+        let length = self.messages.recv(&mut message).expect("a message");
+        String::from_utf8_lossy(&message[..length]).into_owned()
+    }
+
+    /// The next message that is not the watchdog's.
+    #[track_caller]
+    fn other_message(&self) -> String {
+        std::iter::repeat_with(|| self.message()).find(|message| message != "WATCHDOG=1\n").expect("a message")
+    }
+
+    fn address(&self) -> &Address {
+        self.process.address()
+    }
+}
+
+fn a_service_tells_when_it_is_up_that_it_lives_and_when_it_stops<C: Word>() {
+    let mut service = Service::start::<C>(&["shutdown=7000"]);
+    assert_eq!(service.message(), "READY=1\n");
+    for _ in 0..3 {
+        assert_eq!(service.message(), "WATCHDOG=1\n");
+    }
+    assert_eq!(Client::connect(service.address()).ask("hello"), "HELLO");
+    Client::connect(service.address()).send("stop\n");
+    let stopping = service.other_message();
+    let extended = stopping.strip_prefix("STOPPING=1\nEXTEND_TIMEOUT_USEC=").expect("it extends the timeout");
+    let extended = Duration::from_micros(extended.trim_end().parse().expect("microseconds"));
+    assert!(extended > Duration::from_secs(7), "{extended:?}");
+    assert!(service.process.ended().success());
+}
+
+fn a_service_lives_while_it_is_busy<C: Word>() {
+    let service = Service::start::<C>(&[]);
+    assert_eq!(service.message(), "READY=1\n");
+    let mut clients: Vec<_> = (0..3).map(|_| Client::connect(service.address())).collect();
+    for client in &mut clients {
+        assert_eq!(client.ask("hello"), "HELLO");
+    }
+    for _ in 0..3 {
+        assert_eq!(service.message(), "WATCHDOG=1\n");
+    }
+}
+
+in_each_concurrency! { [sync threading pool forking]: a_service_tells_when_it_is_up_that_it_lives_and_when_it_stops }
+in_each_concurrency! { [threading pool forking]: a_service_lives_while_it_is_busy }
+
+#[test]
+fn a_server_whose_only_thread_is_stuck_is_not_said_to_live() {
+    use sockserver::concurrency::Synchronous;
+
+    let service = Service::start::<Synchronous>(&[]);
+    let mut client = Client::connect(service.address());
+    assert_eq!(client.ask("hello"), "HELLO");
+    // The messages of the time before.
+    service.messages.set_nonblocking(true).expect("an open socket");
+    while service.messages.recv(&mut [0; 64]).is_ok() {}
+    thread::sleep(3 * WATCHDOG);
+    assert!(service.messages.recv(&mut [0; 64]).is_err());
+}
+
+#[test]
+fn nothing_is_told_outside_of_systemd() {
+    let mut command = server("lines");
+    command.args(["threading", "127.0.0.1:0"]).env_remove("NOTIFY_SOCKET");
+    Process::start(&mut command).line_after("listening on ");
+}
+
+#[test]
+fn a_socket_of_systemd_that_is_not_there_is_an_error() {
+    let mut command = server("lines");
+    let mut process = Process::start(command.args(["sync", "127.0.0.1:0"]).env("NOTIFY_SOCKET", "/nowhere"));
+    assert!(!process.ended().success());
+}
