@@ -1,6 +1,10 @@
 //! Steering a server from elsewhere.
 
-use std::{fmt, io, sync::Arc};
+use std::{
+    fmt, io,
+    process::{Child, Command},
+    sync::Arc,
+};
 
 use crate::{
     address::Address,
@@ -30,12 +34,12 @@ impl ServerHandle {
 
     /// Where the server listens: Python's `server_address`. Of several sockets it is the address of the first.
     pub fn server_address(&self) -> &Address {
-        &self.state.addresses[0]
+        &self.state.sockets.addresses[0]
     }
 
     /// Where the server listens, in the order in which [`bind`](crate::Server::bind) got the addresses.
     pub fn server_addresses(&self) -> &[Address] {
-        &self.state.addresses
+        &self.state.sockets.addresses
     }
 
     /// Stops the server, without waiting: [`wait`](Self::wait) is what you want to call next, unless this is one of the
@@ -58,6 +62,37 @@ impl ServerHandle {
     /// Python's `shutdown` waits until the loop has ended and deadlocks in a handler; this one returns at once.
     pub fn shutdown(&self) {
         self.state.shut_down();
+    }
+
+    /// Replaces this server by a program that is started here, without a refused connection. It gets the listening sockets,
+    /// and this server is [shut down](Self::shutdown) once the successor serves.
+    ///
+    /// The successor needs no code for it: where it binds to the address of one of the sockets, or takes it by
+    /// [`inherited`](crate::inherited), it gets that socket. It has to bind all of them, and then says that it is ready as
+    /// soon as it [serves](crate::SocketServer::serve_forever). Port 0 stands for any port here. The file of a Unix socket
+    /// belongs to the successor from then on.
+    ///
+    /// It waits for the successor, for a minute at most, while this server goes on. Call it from a thread of your own, or in
+    /// `service_actions`; a handler may be among the connections that the successor's start has to wait for.
+    ///
+    /// ```no_run
+    /// # fn hand_over(handle: &sockserver::ServerHandle) -> std::io::Result<()> {
+    /// use std::{env, process::Command};
+    ///
+    /// let mut successor = Command::new(env::current_exe()?);
+    /// successor.args(env::args_os().skip(1));
+    /// handle.hand_over(&mut successor)?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The program cannot be started, ends before it is ready, or is not ready in time, when it is killed. This server then
+    /// goes on as if nothing had happened. [`io::ErrorKind::NotConnected`] if this server was shut down already,
+    /// [`io::ErrorKind::ResourceBusy`] while another successor is being started,
+    /// [`io::ErrorKind::Unsupported`] in the child of a server that forks.
+    pub fn hand_over(&self, successor: &mut Command) -> io::Result<Child> {
+        self.state.hand_over(successor)
     }
 
     /// Whether new clients are welcome: the answer to a load balancer. `false` after [`shutdown`](Self::shutdown), also

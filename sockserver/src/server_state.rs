@@ -1,7 +1,9 @@
 //! The state of a server that does not depend on its types.
 
 use std::{
-    io,
+    fs, io,
+    os::{fd::OwnedFd, unix::fs::MetadataExt},
+    process::{Child, Command},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,12 +14,13 @@ use crate::{
     connections::{Connections, Due, GRACE, Supervision},
     event::Event,
     exits::Exits,
+    inheritance,
     io::{bell::Bell, shared::Shared, state::ConnectionId, waker::Waker},
     lingering::Lingering,
     options::Options,
     primitives::{
         Mutex,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU32, Ordering::SeqCst},
         thread,
     },
     unwind::{self, ServerId},
@@ -29,8 +32,7 @@ pub(crate) type EventHook = Box<dyn Fn(&Event<'_>) + Send + Sync>;
 /// The state of a server that does not depend on its types. All its parts share it.
 pub(crate) struct ServerState {
     pub(crate) id: ServerId,
-    /// Where the server listens: at least one address.
-    pub(crate) addresses: Vec<Address>,
+    pub(crate) sockets: ListeningSockets,
     pub(crate) connections: Connections,
     /// Ends the wait of the leader.
     pub(crate) waker: Waker,
@@ -53,28 +55,39 @@ pub(crate) struct ServerState {
     is_copy: AtomicBool,
     /// The server forks, and so starts no threads: the thread that serves keeps the deadlines.
     forks: bool,
-    /// Closes the listening sockets, unless a leader waits on them: that leader closes them.
-    close_listeners: Box<dyn Fn() + Send + Sync>,
     /// Calls the hook for events. `None`: there is none.
     on_event: Option<EventHook>,
+    /// A successor is being started.
+    is_handing_over: AtomicBool,
+    /// The number of the process that serves in place of this one; zero if none does.
+    successor: AtomicU32,
     /// Why the server ended without a shutdown.
     failure: Mutex<Option<io::Error>>,
+}
+
+/// The listening sockets of a server, whatever their type.
+pub(crate) struct ListeningSockets {
+    /// At least one.
+    pub(crate) addresses: Vec<Address>,
+    /// Closes them, unless a leader waits on them: that leader closes them.
+    pub(crate) close: Box<dyn Fn() + Send + Sync>,
+    /// Duplicates them for a successor. None are left once they are closed.
+    pub(crate) duplicate: Box<dyn Fn() -> io::Result<Vec<OwnedFd>> + Send + Sync>,
 }
 
 impl ServerState {
     /// `capacity`: how many connections are served at once.
     pub(crate) fn new(
         id: ServerId,
-        addresses: Vec<Address>,
+        sockets: ListeningSockets,
         capacity: usize,
         options: &Options,
         forks: bool,
-        close_listeners: Box<dyn Fn() + Send + Sync>,
         on_event: Option<EventHook>,
     ) -> io::Result<ServerState> {
         Ok(ServerState {
             id,
-            addresses,
+            sockets,
             connections: Connections::new(capacity, options, forks)?,
             waker: Waker::new()?,
             bell: Arc::new(Bell::new()?),
@@ -88,8 +101,9 @@ impl ServerState {
             is_suspended: AtomicBool::new(false),
             is_copy: AtomicBool::new(false),
             forks,
-            close_listeners,
             on_event,
+            is_handing_over: AtomicBool::new(false),
+            successor: AtomicU32::new(0),
             failure: Mutex::new(None),
         })
     }
@@ -126,6 +140,12 @@ impl ServerState {
         }
     }
 
+    /// The number of the process that serves in place of this one.
+    #[cfg(feature = "systemd")]
+    pub(crate) fn successor(&self) -> Option<u32> {
+        Some(self.successor.load(SeqCst)).filter(|number| *number != 0)
+    }
+
     pub(crate) fn forks(&self) -> bool {
         self.forks
     }
@@ -138,6 +158,7 @@ impl ServerState {
     /// `serve_forever` has begun.
     pub(crate) fn begin_serving(&self) {
         self.is_serving.store(true, SeqCst);
+        inheritance::serving();
     }
 
     /// Drains the server: after `timeouts(linger)` if it serves, else at once.
@@ -150,6 +171,33 @@ impl ServerState {
         // The leader of a server that forks keeps the deadline itself.
         self.waker.wake();
         self.supervise(supervision);
+    }
+
+    /// Starts a successor on the listening sockets, and shuts this server down once that serves.
+    pub(crate) fn hand_over(self: &Arc<ServerState>, command: &mut Command) -> io::Result<Child> {
+        if self.is_copy.load(SeqCst) {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "the child of a server that forks has no sockets"));
+        }
+        if self.is_handing_over.swap(true, SeqCst) {
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, "a successor is being started already"));
+        }
+        let result = self.hand_over_alone(command);
+        self.is_handing_over.store(false, SeqCst);
+        result
+    }
+
+    fn hand_over_alone(self: &Arc<ServerState>, command: &mut Command) -> io::Result<Child> {
+        let sockets = (self.sockets.duplicate)()?;
+        if sockets.is_empty() || self.is_leaving.load(SeqCst) {
+            return Err(io::Error::new(io::ErrorKind::NotConnected, "the server is shut down already"));
+        }
+        let files =
+            self.sockets.addresses.iter().filter_map(|address| Some(fs::symlink_metadata(address.path()?).ok()?.ino()));
+        let successor = inheritance::hand_over(command, &sockets, &files.collect::<Vec<_>>())?;
+        drop(sockets);
+        self.successor.store(successor.id(), SeqCst);
+        self.shut_down();
+        Ok(successor)
     }
 
     /// Drains the server. In a child: has the parent drain.
@@ -166,7 +214,7 @@ impl ServerState {
         self.is_leaving.store(true, SeqCst);
         let was_stopping = self.is_stopping.swap(true, SeqCst);
         self.waker.wake();
-        (self.close_listeners)();
+        (self.sockets.close)();
         // Announced before the drain begins, so that the server does not end before the callbacks are called.
         self.callbacks.announce();
         if !was_stopping {

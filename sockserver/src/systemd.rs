@@ -4,6 +4,7 @@
 
 use std::{
     io,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -27,9 +28,14 @@ impl Notifications {
     /// Says that the service is up. `stop`: how long its end takes at most.
     pub(crate) fn begin(handle: &ServerHandle, stop: Duration) -> io::Result<Notifications> {
         let stop = stop.as_micros().try_into().unwrap_or(u32::MAX);
+        let state = Arc::downgrade(handle.state());
         let on_stopping = handle.on_stopping(move || {
-            // systemd is gone, and nobody else wants to know.
-            let _ = sd_notify::notify(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(stop)]);
+            // If it fails, systemd is gone, and nobody else wants to know.
+            let _ = match state.upgrade().and_then(|state| state.successor()) {
+                // The service goes on.
+                Some(successor) => sd_notify::notify(&[NotifyState::MainPid(successor)]),
+                None => sd_notify::notify(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(stop)]),
+            };
         });
         sd_notify::notify(&[NotifyState::Ready])?;
         // Half of the time, as sd_watchdog_enabled(3) recommends.

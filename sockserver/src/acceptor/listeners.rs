@@ -1,6 +1,6 @@
 //! The listening sockets of one server. The leader accepts from them in turn.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// The listening sockets of one server, and which of them to try next.
 pub(super) struct Listeners<L> {
@@ -15,6 +15,10 @@ pub(super) struct Listeners<L> {
 impl<L> Listeners<L> {
     pub(super) fn new(sockets: Arc<[L]>) -> Listeners<L> {
         Listeners { may_be_ready: vec![true; sockets.len()], sockets, next: 0 }
+    }
+
+    pub(super) fn downgrade(&self) -> Weak<[L]> {
+        Arc::downgrade(&self.sockets)
     }
 
     pub(super) fn sockets(&self) -> &[L] {

@@ -4,7 +4,7 @@ use std::{
     fmt, io, mem,
     ops::ControlFlow,
     os::fd::AsFd,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
@@ -27,7 +27,7 @@ use crate::{
         thread,
     },
     request,
-    server_state::ServerState,
+    server_state::{ListeningSockets, ServerState},
     service::{Request, Service},
     sys,
     transport::Transport,
@@ -141,15 +141,21 @@ impl<S: Service> Acceptor<S> {
     ) -> io::Result<Arc<Acceptor<S>>> {
         let Strategy { capacity, forks, source } = strategy;
         let is_bound = listeners.is_some();
+        let weak = listeners.as_ref().map(Listeners::downgrade);
+        let sockets = Box::new(move || {
+            let sockets = weak.as_ref().and_then(Weak::upgrade).unwrap_or_default();
+            sockets.iter().map(|socket| socket.as_fd().try_clone_to_owned()).collect()
+        });
         let leader = Leader { listeners, backoff: AcceptBackoff::default(), in_a_row: 0, room: Room::Full };
         let leader = Arc::new(LeaderLock::new(leader));
         let close_listeners = {
             let leader = leader.clone();
             Box::new(move || close_listeners(&leader))
         };
+        let sockets = ListeningSockets { addresses, close: close_listeners, duplicate: sockets };
         let id = ServerId::new();
-        let hooks = Hooks::new(server, id, &addresses[0]);
-        let state = ServerState::new(id, addresses, capacity, &options, forks, close_listeners, hooks.on_event())?;
+        let hooks = Hooks::new(server, id, &sockets.addresses[0]);
+        let state = ServerState::new(id, sockets, capacity, &options, forks, hooks.on_event())?;
         let handle = ServerHandle::new(Arc::new(state));
         let has_reached_limit = AtomicBool::new(false);
         let preamble = Preamble::new(&options);

@@ -5,9 +5,12 @@ use std::{
     io::{self, Write},
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
-        unix::{fs::MetadataExt, process::ExitStatusExt},
+        unix::{
+            fs::MetadataExt,
+            process::{CommandExt, ExitStatusExt},
+        },
     },
-    process::ExitStatus,
+    process::{Child, Command, ExitStatus},
 };
 
 use socket2::Socket;
@@ -327,4 +330,38 @@ fn is_same_file(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> io::Result<bool> 
         Ok((metadata.dev(), metadata.ino()))
     };
     Ok(identity(one)? == identity(other)?)
+}
+
+/// fstat(2): the number that tells an open file from others.
+pub(crate) fn inode(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    inode_of_number(fd.as_raw_fd())
+}
+
+/// As [`inode`], of a number that may not be open.
+pub(crate) fn inode_of_number(number: RawFd) -> io::Result<u64> {
+    // SAFETY: `stat` is plain data, for which all zeros is a valid value, and the pointer is to one.
+    unsafe {
+        let mut stat: libc::stat = std::mem::zeroed();
+        match libc::fstat(number, &raw mut stat) {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(stat.st_ino as u64),
+        }
+    }
+}
+
+/// Starts a program that inherits these descriptors under their numbers.
+pub(crate) fn spawn_with(command: &mut Command, descriptors: &[BorrowedFd<'_>]) -> io::Result<Child> {
+    let numbers: Vec<RawFd> = descriptors.iter().map(|descriptor| descriptor.as_raw_fd()).collect();
+    let pass_on = move || {
+        for number in &numbers {
+            // SAFETY: F_SETFD changes no memory.
+            if unsafe { libc::fcntl(*number, libc::F_SETFD, 0) } == -1 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: between fork(2) and exec(2) the closure calls only fcntl(2), which is async-signal-safe. The descriptors are
+    // open there too, as they are borrowed here.
+    unsafe { command.pre_exec(pass_on) }.spawn()
 }

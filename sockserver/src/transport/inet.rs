@@ -6,10 +6,10 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs},
 };
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::Transport;
-use crate::{address::Address, options::Options, sys};
+use crate::{address::Address, inheritance, options::Options, sys};
 
 /// How often port 0 is tried for a name that stands for several addresses: the port that the first one gets may be taken
 /// at another.
@@ -176,8 +176,16 @@ pub(super) fn cannot_bind(address: impl Display, error: io::Error) -> io::Error 
     io::Error::new(error.kind(), format!("cannot bind to {address}: {error}"))
 }
 
-/// Makes a socket for an internet address, sets the options that must precede bind(2), and binds it.
+/// Makes a socket for an internet address, sets the options that must precede bind(2), and binds it. If a predecessor has
+/// handed over a socket at this address, it is that one.
 pub(super) fn bind_inet(address: SocketAddr, kind: Type, options: &Options) -> io::Result<Socket> {
+    let fits = |bound: &SockAddr| {
+        let is_same = |bound: SocketAddr| bound.ip() == address.ip() && [bound.port(), 0].contains(&address.port());
+        bound.as_socket().is_some_and(is_same)
+    };
+    if let Some(socket) = inheritance::take_bound(kind, fits) {
+        return Ok(socket);
+    }
     let socket = Socket::new(Domain::for_address(address), kind, None)?;
     if address.is_ipv6() {
         socket.set_only_v6(options.socket.only_v6)?;

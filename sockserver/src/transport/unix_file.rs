@@ -18,6 +18,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use super::stream_socket;
 use crate::{
     address::{Address, UnixAddress},
+    inheritance,
     options::{Options, SocketOptions},
     sys,
 };
@@ -40,7 +41,8 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if fs::symlink_metadata(&self.path).is_ok_and(|file| (file.dev(), file.ino()) == self.identity) {
+        let is_there = fs::symlink_metadata(&self.path).is_ok_and(|file| (file.dev(), file.ino()) == self.identity);
+        if is_there && !inheritance::is_foreign_file(self.identity.1) {
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -63,6 +65,12 @@ pub(super) fn bind_unix(address: &Address, kind: Type, options: &Options) -> io:
         ));
     }
     let name = address.to_sockaddr()?;
+    if let Some(socket) = inheritance::take_bound(kind, |bound| *bound == name) {
+        let owned = address.path().filter(|_| options.socket.unlink);
+        let file = owned.map(SocketFile::of).transpose()?;
+        file.iter().for_each(|file| inheritance::own_file_when_ready(file.identity.1));
+        return Ok((socket, file));
+    }
     let socket = Socket::new(Domain::UNIX, kind, None)?;
     // Held until the socket listens: then another server that probes the file finds it in use.
     let _lock = address.path().filter(|_| options.socket.unlink).and_then(lock_directory);

@@ -1,6 +1,7 @@
 //! How connections and servers end.
 
 mod draining;
+mod handing_over;
 mod idle;
 mod in_processes;
 mod leaving;

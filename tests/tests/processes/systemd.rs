@@ -93,6 +93,25 @@ fn a_server_whose_only_thread_is_stuck_is_not_said_to_live() {
     assert!(service.messages.recv(&mut [0; 64]).is_err());
 }
 
+fn a_successor_becomes_the_main_process_of_the_service<C: Word>() {
+    let mut service = Service::start::<C>(&["poll=20"]);
+    assert_eq!(service.other_message(), "READY=1\n");
+    service.process.signal("USR2");
+    assert_eq!(service.other_message(), "READY=1\n");
+    let successor = service.process.line_after("handed over to ");
+    assert_eq!(service.other_message(), format!("MAINPID={successor}\n"));
+    // They are the successor's once the old one has ended.
+    assert!(service.process.ended().success());
+    service.messages.set_nonblocking(true).expect("an open socket");
+    while service.messages.recv(&mut [0; 64]).is_ok() {}
+    service.messages.set_nonblocking(false).expect("an open socket");
+    assert_eq!(service.message(), "WATCHDOG=1\n");
+    Client::connect(service.address()).send("stop\n");
+    assert!(service.other_message().starts_with("STOPPING=1\n"));
+}
+
+in_each_concurrency! { [sync threading pool forking]: a_successor_becomes_the_main_process_of_the_service }
+
 #[test]
 fn nothing_is_told_outside_of_systemd() {
     let mut command = server("lines");

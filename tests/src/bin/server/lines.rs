@@ -5,16 +5,25 @@
 //! tells what it has done, `pid` tells the process that answers, `print TEXT` prints it on standard output, `run COMMAND`
 //! answers with what a command of the shell prints, `send N` answers with that many bytes, `fail TEXT` fails, `reset
 //! elsewhere` fails with what another connection of the handler could have failed with.
+//!
+//! On SIGUSR2 it hands its sockets over to the program of `SUCCESSOR`, or to this one, with the same arguments. With
+//! `poll=MILLISECONDS` it sees the signal.
 
 use std::{
+    env,
     io::{self, Read, Write},
     marker::PhantomData,
     net::IpAddr,
     panic,
     process::{self, Command},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
+use signal_hook::{consts::SIGUSR2, flag};
 use sockserver::{
     Address, BindTo, Concurrency, HandlerResult, Options, Reader, RequestHandler, Server, ServerHandle, Stream, Writer,
     inherited, request_handler,
@@ -22,16 +31,24 @@ use sockserver::{
 };
 use sockserver_tests::by_concurrency;
 
-use crate::{Ended, follow_parent, options};
+use crate::{Ended, HAS_PREDECESSOR, follow_parent, options};
 
 #[derive(Server)]
 #[server(
     transport = "stream",
     concurrency = C,
     handler = Session,
-    hooks(verify_request = Self::is_welcome, service_actions = Self::follow_parent),
+    hooks(
+        server_activate = Self::keep_handle,
+        verify_request = Self::is_welcome,
+        service_actions = Self::on_turn,
+    ),
 )]
-struct Lines<C: Concurrency + Default>(PhantomData<C>);
+struct Lines<C: Concurrency + Default> {
+    is_to_hand_over: Arc<AtomicBool>,
+    handle: OnceLock<ServerHandle>,
+    concurrency: PhantomData<C>,
+}
 
 #[request_handler(timeout = "3s")]
 struct Session {
@@ -75,8 +92,21 @@ impl<C: Concurrency + Default> Lines<C> {
         !matches!(client_address.ip(), Some(IpAddr::V4(ip)) if ip.octets().starts_with(&[127, 0, 1]))
     }
 
-    fn follow_parent(&self) {
+    fn keep_handle(&self, handle: &ServerHandle) {
+        let _ = self.handle.set(handle.clone());
+    }
+
+    fn on_turn(&self) {
         follow_parent();
+        if self.is_to_hand_over.swap(false, SeqCst) {
+            let handle = self.handle.get().expect("it is bound");
+            let program = env::var_os("SUCCESSOR").or_else(|| env::current_exe().ok().map(Into::into));
+            let mut successor = Command::new(program.expect("the path of this program"));
+            match handle.hand_over(successor.args(env::args_os().skip(1)).env(HAS_PREDECESSOR, "")) {
+                Ok(successor) => println!("handed over to {}", successor.id()),
+                Err(error) => println!("not handed over: {error}"),
+            }
+        }
     }
 }
 
@@ -124,7 +154,9 @@ impl BindTo<AnyStream> for Place {
 }
 
 fn serve_lines<C: Concurrency + Default>(options: Options, address: &str) -> Ended {
-    let server = Lines::<C>(PhantomData);
+    let is_to_hand_over = Arc::new(AtomicBool::new(false));
+    flag::register(SIGUSR2, is_to_hand_over.clone())?;
+    let server = Lines::<C> { is_to_hand_over, handle: OnceLock::new(), concurrency: PhantomData };
     if address == "inetd" {
         return Ok(server.serve_inetd()?);
     }
