@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     address::Address,
-    connections::{drain::DrainReport, stats::Outcome},
+    connections::{drain::DrainReport, limits::Rejected, stats::Outcome},
     error::HandlerError,
     io::{
         closing::Closing,
@@ -105,6 +105,8 @@ pub enum TurnedAway {
     Limit,
     /// `per_client`: [`limits(per_client)`](crate::Limits::per_client).
     PerClient,
+    /// `banned`: [`ServerHandle::ban`](crate::ServerHandle::ban).
+    Banned,
     /// `refused`: [`verify_request`](crate::Server::verify_request).
     Refused,
     /// `preamble`: its PROXY header was bad, missing or late ([`Stats::bad_preamble`](crate::Stats::bad_preamble)).
@@ -117,10 +119,10 @@ pub enum TurnedAway {
 }
 
 impl TurnedAway {
-    #[cfg(feature = "metrics")]
     pub(crate) const ALL: [TurnedAway; TurnedAway::NotStarted as usize + 1] = [
         TurnedAway::Limit,
         TurnedAway::PerClient,
+        TurnedAway::Banned,
         TurnedAway::Refused,
         TurnedAway::Preamble,
         TurnedAway::Untrusted,
@@ -132,9 +134,38 @@ impl TurnedAway {
         match self {
             TurnedAway::Refused => Outcome::Refused,
             TurnedAway::Preamble => Outcome::BadPreamble,
-            TurnedAway::Limit | TurnedAway::PerClient | TurnedAway::Untrusted | TurnedAway::NotStarted => {
-                Outcome::Rejected
-            }
+            TurnedAway::Limit
+            | TurnedAway::PerClient
+            | TurnedAway::Banned
+            | TurnedAway::Untrusted
+            | TurnedAway::NotStarted => Outcome::Rejected,
+        }
+    }
+}
+
+impl From<Rejected> for TurnedAway {
+    fn from(why: Rejected) -> TurnedAway {
+        match why {
+            Rejected::Limit => TurnedAway::Limit,
+            Rejected::PerClient => TurnedAway::PerClient,
+            Rejected::Banned => TurnedAway::Banned,
+        }
+    }
+}
+
+/// How an accepted connection ends: what its last event says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    Ended(Outcome),
+    TurnedAway(TurnedAway),
+}
+
+impl Ending {
+    /// How it is counted.
+    pub(crate) fn outcome(self) -> Outcome {
+        match self {
+            Ending::Ended(outcome) => outcome,
+            Ending::TurnedAway(why) => why.outcome(),
         }
     }
 }
@@ -144,6 +175,7 @@ impl fmt::Display for TurnedAway {
         f.pad(match self {
             TurnedAway::Limit => "limit",
             TurnedAway::PerClient => "per_client",
+            TurnedAway::Banned => "banned",
             TurnedAway::Refused => "refused",
             TurnedAway::Preamble => "preamble",
             TurnedAway::Untrusted => "untrusted",

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::{
     connections::stats::Outcome,
     error::{HandlerError, Stage},
+    event::Ending,
     handle::ServerHandle,
     handler::{BoxError, Handler, RequestHandler},
     io::{
@@ -21,7 +22,7 @@ type Runner<S> = <<S as Service>::Handler as Handler>::Runner;
 
 /// How a request has ended, and with which error.
 pub(crate) struct Ended {
-    pub(crate) outcome: Outcome,
+    pub(crate) how: Ending,
     pub(crate) error: Option<HandlerError>,
 }
 
@@ -45,7 +46,7 @@ pub(crate) fn finish_request<S: Service>(
         handled => handled.and_then(|_| flushed.map(|()| None)),
     };
     let result = result.map_err(|error| attributed(id, error, state));
-    Ended { outcome: outcome_of(&result, state), error: result.err() }
+    Ended { how: Ending::Ended(outcome_of(&result, state)), error: result.err() }
 }
 
 /// Makes the handler and calls its methods. `Some`: the server has ended the connection, and the handler has seen it.

@@ -2,8 +2,10 @@
 
 use std::{
     fmt, io,
+    net::IpAddr,
     process::{Child, Command},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -11,6 +13,7 @@ use crate::{
     callbacks::OnStopping,
     connections::{drain::DrainReport, stats::Stats},
     io::state::{ConnectionId, ConnectionInfo},
+    options::Limits,
     server_state::ServerState,
     unwind::unwind_safe,
 };
@@ -192,6 +195,63 @@ impl ServerHandle {
     /// What the server has done so far.
     pub fn stats(&self) -> Stats {
         self.state.connections.stats()
+    }
+
+    /// The limits that new connections meet now: those that the server was bound with, or of the last
+    /// [`set_limits`](Self::set_limits).
+    pub fn limits(&self) -> Limits {
+        self.state.connections.limits()
+    }
+
+    /// Changes the limits while the server runs. New connections meet them at once; connections that are under way go on,
+    /// also above a lower limit, and count.
+    ///
+    /// ```
+    /// # use sockserver::{HandlerResult, RequestHandler, Server, Writer, request_handler};
+    /// # #[request_handler]
+    /// # #[server(transport = "tcp", concurrency = "threading", limits(connections = 100))]
+    /// # struct Hello {
+    /// #     wfile: Writer,
+    /// # }
+    /// # impl RequestHandler for Hello {
+    /// #     fn handle(&mut self) -> HandlerResult { Ok(()) }
+    /// # }
+    /// # fn main() -> std::io::Result<()> {
+    /// let server = HelloServer.bind("127.0.0.1:0")?.spawn()?;
+    /// server.set_limits(server.limits().connections(500))?;
+    /// assert_eq!(server.limits().connections, Some(500));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// As in the options, `"pool"` serves at most as many as it has workers, and `"sync"` serves one. On Unix sockets, a first
+    /// `per_client` counts the connections that come after it. In a child of `"forking"` it changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::InvalidInput`] for a limit of zero, and for another `on_limit`, which is decided when the server is
+    /// bound.
+    pub fn set_limits(&self, limits: Limits) -> io::Result<()> {
+        self.state.set_limits(limits)
+    }
+
+    /// Turns away a client for this time: the connections that come from now on. One that is under way goes on;
+    /// [`close`](Self::close) ends it. A second ban of the same client replaces the first.
+    ///
+    /// A client is what [`limits(per_client)`](crate::Limits::per_client) counts as one: for an IPv6 address its /64 network.
+    /// At most 65,536 clients are banned at once; one more lifts the ban that ends first. In a child of `"forking"` it changes
+    /// nothing.
+    pub fn ban(&self, ip: IpAddr, duration: Duration) {
+        self.state.connections.ban(ip, duration);
+    }
+
+    /// Lifts the ban of this client. `false`: it was not banned.
+    pub fn unban(&self, ip: IpAddr) -> bool {
+        self.state.connections.gate.bans().lift(ip, Instant::now())
+    }
+
+    /// The addresses that were banned, and how long their bans last. The one that ends first is the first.
+    pub fn bans(&self) -> Vec<(IpAddr, Duration)> {
+        self.state.connections.gate.lock().list(Instant::now())
     }
 
     /// The requests that are under way, oldest first.

@@ -5,13 +5,12 @@ use std::{fmt, sync::Arc};
 use crate::{
     acceptor::Acceptor,
     address::Address,
-    connections::{limits::TooMany, stats::Outcome},
+    connections::stats::Outcome,
     error::{HandlerError, Stage},
-    event::{ConnectionRef, Event, TurnedAway},
+    event::{ConnectionRef, Ending, Event, TurnedAway},
     finish_request::{Ended, finish_request},
     handler::BoxError,
     io::{closing::Closing, ending::End, state::ConnectionId},
-    preamble::Failure,
     request::{self, AnyRequest},
     service::{Request, Service},
     telemetry::Span,
@@ -87,19 +86,19 @@ impl<S: Service> Job<S> {
     /// `handle_error`, `shutdown_request` and `close_request`. It does not unwind.
     pub fn process(self) {
         if !self.is_too_late() {
-            let Ended { outcome, error } = self.serve();
-            self.settle(outcome, error);
+            let ended = self.serve();
+            self.settle(ended);
         }
     }
 
     /// Verifies the request and processes it, and returns the error instead of reporting it.
     pub(crate) fn verify_and_process(mut self) -> Result<(), HandlerError> {
-        let Ended { outcome, error } = match self.verify_unless_unknown() {
+        let Ended { how, error } = match self.verify_unless_unknown() {
             Ok(()) if self.is_too_late() => return Ok(()),
             Ok(()) => self.serve(),
             Err(ended) => ended,
         };
-        self.conclude(outcome, error.as_ref());
+        self.conclude(how, error.as_ref());
         error.map_or(Ok(()), Err)
     }
 
@@ -113,33 +112,16 @@ impl<S: Service> Job<S> {
     }
 
     /// Must be called before the client can see the end.
-    fn ended(&mut self, outcome: Outcome, error: Option<&HandlerError>) {
+    fn conclude(&mut self, how: Ending, error: Option<&HandlerError>) {
         self.has_ended = true;
-        self.count(outcome);
-        self.span.end(self.connection(), outcome, error);
-        self.acceptor().hooks.event(&Event::Ended { connection: self.connection(), outcome, error });
-    }
-
-    /// Must be called before the client can see the end.
-    fn conclude(&mut self, outcome: Outcome, error: Option<&HandlerError>) {
-        let is_ending = request::kind(&self.request).state().closing().is_some();
-        let why = match outcome {
-            Outcome::Refused => TurnedAway::Refused,
-            Outcome::BadPreamble => TurnedAway::Preamble,
-            Outcome::Rejected if error.is_some() => TurnedAway::Untrusted,
-            Outcome::Rejected if is_ending => TurnedAway::NotStarted,
-            Outcome::Rejected => TurnedAway::PerClient,
-            _ => return self.ended(outcome, error),
+        self.count(how.outcome());
+        let connection = self.connection();
+        let (event, error) = match how {
+            Ending::Ended(outcome) => (Event::Ended { connection, outcome, error }, error),
+            Ending::TurnedAway(why) => (Event::TurnedAway { connection, why }, None),
         };
-        self.turn_away(why);
-    }
-
-    /// Must be called before the client can see the end.
-    fn turn_away(&mut self, why: TurnedAway) {
-        self.has_ended = true;
-        self.count(why.outcome());
-        self.span.end(self.connection(), why.outcome(), None);
-        self.acceptor().hooks.event(&Event::TurnedAway { connection: self.connection(), why });
+        self.span.end(connection, how.outcome(), error);
+        self.acceptor().hooks.event(&event);
     }
 
     /// Whether the server has ended the request already, so that it can only be dropped. A request that was accepted
@@ -166,10 +148,10 @@ impl<S: Service> Job<S> {
         let acceptor = self.acceptor();
         let connection = request::kind(&self.request).connection();
         let Some((preamble, connection)) = acceptor.preamble().zip(connection) else { return Ok(()) };
-        preamble.read(connection).map_err(|Failure { outcome, error }| Ended { outcome, error })?;
+        preamble.read(connection).map_err(|failure| Ended { how: failure.how, error: failure.error })?;
         introduced();
         let entered = acceptor.introduce(self.request.id(), self.client_address());
-        entered.map_err(|TooMany| Ended { outcome: Outcome::Rejected, error: None })?;
+        entered.map_err(|why| Ended { how: Ending::TurnedAway(why.into()), error: None })?;
         self.verify_request()
     }
 
@@ -181,8 +163,8 @@ impl<S: Service> Job<S> {
     }
 
     /// Counts how the request ended, reports its error, and ends it.
-    pub(crate) fn settle(mut self, outcome: Outcome, error: Option<HandlerError>) {
-        self.conclude(outcome, error.as_ref());
+    pub(crate) fn settle(mut self, Ended { how, error }: Ended) {
+        self.conclude(how, error.as_ref());
         if let Some(error) = error.filter(|error| self.is_to_report(error)) {
             self.acceptor().hooks.handle_error(error, self.client_address());
         }
@@ -204,7 +186,8 @@ impl<S: Service> Job<S> {
     /// [`handle_error`](crate::Server::handle_error) gets the error with
     /// [`Stage::ProcessRequest`](crate::Stage::ProcessRequest).
     pub fn fail(self, error: impl Into<BoxError>) {
-        self.settle(Outcome::Failed, Some(HandlerError::new(Stage::ProcessRequest, error)));
+        let error = Some(HandlerError::new(Stage::ProcessRequest, error));
+        self.settle(Ended { how: Ending::Ended(Outcome::Failed), error });
     }
 
     /// The failures of a proxy are alike.
@@ -218,8 +201,8 @@ impl<S: Service> Job<S> {
     pub(crate) fn verify(self) -> Option<Job<S>> {
         match self.verify_unless_unknown() {
             Ok(()) => Some(self),
-            Err(Ended { outcome, error }) => {
-                self.settle(outcome, error);
+            Err(ended) => {
+                self.settle(ended);
                 None
             }
         }
@@ -233,10 +216,10 @@ impl<S: Service> Job<S> {
         let hooks = &self.acceptor().hooks;
         match self.span.run(|| hooks.verify_request(&self.request, self.client_address())) {
             Ok(true) => Ok(()),
-            Ok(false) => Err(Ended { outcome: Outcome::Refused, error: None }),
+            Ok(false) => Err(Ended { how: Ending::TurnedAway(TurnedAway::Refused), error: None }),
             Err(message) => {
                 let error = HandlerError::panic(Stage::VerifyRequest, message);
-                Err(Ended { outcome: Outcome::Panicked, error: Some(error) })
+                Err(Ended { how: Ending::Ended(Outcome::Panicked), error: Some(error) })
             }
         }
     }
@@ -248,7 +231,7 @@ impl<S: Service> Drop for Job<S> {
             return;
         }
         if !self.has_ended {
-            self.turn_away(TurnedAway::NotStarted);
+            self.conclude(Ending::TurnedAway(TurnedAway::NotStarted), None);
         }
         let request = request::kind(&self.request);
         if let (End::Lingering, Some(connection)) = (request.end(), request.connection()) {

@@ -14,6 +14,7 @@ use crate::{
     address::Address,
     connections::stats::Outcome,
     error::{HandlerError, Stage},
+    event::{Ending, TurnedAway},
     io::{closing::Closing, connection::Connection},
     options::{Options, ProxyOptions, TrustedProxy, UntrustedPeer},
     primitives::Mutex,
@@ -31,7 +32,7 @@ pub(crate) struct Preamble {
 
 /// A connection whose preamble was not what it has to be.
 pub(crate) struct Failure {
-    pub(crate) outcome: Outcome,
+    pub(crate) how: Ending,
     /// `None`: nothing about it is worth a report.
     pub(crate) error: Option<HandlerError>,
 }
@@ -57,7 +58,7 @@ impl Preamble {
             }
         } else if self.proxy.untrusted == UntrustedPeer::Reject {
             let error = "the peer is not named in `proxy(trust = […])`: if it is a proxy, add its network";
-            return Err(Failure::of(Outcome::Rejected, io::Error::new(io::ErrorKind::PermissionDenied, error)));
+            return Err(Failure::of(TurnedAway::Untrusted, io::Error::new(io::ErrorKind::PermissionDenied, error)));
         }
         Ok(())
     }
@@ -78,11 +79,13 @@ impl Preamble {
 
 fn failure(error: io::Error, decoder: &Decoder) -> Failure {
     match error.get_ref().and_then(|inner| inner.downcast_ref()) {
-        Some(Closing::Draining | Closing::Kicked) => Failure { outcome: Outcome::Rejected, error: None },
-        Some(Closing::Lifetime) => Failure { outcome: Outcome::TimedOut, error: None },
+        Some(Closing::Draining | Closing::Kicked) => {
+            Failure { how: Ending::TurnedAway(TurnedAway::NotStarted), error: None }
+        }
+        Some(Closing::Lifetime) => Failure { how: Ending::Ended(Outcome::TimedOut), error: None },
         Some(Closing::Idle | Closing::Handshake) => late(decoder),
         None if error.kind() == io::ErrorKind::TimedOut => late(decoder),
-        None if error.kind() == io::ErrorKind::InvalidData => Failure::of(Outcome::BadPreamble, error),
+        None if error.kind() == io::ErrorKind::InvalidData => Failure::of(TurnedAway::Preamble, error),
         // The peer has reset the connection.
         None => hung_up(decoder),
     }
@@ -92,10 +95,10 @@ fn failure(error: io::Error, decoder: &Decoder) -> Failure {
 /// server is there.
 fn hung_up(decoder: &Decoder) -> Failure {
     if decoder.is_untouched() {
-        return Failure { outcome: Outcome::BadPreamble, error: None };
+        return Failure { how: Ending::TurnedAway(TurnedAway::Preamble), error: None };
     }
     let error = io::Error::new(io::ErrorKind::UnexpectedEof, "the connection has ended within its PROXY header");
-    Failure::of(Outcome::BadPreamble, error)
+    Failure::of(TurnedAway::Preamble, error)
 }
 
 fn late(decoder: &Decoder) -> Failure {
@@ -106,12 +109,12 @@ fn late(decoder: &Decoder) -> Failure {
         }
         false => "the PROXY header was not complete in time (`timeouts(handshake)`)",
     };
-    Failure::of(Outcome::BadPreamble, io::Error::new(io::ErrorKind::TimedOut, error))
+    Failure::of(TurnedAway::Preamble, io::Error::new(io::ErrorKind::TimedOut, error))
 }
 
 impl Failure {
-    fn of(outcome: Outcome, error: io::Error) -> Failure {
-        Failure { outcome, error: Some(HandlerError::new(Stage::Preamble, error)) }
+    fn of(why: TurnedAway, error: io::Error) -> Failure {
+        Failure { how: Ending::TurnedAway(why), error: Some(HandlerError::new(Stage::Preamble, error)) }
     }
 }
 

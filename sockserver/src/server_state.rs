@@ -5,19 +5,19 @@ use std::{
     os::{fd::OwnedFd, unix::fs::MetadataExt},
     process::{Child, Command},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use crate::{
     address::Address,
     callbacks::Callbacks,
-    connections::{Connections, Due, GRACE, Supervision},
+    connections::{Connections, Due, GRACE, Supervision, limits::Returned},
     event::Event,
     exits::Exits,
     inheritance,
     io::{bell::Bell, shared::Shared, state::ConnectionId, waker::Waker},
     lingering::Lingering,
-    options::Options,
+    options::{Limits, Options},
     primitives::{
         Mutex,
         atomic::{AtomicBool, AtomicU32, Ordering::SeqCst},
@@ -29,11 +29,17 @@ use crate::{
 /// Calls the hook for events of a server, whatever its type.
 pub(crate) type EventHook = Box<dyn Fn(&Event<'_>) + Send + Sync>;
 
+/// Says how many connections are served at once with such options. `None`: the server has ended.
+pub(crate) type Capacity = Box<dyn Fn(&Options) -> Option<usize> + Send + Sync>;
+
 /// The state of a server that does not depend on its types. All its parts share it.
 pub(crate) struct ServerState {
     pub(crate) id: ServerId,
     pub(crate) sockets: ListeningSockets,
     pub(crate) connections: Connections,
+    /// The options that the server was bound with.
+    options: Options,
+    capacity: Capacity,
     /// Ends the wait of the leader.
     pub(crate) waker: Waker,
     /// Ends the waits of handlers for their clients.
@@ -42,8 +48,6 @@ pub(crate) struct ServerState {
     /// Shared with the worker threads, which end after the server.
     pub(crate) exits: Arc<Exits>,
     pub(crate) callbacks: Arc<Callbacks>,
-    /// `timeouts(linger)`.
-    linger: Duration,
     /// `serve_forever` has begun.
     is_serving: AtomicBool,
     /// `shutdown` was called. Child processes share it.
@@ -76,11 +80,10 @@ pub(crate) struct ListeningSockets {
 }
 
 impl ServerState {
-    /// `capacity`: how many connections are served at once.
     pub(crate) fn new(
         id: ServerId,
         sockets: ListeningSockets,
-        capacity: usize,
+        capacity: Capacity,
         options: &Options,
         forks: bool,
         on_event: Option<EventHook>,
@@ -88,13 +91,14 @@ impl ServerState {
         Ok(ServerState {
             id,
             sockets,
-            connections: Connections::new(capacity, options, forks)?,
+            connections: Connections::new(capacity(options).unwrap_or(1), options, forks)?,
+            options: options.clone(),
+            capacity,
             waker: Waker::new()?,
             bell: Arc::new(Bell::new()?),
             lingering: Arc::default(),
             exits: Arc::default(),
             callbacks: Arc::default(),
-            linger: options.timeouts.linger,
             is_serving: AtomicBool::new(false),
             is_leaving: Shared::new(forks)?,
             is_stopping: AtomicBool::new(false),
@@ -163,11 +167,11 @@ impl ServerState {
 
     /// Drains the server: after `timeouts(linger)` if it serves, else at once.
     pub(crate) fn shut_down(self: &Arc<ServerState>) {
-        if self.linger.is_zero() || !self.is_serving.load(SeqCst) || self.is_copy.load(SeqCst) {
+        if self.options.timeouts.linger.is_zero() || !self.is_serving.load(SeqCst) || self.is_copy.load(SeqCst) {
             return self.stop();
         }
         self.is_leaving.store(true, SeqCst);
-        let supervision = self.connections.drain_later(self.linger);
+        let supervision = self.connections.drain_later(self.options.timeouts.linger);
         // The leader of a server that forks keeps the deadline itself.
         self.waker.wake();
         self.supervise(supervision);
@@ -240,6 +244,17 @@ impl ServerState {
 
     pub(crate) fn take_failure(&self) -> Option<io::Error> {
         self.failure.lock().take()
+    }
+
+    /// Sets other limits, and accepts by them.
+    pub(crate) fn set_limits(&self, limits: Limits) -> io::Result<()> {
+        let options = self.options.clone().limits(limits);
+        options.check()?;
+        let Some(capacity) = (self.capacity)(&options) else { return Ok(()) };
+        if self.connections.set_limits(options.limits, capacity)? == Returned::Awaited {
+            self.waker.wake();
+        }
+        Ok(())
     }
 
     /// Ends one connection. `false`: no connection has this number.

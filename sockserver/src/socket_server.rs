@@ -33,7 +33,7 @@ use crate::{
 pub struct SocketServer<S: Service> {
     /// Kept for `AsFd` until serving begins: a shutdown before that closes the port only when this is dropped.
     listeners: Arc<[Listener<S>]>,
-    concurrency: Box<dyn Serve<S>>,
+    concurrency: Arc<dyn Serve<S>>,
     acceptor: CloseGuard<S>,
 }
 
@@ -80,8 +80,13 @@ impl<S: Service> SocketServer<S> {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "cannot bind to an empty list of addresses"));
         }
         let listeners = Arc::<[_]>::from(listeners);
+        let concurrency = Arc::new(concurrency);
         let strategy = Strategy {
-            capacity: concurrency.max_connections(&options),
+            capacity: {
+                // A handle can outlive the server.
+                let concurrency = Arc::downgrade(&concurrency);
+                Box::new(move |options| Some(concurrency.upgrade()?.max_connections(options)))
+            },
             forks: C::FORKS,
             source: concurrency.event_source(),
         };
@@ -91,7 +96,7 @@ impl<S: Service> SocketServer<S> {
                 for address in acceptor.0.handle().server_addresses() {
                     acceptor.0.hooks.event(&Event::Listening(address));
                 }
-                Ok(SocketServer { listeners, concurrency: Box::new(concurrency), acceptor })
+                Ok(SocketServer { listeners, concurrency, acceptor })
             }
             Err(message) => Err(io::Error::other(format!("server_activate panicked: {message}"))),
         }

@@ -11,11 +11,11 @@ use std::{
 use crate::{
     address::Address,
     connections::{
-        GRACE, Rejected,
-        limits::{Returned, Room, TooMany},
+        GRACE,
+        limits::{Rejected, Returned, Room},
     },
     error::Stage,
-    event::{ConnectionRef, Event, TurnedAway},
+    event::{ConnectionRef, Event},
     handle::ServerHandle,
     hooks::Hooks,
     io::{connection::Connection, state::ConnectionId},
@@ -27,7 +27,7 @@ use crate::{
         thread,
     },
     request,
-    server_state::{ListeningSockets, ServerState},
+    server_state::{Capacity, ListeningSockets, ServerState},
     service::{Request, Service},
     sys,
     transport::Transport,
@@ -103,8 +103,7 @@ pub(crate) enum LeaderEvent<R> {
 
 /// What the acceptor has to know about the concurrency of its server.
 pub(crate) struct Strategy {
-    /// How many connections are served at once.
-    pub(crate) capacity: usize,
+    pub(crate) capacity: Capacity,
     pub(crate) forks: bool,
     pub(crate) source: Option<Arc<dyn EventSource>>,
 }
@@ -128,7 +127,7 @@ impl<S: Service> Acceptor<S> {
     /// For one connection that was accepted elsewhere.
     pub(crate) fn unbound(server: S, server_address: Address, options: Options) -> io::Result<Arc<Acceptor<S>>> {
         // The connection is handled on the calling thread.
-        let strategy = Strategy { capacity: 1, forks: false, source: None };
+        let strategy = Strategy { capacity: Box::new(|_| Some(1)), forks: false, source: None };
         Acceptor::new(server, None, vec![server_address], options, strategy)
     }
 
@@ -259,12 +258,8 @@ impl<S: Service> Acceptor<S> {
     /// Turns away a request that was not admitted.
     pub(crate) fn reject(&self, request: Request<S>, why: Rejected) {
         let connection = ConnectionRef::new(request::kind(&request).state());
-        let why = match why {
-            Rejected::Limit => TurnedAway::Limit,
-            Rejected::PerClient => TurnedAway::PerClient,
-        };
         self.hooks.event(&Event::Accepted(connection));
-        self.hooks.event(&Event::TurnedAway { connection, why });
+        self.hooks.event(&Event::TurnedAway { connection, why: why.into() });
         request::kind(&request).end();
     }
 
@@ -435,7 +430,7 @@ impl<S: Service> Acceptor<S> {
     }
 
     /// The header of a connection has named its client.
-    pub(crate) fn introduce(&self, id: ConnectionId, client_address: &Address) -> Result<(), TooMany> {
+    pub(crate) fn introduce(&self, id: ConnectionId, client_address: &Address) -> Result<(), Rejected> {
         let (entered, returned) = self.state().connections.introduce(id, client_address);
         self.wake_leader(returned);
         entered

@@ -6,19 +6,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::io::state::ConnectionId;
+use crate::{io::state::ConnectionId, options::Limits};
 
 /// `limits(connections)`.
 pub(crate) struct Permits {
     limit: usize,
-    left: usize,
+    /// More than the limit, if that was lowered.
+    taken: usize,
     /// The leader waits for a permit, and must be woken when one is returned.
     is_awaited: bool,
 }
 
 impl Permits {
     pub(crate) fn new(connections: usize) -> Permits {
-        Permits { limit: connections, left: connections, is_awaited: false }
+        Permits { limit: connections, taken: 0, is_awaited: false }
     }
 
     pub(crate) fn limit(&self) -> usize {
@@ -26,14 +27,16 @@ impl Permits {
     }
 
     pub(crate) fn left(&self) -> usize {
-        self.left
+        self.limit.saturating_sub(self.taken)
+    }
+
+    pub(crate) fn set_limit(&mut self, limit: usize) -> Returned {
+        self.limit = limit;
+        self.notice_return()
     }
 
     pub(crate) fn room(&self) -> Room {
-        match self.left {
-            0 => Room::Full,
-            _ => Room::Left,
-        }
+        if self.taken < self.limit { Room::Left } else { Room::Full }
     }
 
     /// From now on the leader waits for a permit.
@@ -42,12 +45,16 @@ impl Permits {
     }
 
     pub(crate) fn take(&mut self) {
-        self.left -= 1;
+        self.taken += 1;
     }
 
     pub(crate) fn put_back(&mut self) -> Returned {
-        self.left += 1;
-        match std::mem::take(&mut self.is_awaited) {
+        self.taken -= 1;
+        self.notice_return()
+    }
+
+    fn notice_return(&mut self) -> Returned {
+        match self.room() == Room::Left && std::mem::take(&mut self.is_awaited) {
             true => Returned::Awaited,
             false => Returned::NotAwaited,
         }
@@ -94,8 +101,18 @@ const TIME_UNDER_PRESSURE: Duration = Duration::from_secs(3);
 const PRESSURE: Duration = Duration::from_millis(100);
 
 impl Handshakes {
+    /// `capacity`: how many connections are served at once.
+    pub(crate) fn limit(limits: &Limits, capacity: usize) -> usize {
+        limits.handshakes.unwrap_or(capacity / 2).max(1)
+    }
+
     pub(crate) fn new(limit: usize) -> Handshakes {
         Handshakes { limit, under_way: BTreeMap::new(), awaited_since: None, is_making_room: false }
+    }
+
+    pub(crate) fn set_limit(&mut self, limit: usize) -> Returned {
+        self.limit = limit;
+        self.notice_place()
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -121,9 +138,13 @@ impl Handshakes {
             return Returned::NotAwaited;
         }
         self.is_making_room = false;
-        match self.awaited_since.take() {
-            Some(_) => Returned::Awaited,
-            None => Returned::NotAwaited,
+        self.notice_place()
+    }
+
+    fn notice_place(&mut self) -> Returned {
+        match self.room() == Room::Left && self.awaited_since.take().is_some() {
+            true => Returned::Awaited,
+            false => Returned::NotAwaited,
         }
     }
 
@@ -143,7 +164,7 @@ impl Handshakes {
 }
 
 /// What counts as one client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Client {
     /// An IPv4 address, or the /64 network of an IPv6 address: a site has at least such a network, and can use any address
     /// of it.
@@ -179,12 +200,21 @@ impl Clients {
         Clients { limit, counts: HashMap::new() }
     }
 
+    /// Sets another limit, and counts the connections that are under way.
+    pub(crate) fn set_limit(&mut self, limit: Option<usize>, under_way: impl Iterator<Item = Client>) {
+        self.limit = limit;
+        self.counts.clear();
+        if limit.is_some() {
+            under_way.for_each(|client| *self.counts.entry(client).or_default() += 1);
+        }
+    }
+
     /// Counts a connection of this client, unless the client has reached its limit.
-    pub(crate) fn enter(&mut self, client: Option<Client>) -> Result<(), TooMany> {
+    pub(crate) fn enter(&mut self, client: Option<Client>) -> Result<(), Rejected> {
         let (Some(limit), Some(client)) = (self.limit, client) else { return Ok(()) };
         let count = self.counts.entry(client).or_default();
         if *count >= limit {
-            return Err(TooMany);
+            return Err(Rejected::PerClient);
         }
         *count += 1;
         Ok(())
@@ -201,9 +231,16 @@ impl Clients {
     }
 }
 
-/// The client has reached its limit.
-#[derive(Debug)]
-pub(crate) struct TooMany;
+/// Why a connection is not admitted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Rejected {
+    /// No permit is left.
+    Limit,
+    /// Its client has reached its limit.
+    PerClient,
+    /// Its client is banned.
+    Banned,
+}
 
 #[cfg(test)]
 mod tests {

@@ -6,7 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    net::Shutdown,
+    net::{IpAddr, Shutdown},
     sync::Weak,
     time::{Duration, Instant},
 };
@@ -18,19 +18,25 @@ use crate::{
         shared::Shared,
         state::{ConnectionId, ConnectionInfo, ConnectionState, Endpoint},
     },
-    options::Options,
-    primitives::{Condvar, Mutex, MutexGuard},
+    options::{Limits, OnLimit, Options},
+    primitives::{
+        Condvar, Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
     sys,
 };
 
+mod bans;
 pub(crate) mod drain;
+mod gate;
 pub(crate) mod limits;
 mod registry;
 mod shared_clients;
 pub(crate) mod stats;
 
 use drain::{Drain, DrainPhase, DrainReport};
-use limits::{Client, Clients, Handshakes, Permits, Returned, Room, TooMany};
+use gate::Gate;
+use limits::{Client, Clients, Handshakes, Permits, Rejected, Returned, Room};
 use registry::{ActiveConnection, Registry, Supervisor, after};
 use shared_clients::SharedClients;
 use stats::{Counters, Outcome, Stats};
@@ -46,25 +52,17 @@ pub(crate) struct Connections {
     counters: Shared<Counters>,
     /// The clients of the children, which learn of them from a header. `None`: the registry counts the clients.
     shared_clients: Option<sys::Shared<SharedClients>>,
-    /// `limits(per_client)`.
-    per_client: Option<usize>,
+    /// `limits(per_client)`. Zero: there is none. In a child, as it was at the fork.
+    per_client: AtomicUsize,
     /// Whether connections begin with a header, which names the client.
     has_preamble: bool,
     /// The connections are served by child processes.
     forks: bool,
+    pub(crate) gate: Gate,
     /// Wakes the threads that wait for the end of a connection, of a worker thread or of the server.
     ended: Condvar,
     /// Wakes the supervisor, for a deadline that may be earlier than the one it waits for.
     deadlines: Condvar,
-}
-
-/// Why a connection is not admitted.
-#[derive(Clone, Copy)]
-pub(crate) enum Rejected {
-    /// No permit is left.
-    Limit,
-    /// Its client has reached its limit.
-    PerClient,
 }
 
 /// What the caller has to know after the admission of a connection.
@@ -96,25 +94,20 @@ impl Connections {
     pub(crate) fn new(capacity: usize, options: &Options, forks: bool) -> io::Result<Connections> {
         let Options { limits, timeouts, .. } = options;
         let has_preamble = options.proxy.trust.is_some();
-        let shared_clients = match limits.per_client.filter(|_| forks && has_preamble) {
-            Some(_) if capacity > shared_clients::CAPACITY => {
-                let message = format!(
-                    "a server that forks counts the clients behind a proxy (`per_client`) in at most {} connections, and \
-                     `connections` is {capacity}",
-                    shared_clients::CAPACITY
-                );
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-            }
-            Some(_) => Some(sys::Shared::new(SharedClients::default())?),
-            None => None,
+        let shared_clients = match forks && has_preamble {
+            true => Some(sys::Shared::new(SharedClients::default())?),
+            false => None,
         };
-        let handshakes = limits.handshakes.unwrap_or(capacity / 2).max(1);
+        if shared_clients.is_some() {
+            SharedClients::check(limits, capacity)?;
+        }
         Ok(Connections {
             registry: Mutex::new(Registry {
                 active: BTreeMap::new(),
                 clients: Clients::new(limits.per_client),
                 permits: Permits::new(capacity),
-                handshakes: Handshakes::new(handshakes),
+                handshakes: Handshakes::new(Handshakes::limit(limits, capacity)),
+                limits: limits.clone(),
                 lifetime: timeouts.lifetime,
                 next_lifetime: ConnectionId::FIRST,
                 shutdown: timeouts.shutdown,
@@ -128,9 +121,10 @@ impl Connections {
             }),
             counters: Shared::new(forks)?,
             shared_clients,
-            per_client: limits.per_client,
+            per_client: AtomicUsize::new(limits.per_client.unwrap_or(0)),
             has_preamble,
             forks,
+            gate: Gate::default(),
             ended: Condvar::new(),
             deadlines: Condvar::new(),
         })
@@ -157,14 +151,15 @@ impl Connections {
         endpoint: Weak<dyn Endpoint>,
     ) -> Result<Admission, Rejected> {
         // A peer that is a proxy is no client: `introduce` counts the client.
-        let is_client = self.per_client.is_some() && !self.has_preamble;
-        let client = if is_client { client_of(state, &endpoint) } else { None };
+        let client = if self.has_preamble { None } else { self.client_of(state, &endpoint) };
+        let welcome = self.gate.check(client);
         let mut registry = self.registry.lock();
         self.counters.count_accepted(state.is_truncated);
-        let entered = match registry.room() {
-            Room::Full => Err(Rejected::Limit),
-            Room::Left => registry.clients.enter(client).map_err(|_| Rejected::PerClient),
-        };
+        let entered = welcome.and_then(|()| match registry.room() {
+            // With `OnLimit::Wait` the leader has seen room, and the limit was lowered since.
+            Room::Full if registry.limits.on_limit == OnLimit::Reject => Err(Rejected::Limit),
+            _ => registry.clients.enter(client),
+        });
         entered.inspect_err(|_| self.counters.count_ended(Outcome::Rejected))?;
         registry.permits.take();
         let connection = ActiveConnection { endpoint, client, accepted_at: state.accepted_at, cut_at: None };
@@ -178,6 +173,15 @@ impl Connections {
         }
         let supervision = self.ask_for_supervision(&mut registry);
         Ok(Admission { room: registry.room(), supervision })
+    }
+
+    fn client_of(&self, state: &ConnectionState, endpoint: &Weak<dyn Endpoint>) -> Option<Client> {
+        match &state.peer_address {
+            Address::Inet(address) => Some(Client::at(address)),
+            // The kernel is asked only if somebody counts.
+            Address::Unix(_) if self.per_client.load(SeqCst) > 0 => endpoint.upgrade()?.user().map(Client::User),
+            Address::Unix(_) => None,
+        }
     }
 
     /// Has the deadlines kept. The supervisor is woken only if one passes before it looks again.
@@ -197,23 +201,24 @@ impl Connections {
         Supervision::Provided
     }
 
-    /// The header of a connection has come, and has named its client. In a child it takes no lock, and leaves the rest to
+    /// The header of a connection has come, and has named its client. In a child it does not lock the registry, and leaves the rest to
     /// [`end_handshake`](Self::end_handshake) in the parent.
-    pub(crate) fn introduce(&self, id: ConnectionId, address: &Address) -> (Result<(), TooMany>, Returned) {
+    pub(crate) fn introduce(&self, id: ConnectionId, address: &Address) -> (Result<(), Rejected>, Returned) {
         let client = match address {
             Address::Inet(address) => Some(Client::at(address)),
             // That of the client, if there is one, is on another machine.
             Address::Unix(_) => None,
         };
+        let welcome = self.gate.check(client);
         if self.forks {
-            let entered = match (&self.shared_clients, client, self.per_client) {
-                (Some(clients), Some(client), Some(limit)) => clients.enter(id, client, limit),
+            let entered = welcome.and_then(|()| match (&self.shared_clients, client, self.per_client.load(SeqCst)) {
+                (Some(clients), Some(client), limit @ 1..) => clients.enter(id, client, limit),
                 _ => Ok(()),
-            };
+            });
             return (entered, Returned::NotAwaited);
         }
         let mut registry = self.registry.lock();
-        let entered = registry.clients.enter(client);
+        let entered = welcome.and_then(|()| registry.clients.enter(client));
         if let (Ok(()), Some(connection)) = (&entered, registry.active.get_mut(&id)) {
             connection.client = client;
         }
@@ -228,6 +233,36 @@ impl Connections {
     /// Must be called before the client can see the end of the connection.
     pub(crate) fn count_ended(&self, outcome: Outcome) {
         self.counters.count_ended(outcome);
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        self.registry.lock().limits.clone()
+    }
+
+    /// Sets other limits, for the connections that come from now on.
+    pub(crate) fn set_limits(&self, limits: Limits, capacity: usize) -> io::Result<Returned> {
+        if self.shared_clients.is_some() {
+            SharedClients::check(&limits, capacity)?;
+        }
+        let mut registry = self.registry.lock();
+        if limits.on_limit != registry.limits.on_limit {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "`limits.on_limit` cannot change while the server runs: set it when the server is bound",
+            ));
+        }
+        self.per_client.store(limits.per_client.unwrap_or(0), SeqCst);
+        let Registry { clients, active, .. } = &mut *registry;
+        clients.set_limit(limits.per_client, active.values().filter_map(|connection| connection.client));
+        let place = registry.handshakes.set_limit(Handshakes::limit(&limits, capacity));
+        let permit = registry.permits.set_limit(capacity);
+        registry.limits = limits;
+        Ok(place.or(permit))
+    }
+
+    pub(crate) fn ban(&self, ip: IpAddr, duration: Duration) {
+        let now = Instant::now();
+        self.gate.bans().add(ip, after(now, duration), now);
     }
 
     /// The limit of connections.
@@ -468,13 +503,6 @@ impl Connections {
             Some(until) => drop(condition.wait_until(registry, until)),
             None => condition.wait(registry),
         }
-    }
-}
-
-fn client_of(state: &ConnectionState, endpoint: &Weak<dyn Endpoint>) -> Option<Client> {
-    match &state.peer_address {
-        Address::Inet(address) => Some(Client::at(address)),
-        Address::Unix(_) => endpoint.upgrade()?.user().map(Client::User),
     }
 }
 

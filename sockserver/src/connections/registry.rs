@@ -11,9 +11,12 @@ use super::{
     drain::{Drain, DrainPhase, DrainReport},
     limits::{Client, Clients, Handshakes, Permits, Returned, Room},
 };
-use crate::io::{
-    closing::{Closing, GOODBYE},
-    state::{ConnectionId, Endpoint},
+use crate::{
+    io::{
+        closing::{Closing, GOODBYE},
+        state::{ConnectionId, Endpoint},
+    },
+    options::Limits,
 };
 
 pub(super) struct Registry {
@@ -22,6 +25,7 @@ pub(super) struct Registry {
     pub(super) clients: Clients,
     pub(super) permits: Permits,
     pub(super) handshakes: Handshakes,
+    pub(super) limits: Limits,
     pub(super) lifetime: Option<Duration>,
     /// Of all connections before this one the lifetimes are over and dealt with.
     pub(super) next_lifetime: ConnectionId,

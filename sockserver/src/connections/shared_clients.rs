@@ -1,19 +1,21 @@
 //! `limits(per_client)` across processes: a forked child learns only after the fork who its client is.
 
 use std::{
+    io,
     net::IpAddr,
     thread,
     time::{Duration, Instant},
 };
 
-use super::limits::{Client, TooMany};
+use super::limits::{Client, Rejected};
 use crate::{
     io::state::ConnectionId,
+    options::Limits,
     primitives::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
 };
 
 /// So many children can be counted at once. The model, which has none, has too small stacks for so many of its atomics.
-pub(super) const CAPACITY: usize = if cfg!(sockserver_model) { 1 } else { 1024 };
+const CAPACITY: usize = if cfg!(sockserver_model) { 1 } else { 1024 };
 
 /// Which connection belongs to which client, in memory that all children of a server share.
 pub(super) struct SharedClients {
@@ -42,8 +44,20 @@ impl Default for SharedClients {
 }
 
 impl SharedClients {
+    /// Refuses more connections than are counted here.
+    pub(super) fn check(limits: &Limits, capacity: usize) -> io::Result<()> {
+        if limits.per_client.is_none() || capacity <= CAPACITY {
+            return Ok(());
+        }
+        let message = format!(
+            "a server that forks counts the clients behind a proxy (`per_client`) in at most {CAPACITY} connections, and \
+             `connections` is {capacity}"
+        );
+        Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+    }
+
     /// Counts a connection of this client, unless the client has so many already.
-    pub(super) fn enter(&self, id: ConnectionId, client: Client, limit: usize) -> Result<(), TooMany> {
+    pub(super) fn enter(&self, id: ConnectionId, client: Client, limit: usize) -> Result<(), Rejected> {
         self.lock(id);
         let entered = self.enter_locked(id, words(client), limit);
         self.unlock(id);
@@ -59,14 +73,15 @@ impl SharedClients {
         }
     }
 
-    fn enter_locked(&self, id: ConnectionId, client: [u64; 2], limit: usize) -> Result<(), TooMany> {
+    fn enter_locked(&self, id: ConnectionId, client: [u64; 2], limit: usize) -> Result<(), Rejected> {
         let is_of_client = |entry: &&Entry| {
             entry.connection.load(SeqCst) != 0 && entry.client.each_ref().map(|word| word.load(SeqCst)) == client
         };
         if self.used().iter().filter(is_of_client).count() >= limit {
-            return Err(TooMany);
+            return Err(Rejected::PerClient);
         }
-        let free = self.entries.iter().position(|entry| entry.connection.load(SeqCst) == 0).ok_or(TooMany)?;
+        let free =
+            self.entries.iter().position(|entry| entry.connection.load(SeqCst) == 0).ok_or(Rejected::PerClient)?;
         self.entries[free].client.iter().zip(client).for_each(|(word, value)| word.store(value, SeqCst));
         self.entries[free].connection.store(id.number(), SeqCst);
         self.used.fetch_max(free + 1, SeqCst);

@@ -1,9 +1,10 @@
 //! A server behind proxies, in a process of its own: `behind TRANSPORT CONCURRENCY [KEY=VALUE]… ADDRESS`.
 //!
 //! It trusts 127.0.0.1 and every peer on a Unix socket. Of some words a line does what they say: `who` tells who the
-//! client, the proxy and the server are, `header` the rest of the PROXY header, `stats` what the server has done, `pid` the process that answers, `fail` fails, `stop` shuts the server down.
-//! Other lines are answered in upper case. What `handle_error` gets is a line of the standard
-//! output, after one of all clients.
+//! client, the proxy and the server are, `header` the rest of the PROXY header, `stats` what the server has done, `pid` the
+//! process that answers, `fail` fails, `ban` fails so that the client is banned, `one each` fails so that each client may
+//! have one connection from then on, `stop` shuts the server down. Other lines are answered in upper case. What
+//! `handle_error` gets is a line of the standard output, after one of all clients.
 
 use std::{
     env,
@@ -57,6 +58,15 @@ impl<T: StreamTransport, C: Concurrency + Default> Behind<T, C> {
     fn tell(&self, error: &HandlerError, client_address: &Address) {
         let clients = self.handle.get().map(ServerHandle::connections).unwrap_or_default();
         let clients: Vec<String> = clients.iter().map(|it| it.client_address.to_string()).collect();
+        if let (Some(handle), Some(client)) = (self.handle.get(), client_address.ip()) {
+            match words_of(error).as_str() {
+                "handle failed: ban" => handle.ban(client, Duration::from_secs(3600)),
+                "handle failed: one each" => {
+                    handle.set_limits(handle.limits().per_client(1)).expect("as it could be bound")
+                }
+                _ => {}
+            }
+        }
         println!("clients: {}", clients.join(" "));
         println!("{:?} of {client_address} in {}: {}", error.stage(), process::id(), words_of(error));
     }
@@ -98,6 +108,7 @@ impl RequestHandler for Session {
                 }
                 "pid" => writeln!(self.wfile, "{}", process::id())?,
                 "fail" => return Err("as it was told to".into()),
+                "ban" | "one each" => return Err(line.into()),
                 "stop" => self.handle.shutdown(),
                 _ => writeln!(self.wfile, "{}", line.to_uppercase())?,
             }

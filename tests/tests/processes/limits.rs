@@ -5,7 +5,7 @@ use std::{
     io::{self, BufRead, ErrorKind, Write},
     marker::PhantomData,
     mem::MaybeUninit,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     os::unix::{
         fs::{MetadataExt, PermissionsExt},
         process::CommandExt,
@@ -17,7 +17,8 @@ use std::{
 
 use socket2::{Domain, Socket, Type};
 use sockserver::{
-    Address, Closing, Concurrency, HandlerResult, OnLimit, Options, RequestHandler, Server, ServerHandle, Stream,
+    Address, Closing, Concurrency, HandlerResult, Limits, OnLimit, Options, RequestHandler, Server, ServerHandle,
+    Stream,
     concurrency::{Pool, Synchronous, Threading},
     request_handler,
     transport::{StreamTransport, Tcp, Udp, Unix},
@@ -181,6 +182,108 @@ fn a_user_is_a_client_of_a_unix_server() {
     drop(first);
     eventually("it has ended", || server.stats().active == 0);
     assert_served(connect());
+}
+
+fn a_limit_is_raised_and_lowered_while_the_server_runs<C: Concurrency + Default>() {
+    let server = serve::<C>(|options| options.limits.connections = Some(1));
+    let first = assert_served(Client::connect(server.server_address()));
+    let mut second = Client::connect(server.server_address());
+    second.send("at last\n");
+    server.set_limits(server.limits().connections(2)).expect("more than zero");
+    assert_eq!(second.line(), "AT LAST");
+    server.set_limits(server.limits().connections(1)).expect("more than zero");
+    let mut third = Client::connect(server.server_address());
+    third.send("at last\n");
+    drop(first);
+    // Both clients that were there go on, and a place above the limit is none.
+    eventually("the first has ended", || server.stats().active == 1);
+    assert_eq!(second.ask("meanwhile"), "MEANWHILE");
+    assert_eq!(server.stats().accepted, 2);
+    drop(second);
+    assert_eq!(third.line(), "AT LAST");
+    assert_eq!(server.stats().rejected, 0);
+}
+
+#[test]
+fn a_pool_serves_no_more_than_it_has_workers_whatever_the_limit_becomes() {
+    let server = serve::<Pool>(|options| options.workers = Some(1));
+    let first = assert_served(Client::connect(server.server_address()));
+    let mut second = Client::connect(server.server_address());
+    second.send("at last\n");
+    server.set_limits(server.limits().connections(10)).expect("more than zero");
+    assert_eq!(server.stats().accepted, 1);
+    drop(first);
+    assert_eq!(second.line(), "AT LAST");
+}
+
+#[test]
+fn a_limit_of_each_client_counts_those_that_are_there() {
+    let server = serve::<Threading>(|_| {});
+    let connect = |ip| client_from(ip, server.server_address());
+    let _first = assert_served(connect("127.0.0.1"));
+    server.set_limits(server.limits().per_client(2)).expect("more than zero");
+    let second = assert_served(connect("127.0.0.1"));
+    assert_rejected(connect("127.0.0.1"));
+    let _other = assert_served(connect("127.0.0.2"));
+    drop(second);
+    eventually("the second has ended", || server.stats().active == 2);
+    let _third = assert_served(connect("127.0.0.1"));
+    assert_rejected(connect("127.0.0.1"));
+    server.set_limits(Limits::new()).expect("no limit");
+    let _fourth = assert_served(connect("127.0.0.1"));
+}
+
+#[test]
+fn limits_that_could_not_be_bound_with_are_refused() {
+    let server = serve::<Threading>(|options| options.limits.connections = Some(5));
+    let before = server.limits();
+    let zero = server.set_limits(Limits::new().connections(0)).expect_err("nobody could be served");
+    assert!(zero.to_string().starts_with("the option `limits.connections` cannot be zero"), "{zero}");
+    let rejecting = server.set_limits(Limits::new().on_limit(OnLimit::Reject)).expect_err("it is decided at first");
+    assert!(rejecting.to_string().contains("`limits.on_limit` cannot change"), "{rejecting}");
+    assert_eq!(server.limits(), before);
+}
+
+fn a_banned_client_is_turned_away_until_its_ban_ends<C: Concurrency + Default>() {
+    let server = serve::<C>(|_| {});
+    let connect = |ip| client_from(ip, server.server_address());
+    let banned: IpAddr = "127.0.0.1".parse().expect("an address");
+    let mut before = assert_served(connect("127.0.0.1"));
+    server.ban(banned, Duration::from_secs(3600));
+    // A connection that is under way goes on.
+    assert_eq!(before.ask("still"), "STILL");
+    drop(before);
+    assert_rejected(connect("127.0.0.1"));
+    drop(assert_served(connect("127.0.0.2")));
+    let bans = server.bans();
+    assert_eq!(bans.iter().map(|(ip, _)| *ip).collect::<Vec<_>>(), [banned]);
+    assert!(bans[0].1 > Duration::from_secs(3500), "{bans:?}");
+    assert!(server.unban(banned));
+    assert!(!server.unban(banned));
+    drop(assert_served(connect("127.0.0.1")));
+    server.ban(banned, SHORT);
+    assert!(server.bans().iter().all(|(_, left)| *left <= SHORT));
+    eventually("the ban has ended", || server.bans().is_empty());
+    assert_served(connect("127.0.0.1"));
+}
+
+#[test]
+fn a_handler_can_ban_its_client() {
+    let handle = |session: &mut Session<Tcp, Threading>| {
+        if session.rfile.next_line()?.as_deref() == Some("let me in") {
+            let ip = session.client_address.ip().ok_or("a TCP client has one")?;
+            session.server.ban(ip, Duration::from_secs(60));
+        }
+        Ok(write!(session.wfile, "goodbye")?)
+    };
+    let server = Script::<Tcp, Threading>::serve(handle);
+    for (said, answer) in [("hello\n", "goodbye"), ("let me in\n", "goodbye"), ("", "")] {
+        let mut client = Client::connect(server.server_address());
+        if !said.is_empty() {
+            client.send(said);
+        }
+        assert_eq!(client.rest(), answer);
+    }
 }
 
 /// As IPv6 addresses they all are in one network.
@@ -528,6 +631,7 @@ fn a_handler_can_close_its_own_connection<C: Concurrency + Default>() {
 
 in_each_concurrency! { [threading forking]: by_default_a_server_leaves_descriptors_to_the_program }
 in_each_concurrency! { [threading pool]:
+    a_limit_is_raised_and_lowered_while_the_server_runs
     above_the_limit_clients_wait
     above_the_limit_clients_are_rejected
     a_client_has_its_own_limit
@@ -535,6 +639,7 @@ in_each_concurrency! { [threading pool]:
     connections_are_listed_oldest_first
 }
 in_each_concurrency! { [sync threading pool]:
+    a_banned_client_is_turned_away_until_its_ban_ends
     a_silent_client_is_ended_after_the_idle_timeout
     a_silent_client_that_comes_after_a_pause_is_ended_too
     the_handler_of_a_silent_client_can_say_goodbye

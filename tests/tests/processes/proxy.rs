@@ -256,6 +256,25 @@ fn each_client_has_its_own_limit<C: Word>() {
     assert!(server.stat("rejected") >= 2);
 }
 
+fn a_limit_of_each_client_can_come_later<C: Word>() {
+    let server = start::<C>(&[]);
+    assert_eq!(server.connect_for("203.0.113.8:1").ask("one each"), "");
+    server.line_after("Handle of 203.0.113.8:1 in ");
+    let mut first = server.connect_for("203.0.113.9:1");
+    assert_eq!(first.ask("hello"), "HELLO");
+    server.connect_for("203.0.113.9:2").wait_for_end();
+    assert_eq!(server.connect_for("203.0.113.10:1").ask("hello"), "HELLO");
+}
+
+fn a_client_behind_the_proxy_is_banned<C: Word>() {
+    let server = start::<C>(&[]);
+    assert_eq!(server.connect_for("203.0.113.9:1").ask("ban"), "");
+    server.line_after("Handle of 203.0.113.9:1 in ");
+    server.connect_for("203.0.113.9:2").wait_for_end();
+    assert_eq!(server.connect_for("203.0.113.10:1").ask("hello"), "HELLO");
+    server.counts("rejected", 1);
+}
+
 fn the_server_knows_the_clients<C: Word>() {
     let server = start::<C>(&[]);
     let mut first = server.connect_for("203.0.113.9:5000");
@@ -377,6 +396,8 @@ in_each_concurrency! { [threading pool forking]:
     a_silent_peer_holds_up_nobody
     a_drain_cuts_the_wait_for_a_header
     each_client_has_its_own_limit
+    a_limit_of_each_client_can_come_later
+    a_client_behind_the_proxy_is_banned
     the_server_knows_the_clients
     silent_peers_make_room_for_others
     a_connection_with_a_header_takes_no_place_of_handshakes

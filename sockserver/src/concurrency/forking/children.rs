@@ -9,12 +9,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::report::{INTRODUCTION_SIZE, REPORT_SIZE, Report, split_introduction};
+use super::report::{self, INTRODUCTION_SIZE, REPORT_SIZE};
 use crate::{
     acceptor::EventSource,
     address::Address,
     connections::{drain::DrainPhase, limits::Returned, stats::Outcome},
     error::{HandlerError, Stage},
+    event::Ending,
+    finish_request::Ended,
     handle::ServerHandle,
     io::{closing::Closing, state::ConnectionId},
     job::Job,
@@ -32,11 +34,11 @@ pub(super) struct Children {
 
 pub(super) struct Child {
     process: ChildProcess,
-    /// The child has the other end. It writes an introduction when a PROXY header has named the client, and a [`Report`] when
+    /// The child has the other end. It writes an introduction when a PROXY header has named the client, and a report when
     /// the request ends. The end of the child closes it.
     pipe: Arc<PipeReader>,
     /// `None`: the child has not reported yet.
-    report: Option<Report>,
+    report: Option<Ended>,
     /// When to call waitpid(2), once the child is about to end: its pipe has ended or has the report, or it was sent a
     /// signal.
     backoff: Option<ReapBackoff>,
@@ -49,7 +51,7 @@ pub(super) struct Child {
 trait ForkedJob: Send {
     /// Notes who the client is.
     fn introduce(&self, client: Address) -> ConnectionId;
-    fn settle(self: Box<Self>, report: Report);
+    fn settle(self: Box<Self>, ended: Ended);
     fn abandon(self: Box<Self>);
 }
 
@@ -60,8 +62,8 @@ impl<S: Service> ForkedJob for Job<S> {
         self.request().id()
     }
 
-    fn settle(self: Box<Self>, report: Report) {
-        Job::settle(*self, report.outcome, report.error);
+    fn settle(self: Box<Self>, ended: Ended) {
+        Job::settle(*self, ended);
     }
 
     fn abandon(self: Box<Self>) {
@@ -111,8 +113,8 @@ impl Child {
     fn read_pipe(&mut self) -> Message {
         let mut bytes = [0; INTRODUCTION_SIZE + REPORT_SIZE];
         let read = (&*self.pipe).read(&mut bytes).unwrap_or(0);
-        let (client, report) = split_introduction(&bytes[..read]);
-        self.report = Report::parse(report);
+        let (client, report) = report::split_introduction(&bytes[..read]);
+        self.report = report::parse(report);
         Message {
             introduced: client.map(|client| self.job.introduce(client)),
             is_last: read == 0 || !report.is_empty(),
@@ -125,24 +127,25 @@ impl Child {
         if self.report.is_none() && sys::is_readable(&*self.pipe).unwrap_or(true) {
             self.read_pipe();
         }
-        let report = self.report.unwrap_or_else(|| match status {
+        let ended = self.report.unwrap_or_else(|| match status {
             // The handler has called exit(3) or exec(3).
-            Some(status) if status.success() => Report { outcome: Outcome::Finished, error: None },
+            Some(status) if status.success() => Ended { how: Ending::Ended(Outcome::Finished), error: None },
             // The status is unknown if the process ignores SIGCHLD or reaps any child.
             status
                 if self.phase > DrainPhase::Waiting
                     && status.is_none_or(|status| Signal::Terminate.has_ended(status)) =>
             {
                 let error = HandlerError::new(Stage::Handle, Closing::Draining.into_error());
-                Report { outcome: Outcome::Disconnected, error: Some(error.of_outcome(Outcome::Disconnected)) }
+                let error = error.of_outcome(Outcome::Disconnected);
+                Ended { how: Ending::Ended(Outcome::Disconnected), error: Some(error) }
             }
             status => {
                 let how = status.map_or("its exit status is unknown".into(), |status| status.to_string());
                 let error = HandlerError::new(Stage::Handle, format!("the child process ended by itself: {how}"));
-                Report { outcome: Outcome::Failed, error: Some(error) }
+                Ended { how: Ending::Ended(Outcome::Failed), error: Some(error) }
             }
         });
-        self.job.settle(report);
+        self.job.settle(ended);
     }
 }
 

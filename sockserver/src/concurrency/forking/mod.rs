@@ -11,7 +11,6 @@ use std::{
 use crate::{
     acceptor::{Acceptor, EventSource},
     concurrency::Concurrency,
-    finish_request::Ended,
     io::closing::Closing,
     job::Job,
     options::Options,
@@ -145,6 +144,7 @@ impl Forking {
         };
         let _children = self.children.lock();
         let _lingering = acceptor.state().lingering.lock_leader_clients();
+        let _bans = acceptor.state().connections.gate.lock();
         #[cfg(feature = "signals")]
         let _signals = crate::signals::lock();
         Ok(match sys::fork(parent.has_one_thread)? {
@@ -163,19 +163,19 @@ impl Forking {
             // Writing fails if the parent has ended.
             let _ = report::introduce(&mut &pipe, request::kind(job.request()).state().client_address());
         };
-        let Ended { outcome, error } = match job.introduce(introduce) {
+        let ended = match job.introduce(introduce) {
             Ok(()) => job.run(),
             Err(ended) => ended,
         };
         // Without signals, since a SIGTERM of the drain in the middle would leave the request uncounted.
-        sys::without_signals(|| job.count(outcome));
+        sys::without_signals(|| job.count(ended.how.outcome()));
         if let Some(connection) = request::kind(job.request()).connection() {
             // The parent has the socket too, and lingers if it must.
             connection.end(false);
         }
-        let status = i32::from(error.is_some());
+        let status = i32::from(ended.error.is_some());
         // Writing fails if the parent has ended. The error is the user's, and may panic when it is displayed.
-        let _ = unwind::run(job.acceptor().state().id, || report::report(&mut pipe, outcome, error));
+        let _ = unwind::run(job.acceptor().state().id, || report::report(&mut pipe, &ended));
         sys::exit_child(status, parent.has_one_thread)
     }
 

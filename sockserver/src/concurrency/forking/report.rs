@@ -10,26 +10,56 @@ use crate::{
     address::{Address, UnixAddress},
     connections::stats::Outcome,
     error::{HandlerError, Stage},
+    event::{Ending, TurnedAway},
+    finish_request::Ended,
 };
-
-/// How a request ended. The child sends it to the parent in one write, which the pipe takes whole.
-pub(super) struct Report {
-    pub(super) outcome: Outcome,
-    pub(super) error: Option<HandlerError>,
-}
 
 /// Every system writes this many bytes to a pipe in one piece (`_POSIX_PIPE_BUF`).
 pub(super) const REPORT_SIZE: usize = 512;
 
-/// In a child: sends the parent how the request ended.
-pub(super) fn report(pipe: &mut impl Write, outcome: Outcome, error: Option<HandlerError>) -> io::Result<()> {
-    Report { outcome, error }.write(pipe)
+/// In a report, the first byte of a request that was turned away: this, and its [`TurnedAway`]. A smaller one is an
+/// [`Outcome`].
+const TURNED_AWAY: u8 = 64;
+
+/// In a child: sends the parent how the request ended, in one write, which the pipe takes whole.
+pub(super) fn report(pipe: &mut impl Write, ended: &Ended) -> io::Result<()> {
+    let mut bytes = vec![match ended.how {
+        Ending::Ended(outcome) => outcome as u8,
+        Ending::TurnedAway(why) => TURNED_AWAY + why as u8,
+    }];
+    if let Some(error) = &ended.error {
+        bytes.extend([error.stage() as u8, error.is_panic().into()]);
+        bytes.extend(error.cause().bytes());
+        bytes.truncate(REPORT_SIZE);
+    }
+    pipe.write_all(&bytes)
+}
+
+/// `None`: it is no report.
+pub(super) fn parse(bytes: &[u8]) -> Option<Ended> {
+    let (&how, error) = bytes.split_first()?;
+    let how = match how.checked_sub(TURNED_AWAY) {
+        Some(why) => Ending::TurnedAway(TurnedAway::ALL.into_iter().find(|known| *known as u8 == why)?),
+        None => Ending::Ended(Outcome::ALL.into_iter().find(|known| *known as u8 == how)?),
+    };
+    let error = match error {
+        [stage, is_panic, cause @ ..] => {
+            let stage = Stage::ALL.into_iter().find(|known| *known as u8 == *stage)?;
+            let cause = String::from_utf8_lossy(cause).into_owned();
+            Some(match is_panic {
+                1 => HandlerError::panic(stage, cause),
+                _ => HandlerError::new(stage, cause).of_outcome(how.outcome()),
+            })
+        }
+        _ => None,
+    };
+    Some(Ended { how, error })
 }
 
 /// The longest introduction: the path of a Unix socket has 108 bytes at most.
 pub(super) const INTRODUCTION_SIZE: usize = 3 + 108;
 
-/// The first byte of an introduction, which is no [`Outcome`].
+/// The first byte of an introduction, which no report has.
 const INTRODUCTION: u8 = u8::MAX;
 
 /// In a child: tells the parent that the PROXY header has come, and who the client is. In one write.
@@ -57,56 +87,36 @@ pub(super) fn split_introduction(bytes: &[u8]) -> (Option<Address>, &[u8]) {
     (client, rest)
 }
 
-impl Report {
-    fn write(&self, pipe: &mut impl Write) -> io::Result<()> {
-        let mut bytes = vec![self.outcome as u8];
-        if let Some(error) = &self.error {
-            bytes.extend([error.stage() as u8, error.is_panic().into()]);
-            bytes.extend(error.cause().bytes());
-            bytes.truncate(REPORT_SIZE);
-        }
-        pipe.write_all(&bytes)
-    }
-
-    pub(super) fn parse(bytes: &[u8]) -> Option<Report> {
-        let (&outcome, error) = bytes.split_first()?;
-        let outcome = Outcome::ALL.into_iter().find(|known| *known as u8 == outcome)?;
-        let error = match error {
-            [stage, is_panic, cause @ ..] => {
-                let stage = Stage::ALL.into_iter().find(|known| *known as u8 == *stage)?;
-                let cause = String::from_utf8_lossy(cause).into_owned();
-                Some(match is_panic {
-                    1 => HandlerError::panic(stage, cause),
-                    _ => HandlerError::new(stage, cause).of_outcome(outcome),
-                })
-            }
-            _ => None,
-        };
-        Some(Report { outcome, error })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn ended(outcome: Outcome, error: Option<HandlerError>) -> Ended {
+        Ended { how: Ending::Ended(outcome), error }
+    }
+
     #[test]
     fn a_report_says_what_the_child_said() {
         let mut pipe = Vec::new();
-        report(&mut pipe, Outcome::Panicked, Some(HandlerError::panic(Stage::Setup, "no disk")))
-            .expect("a vector takes all");
-        let Report { outcome, error } = Report::parse(&pipe).expect("a whole report");
-        assert_eq!(outcome, Outcome::Panicked);
+        let error = Some(HandlerError::panic(Stage::Setup, "no disk"));
+        report(&mut pipe, &ended(Outcome::Panicked, error)).expect("a vector takes all");
+        let Ended { how, error } = parse(&pipe).expect("a whole report");
+        assert_eq!(how, Ending::Ended(Outcome::Panicked));
         assert_eq!(error.expect("an error").to_string(), "setup panicked: no disk");
+        for why in TurnedAway::ALL {
+            let mut pipe = Vec::new();
+            report(&mut pipe, &Ended { how: Ending::TurnedAway(why), error: None }).expect("a vector takes all");
+            assert!(parse(&pipe).is_some_and(|ended| ended.how == Ending::TurnedAway(why)));
+        }
     }
 
     #[test]
     fn a_report_fits_into_one_write() {
         let mut pipe = Vec::new();
-        report(&mut pipe, Outcome::Failed, Some(HandlerError::new(Stage::Handle, "é".repeat(REPORT_SIZE))))
-            .expect("a vector takes all");
+        let error = Some(HandlerError::new(Stage::Handle, "é".repeat(REPORT_SIZE)));
+        report(&mut pipe, &ended(Outcome::Failed, error)).expect("a vector takes all");
         assert_eq!(pipe.len(), REPORT_SIZE);
-        assert!(Report::parse(&pipe).is_some_and(|report| report.error.is_some()));
+        assert!(parse(&pipe).is_some_and(|report| report.error.is_some()));
     }
 
     #[test]
@@ -114,8 +124,8 @@ mod tests {
         let told = |outcome, kind| {
             let mut pipe = Vec::new();
             let error = HandlerError::new(Stage::Handle, io::Error::from(kind));
-            report(&mut pipe, outcome, Some(error)).expect("a vector takes all");
-            Report::parse(&pipe).and_then(|report| report.error).expect("an error")
+            report(&mut pipe, &ended(outcome, Some(error))).expect("a vector takes all");
+            parse(&pipe).and_then(|report| report.error).expect("an error")
         };
         assert!(told(Outcome::Disconnected, io::ErrorKind::BrokenPipe).is_disconnect());
         assert!(told(Outcome::TimedOut, io::ErrorKind::TimedOut).is_timeout());
@@ -135,10 +145,10 @@ mod tests {
             introduce(&mut pipe, &client).expect("a vector takes all");
             assert!(pipe.len() <= INTRODUCTION_SIZE);
             assert_eq!(split_introduction(&pipe), (Some(client.clone()), &b""[..]));
-            report(&mut pipe, Outcome::Finished, None).expect("a vector takes all");
+            report(&mut pipe, &ended(Outcome::Finished, None)).expect("a vector takes all");
             let (introduced, rest) = split_introduction(&pipe);
             assert_eq!(introduced, Some(client));
-            assert_eq!(Report::parse(rest).expect("a report").outcome, Outcome::Finished);
+            assert_eq!(parse(rest).expect("a report").how, Ending::Ended(Outcome::Finished));
             assert_eq!(split_introduction(rest), (None, rest));
         }
     }
@@ -146,7 +156,7 @@ mod tests {
     #[test]
     fn what_is_no_report_is_none() {
         for bytes in [&b""[..], &[200], &[0, 200, 0]] {
-            assert!(Report::parse(bytes).is_none());
+            assert!(parse(bytes).is_none());
         }
     }
 }
