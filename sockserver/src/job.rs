@@ -233,6 +233,7 @@ impl<S: Service> Drop for Job<S> {
         if !self.has_ended {
             self.conclude(Ending::TurnedAway(TurnedAway::NotStarted), None);
         }
+        self.registration.acceptor.put_place_back(self.registration.id);
         let request = request::kind(&self.request);
         if let (End::Lingering, Some(connection)) = (request.end(), request.connection()) {
             self.registration.acceptor.linger(connection.clone());

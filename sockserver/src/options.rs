@@ -107,6 +107,9 @@ pub struct Limits {
     pub connections: Option<usize>,
     /// How many connections one client may have. A client is an IPv4 address, an IPv6 /64 network (a single address if it
     /// is link-local), or on Unix sockets a user. Default: no limit.
+    ///
+    /// A client that has seen the end of a connection can have the next one at once. With `"forking"` it may come too
+    /// early: the place is free when the child process has ended.
     pub per_client: Option<usize>,
     /// How many connections may be at their PROXY header at once. While they are, further clients wait or are rejected as
     /// [`on_limit`](Self::on_limit) says, and a header that takes longer than three seconds ends its connection: so

@@ -436,6 +436,11 @@ impl<S: Service> Acceptor<S> {
         entered
     }
 
+    /// Must be called before the client can see the end.
+    pub(crate) fn put_place_back(&self, id: ConnectionId) {
+        self.wake_leader(self.state().connections.put_place_back(id));
+    }
+
     pub(crate) fn unregister(&self, id: ConnectionId) {
         let connections = &self.state().connections;
         self.wake_leader(connections.unregister(id));

@@ -54,6 +54,8 @@ pub(crate) struct Connections {
     shared_clients: Option<sys::Shared<SharedClients>>,
     /// `limits(per_client)`. Zero: there is none. In a child, as it was at the fork.
     per_client: AtomicUsize,
+    /// A connection above the limit is turned away.
+    rejects: bool,
     /// Whether connections begin with a header, which names the client.
     has_preamble: bool,
     /// The connections are served by child processes.
@@ -122,6 +124,7 @@ impl Connections {
             counters: Shared::new(forks)?,
             shared_clients,
             per_client: AtomicUsize::new(limits.per_client.unwrap_or(0)),
+            rejects: limits.on_limit == OnLimit::Reject,
             has_preamble,
             forks,
             gate: Gate::default(),
@@ -157,12 +160,13 @@ impl Connections {
         self.counters.count_accepted(state.is_truncated);
         let entered = welcome.and_then(|()| match registry.room() {
             // With `OnLimit::Wait` the leader has seen room, and the limit was lowered since.
-            Room::Full if registry.limits.on_limit == OnLimit::Reject => Err(Rejected::Limit),
+            Room::Full if self.rejects => Err(Rejected::Limit),
             _ => registry.clients.enter(client),
         });
         entered.inspect_err(|_| self.counters.count_ended(Outcome::Rejected))?;
         registry.permits.take();
-        let connection = ActiveConnection { endpoint, client, accepted_at: state.accepted_at, cut_at: None };
+        let accepted_at = state.accepted_at;
+        let connection = ActiveConnection { endpoint, client, has_place: true, accepted_at, cut_at: None };
         registry.insert(state.id, connection);
         if self.has_preamble {
             registry.handshakes.begin(state.id, state.accepted_at);
@@ -201,8 +205,8 @@ impl Connections {
         Supervision::Provided
     }
 
-    /// The header of a connection has come, and has named its client. In a child it does not lock the registry, and leaves the rest to
-    /// [`end_handshake`](Self::end_handshake) in the parent.
+    /// The header of a connection has come, and has named its client. In a child it does not lock the registry, and leaves
+    /// the rest to [`end_handshake`](Self::end_handshake) in the parent.
     pub(crate) fn introduce(&self, id: ConnectionId, address: &Address) -> (Result<(), Rejected>, Returned) {
         let client = match address {
             Address::Inet(address) => Some(Client::at(address)),
@@ -280,11 +284,24 @@ impl Connections {
         permits.left() >= permits.limit().div_ceil(8)
     }
 
+    /// Must be called before the client can see the end of the connection: where clients are turned away, its next
+    /// connection must not be turned away for this one. Where they wait, the place is put back by
+    /// [`unregister`](Self::unregister), and so it is where a child process ends the connection.
+    pub(crate) fn put_place_back(&self, id: ConnectionId) -> Returned {
+        if !self.forks && (self.rejects || self.per_client.load(SeqCst) > 0) {
+            self.registry.lock().put_back(id)
+        } else {
+            Returned::NotAwaited
+        }
+    }
+
     /// The connection has ended.
     pub(crate) fn unregister(&self, id: ConnectionId) -> Returned {
         let mut registry = self.registry.lock();
-        let Some(connection) = registry.remove(id) else { return Returned::NotAwaited };
-        registry.clients.leave(connection.client);
+        let returned = registry.put_back(id);
+        if registry.remove(id).is_none() {
+            return returned;
+        }
         if let Some(clients) = &self.shared_clients {
             clients.leave(id);
         }
@@ -295,7 +312,7 @@ impl Connections {
                 self.ended.notify_all();
             }
         }
-        registry.put_back(id)
+        returned
     }
 
     pub(crate) fn count_accept_error(&self) {

@@ -61,6 +61,8 @@ pub(super) struct ActiveConnection {
     pub(super) endpoint: Weak<dyn Endpoint>,
     /// `None` also until a proxy has named the client.
     pub(super) client: Option<Client>,
+    /// It takes a place of the limits.
+    pub(super) has_place: bool,
     pub(super) accepted_at: Instant,
     /// When it is cut: its key in `Registry::ending`.
     pub(super) cut_at: Option<Instant>,
@@ -114,18 +116,25 @@ impl Registry {
         if self.handshakes.room() == Room::Full { Room::Full } else { self.permits.room() }
     }
 
-    /// Returns what the connection takes of the limits.
+    /// Puts back what the connection takes of the limits. A second call does nothing.
     pub(super) fn put_back(&mut self, id: ConnectionId) -> Returned {
-        self.handshakes.end(id).or(self.permits.put_back())
+        match self.active.get_mut(&id).filter(|connection| connection.has_place) {
+            Some(connection) => {
+                connection.has_place = false;
+                self.clients.leave(connection.client.take());
+                self.handshakes.end(id).or(self.permits.put_back())
+            }
+            None => Returned::NotAwaited,
+        }
     }
 
-    /// Takes a connection out, with its deadline.
-    pub(super) fn remove(&mut self, id: ConnectionId) -> Option<ActiveConnection> {
+    /// Takes a connection out, with its deadline. `None`: there is no such connection.
+    pub(super) fn remove(&mut self, id: ConnectionId) -> Option<()> {
         let connection = self.active.remove(&id)?;
         if let Some(cut_at) = connection.cut_at {
             self.ending.remove(&(cut_at, id));
         }
-        Some(connection)
+        Some(())
     }
 
     /// Has a connection cut when its handler has had time to say goodbye. `None`: there is no such connection.

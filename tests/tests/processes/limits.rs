@@ -67,6 +67,12 @@ fn assert_rejected(mut client: Client) {
     assert_eq!(client.rest(), "");
 }
 
+/// Ends a connection, as far as its client can see.
+fn end(mut client: Client) {
+    client.finish();
+    client.wait_for_end();
+}
+
 fn above_the_limit_clients_wait<C: Concurrency + Default>() {
     let server = serve::<C>(|options| options.limits.connections = Some(3));
     let connect = || Client::connect(server.server_address());
@@ -98,10 +104,19 @@ fn above_the_limit_clients_are_rejected<C: Concurrency + Default>() {
         assert_rejected(connect());
         assert_eq!(server.stats().rejected, rejected);
     }
-    drop(served.pop());
-    eventually("one has ended", || server.stats().finished == 1);
+    end(served.pop().expect("there are three"));
     served.push(assert_served(connect()));
     assert_rejected(connect());
+}
+
+fn whoever_has_seen_the_end_of_a_connection_can_have_the_next_one<C: Concurrency + Default>() {
+    let limits = [Limits::new().connections(1).on_limit(OnLimit::Reject), Limits::new().connections(2).per_client(1)];
+    for limits in limits {
+        let server = serve::<C>(|options| options.limits = limits);
+        for _ in 0..200 {
+            end(assert_served(Client::connect(server.server_address())));
+        }
+    }
 }
 
 #[test]
@@ -126,8 +141,7 @@ fn a_client_has_its_own_limit<C: Concurrency + Default>() {
     assert_rejected(connect("127.0.0.1"));
     let _other = [assert_served(connect("127.0.0.2")), assert_served(connect("127.0.0.2"))];
     assert_rejected(connect("127.0.0.2"));
-    drop(first);
-    eventually("one has ended", || server.stats().finished == 1);
+    end(first);
     let _third = assert_served(connect("127.0.0.1"));
     assert_rejected(connect("127.0.0.1"));
     assert_eq!(server.stats().rejected, 3);
@@ -179,8 +193,7 @@ fn a_user_is_a_client_of_a_unix_server() {
         assert_eq!(other.line(), "HELLO");
         other.end_input();
     }
-    drop(first);
-    eventually("it has ended", || server.stats().active == 0);
+    end(first);
     assert_served(connect());
 }
 
@@ -225,8 +238,7 @@ fn a_limit_of_each_client_counts_those_that_are_there() {
     let second = assert_served(connect("127.0.0.1"));
     assert_rejected(connect("127.0.0.1"));
     let _other = assert_served(connect("127.0.0.2"));
-    drop(second);
-    eventually("the second has ended", || server.stats().active == 2);
+    end(second);
     let _third = assert_served(connect("127.0.0.1"));
     assert_rejected(connect("127.0.0.1"));
     server.set_limits(Limits::new()).expect("no limit");
@@ -634,6 +646,7 @@ in_each_concurrency! { [threading pool]:
     a_limit_is_raised_and_lowered_while_the_server_runs
     above_the_limit_clients_wait
     above_the_limit_clients_are_rejected
+    whoever_has_seen_the_end_of_a_connection_can_have_the_next_one
     a_client_has_its_own_limit
     ipv4_clients_of_an_ipv6_server_have_a_limit_each
     connections_are_listed_oldest_first

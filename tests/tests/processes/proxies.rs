@@ -118,9 +118,15 @@ fn haproxy_reaches_a_unix_socket() {
     let server = Behind::start_on::<Threading>(env!("CARGO_BIN_EXE_behind"), "unix", &["per_client=1"]);
     let line = format!("unix@{} send-proxy-v2", server.address());
     let Some(proxy) = Proxy::haproxy("", &line, "", |_| ()) else { return };
-    let mut client = proxy.connect();
-    let who = format!("{} by (unnamed) at {}", client.address(), proxy.address());
-    assert_eq!(client.ask("who"), who);
+    // What has waited for HAProxy to listen was a client as well, until the server has seen its end.
+    let mut connected = None;
+    eventually("one is served", || {
+        let mut client = proxy.connect();
+        let who = format!("{} by (unnamed) at {}", client.address(), proxy.address());
+        let is_served = client.ask("who") == who;
+        connected = Some(client);
+        is_served
+    });
     // Both have the same address.
     proxy.connect().wait_for_end();
 }
