@@ -25,10 +25,14 @@ pub(crate) static CONCURRENCY: Words = Words {
         Word { word: "threading", name: "Threading" },
         Word { word: "pool", name: "Pool" },
         Word { word: "forking", name: "Forking" },
+        Word { word: EVENT_LOOP, name: "EventLoop" },
     ],
     home: "concurrency",
     are_types: true,
 };
+
+/// The concurrency for message handlers only.
+pub(crate) const EVENT_LOOP: &str = "event_loop";
 
 /// What a key needs to mean something.
 pub(crate) struct Rule {
@@ -46,16 +50,21 @@ pub(crate) enum Axis {
 pub(crate) const POOL: Rule =
     with(&["pool"], "the others have no fixed number of threads (see `limits(connections = …)`)");
 
-pub(crate) const STARTS_THREADS: Rule = with(&["threading", "pool"], "the others start no threads");
+pub(crate) const STARTS_THREADS: Rule = with(&["threading", "pool", EVENT_LOOP], "the others start no threads");
 
 pub(crate) const SERVES_SEVERAL: Rule = with(
-    &["threading", "pool", "forking"],
+    &["threading", "pool", "forking", EVENT_LOOP],
     "the one thread of `\"sync\"` is serving when the limit is reached, and can turn no client away meanwhile",
 );
 
 pub(crate) const SHARES_MEMORY: Rule = with(
-    &["sync", "threading", "pool"],
+    &["sync", "threading", "pool", EVENT_LOOP],
     "a mailbox is in the memory of its process, which the children of `\"forking\"` do not share",
+);
+
+pub(crate) const HANDS_OVER: Rule = with(
+    &[EVENT_LOOP],
+    "the others have a thread for each connection, or a fixed number of them (see `limits(connections = …)` and `workers`)",
 );
 
 pub(crate) const FORKS: Rule = with(&["forking"], "the others do not fork");

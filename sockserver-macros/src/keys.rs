@@ -201,6 +201,9 @@ pub(crate) static SERVER: Grammar = Grammar {
                     .only(&composition::HAS_PREAMBLE)
                     .needs("proxy", NO_PREAMBLE)
                     .refused(NO_CLIENT),
+                Key::optional("threads", Kind::Count, "256")
+                    .only(&composition::HANDS_OVER)
+                    .refused(&[(Refusal::Zero, "cannot be zero: a thread has to serve")]),
                 Key::option("on_limit", Kind::Word(&ON_LIMIT), "`\"wait\"`").only(&composition::SERVES_SEVERAL),
             ],
         },

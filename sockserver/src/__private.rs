@@ -1,5 +1,7 @@
 //! What the code that the macros write needs, and no user does.
 
+pub use crate::runner::{Messages, Received, Requests, Step, Token};
+
 /// `H`. If the constant `FITS` has an error, this is no type, and the compiler reports only the error in the constant.
 pub type Fitting<H, const FITS: bool> = <Fits<FITS> as Gives<H>>::Handler;
 

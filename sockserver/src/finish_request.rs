@@ -1,24 +1,25 @@
 //! Running the handler of one request: Python's `finish_request`.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use crate::{
     connections::stats::Outcome,
     error::{HandlerError, Stage},
     event::Ending,
     handle::ServerHandle,
-    handler::{BoxError, Handler, RequestHandler},
+    handler::{BoxError, RequestHandler},
     io::{
         closing::{Closing, GOODBYE},
         state::ConnectionState,
     },
     options::HandlerOptions,
     request::{self, AnyRequest},
+    runner::Handler,
     service::{Context, FromRequest, Request, Service},
     unwind::{self, ServerId},
 };
 
-type Runner<S> = <<S as Service>::Handler as Handler>::Runner;
+pub(crate) type Runner<S> = <<S as Service>::Handler as Handler>::Runner;
 
 /// How a request has ended, and with which error.
 pub(crate) struct Ended {
@@ -34,12 +35,22 @@ pub(crate) fn finish_request<S: Service>(
     request: &Request<S>,
 ) -> Ended {
     let id = handle.state().id;
+    let handled = run_handler(server, handle, options, request);
+    // After an error as well: what the handler has written may be the error reply.
+    conclude(id, request, handled, request::kind(request).flush_at_end())
+}
+
+/// How a request has ended whose handler has ended so, and whose output was sent or not.
+pub(crate) fn conclude<R: AnyRequest>(
+    id: ServerId,
+    request: &R,
+    handled: Result<Option<Closing>, HandlerError>,
+    flushed: io::Result<()>,
+) -> Ended {
     let state = request::kind(request).state();
     // The server may have ended the connection while an extractor or `setup` was reading.
-    let handled =
-        run_handler(server, handle, options, request).or_else(|error| unless_closing(id, error, state).map(Some));
-    // After an error as well: what the handler has written may be the error reply.
-    let flushed = request::kind(request).flush_at_end().map_err(|error| HandlerError::new(Stage::Finish, error));
+    let handled = handled.or_else(|error| unless_closing(id, error, state).map(Some));
+    let flushed = flushed.map_err(|error| HandlerError::new(Stage::Finish, error));
     let result = match handled {
         // Where the server has ended the connection, a failed flush is no error: the client may have left.
         Ok(Some(why)) => Ok(Some(why)),
@@ -57,23 +68,51 @@ fn run_handler<S: Service>(
     request: &Request<S>,
 ) -> Result<Option<Closing>, HandlerError> {
     let id = handle.state().id;
+    let mut handler = set_up(server, handle, options, request)?;
+    let handled = run(id, Stage::Handle, || handler.handle());
+    let finished = finish_handler(id, request, &mut handler, handled);
+    first(id, finished, drop_handler(id, handler))
+}
+
+/// Makes the handler and calls its `setup`.
+pub(crate) fn set_up<S: Service>(
+    server: &Arc<S>,
+    handle: &ServerHandle,
+    options: &HandlerOptions,
+    request: &Request<S>,
+) -> Result<Runner<S>, HandlerError> {
+    let id = handle.state().id;
     let mut handler = run(id, Stage::Construction, || {
         let mut cx = Context::new(request, server, handle, options)?;
         Ok(Runner::<S>::from_request(&mut cx)?)
     })?;
-    let result = run(id, Stage::Setup, || handler.setup()).and_then(|()| {
-        let handled = match run(id, Stage::Handle, || handler.handle()) {
-            Err(error) => end_by_server(id, request, error, &mut handler),
-            Ok(()) => Ok(None),
-        };
-        first(id, handled, run(id, Stage::Finish, || handler.finish()))
-    });
-    // Its fields may be the user's, and panic when they are dropped.
-    let dropped = run(id, Stage::Finish, || {
+    match run(id, Stage::Setup, || handler.setup()) {
+        Ok(()) => Ok(handler),
+        Err(error) => first(id, Err(error), drop_handler(id, handler)),
+    }
+}
+
+/// After `handle`, or the messages in its place: the handler says goodbye if the server has ended the connection, and
+/// finishes.
+pub(crate) fn finish_handler<R: AnyRequest>(
+    id: ServerId,
+    request: &R,
+    handler: &mut (impl RequestHandler + ?Sized),
+    handled: Result<(), HandlerError>,
+) -> Result<Option<Closing>, HandlerError> {
+    let handled = match handled {
+        Err(error) => end_by_server(id, request, error, handler),
+        Ok(()) => Ok(None),
+    };
+    first(id, handled, run(id, Stage::Finish, || handler.finish()))
+}
+
+/// Drops a handler. Its fields may be the user's, and panic when they are dropped.
+pub(crate) fn drop_handler<H>(id: ServerId, handler: H) -> Result<(), HandlerError> {
+    run(id, Stage::Finish, || {
         drop(handler);
         Ok(())
-    });
-    first(id, result, dropped)
+    })
 }
 
 /// After an error of `handle`: if the server has ended the connection, the handler says goodbye.
@@ -81,7 +120,7 @@ fn end_by_server<R: AnyRequest>(
     id: ServerId,
     request: &R,
     error: HandlerError,
-    handler: &mut impl RequestHandler,
+    handler: &mut (impl RequestHandler + ?Sized),
 ) -> Result<Option<Closing>, HandlerError> {
     let why = unless_closing(id, error, request::kind(request).state())?;
     if let Some(connection) = request::kind(request).connection() {
@@ -134,7 +173,7 @@ fn outcome_of(result: &Result<Option<Closing>, HandlerError>, state: &Connection
 }
 
 /// Keeps the first of two errors.
-fn first<T>(
+pub(crate) fn first<T>(
     id: ServerId,
     earlier: Result<T, HandlerError>,
     later: Result<(), HandlerError>,
@@ -148,7 +187,12 @@ fn first<T>(
     }
 }
 
-fn run<T>(id: ServerId, stage: Stage, user_code: impl FnOnce() -> Result<T, BoxError>) -> Result<T, HandlerError> {
+/// Runs code of the handler.
+pub(crate) fn run<T>(
+    id: ServerId,
+    stage: Stage,
+    user_code: impl FnOnce() -> Result<T, BoxError>,
+) -> Result<T, HandlerError> {
     match unwind::run(id, user_code) {
         Ok(result) => result.map_err(|error| HandlerError::new(stage, error)),
         Err(message) => Err(HandlerError::panic(stage, message)),

@@ -228,8 +228,8 @@ impl ServerHandle {
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::InvalidInput`] for a limit of zero, and for another `on_limit`, which is decided when the server is
-    /// bound.
+    /// [`io::ErrorKind::InvalidInput`] for a limit of zero, and for another `on_limit` or number of `threads`, which are
+    /// decided when the server is bound.
     pub fn set_limits(&self, limits: Limits) -> io::Result<()> {
         self.state.set_limits(limits)
     }

@@ -93,21 +93,3 @@ pub trait RequestHandler {
         Ok(())
     }
 }
-
-/// A handler of either kind: a [`RequestHandler`], or a [`MessageHandler`](crate::MessageHandler), for which
-/// `#[message_handler]` implements this.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` does not handle requests",
-    label = "the handler of a server must implement `RequestHandler`, or `MessageHandler` with `#[message_handler]`",
-    note = "write `impl RequestHandler for {Self} {{ fn handle(&mut self) -> HandlerResult {{ … }} }}`"
-)]
-pub trait Handler {
-    /// What serves one connection or packet: a request handler itself, and for a message handler the
-    /// [loop](crate::MessageLoop) that calls it.
-    type Runner: RequestHandler;
-}
-
-#[diagnostic::do_not_recommend]
-impl<H: RequestHandler> Handler for H {
-    type Runner = H;
-}

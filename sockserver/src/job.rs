@@ -10,7 +10,8 @@ use crate::{
     event::{ConnectionRef, Ending, Event, TurnedAway},
     finish_request::{Ended, finish_request},
     handler::BoxError,
-    io::{closing::Closing, ending::End, state::ConnectionId},
+    io::{closing::Closing, connection::Connection, ending::End, state::ConnectionId},
+    preamble::{Failure, Preamble},
     request::{self, AnyRequest},
     service::{Request, Service},
     telemetry::Span,
@@ -107,6 +108,11 @@ impl<S: Service> Job<S> {
         self.acceptor().hooks.event(&Event::Started(self.connection()));
     }
 
+    /// What runs code of the handler.
+    pub(crate) fn span(&self) -> &Span {
+        &self.span
+    }
+
     fn connection(&self) -> ConnectionRef<'_> {
         ConnectionRef::new(request::kind(&self.request).state())
     }
@@ -145,11 +151,21 @@ impl<S: Service> Job<S> {
     /// Reads the preamble, if there is one, and decides then whether the client is welcome. `introduced` is called in
     /// between.
     pub(crate) fn introduce(&self, introduced: impl FnOnce()) -> Result<(), Ended> {
-        let acceptor = self.acceptor();
-        let connection = request::kind(&self.request).connection();
-        let Some((preamble, connection)) = acceptor.preamble().zip(connection) else { return Ok(()) };
-        preamble.read(connection).map_err(|failure| Ended { how: failure.how, error: failure.error })?;
+        let Some((preamble, connection)) = self.preamble() else { return Ok(()) };
+        preamble.read(connection)?;
         introduced();
+        self.enter()
+    }
+
+    /// What the connection has to begin with, if anything.
+    pub(crate) fn preamble(&self) -> Option<(&Preamble, &Connection)> {
+        let connection = request::kind(&self.request).connection()?;
+        Some((self.acceptor().preamble()?, connection))
+    }
+
+    /// The preamble has named the client: decides whether it is welcome.
+    pub(crate) fn enter(&self) -> Result<(), Ended> {
+        let acceptor = self.acceptor();
         let entered = acceptor.introduce(self.request.id(), self.client_address());
         entered.map_err(|why| Ended { how: Ending::TurnedAway(why.into()), error: None })?;
         self.verify_request()
@@ -222,6 +238,12 @@ impl<S: Service> Job<S> {
                 Err(Ended { how: Ending::Ended(Outcome::Panicked), error: Some(error) })
             }
         }
+    }
+}
+
+impl From<Failure> for Ended {
+    fn from(Failure { how, error }: Failure) -> Ended {
+        Ended { how, error }
     }
 }
 

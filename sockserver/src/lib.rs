@@ -5,11 +5,12 @@
 //!
 //! For servers that keep a connection open and talk over it: line protocols, devices, game and chat servers, proxies,
 //! daemons on a Unix socket, collectors and responders on UDP. A handler is ordinary blocking code, with a thread or a
-//! process of its own, up to some thousands of connections at once.
+//! process of its own, up to some thousands of connections at once; or it is called once a message, on an event loop, for as
+//! many connections as the process may open.
 //!
-//! Take something else for HTTP (axum, actix-web), for tens of thousands of connections that are mostly idle, or where the
-//! program is asynchronous already and shares its tasks with the connections (tokio). There is no TLS in this crate: put a
-//! proxy that has it [in front](guide::proxies). It is for Unix systems, and tested on Linux.
+//! Take something else for HTTP (axum, actix-web), or where the program is asynchronous already and shares its tasks with
+//! the connections (tokio). There is no TLS in this crate: put a proxy that has it [in front](guide::proxies). It is for
+//! Unix systems, and tested on Linux.
 //!
 //! # The smallest server
 //!
@@ -65,8 +66,9 @@
 //! ```
 //!
 //! One word changes the server: `transport` is `"tcp"`, `"udp"`, `"unix"`, `"unix_datagram"` or `"stream"`, `concurrency` is
-//! `"sync"`, `"threading"`, `"pool"` or `"forking"`. A handler of a [`Reader`] and a [`Writer`] serves all of them
-//! unchanged. [All keys](derive@Server#all-keys) are in one table.
+//! `"sync"`, `"threading"`, `"pool"`, `"forking"` or `"event_loop"`. A handler of a [`Reader`] and a [`Writer`] serves all
+//! transports and the first four concurrencies unchanged, a [`MessageHandler`] all of both.
+//! [All keys](derive@Server#all-keys) are in one table.
 //!
 //! # Connections that share something
 //!
@@ -214,6 +216,7 @@ mod preamble;
 mod primitives;
 mod proxy_header;
 mod request;
+mod runner;
 mod running_server;
 mod server;
 mod server_state;
@@ -240,7 +243,7 @@ pub use error::{HandlerError, Stage};
 pub use event::{ConnectionRef, Event, TurnedAway};
 pub use extractors::PeerCred;
 pub use handle::ServerHandle;
-pub use handler::{BoxError, Handler, HandlerResult, RequestHandler};
+pub use handler::{BoxError, HandlerResult, RequestHandler};
 pub use io::{
     closing::Closing,
     state::{ConnectionId, ConnectionInfo},
@@ -263,6 +266,7 @@ pub use request::{
     stream::Stream,
     writer::Writer,
 };
+pub use runner::Handler;
 pub use running_server::RunningServer;
 pub use server::Server;
 pub use service::{BehindProxy, Context, FromRequest, Request, Service};

@@ -52,10 +52,10 @@ use crate::{
     note = "write `impl MessageHandler for {Self} {{ type Message = String; fn message(&mut self, message: String) -> \
             HandlerResult {{ … }} }}`"
 )]
-pub trait MessageHandler: Send {
+pub trait MessageHandler: Send + 'static {
     /// The type of a message: one that implements [`FromFrame`]. With `str` or `[u8]`, `message` gets a `&str` or `&[u8]`,
     /// without a copy.
-    type Message: FromFrame + ?Sized;
+    type Message: FromFrame + ?Sized + 'static;
 
     /// Called first. If it fails, no other method is called.
     fn setup(&mut self) -> HandlerResult {

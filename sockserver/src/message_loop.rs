@@ -11,6 +11,7 @@ use crate::{
         frames::Frames,
         mailbox::{Arrival, Mailbox},
     },
+    runner::{Messages, Received, Requests, Step, Token},
     service::{Context, FromRequest, Service},
 };
 
@@ -19,6 +20,35 @@ use crate::{
 pub struct MessageLoop<H: MessageHandler, F> {
     handler: H,
     frames: Frames<F, H::Message>,
+}
+
+impl<H: MessageHandler, F: Framing> Messages for MessageLoop<H, F> {
+    fn handle_next(&mut self, _: Token) -> Result<Step, BoxError> {
+        let MessageLoop { handler, frames } = self;
+        step(match frames.next_received() {
+            Ok(None) => return Ok(Step::NothingCame),
+            Ok(Some(message)) => handler.message(message),
+            Err(error) => report(handler, error),
+        })
+    }
+
+    fn handle_last(&mut self, _: Token) -> HandlerResult {
+        let MessageLoop { handler, frames } = self;
+        let handled = match frames.last_received() {
+            Ok(None) => Ok(()),
+            Ok(Some(message)) => handler.message(message),
+            Err(error) => report(handler, error),
+        };
+        handled.or_else(unless_hung_up)
+    }
+
+    fn received(&mut self, _: Token) -> Option<Received<'_>> {
+        self.frames.incoming().map(|(incoming, size)| Received { incoming, size })
+    }
+
+    fn has_mail(&mut self, _: Requests<'_>) -> bool {
+        false
+    }
 }
 
 #[diagnostic::do_not_recommend]
@@ -99,6 +129,35 @@ impl<H: MailHandler + AsMut<Mailbox<H::Mail>>, F: Framing> RequestHandler for Ma
 
     fn finish(&mut self) -> HandlerResult {
         self.0.finish()
+    }
+}
+
+impl<H: MailHandler + AsMut<Mailbox<H::Mail>>, F: Framing> Messages for MailLoop<H, F> {
+    fn handle_next(&mut self, token: Token) -> Result<Step, BoxError> {
+        match self.0.handler.as_mut().next_in_turn() {
+            Some(mail) => step(self.0.handler.mail(mail)),
+            None => self.0.handle_next(token),
+        }
+    }
+
+    fn handle_last(&mut self, token: Token) -> HandlerResult {
+        self.0.handle_last(token)
+    }
+
+    fn received(&mut self, token: Token) -> Option<Received<'_>> {
+        self.0.received(token)
+    }
+
+    fn has_mail(&mut self, Requests(host): Requests<'_>) -> bool {
+        self.0.handler.as_mut().await_on_loop(host)
+    }
+}
+
+/// What a message handler has done.
+fn step(handled: HandlerResult) -> Result<Step, BoxError> {
+    match handled {
+        Ok(()) => Ok(Step::Handled),
+        Err(error) => unless_hung_up(error).map(|()| Step::HungUp),
     }
 }
 

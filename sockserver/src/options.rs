@@ -54,8 +54,8 @@ pub struct Options {
     pub proxy: ProxyOptions,
     /// `workers`: how many threads `"pool"` has. `None`: four for each core.
     pub workers: Option<usize>,
-    /// `stack_size`: bytes of stack for each thread that `"threading"` and `"pool"` start. `None`: the default of
-    /// [`std::thread`].
+    /// `stack_size`: bytes of stack for each thread that `"threading"`, `"pool"` and `"event_loop"` start. `None`: the
+    /// default of [`std::thread`].
     pub stack_size: Option<usize>,
     /// `allow_threads`: lets `"forking"` fork a process that has several threads. In such a child only
     /// async-signal-safe code is safe: by setting this, you vouch that the handler runs no other code. Default:
@@ -101,7 +101,7 @@ pub struct SocketOptions {
 #[non_exhaustive]
 pub struct Limits {
     /// How many connections or, on datagrams, packets are served at once. `None`: 1024 for `"threading"`, the number of
-    /// workers for `"pool"`, 40 for `"forking"` (Python's `max_children`); less where these would take more than three
+    /// workers for `"pool"`, 40 for `"forking"` (Python's `max_children`), 100 000 for `"event_loop"`; less where these would take more than three
     /// quarters of the descriptors that the process may open (`ulimit -n`). Whatever this is, `"pool"` serves at most
     /// as many as it has workers, and `"sync"` serves one.
     pub connections: Option<usize>,
@@ -115,6 +115,10 @@ pub struct Limits {
     /// [`on_limit`](Self::on_limit) says, and a header that takes longer than three seconds ends its connection: so
     /// silent clients cannot keep others out. Default: half of `connections`. Only with `proxy(…)`.
     pub handshakes: Option<usize>,
+    /// How many threads `"event_loop"` may have: the one that drives the loop, the one that watches for slow handlers, and
+    /// one for each handler that is slow at the moment. If more handlers are slow, some wait until a thread is free; if
+    /// none becomes free, the loop waits too. `None`: 256.
+    pub threads: Option<usize>,
     /// What happens to a client above `connections`. Default: [`OnLimit::Wait`]. A client above `per_client` is always
     /// rejected: if it waited, it would hold up all other clients.
     pub on_limit: OnLimit,
@@ -340,7 +344,7 @@ impl SocketOptions {
 impl Limits {
     /// The defaults.
     pub const fn new() -> Limits {
-        Limits { connections: None, per_client: None, handshakes: None, on_limit: OnLimit::Wait }
+        Limits { connections: None, per_client: None, handshakes: None, threads: None, on_limit: OnLimit::Wait }
     }
 }
 
@@ -426,6 +430,7 @@ setters! {
         connections: usize => Some(connections),
         per_client: usize => Some(per_client),
         handshakes: usize => Some(handshakes),
+        threads: usize => Some(threads),
         on_limit: OnLimit => on_limit,
     }
     "in `timeouts(…)` " Timeouts {

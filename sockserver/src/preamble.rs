@@ -1,7 +1,7 @@
 //! What a connection begins with, before its client is known and its handler is made: the PROXY header.
 //!
-//! The thread, or the child process, that serves the connection reads it. What has to be read next, such as a TLS handshake,
-//! has its place at the end of [`Preamble::read`], within the same deadline.
+//! The thread, the child process or the event loop that serves the connection reads it. What has to be read next, such as a
+//! TLS handshake, has its place at the end of [`Preamble::read`], within the same deadline.
 
 use std::{
     collections::HashMap,
@@ -15,10 +15,14 @@ use crate::{
     connections::stats::Outcome,
     error::{HandlerError, Stage},
     event::{Ending, TurnedAway},
-    io::{closing::Closing, connection::Connection},
+    io::{
+        closing::Closing,
+        connection::Connection,
+        turns::{LoopWait, Rest},
+    },
     options::{Options, ProxyOptions, TrustedProxy, UntrustedPeer},
     primitives::Mutex,
-    proxy_header::decoder::Decoder,
+    proxy_header::{ProxyHeader, decoder::Decoder},
 };
 
 /// The preamble of all connections of one server.
@@ -47,20 +51,23 @@ impl Preamble {
 
     /// Waits for the preamble, and notes what it says. The bytes behind it are left to the handler.
     pub(crate) fn read(&self, connection: &Connection) -> Result<(), Failure> {
+        let Some(mut reading) = self.begin(connection)? else { return Ok(()) };
+        let received = connection.wait_for_proxy_header(&mut reading.decoder);
+        reading.end(connection, received)
+    }
+
+    /// Begins to read the preamble. `None`: there is nothing to read.
+    pub(crate) fn begin(&self, connection: &Connection) -> Result<Option<Reading>, Failure> {
         let state = &connection.state;
-        let deadline = state.accepted_at.checked_add(self.timeout);
         if self.trusts(&state.peer_address) {
-            let mut decoder = Decoder::new(self.proxy.versions);
-            match connection.wait_for_proxy_header(&mut decoder, deadline) {
-                Ok(Some(header)) => state.set_proxy_header(header),
-                Ok(None) => return Err(hung_up(&decoder)),
-                Err(error) => return Err(failure(error, &decoder)),
-            }
-        } else if self.proxy.untrusted == UntrustedPeer::Reject {
+            connection.begin_header(state.accepted_at.checked_add(self.timeout));
+            return Ok(Some(Reading { decoder: Decoder::new(self.proxy.versions) }));
+        }
+        if self.proxy.untrusted == UntrustedPeer::Reject {
             let error = "the peer is not named in `proxy(trust = […])`: if it is a proxy, add its network";
             return Err(Failure::of(TurnedAway::Untrusted, io::Error::new(io::ErrorKind::PermissionDenied, error)));
         }
-        Ok(())
+        Ok(None)
     }
 
     fn trusts(&self, peer: &Address) -> bool {
@@ -74,6 +81,65 @@ impl Preamble {
     pub(crate) fn is_to_report(&self, peer: &Address) -> bool {
         let source = if self.trusts(peer) { Source::Proxy(peer.ip()) } else { Source::Others };
         self.reports.lock().note(source, Instant::now())
+    }
+}
+
+/// A preamble, as far as it has come.
+pub(crate) struct Reading {
+    decoder: Decoder,
+}
+
+/// How far a turn of an event loop has come with a preamble.
+pub(crate) enum Progress {
+    Complete,
+    /// More has to come, until then.
+    Until(Option<Instant>),
+    /// What has come since has to be received first.
+    Again,
+}
+
+impl Reading {
+    /// Reads on without waiting, on an event loop. `has_input`: there may be something to receive.
+    pub(crate) fn read_in_turn(
+        &mut self,
+        connection: &Connection,
+        has_input: &mut bool,
+        wait: &mut LoopWait,
+    ) -> Result<Progress, Failure> {
+        if *has_input {
+            let received = connection.receive_proxy_header(&mut self.decoder, wait);
+            if !received.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+                return self.end(connection, received).map(|()| Progress::Complete);
+            }
+            *has_input = false;
+        }
+        match connection.rest(wait) {
+            Ok(Rest::Until(until)) => Ok(Progress::Until(until)),
+            // Nothing has been written.
+            Ok(Rest::Receive | Rest::Unsent) => {
+                *has_input = true;
+                Ok(Progress::Again)
+            }
+            Err(error) => Err(self.fail(error)),
+        }
+    }
+
+    /// The connection has failed before the end of its preamble.
+    pub(crate) fn fail(&self, error: io::Error) -> Failure {
+        failure(error, &self.decoder)
+    }
+
+    /// Ends with what has come.
+    fn end(&self, connection: &Connection, received: io::Result<Option<Box<ProxyHeader>>>) -> Result<(), Failure> {
+        connection.end_header();
+        match received {
+            Ok(Some(header)) => {
+                connection.state.set_proxy_header(header);
+                Ok(())
+            }
+            Ok(None) => Err(hung_up(&self.decoder)),
+            Err(error) => Err(self.fail(error)),
+        }
     }
 }
 

@@ -13,10 +13,10 @@ use crate::{
     error::{HandlerError, Stage},
     event::Event,
     handle::ServerHandle,
-    handler::Handler,
     job::Job,
     options::Options,
     request::stream::Stream,
+    runner::Handler,
     service::{FromRequest, Request, Service},
     socket_server::SocketServer,
     sys,
@@ -305,6 +305,13 @@ impl<S: Server> Service for S {
 
 /// Refuses what the attribute would refuse.
 fn check_options<S: Server, C: Concurrency>(options: &Options) -> io::Result<()> {
+    if concurrency::word::<C>() == Some("event_loop") && !<S::Handler as Handler>::HANDLES_MESSAGES {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the handler handles whole connections, which an event loop cannot wait in: implement `MessageHandler`, or \
+             use concurrency = \"threading\"",
+        ));
+    }
     if C::FORKS && <<S::Handler as Handler>::Runner as FromRequest<S>>::NEEDS_SHARED_MEMORY {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,

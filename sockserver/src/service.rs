@@ -7,9 +7,9 @@ use crate::{
     error::HandlerError,
     event::Event,
     handle::ServerHandle,
-    handler::Handler,
     options::HandlerOptions,
     request::{self, AnyRequest, files::Files},
+    runner::Handler,
     transport::Transport,
 };
 

@@ -34,6 +34,15 @@ impl ::sockserver::Handler for Member {
             true
         },
     >;
+    const HANDLES_MESSAGES: ::core::primitive::bool = true;
+    fn into_messages(
+        runner: Self::Runner,
+    ) -> ::core::result::Result<
+        ::std::boxed::Box<dyn ::sockserver::__private::Messages>,
+        Self::Runner,
+    > {
+        ::core::result::Result::Ok(::std::boxed::Box::new(runner))
+    }
 }
 #[automatically_derived]
 impl ::core::convert::AsMut<Mailbox<String>> for Member {

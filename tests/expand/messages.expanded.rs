@@ -27,6 +27,15 @@ impl ::sockserver::Handler for Upper {
             true
         },
     >;
+    const HANDLES_MESSAGES: ::core::primitive::bool = true;
+    fn into_messages(
+        runner: Self::Runner,
+    ) -> ::core::result::Result<
+        ::std::boxed::Box<dyn ::sockserver::__private::Messages>,
+        Self::Runner,
+    > {
+        ::core::result::Result::Ok(::std::boxed::Box::new(runner))
+    }
 }
 /// The server that makes a new `Upper` for each request.
 #[allow(clippy::exhaustive_structs)]

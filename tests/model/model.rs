@@ -23,8 +23,9 @@ use shuttle::{
     thread,
 };
 use sockserver::{
-    Address, Context, FromRequest, HandlerResult, Options, Reader, RequestHandler, RunningServer, Server, ServerHandle,
-    SocketServer, Stats, Stream, UnixAddress, Writer, request_handler,
+    Address, Context, FromRequest, HandlerResult, MailHandler, Mailbox, MessageHandler, Options, Reader, RequestHandler,
+    RunningServer, Sender, Server, ServerHandle, SocketServer, Stats, Stream, UnixAddress, Writer, message_handler,
+    request_handler,
     transport::{StreamTransport, Tcp, Unix},
 };
 
@@ -190,6 +191,105 @@ impl RequestHandler for Push {
     }
 }
 
+/// On a loop, which every handler may hold up: each turn may be taken for slow.
+#[derive(Server)]
+#[server(transport = "unix", concurrency = "event_loop", handler = Letters)]
+struct Looped;
+
+/// Answers each line with itself.
+#[message_handler(framing = "line")]
+struct Letters {
+    wfile: Writer,
+}
+
+impl MessageHandler for Letters {
+    type Message = str;
+
+    fn message(&mut self, line: &str) -> HandlerResult {
+        thread::yield_now();
+        Ok(writeln!(self.wfile, "{line}")?)
+    }
+}
+
+/// The first message of which is handled until the second one is, of another connection.
+#[derive(Default, Server)]
+#[server(transport = "unix", concurrency = "event_loop", handler = Meeting)]
+struct Meetings {
+    begun: AtomicUsize,
+}
+
+#[message_handler(framing = "line")]
+struct Meeting {
+    server: Arc<Meetings>,
+}
+
+impl MessageHandler for Meeting {
+    type Message = str;
+
+    fn message(&mut self, _line: &str) -> HandlerResult {
+        self.server.begun.fetch_add(1, SeqCst);
+        while self.server.begun.load(SeqCst) < 2 {
+            thread::yield_now();
+        }
+        Ok(())
+    }
+}
+
+/// Whose handlers have another thread write to their clients.
+#[derive(Default, Server)]
+#[server(transport = "unix", concurrency = "event_loop", handler = Handed)]
+struct Handing;
+
+#[message_handler(framing = "line")]
+struct Handed {
+    wfile: Pushed,
+}
+
+impl MessageHandler for Handed {
+    type Message = str;
+
+    fn message(&mut self, _line: &str) -> HandlerResult {
+        let mut wfile = self.wfile.0.take().expect("one message comes");
+        thread::spawn(move || wfile.write_all(b"news").expect("the client is there"));
+        Ok(())
+    }
+}
+
+/// Which sends its mail to its client.
+#[derive(Default, Server)]
+#[server(transport = "unix", concurrency = "event_loop", handler = Addressee)]
+struct Post {
+    senders: std::sync::Mutex<Vec<Sender<&'static str>>>,
+}
+
+#[message_handler(framing = "line")]
+struct Addressee {
+    wfile: Writer,
+    mailbox: Mailbox<&'static str>,
+    server: Arc<Post>,
+}
+
+impl MessageHandler for Addressee {
+    type Message = str;
+
+    fn setup(&mut self) -> HandlerResult {
+        self.server.senders.lock().expect("no panic").push(self.mailbox.sender());
+        Ok(())
+    }
+
+    fn message(&mut self, _line: &str) -> HandlerResult {
+        Ok(())
+    }
+}
+
+impl MailHandler for Addressee {
+    type Mail = &'static str;
+
+    fn mail(&mut self, mail: &'static str) -> HandlerResult {
+        Ok(self.wfile.write_all(mail.as_bytes())?)
+    }
+}
+
 /// How often a client may still get through to a server that is closing its port.
 const ATTEMPTS: usize = 50;
 
@@ -264,6 +364,44 @@ fn every_client_is_served<S: Server<Transport = Unix>>(server: S, connections: O
     drop(connections);
 }
 
+fn every_client_is_answered<S: Server<Transport = Unix>>(server: S) {
+    let server = serve(server, S::OPTIONS);
+    let clients: Vec<_> = (0..2)
+        .map(|_| {
+            let handle = (*server).clone();
+            thread::spawn(move || {
+                let mut client = connect(&handle).expect("the port is open");
+                client.write_all(b"a\nb\n").expect("the server is there");
+                thread::yield_now();
+                client.write_all(b"c\n").expect("the server is there");
+                receive(&mut client, b"a\nb\nc\n");
+            })
+        })
+        .collect();
+    clients.into_iter().for_each(|client| client.join().expect("a client"));
+    wait_until(&server, |stats| stats.finished == 2);
+    assert_eq!(server.stop().expect("the socket is sound").leaked, 0);
+}
+
+/// Receives, by yielding, until all of it has come.
+fn receive(client: &mut net::UnixStream, expected: &[u8]) {
+    client.set_nonblocking(true).expect("an open socket");
+    let mut received = Vec::new();
+    while received != expected {
+        let mut room = [0; 16];
+        match client.read(&mut room) {
+            Ok(count) => {
+                assert!(count > 0, "the connection has ended after {received:?}");
+                received.extend_from_slice(&room[..count]);
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                thread::yield_now();
+            }
+        }
+    }
+}
+
 fn a_stop_meets_clients<S: Server<Transport = Unix>>(server: S) {
     let server = serve(server, S::OPTIONS);
     let client = thread::spawn({
@@ -306,6 +444,8 @@ of_each! {
     a_stop_meets_clients() as threads_stop: Threading;
     a_stop_meets_clients() as workers_stop: Pool;
     a_stop_meets_clients() as one_thread_stops: Sync;
+    every_client_is_answered() as a_loop_serves_all: Looped;
+    a_stop_meets_clients() as a_loop_stops: Looped;
 }
 
 #[test]
@@ -316,6 +456,70 @@ fn the_last_idle_thread_starts_another() {
         wait_until(&server, |stats| stats.finished == 2);
         server.stop().expect("the socket is sound");
         drop(connections);
+    });
+}
+
+#[test]
+fn a_loop_goes_on_while_a_handler_is_slow() {
+    explore(|| {
+        let server = serve(Meetings::default(), Meetings::OPTIONS);
+        let mut connections = [connect(&server), connect(&server)].map(|client| client.expect("the port is open"));
+        connections.iter_mut().for_each(|client| client.write_all(b"\n").expect("the server is there"));
+        drop(connections);
+        wait_until(&server, |stats| stats.finished == 2);
+        server.stop().expect("the socket is sound");
+    });
+}
+
+#[test]
+fn mail_wakes_a_loop() {
+    explore(|| {
+        let post = bind(Post::default(), Post::OPTIONS);
+        let server = post.server().clone();
+        let post = post.spawn().expect("a thread");
+        let mut client = connect(&post).expect("the port is open");
+        let sender = loop {
+            if let Some(sender) = server.senders.lock().expect("no panic").pop() {
+                break sender;
+            }
+            thread::yield_now();
+        };
+        for _ in 0..2 {
+            sender.try_send("news").expect("the mailbox has room");
+        }
+        receive(&mut client, b"newsnews");
+        post.shutdown();
+        assert_eq!(post.wait().expect("this is no handler").forced, 0);
+    });
+}
+
+#[test]
+fn what_another_thread_writes_is_sent_while_a_loop_waits() {
+    explore(|| {
+        let server = serve(Handing::default(), Handing::OPTIONS);
+        let mut client = connect(&server).expect("the port is open");
+        client.write_all(b"\n").expect("the server is there");
+        receive(&mut client, b"news");
+        drop(client);
+        wait_until(&server, |stats| stats.finished == 1);
+        server.stop().expect("the socket is sound");
+    });
+}
+
+#[test]
+fn what_had_come_to_a_loop_before_a_stop_is_answered() {
+    explore(|| {
+        let server = serve(Looped, Looped::OPTIONS);
+        let mut client = connect(&server).expect("the port is open");
+        client.write_all(b"a\n").expect("the server is there");
+        wait_until(&server, |stats| stats.accepted == 1);
+        client.write_all(b"b\n").expect("the server is there");
+        server.shutdown();
+        let drained = server.wait().expect("this is no handler");
+        assert_eq!((drained.forced, drained.leaked), (0, 0));
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).expect("the connection is closed");
+        assert_eq!(answer, b"a\nb\n");
     });
 }
 

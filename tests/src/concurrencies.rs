@@ -2,11 +2,13 @@
 
 use sockserver::{
     Concurrency,
-    concurrency::{Forking, Pool, Synchronous, Threading},
+    concurrency::{EventLoop, Forking, Pool, Synchronous, Threading},
 };
 
-/// The words of the attribute.
+/// The words of the attribute, but that of the event loop, which serves message handlers only.
 pub const WORDS: [&str; 4] = ["sync", "threading", "pool", "forking"];
+
+pub const EVENT_LOOP: &str = "event_loop";
 
 /// A concurrency that has a word in the attribute.
 pub trait Word: Concurrency + Default {
@@ -29,12 +31,17 @@ impl Word for Forking {
     const WORD: &str = "forking";
 }
 
+impl Word for EventLoop {
+    const WORD: &str = "event_loop";
+}
+
 /// Calls a function that is generic over the concurrency with the one that has this word.
 #[macro_export]
 macro_rules! by_concurrency {
     ($word:expr, $concurrency:ident => $call:expr) => {
         $crate::by_concurrency!(@one_of $word, $concurrency, $call,
-            "sync": Synchronous, "threading": Threading, "pool": Pool, "forking": Forking)
+            "sync": Synchronous, "threading": Threading, "pool": Pool, "forking": Forking,
+            "event_loop": EventLoop)
     };
     (@one_of $word:expr, $concurrency:ident, $call:expr, $($known:literal: $type:ident),*) => {
         match AsRef::<str>::as_ref($word) {
@@ -60,6 +67,7 @@ macro_rules! in_each_concurrency {
     (@case $test:ident threading) => { $crate::in_each_concurrency!(@case $test threading, Threading); };
     (@case $test:ident pool) => { $crate::in_each_concurrency!(@case $test pool, Pool); };
     (@case $test:ident forking) => { $crate::in_each_concurrency!(@case $test forking, Forking); };
+    (@case $test:ident event_loop) => { $crate::in_each_concurrency!(@case $test event_loop, EventLoop); };
     (@case $test:ident $name:ident, $concurrency:ident) => {
         #[test]
         fn $name() {

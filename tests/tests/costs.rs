@@ -433,7 +433,7 @@ fn returned(line: &str) -> Option<String> {
 }
 
 #[test]
-fn the_library_takes_fourteen_crates_at_most() {
+fn the_library_takes_fifteen_crates_at_most() {
     let tree = Command::new(env!("CARGO"))
         .args(["tree", "--offline", "--package", "sockserver", "--edges", "normal", "--prefix", "none"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
@@ -442,6 +442,6 @@ fn the_library_takes_fourteen_crates_at_most() {
     assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
     let tree = String::from_utf8(tree.stdout).expect("text");
     let crates: BTreeSet<&str> = tree.lines().map(|line| line.trim_end_matches(" (*)")).collect();
-    assert!(crates.len() <= 14, "{} crates: {crates:#?}", crates.len());
+    assert!(crates.len() <= 15, "{} crates: {crates:#?}", crates.len());
     assert_eq!(crates.iter().filter(|name| name.starts_with("syn ")).count(), 1, "{crates:#?}");
 }

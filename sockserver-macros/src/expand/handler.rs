@@ -78,6 +78,14 @@ fn messages(handler: &Handler, framing: &Value) -> TokenStream {
         #(#allowed)*
         impl #impl_generics #krate::Handler for #ident #ty_generics #where_clause {
             type Runner = #runner;
+
+            const HANDLES_MESSAGES: ::core::primitive::bool = true;
+
+            fn into_messages(
+                runner: Self::Runner,
+            ) -> ::core::result::Result<::std::boxed::Box<dyn #krate::__private::Messages>, Self::Runner> {
+                ::core::result::Result::Ok(::std::boxed::Box::new(runner))
+            }
         }
         #mailbox
     }

@@ -1,8 +1,10 @@
 use super::{at, path_at, refusals, value};
 use crate::{
     attribute::Hook,
+    composition::EVENT_LOOP,
     keys::{Parameter, Returns},
     server::{Server, TakenField},
+    value::Value,
 };
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
@@ -57,10 +59,31 @@ pub(crate) fn server(server: &Server) -> TokenStream {
             let options = quote!(<#ident as #krate::Server>::OPTIONS);
             let refusals = refusals_of(server, &options).filter(|_| server.generics.params.is_empty());
             let refusals = refusals.map(|refusal| quote!(#(#conditions)* const _: () = #refusal;));
-            quote!(#implementation #(#refusals)*)
+            let unfit = refusal_of_handler(server);
+            quote!(#implementation #(#refusals)* #unfit)
         }
         None => stand_in(krate, &implementation),
     }
+}
+
+/// Refuses a request handler on an event loop. A server with parameters is refused when it is bound.
+fn refusal_of_handler(server: &Server) -> Option<TokenStream> {
+    let Server { krate, conditions, .. } = server;
+    let (_, handler) = server.serves.as_ref()?;
+    match &server.concurrency {
+        Some(Value::Word(_, choice)) if choice.word == EVENT_LOOP && server.generics.params.is_empty() => {}
+        _ => return None,
+    }
+    let name = &handler.path.segments.last()?.ident;
+    let words = format!(
+        "`{name}` handles whole connections, which an event loop cannot wait in: implement `MessageHandler`, or use \
+         concurrency = \"threading\""
+    );
+    let krate = path_at(krate, at(handler.span()));
+    Some(quote_spanned! {at(handler.span())=>
+        #(#conditions)*
+        const _: () = #krate::__private::refuse(!<#handler as #krate::Handler>::HANDLES_MESSAGES, #words);
+    })
 }
 
 fn refusals_of(server: &Server, options: &TokenStream) -> impl Iterator<Item = TokenStream> {

@@ -3,7 +3,7 @@
 use std::{
     fmt, io, mem,
     ops::ControlFlow,
-    os::fd::AsFd,
+    os::fd::{AsFd, BorrowedFd},
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
@@ -97,6 +97,21 @@ pub(crate) enum LeaderEvent<R> {
     Source,
     /// Accepting has failed, for the first time in this episode.
     AcceptFailed(io::Error),
+    /// The server is stopping, and the listening sockets are closed.
+    Stopped,
+}
+
+/// What accepting without waiting has come to.
+pub(crate) enum Accepted<R> {
+    Request(R),
+    /// No client waits.
+    Empty,
+    /// Nothing is accepted before the waker is used, or until then.
+    Paused(Option<Instant>),
+    /// A request is not admitted.
+    Rejected(R, Rejected),
+    /// Accepting has failed, for the first time in this episode.
+    Failed(io::Error),
     /// The server is stopping, and the listening sockets are closed.
     Stopped,
 }
@@ -217,6 +232,65 @@ impl<S: Service> Acceptor<S> {
     /// Waits for one request, until the deadline.
     pub(crate) fn wait_until(&self, deadline: Option<Instant>) -> LeaderEvent<Request<S>> {
         self.lead(deadline, || deadline)
+    }
+
+    /// Accepts without waiting, for a loop that waits for the listening sockets by itself. `has_clients`: one of them has
+    /// become ready.
+    pub(crate) fn try_accept(&self, has_clients: bool) -> Accepted<Request<S>> {
+        // Another thread leads only while a turn of the loop accepts there.
+        let Some(mut leader) = self.leader.lock(Some(Instant::now())) else { return Accepted::Paused(None) };
+        if has_clients && let Some(listeners) = &mut leader.listeners {
+            listeners.try_all();
+        }
+        let accepted = self.accept_as_leader(&mut leader);
+        let room = leader.room;
+        drop(leader);
+        if self.state().is_stopping() {
+            close_listeners(&self.leader);
+        }
+        if Hooks::<S>::HAS_EVENTS
+            && let Accepted::Request(request) = &accepted
+        {
+            self.accepted(request, room);
+        }
+        accepted
+    }
+
+    fn accept_as_leader(&self, leader: &mut Leader<S>) -> Accepted<Request<S>> {
+        let state = self.state();
+        if state.is_stopping() {
+            leader.listeners = None;
+        }
+        let Leader { listeners: Some(listeners), backoff, room, .. } = leader else { return Accepted::Stopped };
+        loop {
+            let pause_end = backoff.pause_end();
+            if pause_end.is_some() || state.is_suspended() {
+                return Accepted::Paused(pause_end);
+            }
+            if *room == Room::Full {
+                let admission = state.connections.look_for_room();
+                state.supervise(admission.supervision);
+                *room = admission.room;
+                if *room == Room::Full && self.options.limits.on_limit != OnLimit::Reject {
+                    return Accepted::Paused(None);
+                }
+            }
+            match self.accept_once(listeners, backoff, room) {
+                ControlFlow::Break(LeaderEvent::Request(request)) => return Accepted::Request(request),
+                ControlFlow::Break(LeaderEvent::Rejected(request, why)) => return Accepted::Rejected(request, why),
+                ControlFlow::Break(LeaderEvent::AcceptFailed(error)) => return Accepted::Failed(error),
+                ControlFlow::Break(_) => return Accepted::Stopped,
+                ControlFlow::Continue(Retry::WhenReady) => return Accepted::Empty,
+                ControlFlow::Continue(_) => {}
+            }
+        }
+    }
+
+    /// Calls a function for each listening socket, for a loop that waits for them. There is none once the server stops.
+    pub(crate) fn with_listeners(&self, watch: impl FnMut(BorrowedFd<'_>) -> io::Result<()>) -> io::Result<()> {
+        let leader = self.leader.value();
+        let sockets = leader.listeners.as_ref().map(Listeners::sockets).unwrap_or_default();
+        sockets.iter().map(AsFd::as_fd).try_for_each(watch)
     }
 
     pub(crate) fn process_source(&self) {
@@ -375,8 +449,7 @@ impl<S: Service> Acceptor<S> {
     /// The only place where a server waits for new clients.
     fn wait(&self, listeners: Option<&mut Listeners<Listener<S>>>, until: Option<Instant>) -> io::Result<WaitEnd> {
         let state = self.state();
-        #[cfg(feature = "systemd")]
-        let until = self.notifications.get().and_then(Notifications::due).into_iter().chain(until).min();
+        let until = self.next_beat().into_iter().chain(until).min();
         let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
         let waker = sys::Watched::new(state.waker.as_fd());
         let (sockets, may_be_ready) = listeners.map(Listeners::watch).unwrap_or_default();
@@ -404,8 +477,7 @@ impl<S: Service> Acceptor<S> {
                 (watched[0].is_ready(), if is_of_source { WaitEnd::Source } else { WaitEnd::Other })
             }
         };
-        #[cfg(feature = "systemd")]
-        self.notifications.get().into_iter().for_each(Notifications::beat);
+        self.beat();
         if is_woken && state.waker.take_stop_request() {
             state.shut_down();
         }
@@ -487,6 +559,22 @@ impl<S: Service> Acceptor<S> {
         // It was called before.
         let _ = self.notifications.set(notifications);
         Ok(())
+    }
+
+    /// When systemd has to hear next that the server can accept.
+    #[cfg_attr(not(feature = "systemd"), expect(clippy::unused_self, reason = "with the feature, it is used"))]
+    pub(crate) fn next_beat(&self) -> Option<Instant> {
+        #[cfg(feature = "systemd")]
+        return self.notifications.get().and_then(Notifications::due);
+        #[cfg(not(feature = "systemd"))]
+        None
+    }
+
+    /// Tells systemd that the server can accept, if that is due.
+    #[cfg_attr(not(feature = "systemd"), expect(clippy::unused_self, reason = "with the feature, it is used"))]
+    pub(crate) fn beat(&self) {
+        #[cfg(feature = "systemd")]
+        self.notifications.get().into_iter().for_each(Notifications::beat);
     }
 
     /// Waits until the server begins to drain: for a thread that leaves the serving to others.

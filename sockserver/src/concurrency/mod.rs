@@ -11,18 +11,21 @@ use crate::{
     sys,
 };
 
+mod event_loop;
 mod forking;
 mod pool;
 mod synchronous;
 mod threading;
 
+pub use event_loop::EventLoop;
 pub use forking::Forking;
 pub use pool::Pool;
 pub use synchronous::Synchronous;
 pub use threading::Threading;
 
 /// A way of running one loop: accept a request, process it. In `concurrency = "…"` the words `"sync"`, `"threading"`,
-/// `"pool"` and `"forking"` stand for [`Synchronous`], [`Threading`], [`Pool`] and [`Forking`]; a path names a type of your
+/// `"pool"`, `"forking"` and `"event_loop"` stand for [`Synchronous`], [`Threading`], [`Pool`], [`Forking`] and
+/// [`EventLoop`]; a path names a type of your
 /// own:
 ///
 /// ```
@@ -43,7 +46,7 @@ pub use threading::Threading;
 /// `bind` makes the value with [`Default`]; [`Server::bind_as`](crate::Server::bind_as) takes one.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no way to serve requests",
-    label = "`concurrency` is \"sync\", \"threading\", \"pool\", \"forking\" or a type that implements `Concurrency`"
+    label = "`concurrency` is \"sync\", \"threading\", \"pool\", \"forking\", \"event_loop\" or a type that implements `Concurrency`"
 )]
 pub trait Concurrency: Send + Sync + Sized + 'static {
     /// Whether the server forks. Such a server starts no threads: the thread that serves keeps the deadlines itself.
@@ -115,6 +118,7 @@ pub(crate) fn word<C: Concurrency>() -> Option<&'static str> {
         (TypeId::of::<Threading>(), "threading"),
         (TypeId::of::<Pool>(), "pool"),
         (TypeId::of::<Forking>(), "forking"),
+        (TypeId::of::<EventLoop>(), "event_loop"),
     ];
     words.into_iter().find(|(id, _)| *id == TypeId::of::<C>()).map(|(_, word)| word)
 }

@@ -249,10 +249,14 @@ impl Connections {
             SharedClients::check(&limits, capacity)?;
         }
         let mut registry = self.registry.lock();
-        if limits.on_limit != registry.limits.on_limit {
+        let fixed = [
+            ("on_limit", limits.on_limit == registry.limits.on_limit),
+            ("threads", limits.threads == registry.limits.threads),
+        ];
+        if let Some((name, _)) = fixed.iter().find(|(_, is_kept)| !is_kept) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                "`limits.on_limit` cannot change while the server runs: set it when the server is bound",
+                format!("`limits.{name}` cannot change while the server runs: set it when the server is bound"),
             ));
         }
         self.per_client.store(limits.per_client.unwrap_or(0), SeqCst);

@@ -145,7 +145,7 @@ pub const DEFAULT_MAX_FRAME: usize = 64 * 1024;
     message = "`{Self}` is not a framing",
     note = "a framing is one of `sockserver::framing`, or a type that implements `sockserver::framing::Framing`"
 )]
-pub trait Framing {
+pub trait Framing: Send + 'static {
     /// Whether the end of the stream ends a frame, as Python's `readline` has it. Otherwise a frame that has begun by then
     /// is [truncated](FrameError::Truncated).
     const ENDS_WITH_STREAM: bool = false;

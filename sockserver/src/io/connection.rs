@@ -15,6 +15,7 @@ use super::{
     bell::Bell,
     buffers::{self, INCOMING, OUTGOING},
     closing::Closing,
+    host::Host,
     incoming::Incoming,
     state::{ConnectionState, Endpoint, Marked},
     wait_state::WaitState,
@@ -43,6 +44,8 @@ pub(crate) struct Connection {
     pub(super) activity: ActivityTracker,
     pub(super) waits: WaitState,
     bell: OnceLock<Arc<Bell>>,
+    /// The event loop that serves the connection. Threads that write do not wait for the client then.
+    pub(super) host: OnceLock<Host>,
 }
 
 /// How long a connection must be quiet to count as idle when the handler has not replied. Zero in the model, where time
@@ -74,6 +77,7 @@ impl Connection {
             activity: ActivityTracker::new(),
             waits: WaitState::default(),
             bell: OnceLock::new(),
+            host: OnceLock::new(),
         }
     }
 

@@ -4,7 +4,7 @@ use std::{io, time::Instant};
 
 use socket2::Socket;
 
-use super::connection::Connection;
+use super::{connection::Connection, turns::LoopWait};
 use crate::{
     proxy_header::{
         ProxyHeader,
@@ -17,26 +17,45 @@ use crate::{
 const PIECE: usize = 1024;
 
 impl Connection {
-    /// Waits for the header, until the deadline. Until then the connection is idle, so that a drain ends it as soon as
-    /// nothing is left to read. `None`: the client has ended before it.
-    pub(crate) fn wait_for_proxy_header(
-        &self,
-        decoder: &mut Decoder,
-        deadline: Option<Instant>,
-    ) -> io::Result<Option<Box<ProxyHeader>>> {
+    /// The header has to come until the deadline. Until it has, the connection is idle, so that a drain ends it as soon as
+    /// nothing is left to read.
+    pub(crate) fn begin_header(&self, deadline: Option<Instant>) {
         self.set_deadline(deadline);
         self.activity.declare(false);
-        let header = self.receive_proxy_header(decoder);
-        self.activity.undeclare();
-        self.set_deadline(None);
-        header
     }
 
-    fn receive_proxy_header(&self, decoder: &mut Decoder) -> io::Result<Option<Box<ProxyHeader>>> {
+    /// The header has come, or will not come.
+    pub(crate) fn end_header(&self) {
+        self.activity.undeclare();
+        self.set_deadline(None);
+    }
+
+    /// Waits for the header. `None`: the client has ended before it.
+    pub(crate) fn wait_for_proxy_header(&self, decoder: &mut Decoder) -> io::Result<Option<Box<ProxyHeader>>> {
         loop {
             let mut header = None;
             let received = self.receive(|socket, limit, flags| {
                 let (taken, progress) = receive_piece(socket, decoder, limit, flags)?;
+                header = progress;
+                Ok(taken)
+            })?;
+            if header.is_some() || received == 0 {
+                return Ok(header);
+            }
+        }
+    }
+
+    /// Receives what has come of the header, on an event loop. `None`: the client has ended before it.
+    /// [`io::ErrorKind::WouldBlock`] says that more has to come.
+    pub(crate) fn receive_proxy_header(
+        &self,
+        decoder: &mut Decoder,
+        wait: &mut LoopWait,
+    ) -> io::Result<Option<Box<ProxyHeader>>> {
+        loop {
+            let mut header = None;
+            let received = self.receive_in_turn(wait, |socket, limit| {
+                let (taken, progress) = receive_piece(socket, decoder, limit, libc::MSG_DONTWAIT)?;
                 header = progress;
                 Ok(taken)
             })?;

@@ -37,6 +37,18 @@ impl Incoming {
         &self.buffer[range]
     }
 
+    /// The handler waits, maybe for long: keeps no more memory than the bytes that are not consumed.
+    pub(crate) fn shrink(&mut self) {
+        let unread = self.buffer.len() - self.start;
+        if unread == 0 {
+            self.start = 0;
+            buffers::put(&INCOMING, std::mem::take(&mut self.buffer));
+        } else if self.buffer.capacity() > 4 * unread {
+            self.buffer = self.unread().to_vec();
+            self.start = 0;
+        }
+    }
+
     /// A buffer with room to receive into, behind the bytes that are not consumed.
     pub(crate) fn room(&mut self, size: usize) -> &mut Vec<u8> {
         if self.buffer.capacity() == 0 {

@@ -1,7 +1,8 @@
 //! One connection, and how a thread waits for its client.
 //!
 //! `connection` has the socket and the buffers, and never waits. `receiving` and `sending` move the bytes, `waiting` is
-//! where a thread waits for the client, and `ending` is the end of file.
+//! where a thread waits for the client, and `ending` is the end of file. `turns` is in the place of `receiving` and
+//! `waiting` where an event loop serves the connection.
 
 mod activity;
 pub(crate) mod bell;
@@ -12,11 +13,13 @@ mod duration;
 pub(crate) mod ending;
 pub(crate) mod failures;
 mod header;
+pub(crate) mod host;
 pub(crate) mod incoming;
 mod receiving;
 mod sending;
 pub(crate) mod shared;
 pub(crate) mod state;
+pub(crate) mod turns;
 pub(crate) mod wait_state;
 pub(crate) mod waiting;
 pub(crate) mod waker;

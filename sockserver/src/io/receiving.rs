@@ -38,7 +38,7 @@ const REPLIES_BEFORE_LONG_SLICE: u32 = 16;
 const BUSY_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What a receive does next, which depends on whether the server ends the connection.
-enum NextStep {
+pub(super) enum NextStep {
     /// Receive without waiting, at most this many bytes.
     DrainAtMost(usize),
     /// Wait for the client, at most until then.
@@ -187,7 +187,7 @@ impl Connection {
     }
 
     /// Takes the result of recv(2), except `WouldBlock`, into the state of the connection.
-    fn finish_receive(&self, received: io::Result<usize>) -> io::Result<usize> {
+    pub(super) fn finish_receive(&self, received: io::Result<usize>) -> io::Result<usize> {
         match received {
             Ok(0) => match self.state.shut_for() {
                 Some(closing) => Err(self.closing_error(closing)),
@@ -205,7 +205,7 @@ impl Connection {
         }
     }
 
-    fn next_step(&self, closing: Option<Closing>) -> io::Result<NextStep> {
+    pub(super) fn next_step(&self, closing: Option<Closing>) -> io::Result<NextStep> {
         if has_passed(self.lifetime_deadline(), Instant::now()) {
             return Err(self.end_with(Closing::Lifetime));
         }

@@ -57,7 +57,8 @@ impl Connection {
         let mut outgoing = self.outgoing.lock();
         loop {
             self.check(&outgoing)?;
-            if outgoing.buffer.len() + bytes.len() <= capacity && bytes.len() < capacity {
+            // The loop sends it at the end of the turn.
+            if self.host.get().is_some() || outgoing.buffer.len() + bytes.len() <= capacity && bytes.len() < capacity {
                 break;
             }
             if outgoing.is_sending {
@@ -79,13 +80,23 @@ impl Connection {
         if !self.has_held_back.load(Relaxed) {
             self.has_held_back.store(true, SeqCst);
         }
-        Ok(())
+        drop(outgoing);
+        if capacity == 0 { self.send_now().map(drop) } else { Ok(()) }
     }
 
     /// Sends held back bytes if another thread is receiving: that thread has already flushed, and may wait for the
     /// answer.
     pub(crate) fn flush_if_receiving(&self) -> io::Result<()> {
-        if self.state.is_receiving() { self.flush_or_delegate() } else { Ok(()) }
+        match self.host.get() {
+            _ if !self.state.is_receiving() => Ok(()),
+            None => self.flush_or_delegate(),
+            Some(host) => {
+                if self.send_now()? > 0 {
+                    host.request_turn();
+                }
+                Ok(())
+            }
+        }
     }
 
     /// Sends held back bytes. If another thread is sending, that thread sends them when it is done, and this one does
@@ -102,6 +113,13 @@ impl Connection {
 
     /// Sends held back bytes.
     pub(crate) fn flush(&self) -> io::Result<()> {
+        if let Some(host) = self.host.get() {
+            // A turn sends the rest at its end.
+            if self.send_now()? > 0 && self.state.is_receiving() {
+                host.request_turn();
+            }
+            return Ok(());
+        }
         let mut outgoing = self.outgoing.lock();
         while outgoing.is_sending {
             self.wait_for_sender(&mut outgoing)?;
@@ -110,6 +128,79 @@ impl Connection {
             drop(self.send_held_back_then(outgoing, |_| Ok(()))?);
         }
         Ok(())
+    }
+
+    /// Sends as many held back bytes as the kernel takes at once, and returns how many are left. They stay before what is
+    /// written later. If another thread is sending, it sends all of them.
+    pub(super) fn send_now(&self) -> io::Result<usize> {
+        let mut outgoing = self.outgoing.lock();
+        self.check(&outgoing)?;
+        if outgoing.is_sending {
+            outgoing.is_flush_requested = true;
+            return Ok(0);
+        }
+        if outgoing.buffer.is_empty() {
+            return Ok(0);
+        }
+        outgoing.is_sending = true;
+        let mut held_back = mem::take(&mut outgoing.buffer);
+        self.has_held_back.store(false, SeqCst);
+        drop(outgoing);
+        let sent = self.send_what_fits(&held_back);
+        let mut outgoing = self.outgoing.lock();
+        outgoing.is_sending = false;
+        let is_requested = mem::take(&mut outgoing.is_flush_requested) && !outgoing.buffer.is_empty();
+        let is_all_sent = matches!(sent, Ok(sent) if sent == held_back.len());
+        match sent {
+            Ok(sent) => {
+                held_back.drain(..sent);
+                // Another thread may have written meanwhile.
+                held_back.append(&mut outgoing.buffer);
+                self.has_held_back.store(!held_back.is_empty(), SeqCst);
+                if held_back.is_empty() {
+                    buffers::put(&OUTGOING, held_back);
+                } else {
+                    outgoing.buffer = held_back;
+                }
+            }
+            Err(_) => {
+                outgoing.has_failed = true;
+                outgoing.buffer.clear();
+                self.has_held_back.store(false, SeqCst);
+            }
+        }
+        self.sender_ended.notify_all();
+        let unsent = outgoing.buffer.len();
+        drop(outgoing);
+        sent?;
+        if is_requested && is_all_sent { self.send_now() } else { Ok(unsent) }
+    }
+
+    fn send_what_fits(&self, bytes: &[u8]) -> io::Result<usize> {
+        let mut sent = 0;
+        while sent < bytes.len() {
+            match sys::send(&self.socket, &bytes[sent..]) {
+                Ok(more) => {
+                    sent += more;
+                    self.state.count_out(more);
+                    if self.waits.idle.load().is_some() {
+                        self.note_transfer();
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(self.call_error(error)),
+            }
+        }
+        Ok(sent)
+    }
+
+    /// How many written bytes are held back.
+    pub(crate) fn bytes_held_back(&self) -> usize {
+        match self.has_held_back.load(SeqCst) {
+            true => self.outgoing.lock().buffer.len(),
+            false => 0,
+        }
     }
 
     /// Sends held back bytes at the end of the request. A handler may take longer than the time for its goodbye: then the

@@ -72,30 +72,44 @@ impl Connection {
         closing: Option<Closing>,
         until: Option<Instant>,
     ) -> io::Result<Wakeup> {
+        let deadline = self.end_of_wait_to_receive(wait, until)?;
+        let client = Watched::new(self.socket.as_fd());
+        let bell = self.bell().filter(|_| closing.is_none()).map(|bell| Watched::new(bell.as_fd()));
+        match (patience, bell) {
+            (Patience::Unlimited, None) => poll(&mut [client], deadline),
+            (Patience::Unlimited, Some(bell)) => poll(&mut [client, bell], deadline),
+            (Patience::UntilWoken(waker), bell) => {
+                poll(&mut [client, bell.unwrap_or_else(Watched::nothing), Watched::new(waker.as_fd())], deadline)
+            }
+            (Patience::None, bell) => poll(&mut [client, bell.unwrap_or_else(Watched::nothing)], Some(Instant::now())),
+        }
+    }
+
+    /// When a wait for the client ends, and at the latest `until`. An error if it ends now.
+    pub(super) fn end_of_wait_to_receive(
+        &self,
+        wait: &mut ClientWait,
+        until: Option<Instant>,
+    ) -> io::Result<Option<Instant>> {
         let reader_deadline = self.waits.read_deadline.load().map(|age| self.instant(age));
         self.check_deadlines(wait, reader_deadline, "the client sent nothing within the read timeout")?;
         let next_idle_check = self.check_idle_timeout(wait)?;
         let deadlines =
             [until, wait.deadline(), reader_deadline, next_idle_check, self.lifetime_deadline(), self.cut_deadline()];
-        let client = Watched::new(self.socket.as_fd());
-        let bell = self.bell().filter(|_| closing.is_none()).map(|bell| Watched::new(bell.as_fd()));
-        match (patience, bell) {
-            (Patience::Unlimited, None) => poll(&mut [client], deadlines),
-            (Patience::Unlimited, Some(bell)) => poll(&mut [client, bell], deadlines),
-            (Patience::UntilWoken(waker), bell) => {
-                poll(&mut [client, bell.unwrap_or_else(Watched::nothing), Watched::new(waker.as_fd())], deadlines)
-            }
-            (Patience::None, bell) => {
-                poll(&mut [client, bell.unwrap_or_else(Watched::nothing)], [Some(Instant::now())])
-            }
-        }
+        Ok(deadlines.into_iter().flatten().min())
     }
 
     pub(super) fn wait_to_send(&self, wait: &mut ClientWait) -> io::Result<()> {
+        let deadline = self.end_of_wait_to_send(wait)?;
+        let client = Watched::for_output(self.socket.as_fd());
+        poll(&mut [client], deadline).map(drop)
+    }
+
+    /// When a wait for room in the kernel's buffer ends. An error if it ends now.
+    pub(super) fn end_of_wait_to_send(&self, wait: &mut ClientWait) -> io::Result<Option<Instant>> {
         self.check_deadlines(wait, None, "the client received nothing within the write timeout")?;
         let next_idle_check = self.check_idle_timeout(wait)?;
-        let client = Watched::for_output(self.socket.as_fd());
-        poll(&mut [client], [wait.deadline(), next_idle_check, self.cut_deadline()]).map(drop)
+        Ok([wait.deadline(), next_idle_check, self.cut_deadline()].into_iter().flatten().min())
     }
 
     pub(super) fn check_deadlines(
@@ -171,11 +185,10 @@ impl Connection {
     }
 }
 
-/// poll(2) until the earliest deadline. The first descriptor is the client's, the second one, if any, the bell's, the
+/// poll(2) until the deadline. The first descriptor is the client's, the second one, if any, the bell's, the
 /// third one a waker's.
-fn poll<const N: usize>(watched: &mut [Watched<'_>], deadlines: [Option<Instant>; N]) -> io::Result<Wakeup> {
-    let now = Instant::now();
-    let timeout = deadlines.into_iter().flatten().min().map(|deadline| deadline.saturating_duration_since(now));
+fn poll(watched: &mut [Watched<'_>], deadline: Option<Instant>) -> io::Result<Wakeup> {
+    let timeout = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
     sys::poll(watched, timeout)?;
     Ok(match watched {
         [_, bell, ..] if bell.is_ready() => Wakeup::ServerDraining,

@@ -130,6 +130,38 @@ impl<F: Framing, M: FromFrame + ?Sized> Frames<F, M> {
         self.writer.send(message)
     }
 
+    /// The next message among the bytes that were received, without a receive. `None`: its end has not come.
+    pub(crate) fn next_received(&mut self) -> io::Result<Option<M::Message<'_>>> {
+        let Frames { reader, decoder, began, has_packet, .. } = self;
+        let found = match &mut reader.source {
+            Source::Datagram { .. } => std::mem::take(has_packet).then_some(Found::Packet),
+            Source::Stream { stream, incoming, .. } => {
+                let connection = stream.connection();
+                connection.end_message();
+                next_received(connection, incoming, decoder, &mut MessageWait { connection, began })?.map(Found::Frame)
+            }
+        };
+        self.message(found)
+    }
+
+    /// The last message, at the end of file.
+    pub(crate) fn last_received(&mut self) -> io::Result<Option<M::Message<'_>>> {
+        let Frames { reader, decoder, began, .. } = self;
+        let Source::Stream { stream, incoming, .. } = &mut reader.source else { return Ok(None) };
+        MessageWait { connection: stream.connection(), began }.end();
+        let (bytes, position) = incoming.parts();
+        let found = decoder.last_frame(bytes, position)?.map(Found::Frame);
+        self.message(found)
+    }
+
+    /// The received bytes that are not consumed, and how many are received at once. `None` on datagrams.
+    pub(crate) fn incoming(&mut self) -> Option<(&mut Incoming, usize)> {
+        match &mut self.reader.source {
+            Source::Datagram { .. } => None,
+            Source::Stream { incoming, rbufsize, .. } => Some((incoming, *rbufsize)),
+        }
+    }
+
     fn find(&mut self, patience: Patience<'_>) -> io::Result<Option<Found>> {
         let Frames { reader, decoder, began, has_packet, .. } = self;
         match &mut reader.source {
@@ -172,18 +204,8 @@ fn find_frame<F: Framing>(
     wait: &mut MessageWait<'_>,
 ) -> io::Result<Option<Range<usize>>> {
     loop {
-        let (bytes, position) = incoming.parts();
-        if let Some(frame) = decoder.next_frame(bytes, position).inspect_err(|_| wait.end())? {
-            wait.end();
-            connection.begin_message();
+        if let Some(frame) = next_received(connection, incoming, decoder, wait)? {
             return Ok(Some(frame));
-        }
-        if incoming.unread().is_empty() && !decoder.is_skipping() {
-            wait.end();
-            connection.end_message();
-        } else {
-            wait.begin();
-            connection.begin_message();
         }
         if connection.fill(incoming, rbufsize, patience)? == 0 {
             wait.end();
@@ -191,6 +213,28 @@ fn find_frame<F: Framing>(
             return Ok(decoder.last_frame(bytes, position)?);
         }
     }
+}
+
+/// The place of the next frame, if all of it has come.
+fn next_received<F: Framing>(
+    connection: &Connection,
+    incoming: &mut Incoming,
+    decoder: &mut Decoder<F>,
+    wait: &mut MessageWait<'_>,
+) -> io::Result<Option<Range<usize>>> {
+    let (bytes, position) = incoming.parts();
+    let frame = decoder.next_frame(bytes, position).inspect_err(|_| wait.end())?;
+    if frame.is_some() {
+        wait.end();
+        connection.begin_message();
+    } else if incoming.unread().is_empty() && !decoder.is_skipping() {
+        wait.end();
+        connection.end_message();
+    } else {
+        wait.begin();
+        connection.begin_message();
+    }
+    Ok(frame)
 }
 
 /// Bounds the wait for the rest of a message by `timeouts(message)`.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    io::{waiting::Patience, waker::Waker},
+    io::{host::Host, waiting::Patience, waker::Waker},
     primitives::{Condvar, Mutex},
 };
 
@@ -101,7 +101,15 @@ struct Shared<T> {
     queue: Mutex<Queue<T>>,
     has_room: Condvar,
     /// Made when the handler first waits.
-    waker: OnceLock<Waker>,
+    wakeup: OnceLock<Wakeup>,
+}
+
+/// How a sender wakes the handler.
+enum Wakeup {
+    /// Its thread waits.
+    Thread(Waker),
+    /// An event loop calls it.
+    Loop(Host),
 }
 
 struct Queue<T> {
@@ -118,7 +126,7 @@ const MAILS_IN_A_ROW: usize = 16;
 impl<T> Mailbox<T> {
     pub(crate) fn new(capacity: usize) -> Mailbox<T> {
         let queue = Queue { mails: VecDeque::new(), capacity, is_closed: false, is_awaited: false };
-        let shared = Shared { queue: Mutex::new(queue), has_room: Condvar::new(), waker: OnceLock::new() };
+        let shared = Shared { queue: Mutex::new(queue), has_room: Condvar::new(), wakeup: OnceLock::new() };
         Mailbox { shared: Arc::new(shared), in_a_row: 0 }
     }
 
@@ -138,17 +146,28 @@ impl<T> Mailbox<T> {
         mail
     }
 
+    /// The next mail, if there is any. `None` also when it is the client's turn.
+    pub(crate) fn next_in_turn(&mut self) -> Option<T> {
+        let mail = if self.in_a_row < MAILS_IN_A_ROW { self.try_next() } else { None };
+        self.in_a_row = if mail.is_some() { self.in_a_row + 1 } else { 0 };
+        mail
+    }
+
+    /// Whether there is mail. If there is none, the next sender requests a turn of this event loop.
+    pub(crate) fn await_on_loop(&mut self, host: &Host) -> bool {
+        self.shared.wakeup.get_or_init(|| Wakeup::Loop(host.clone()));
+        let mut queue = self.shared.queue.lock();
+        queue.is_awaited = queue.mails.is_empty();
+        !queue.is_awaited
+    }
+
     /// The next mail, or `None` if `receive` has come first: if it has succeeded, or has failed with anything but
     /// [`io::ErrorKind::WouldBlock`].
     pub(crate) fn next_or(&mut self, mut receive: impl FnMut(Patience<'_>) -> io::Result<()>) -> io::Result<Option<T>> {
         loop {
-            if self.in_a_row < MAILS_IN_A_ROW
-                && let Some(mail) = self.try_next()
-            {
-                self.in_a_row += 1;
+            if let Some(mail) = self.next_in_turn() {
                 return Ok(Some(mail));
             }
-            self.in_a_row = 0;
             let waker = self.waker()?;
             let is_awaited = {
                 let mut queue = self.shared.queue.lock();
@@ -169,11 +188,17 @@ impl<T> Mailbox<T> {
     }
 
     fn waker(&self) -> io::Result<&Waker> {
-        if let Some(waker) = self.shared.waker.get() {
-            return Ok(waker);
+        let wakeup = match self.shared.wakeup.get() {
+            Some(wakeup) => wakeup,
+            None => {
+                let waker = Waker::new()?;
+                self.shared.wakeup.get_or_init(|| Wakeup::Thread(waker))
+            }
+        };
+        match wakeup {
+            Wakeup::Thread(waker) => Ok(waker),
+            Wakeup::Loop(_) => Err(io::ErrorKind::Unsupported.into()),
         }
-        let waker = Waker::new()?;
-        Ok(self.shared.waker.get_or_init(|| waker))
     }
 }
 
@@ -231,8 +256,12 @@ impl<T> Sender<T> {
         queue.mails.push_back(mail);
         let is_awaited = std::mem::take(&mut queue.is_awaited);
         drop(queue);
-        if is_awaited && let Some(waker) = self.shared.waker.get() {
-            waker.wake();
+        if is_awaited {
+            match self.shared.wakeup.get() {
+                Some(Wakeup::Thread(waker)) => waker.wake(),
+                Some(Wakeup::Loop(host)) => host.request_turn(),
+                None => {}
+            }
         }
         Ok(())
     }

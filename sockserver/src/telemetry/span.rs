@@ -5,6 +5,7 @@ use crate::{address::Address, event::Event};
 use crate::{connections::stats::Outcome, error::HandlerError, event::ConnectionRef};
 
 /// The span of one connection, from `verify_request` to its end. Without the feature it is nothing.
+#[derive(Clone)]
 pub(crate) struct Span {
     #[cfg(feature = "tracing")]
     span: tracing::Span,

@@ -18,10 +18,10 @@ use std::{
 };
 
 use sockserver::{
-    Address, BindTo, Concurrency, HandlerError, HandlerResult, OnLimit, Options, ProxyHeader, ProxyVersions, Reader,
-    RequestHandler, Server, ServerHandle, Stream, UntrustedPeer, Writer,
-    concurrency::{Forking, Pool, Synchronous, Threading},
-    request_handler,
+    Address, BindTo, Concurrency, HandlerError, HandlerResult, MessageHandler, OnLimit, Options, ProxyHeader,
+    ProxyVersions, Server, ServerHandle, Stream, UntrustedPeer, Writer,
+    concurrency::{EventLoop, Forking, Pool, Synchronous, Threading},
+    message_handler,
     transport::{StreamTransport, Tcp, Unix},
 };
 use sockserver_tests::script::words_of;
@@ -79,39 +79,38 @@ impl<T: StreamTransport, C: Concurrency + Default> Behind<T, C> {
     }
 }
 
-#[request_handler]
+#[message_handler(framing = "line")]
 struct Session {
     request: Stream,
     header: ProxyHeader,
-    rfile: Reader,
     wfile: Writer,
     client_address: Address,
     handle: ServerHandle,
 }
 
-impl RequestHandler for Session {
-    fn handle(&mut self) -> HandlerResult {
-        while let Some(line) = self.rfile.next_line()? {
-            match line.as_str() {
-                "who" => {
-                    let proxy = self.request.proxy_addr().map(Address::to_string);
-                    let (client, server) = (&self.client_address, self.request.local_addr()?);
-                    writeln!(self.wfile, "{client} by {} at {server}", proxy.as_deref().unwrap_or("itself"))?;
-                }
-                "header" => writeln!(self.wfile, "{:?}", self.header)?,
-                "stats" => writeln!(self.wfile, "{:?}", self.handle.stats())?,
-                // By the descriptor, behind the back of the reader.
-                "raw" => {
-                    let mut rest = [0; 4];
-                    (&self.request).read_exact(&mut rest)?;
-                    writeln!(self.wfile, "{}", rest.escape_ascii())?;
-                }
-                "pid" => writeln!(self.wfile, "{}", process::id())?,
-                "fail" => return Err("as it was told to".into()),
-                "ban" | "one each" => return Err(line.into()),
-                "stop" => self.handle.shutdown(),
-                _ => writeln!(self.wfile, "{}", line.to_uppercase())?,
+impl MessageHandler for Session {
+    type Message = str;
+
+    fn message(&mut self, line: &str) -> HandlerResult {
+        match line {
+            "who" => {
+                let proxy = self.request.proxy_addr().map(Address::to_string);
+                let (client, server) = (&self.client_address, self.request.local_addr()?);
+                writeln!(self.wfile, "{client} by {} at {server}", proxy.as_deref().unwrap_or("itself"))?;
             }
+            "header" => writeln!(self.wfile, "{:?}", self.header)?,
+            "stats" => writeln!(self.wfile, "{:?}", self.handle.stats())?,
+            // By the descriptor, behind the back of the framing.
+            "raw" => {
+                let mut rest = [0; 4];
+                (&self.request).read_exact(&mut rest)?;
+                writeln!(self.wfile, "{}", rest.escape_ascii())?;
+            }
+            "pid" => writeln!(self.wfile, "{}", process::id())?,
+            "fail" => return Err("as it was told to".into()),
+            "ban" | "one each" => return Err(line.into()),
+            "stop" => self.handle.shutdown(),
+            _ => writeln!(self.wfile, "{}", line.to_uppercase())?,
         }
         Ok(())
     }
@@ -161,6 +160,7 @@ fn serve_on<T: StreamTransport, A: BindTo<T>>(concurrency: &str, address: A, opt
         "sync" => serve::<T, Synchronous, A>(address, options),
         "threading" => serve::<T, Threading, A>(address, options),
         "pool" => serve::<T, Pool, A>(address, options),
+        "event_loop" => serve::<T, EventLoop, A>(address, options),
         _ => serve::<T, Forking, A>(address, options),
     }
 }

@@ -1,10 +1,12 @@
 //! Frames: what ends them, what is too long, what is wrong with them, and what they are read as.
 
 use std::{
-    cell::Cell,
     io::{self, ErrorKind},
-    rc::Rc,
     str::Utf8Error,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use sockserver::{
@@ -357,11 +359,11 @@ fn an_error_of_io_has_the_error_of_the_frame_inside() {
 }
 
 /// Counts the bytes that a framing is shown.
-struct Counted<F>(F, Rc<Cell<usize>>);
+struct Counted<F>(F, Arc<AtomicUsize>);
 
 impl<F: Framing> Framing for Counted<F> {
     fn scan(&mut self, bytes: &[u8]) -> Result<Scan, BoxError> {
-        self.1.set(self.1.get() + bytes.len());
+        self.1.fetch_add(bytes.len(), Relaxed);
         self.0.scan(bytes)
     }
 
@@ -373,14 +375,14 @@ impl<F: Framing> Framing for Counted<F> {
 #[test]
 fn a_frame_that_comes_byte_by_byte_is_not_searched_again_from_its_start() {
     fn shown<F: Framing>(framing: F, stream: &[u8]) -> usize {
-        let shown = Rc::new(Cell::new(0));
+        let shown = Arc::new(AtomicUsize::new(0));
         let mut decoder = Decoder::new(Counted(framing, shown.clone()), DEFAULT_MAX_FRAME);
         let mut position = 0;
         for end in 1..stream.len() {
             assert_eq!(decoder.next_frame(&stream[..end], &mut position).unwrap(), None);
         }
         assert!(decoder.next_frame(stream, &mut position).unwrap().is_some());
-        shown.get()
+        shown.load(Relaxed)
     }
     let payload = vec![b'x'; 50_000];
     let a_line = encoded(&Line, &payload).unwrap();

@@ -9,5 +9,6 @@ mod framing_in_pieces;
 mod goodbye;
 mod mailbox;
 mod messages;
+mod obeying;
 mod streams;
 mod two_threads;

@@ -160,7 +160,7 @@ fn every_mistake_is_reported_with_its_key_and_what_to_write() {
         ("limits.connections = 1.5", &["`limits.connections`", "1.5"]),
         ("limits.connections = 0", &["`limits.connections` cannot be zero"]),
         ("limits.on_limit = \"refuse\"", &["`limits.on_limit`", r#"`"wait"` or `"reject"`"#]),
-        ("limits = 5", &["`limits`", "`connections`, `per_client`, `handshakes`, `on_limit`"]),
+        ("limits = 5", &["`limits`", "`connections`, `per_client`, `handshakes`, `threads`, `on_limit`"]),
         ("proxy.trust = \"10.0.0.0/8\"", &["`proxy.trust`", "a list of networks"]),
         ("proxy.trust = [\"10.0.0.1/8\"]", &["`proxy.trust`", "a list of networks"]),
         ("proxy.trust = []", &["`proxy.trust` cannot be empty"]),

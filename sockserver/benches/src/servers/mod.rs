@@ -91,6 +91,8 @@ pub enum Peer {
     OursOnSignals,
     /// Ours with a message handler in place of a request handler: what the framing costs.
     OursOnMessages,
+    /// Ours on an event loop.
+    OursOnLoop,
     Limit,
     StdThreads,
     Tokio,
@@ -101,10 +103,11 @@ pub enum Peer {
 }
 
 impl Peer {
-    pub const ALL: [Peer; 10] = [
+    pub const ALL: [Peer; 11] = [
         Peer::Ours,
         Peer::OursOnSignals,
         Peer::OursOnMessages,
+        Peer::OursOnLoop,
         Peer::Limit,
         Peer::StdThreads,
         Peer::Tokio,
@@ -119,6 +122,7 @@ impl Peer {
             Peer::Ours => "sockserver",
             Peer::OursOnSignals => "sockserver with signals",
             Peer::OursOnMessages => "sockserver on messages",
+            Peer::OursOnLoop => "sockserver on a loop",
             Peer::Limit => "limit",
             Peer::StdThreads => "std thread each",
             Peer::Tokio => "tokio",
@@ -179,6 +183,7 @@ pub fn serve(peer: &str, service: &str) -> io::Result<()> {
         Peer::Ours => ours::serve(service, false),
         Peer::OursOnSignals => ours::serve(service, true),
         Peer::OursOnMessages => ours::serve_messages(),
+        Peer::OursOnLoop => ours::serve_on_loop(service),
         Peer::Limit => limit::serve(service),
         Peer::StdThreads => std_threads::serve(service),
         Peer::Tokio => tokio::serve(service),

@@ -139,6 +139,62 @@ pub fn serve_messages() -> io::Result<()> {
     run(MessagesServer, false)
 }
 
+/// On an event loop.
+mod on_loop {
+    use std::io::Write;
+
+    use sockserver::{HandlerResult, MessageHandler, Writer, message_handler};
+
+    use super::super::{BULK, compute_if_told};
+
+    macro_rules! handlers {
+        ($($name:ident: |$writer:ident, $line:ident| $answer:block)*) => { $(
+            #[message_handler(framing = "line")]
+            #[server(
+                transport = "tcp",
+                concurrency = "event_loop",
+                limits(connections = 100_000),
+            )]
+            pub(super) struct $name {
+                wfile: Writer,
+            }
+
+            impl MessageHandler for $name {
+                type Message = [u8];
+
+                fn message(&mut self, $line: &[u8]) -> HandlerResult {
+                    let $writer = &mut self.wfile;
+                    $answer
+                    Ok(())
+                }
+            }
+        )* };
+    }
+
+    handlers! {
+        Lines: |writer, line| {
+            writer.write_all(line)?;
+            writer.write_all(b"\n")?;
+        }
+        Computing: |writer, line| {
+            compute_if_told(line);
+            writer.write_all(line)?;
+            writer.write_all(b"\n")?;
+        }
+        Bulk: |writer, _line| { writer.write_all(&BULK)? }
+    }
+}
+
+pub fn serve_on_loop(service: Service) -> io::Result<()> {
+    match service {
+        Service::OneLine | Service::Lines | Service::Stopping => run(on_loop::LinesServer, false),
+        Service::Computing => run(on_loop::ComputingServer, false),
+        Service::Bulk => run(on_loop::BulkServer, false),
+        Service::Packets => run(PacketsServer, false),
+        Service::Broadcast | Service::Store => Err(io::Error::other("there is no such server on a loop yet")),
+    }
+}
+
 pub fn serve(service: Service, on_signals: bool) -> io::Result<()> {
     match service {
         Service::OneLine | Service::Lines | Service::Stopping => run(LinesServer, on_signals),

@@ -48,16 +48,20 @@ cells! {
     tcp_threading: "tcp", "threading";
     tcp_pool: "tcp", "pool";
     tcp_forking: "tcp", "forking";
+    tcp_event_loop: "tcp", "event_loop";
     udp_sync: "udp", "sync";
     udp_threading: "udp", "threading";
     udp_pool: "udp", "pool";
     udp_forking: "udp", "forking";
+    udp_event_loop: "udp", "event_loop";
     unix_sync: "unix", "sync";
     unix_threading: "unix", "threading";
     unix_pool: "unix", "pool";
     unix_forking: "unix", "forking";
+    unix_event_loop: "unix", "event_loop";
     unix_datagram_sync: "unix_datagram", "sync";
     unix_datagram_threading: "unix_datagram", "threading";
     unix_datagram_pool: "unix_datagram", "pool";
     unix_datagram_forking: "unix_datagram", "forking";
+    unix_datagram_event_loop: "unix_datagram", "event_loop";
 }

@@ -1,0 +1,347 @@
+//! Which thread drives a loop, also while a handler is slow.
+//!
+//! A loop is a value that one thread owns. Its owner takes one turn after the other out of it: a connection that has
+//! something to do, or accepting. It *lends* the loop while it runs the turn, which may be slow as it calls the user's
+//! code, and takes the loop back when the turn has ended. Nothing of the loop is on a stack then.
+//!
+//! 1. The *monitor* looks at the lends. If one is slow, the monitor takes the loop, goes on with it, and gives its own
+//!    role to a spare thread. If there is none, and may be no more, the next thread that becomes spare has the role.
+//! 2. The thread that was *left behind* has its turn and nothing else of the loop. When the turn has ended, the thread
+//!    posts it to the loop's inbox, from which the owner puts it back, and becomes a spare thread.
+//! 3. A connection whose turn was slow is served by a spare thread at once, until its turns are quick again. When threads
+//!    are scarce, so is a connection of which nothing is known.
+//!
+//! A turn is a value that is moved: it is in its loop, on the thread that runs it, in a job for a spare thread, or in the
+//! inbox. So the messages of a connection are handled one after the other, on whichever threads.
+
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    crew::{Call, Crew, RESERVED, Urgency},
+    inbox::{Inbox, Posted, Sleep},
+    lending::{Lend, Lending},
+    monitor::{Doze, Pace, Sighting, TICK},
+};
+use crate::{
+    primitives::{
+        atomic::{
+            AtomicU64, AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+        },
+        thread,
+    },
+    sys::ThreadView,
+};
+
+/// What the loops of one server do.
+pub(crate) trait Work: Send + Sync + Sized + 'static {
+    /// A loop. Its owner alone has it.
+    type Loop: Send;
+    /// A turn, with all that it needs from the loop.
+    type Turn: Send;
+    /// What other threads tell a loop.
+    type Notice: Send;
+
+    /// Takes the next turn out of the loop, without waiting.
+    fn next(&self, of: &mut Self::Loop) -> Next<Self::Turn>;
+
+    /// Waits until there is something to do, or until it is woken.
+    fn wait(&self, of: &mut Self::Loop);
+
+    /// Ends the current wait of the loop with this number, or else the next one.
+    fn wake(&self, number: usize);
+
+    /// Runs a turn. All of the user's code is called here.
+    fn run(&self, turn: &mut Self::Turn, place: Place<'_, Self>);
+
+    /// Puts a turn that was run back into the loop.
+    fn settle(&self, of: &mut Self::Loop, turn: Self::Turn);
+
+    fn notice(&self, of: &mut Self::Loop, notice: Self::Notice);
+
+    /// What is known of the turns of a connection. `None`: they are never given to a spare thread.
+    fn record(turn: &mut Self::Turn) -> Option<&mut Record>;
+
+    fn start_thread(&self, work: impl FnOnce() + Send + 'static) -> io::Result<()>;
+}
+
+/// What a loop does next.
+pub(crate) enum Next<T> {
+    Turn(T),
+    Wait,
+    /// It has nothing to do any more.
+    End,
+}
+
+/// How slow the turns of a connection were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Record {
+    /// How many more quick turns it takes until the connection is back on its loop.
+    slow: u8,
+    /// It has handled a message.
+    is_known: bool,
+}
+
+/// How many quick turns make a slow connection quick.
+const PROBATION: u8 = 8;
+
+impl Record {
+    fn note_slow(&mut self) {
+        self.slow = PROBATION;
+    }
+
+    fn note_quick(&mut self) {
+        self.slow = self.slow.saturating_sub(1);
+    }
+
+    /// The connection has handled a message.
+    pub(crate) fn note_message(&mut self) {
+        self.is_known = true;
+    }
+}
+
+/// Where a turn runs.
+pub(crate) struct Place<'a, W: Work> {
+    /// `None`: on a spare thread.
+    lend: Option<(&'a Shared<W>, Lend)>,
+}
+
+impl<W: Work> Place<'_, W> {
+    /// Whether this thread has the turn only, so that the turn need not be short, and its output is sent at once.
+    pub(crate) fn is_off_the_loop(&self) -> bool {
+        self.lend.as_ref().is_none_or(|(shared, lend)| shared.lending.is_over(*lend))
+    }
+}
+
+/// The part of a loop that all threads share.
+struct Shared<W: Work> {
+    lending: Lending<W::Loop>,
+    inbox: Inbox<Mail<W>>,
+    /// The thread that drives it: a [`ThreadView`]. Its lends come after it.
+    owner: AtomicU64,
+}
+
+enum Mail<W: Work> {
+    Turn(W::Turn),
+    Notice(W::Notice),
+}
+
+enum Job<W: Work> {
+    /// Drive the loop with this number.
+    Drive(usize, Box<W::Loop>),
+    Monitor(Watch),
+    /// Run a turn of the loop with this number.
+    Serve(usize, W::Turn),
+}
+
+/// The role of the monitor. There is one.
+struct Watch {
+    /// By the number of the loop.
+    sightings: Vec<Sighting>,
+    pace: Pace,
+}
+
+/// The loops of a server, and the threads that drive them.
+pub(crate) struct HandOver<W: Work> {
+    work: W,
+    loops: Vec<Shared<W>>,
+    crew: Crew<Job<W>>,
+    doze: Doze,
+    /// Spare threads run turns: there may be threads for that besides those of the loops and the monitor.
+    has_servers: bool,
+    /// How many loops have not ended.
+    running: AtomicUsize,
+}
+
+impl<W: Work> HandOver<W> {
+    /// `threads` may be started at most, but one for each loop.
+    pub(crate) fn new(work: W, loops: usize, threads: usize) -> Arc<HandOver<W>> {
+        let shared = || Shared { lending: Lending::new(), inbox: Inbox::new(), owner: AtomicU64::new(0) };
+        Arc::new(HandOver {
+            work,
+            loops: std::iter::repeat_with(shared).take(loops).collect(),
+            crew: Crew::new(threads.max(loops)),
+            doze: Doze::new(),
+            has_servers: threads > loops + 1 + RESERVED,
+            running: AtomicUsize::new(loops),
+        })
+    }
+
+    pub(crate) fn work(&self) -> &W {
+        &self.work
+    }
+
+    /// Starts a thread for each loop, and the monitor.
+    ///
+    /// # Errors
+    ///
+    /// A thread cannot be started. Its loop waits for the next thread that becomes spare, or [joins](Self::join).
+    pub(crate) fn start(self: &Arc<Self>, loops: Vec<W::Loop>) -> io::Result<()> {
+        let watch = Watch { sightings: vec![Sighting::default(); loops.len()], pace: Pace::default() };
+        let drives =
+            loops.into_iter().enumerate().map(|(number, of)| (Job::Drive(number, Box::new(of)), Urgency::First));
+        let started = drives.chain([(Job::Monitor(watch), Urgency::Second)]).map(|(job, urgency)| {
+            let call = self.crew.submit(job, urgency);
+            self.start_if_needed(call)
+        });
+        // Each job is submitted, also after an error.
+        started.fold(Ok(()), Result::and)
+    }
+
+    /// Gives a notice to the loop with this number.
+    pub(crate) fn notify(&self, number: usize, notice: W::Notice) {
+        self.post(number, Mail::Notice(notice));
+    }
+
+    /// Makes the calling thread one of the crew, until all loops have ended.
+    pub(crate) fn join(self: &Arc<Self>) {
+        self.crew.enlist();
+        self.take_jobs();
+    }
+
+    /// Takes jobs until this thread is not needed any more.
+    fn take_jobs(self: &Arc<Self>) {
+        while let Some(job) = self.crew.wait_for_job() {
+            match job {
+                Job::Drive(number, of) => self.drive(number, of),
+                Job::Monitor(watch) => self.monitor(watch),
+                Job::Serve(number, turn) => self.serve(number, turn),
+            }
+        }
+    }
+
+    /// A thread that cannot be started leaves its job to the next spare thread.
+    fn start_if_needed(self: &Arc<Self>, call: Call) -> io::Result<()> {
+        if call == Call::Made {
+            return Ok(());
+        }
+        let this = self.clone();
+        self.work.start_thread(move || this.take_jobs()).inspect_err(|_| self.crew.thread_failed())
+    }
+
+    /// Owns the loop until it ends or is taken.
+    fn drive(self: &Arc<Self>, number: usize, mut of: Box<W::Loop>) {
+        let shared = &self.loops[number];
+        // The monitor sees it with the next lend.
+        shared.owner.store(ThreadView::current().to_bits(), Relaxed);
+        let mut mails = Vec::new();
+        loop {
+            shared.inbox.fetch(&mut mails);
+            for mail in mails.drain(..) {
+                match mail {
+                    Mail::Turn(turn) => self.work.settle(&mut of, turn),
+                    Mail::Notice(notice) => self.work.notice(&mut of, notice),
+                }
+            }
+            let mut turn = match self.work.next(&mut of) {
+                Next::Turn(turn) => turn,
+                Next::Wait => {
+                    if shared.inbox.fall_asleep() == Sleep::Begun {
+                        self.work.wait(&mut of);
+                        shared.inbox.awake();
+                        self.doze.rouse();
+                    }
+                    continue;
+                }
+                Next::End => {
+                    drop(of);
+                    return self.end_loop();
+                }
+            };
+            if self.is_for_a_spare(&mut turn) {
+                match self.give_to_a_spare(number, turn) {
+                    None => continue,
+                    Some(kept) => turn = kept,
+                }
+            }
+            let lend = shared.lending.lend(of);
+            self.work.run(&mut turn, Place { lend: Some((shared, lend)) });
+            match shared.lending.take(lend) {
+                Some(owned) => of = owned,
+                None => return self.give_back(number, turn, Record::note_slow),
+            }
+            if let Some(record) = W::record(&mut turn) {
+                record.note_quick();
+            }
+            self.work.settle(&mut of, turn);
+        }
+    }
+
+    fn is_for_a_spare(&self, turn: &mut W::Turn) -> bool {
+        let is_suspect = |record: &mut Record| record.slow > 0 || !record.is_known && self.crew.is_scarce();
+        self.has_servers && W::record(turn).is_some_and(is_suspect)
+    }
+
+    /// `Some`: no thread can be started for a turn, and none is spare.
+    fn give_to_a_spare(self: &Arc<Self>, number: usize, turn: W::Turn) -> Option<W::Turn> {
+        let call = self.crew.submit(Job::Serve(number, turn), Urgency::Last);
+        if self.start_if_needed(call).is_ok() {
+            return None;
+        }
+        match self.crew.withdraw(|job| matches!(job, Job::Serve(of, _) if *of == number))? {
+            Job::Serve(_, turn) => Some(turn),
+            Job::Drive(..) | Job::Monitor(_) => None,
+        }
+    }
+
+    /// Runs a turn, on a spare thread.
+    fn serve(&self, number: usize, mut turn: W::Turn) {
+        let began = Instant::now();
+        self.work.run(&mut turn, Place { lend: None });
+        let is_quick = began.elapsed() < TICK / 2;
+        self.give_back(number, turn, if is_quick { Record::note_quick } else { Record::note_slow });
+    }
+
+    /// Returns a turn to its loop, which another thread drives.
+    fn give_back(&self, number: usize, mut turn: W::Turn, note: fn(&mut Record)) {
+        W::record(&mut turn).map(note);
+        self.post(number, Mail::Turn(turn));
+    }
+
+    fn post(&self, number: usize, mail: Mail<W>) {
+        if self.loops[number].inbox.post(mail) == Posted::ToSleeper {
+            self.work.wake(number);
+        }
+    }
+
+    fn end_loop(&self) {
+        if self.running.fetch_sub(1, SeqCst) == 1 {
+            // The monitor sees it at its next look: a loop that has ended does not sleep.
+            self.crew.close();
+        }
+    }
+
+    /// Takes loops from slow handlers: this thread drives one then, and another one is the monitor.
+    fn monitor(self: &Arc<Self>, mut watch: Watch) {
+        while !self.crew.is_closed() {
+            pause(watch.pace.tick(Instant::now()));
+            let now = Instant::now();
+            for (number, shared) in self.loops.iter().enumerate() {
+                let owner = ThreadView::from_bits(shared.owner.load(Relaxed));
+                let Some(lend) = watch.sightings[number].look(shared.lending.current(), owner, now) else { continue };
+                if let Some(of) = shared.lending.take(lend) {
+                    watch.pace.alert(now);
+                    // If no thread can be started, the next spare thread is the monitor.
+                    let _ = self.start_if_needed(self.crew.submit(Job::Monitor(watch), Urgency::Second));
+                    return self.drive(number, of);
+                }
+            }
+            if watch.pace.is_quiet(self.are_all_asleep(), now) {
+                self.doze.doze_if(|| self.are_all_asleep());
+            }
+        }
+    }
+
+    fn are_all_asleep(&self) -> bool {
+        self.loops.iter().all(|shared| shared.inbox.is_owner_asleep())
+    }
+}
+
+/// No time passes in the model, where a thread that sleeps would run again at once.
+fn pause(time: Duration) {
+    if cfg!(sockserver_model) { thread::yield_now() } else { thread::sleep(time) }
+}

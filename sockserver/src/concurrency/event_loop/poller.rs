@@ -1,0 +1,146 @@
+//! How a loop waits for its sockets.
+
+use std::{
+    io,
+    os::fd::{AsRawFd, BorrowedFd},
+    time::Duration,
+};
+
+use mio::{Events, Interest, Poll, Registry, Token, unix::SourceFd};
+
+/// The sockets of one loop, and what else ends its wait. Each readiness is reported once, when it begins (edge-triggered).
+pub(super) struct Poller {
+    poll: Poll,
+    events: Events,
+}
+
+/// What has ended a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// The client of this slot has done something.
+    Slot(usize, Readiness),
+    /// A listening socket has a client.
+    Listener,
+    /// The waker of the leader is readable.
+    Waker,
+    /// The bell rings: the server drains.
+    Bell,
+}
+
+/// What can be done with a socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Readiness {
+    pub(super) input: bool,
+    pub(super) output: bool,
+    /// The client sends no more, or urgent bytes: a short receive may not be all.
+    pub(super) is_peculiar: bool,
+}
+
+impl Readiness {
+    pub(super) fn add(&mut self, more: Readiness) {
+        self.input |= more.input;
+        self.output |= more.output;
+        self.is_peculiar |= more.is_peculiar;
+    }
+}
+
+/// What is registered for a socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Registered {
+    #[default]
+    Nothing,
+    Input,
+    InputAndOutput,
+}
+
+const LISTENER: Token = Token(usize::MAX);
+const LEADER: Token = Token(usize::MAX - 1);
+const BELL: Token = Token(usize::MAX - 2);
+const MAILS: Token = Token(usize::MAX - 3);
+
+/// How many events are taken from the kernel at once.
+const EVENTS: usize = 256;
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const INPUT: Interest = Interest::READABLE.add(Interest::PRIORITY);
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const INPUT: Interest = Interest::READABLE;
+
+impl Poller {
+    pub(super) fn new() -> io::Result<Poller> {
+        Ok(Poller { poll: Poll::new()?, events: Events::with_capacity(EVENTS) })
+    }
+
+    /// Ends the waits, from another thread.
+    pub(super) fn waker(&self) -> io::Result<mio::Waker> {
+        mio::Waker::new(self.poll.registry(), MAILS)
+    }
+
+    pub(super) fn watch_listener(&self, listener: BorrowedFd<'_>) -> io::Result<()> {
+        register(self.poll.registry(), listener, LISTENER)
+    }
+
+    pub(super) fn watch_leader(&self, waker: BorrowedFd<'_>) -> io::Result<()> {
+        register(self.poll.registry(), waker, LEADER)
+    }
+
+    pub(super) fn watch_bell(&self, bell: BorrowedFd<'_>) -> io::Result<()> {
+        register(self.poll.registry(), bell, BELL)
+    }
+
+    /// Registers more for a socket than it has been registered for. What is ready already is reported as well. Closing
+    /// the socket ends it.
+    pub(super) fn watch(
+        &self,
+        slot: usize,
+        socket: BorrowedFd<'_>,
+        before: Registered,
+        now: Registered,
+    ) -> io::Result<()> {
+        let interest = match now {
+            Registered::Nothing => return Ok(()),
+            Registered::Input => INPUT,
+            Registered::InputAndOutput => INPUT | Interest::WRITABLE,
+        };
+        let (registry, raw) = (self.poll.registry(), socket.as_raw_fd());
+        match before {
+            Registered::Nothing => registry.register(&mut SourceFd(&raw), Token(slot), interest),
+            _ => registry.reregister(&mut SourceFd(&raw), Token(slot), interest),
+        }
+    }
+
+    /// Waits, for this long at most.
+    pub(super) fn wait(&mut self, timeout: Option<Duration>, mut handle: impl FnMut(Event)) {
+        // All threads of the model run on this thread, which must not block.
+        #[cfg(sockserver_model)]
+        let (waits, timeout) = (timeout.is_none(), Some(Duration::ZERO));
+        // It fails when a signal interrupts it, and for a descriptor that is no epoll.
+        let _ = self.poll.poll(&mut self.events, timeout);
+        #[cfg(sockserver_model)]
+        while waits && self.events.is_empty() {
+            crate::primitives::thread::yield_now();
+            let _ = self.poll.poll(&mut self.events, timeout);
+        }
+        for event in &self.events {
+            match event.token() {
+                LISTENER => handle(Event::Listener),
+                LEADER => handle(Event::Waker),
+                BELL => handle(Event::Bell),
+                MAILS => {}
+                Token(slot) => {
+                    let is_over = event.is_read_closed() || event.is_write_closed() || event.is_error();
+                    let readiness = Readiness {
+                        input: event.is_readable() || is_over || event.is_priority(),
+                        output: event.is_writable() || is_over,
+                        is_peculiar: is_over || event.is_priority(),
+                    };
+                    handle(Event::Slot(slot, readiness));
+                }
+            }
+        }
+    }
+}
+
+fn register(registry: &Registry, descriptor: BorrowedFd<'_>, token: Token) -> io::Result<()> {
+    registry.register(&mut SourceFd(&descriptor.as_raw_fd()), token, Interest::READABLE)
+}

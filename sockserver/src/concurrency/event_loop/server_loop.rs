@@ -1,0 +1,426 @@
+//! What a loop of a server does: it accepts, and gives its connections their turns.
+
+use std::{
+    collections::VecDeque,
+    io,
+    os::fd::AsFd,
+    sync::{Arc, OnceLock, Weak},
+    time::{Duration, Instant},
+};
+
+use super::{
+    hand_over::{self, HandOver, Next, Record, Work},
+    poller::{Event, Poller, Readiness, Registered},
+    talk::{Needs, Talk},
+    timers::Timers,
+};
+use crate::{
+    acceptor::{Accepted, Acceptor},
+    concurrency::start_worker,
+    error::Stage,
+    io::host::{Host, Place, Turns},
+    job::Job,
+    primitives::atomic::{AtomicUsize, Ordering::Relaxed},
+    request,
+    service::{Request, Service},
+};
+
+/// The loops of one server, as their threads share them.
+pub(super) struct ServerWork<S: Service> {
+    acceptor: Arc<Acceptor<S>>,
+    /// End the waits of the loops, by their number.
+    wakers: Vec<mio::Waker>,
+    /// What connections reach their loops by.
+    turns: OnceLock<Weak<dyn Turns>>,
+    threads: AtomicUsize,
+}
+
+/// One loop.
+pub(super) struct ServerLoop<S: Service> {
+    number: usize,
+    poller: Poller,
+    slots: Vec<Slot<S>>,
+    free: Vec<usize>,
+    /// Slots whose connections have something to do, each once.
+    ready: VecDeque<usize>,
+    /// How many of them the loop takes before it looks at its sockets again.
+    round: usize,
+    timers: Timers,
+    accepting: Accepting,
+}
+
+struct Slot<S: Service> {
+    /// `None`: the connection has a turn, or there is none.
+    talk: Option<Box<Talk<S>>>,
+    is_used: bool,
+    /// It is in `ready`.
+    is_queued: bool,
+    /// Something has come since the last turn began.
+    is_wanted: bool,
+    /// What has come since the last turn began.
+    readiness: Readiness,
+}
+
+/// What the loop knows about the listening sockets.
+#[derive(Default)]
+struct Accepting {
+    /// Clients may wait there.
+    has_clients: bool,
+    /// One of them has become ready since the last turn began.
+    is_reported: bool,
+    /// Grows with all that may change what a turn comes to: a turn that has not seen the last of it is not believed.
+    news: u64,
+    /// Nothing is accepted before the waker is used, or before `pause_end`.
+    is_paused: bool,
+    pause_end: Option<Instant>,
+    /// The waker of the leader is readable.
+    is_woken: bool,
+    /// When a turn is due although nothing happens.
+    poll_at: Option<Instant>,
+    is_due_to_poll: bool,
+    is_over: bool,
+    /// How many turns have begun and not ended. One may come back with a connection.
+    under_way: usize,
+    /// Once each round.
+    is_offered: bool,
+}
+
+pub(super) enum Turn<S: Service> {
+    Accept(AcceptTurn<S>),
+    Talk {
+        slot: usize,
+        /// `None`: the connection has ended.
+        talk: Option<Box<Talk<S>>>,
+        needs: Needs,
+    },
+}
+
+pub(super) struct AcceptTurn<S: Service> {
+    is_woken: bool,
+    /// A listening socket has become ready.
+    has_clients: bool,
+    /// `Accepting::news` when it began.
+    news: u64,
+    /// `None`: there may be more to accept.
+    accepted: Option<Accepted<Job<S>>>,
+}
+
+impl<S: Service> ServerWork<S> {
+    /// Makes one loop, and starts its threads.
+    pub(super) fn start(acceptor: &Arc<Acceptor<S>>, threads: usize) -> io::Result<Arc<HandOver<ServerWork<S>>>> {
+        let loops = vec![ServerLoop::new(0, acceptor)?];
+        let wakers = loops.iter().map(|of| of.poller.waker()).collect::<io::Result<_>>()?;
+        let turns = OnceLock::new();
+        let work = ServerWork { acceptor: acceptor.clone(), wakers, turns, threads: AtomicUsize::new(0) };
+        let hand_over = HandOver::new(work, loops.len(), threads);
+        let turns: Weak<dyn Turns> = Arc::<HandOver<ServerWork<S>>>::downgrade(&hand_over);
+        // It is set once, here.
+        let _ = hand_over.work().turns.set(turns);
+        if let Err(error) = hand_over.start(loops) {
+            acceptor.report(Stage::Serve, error);
+            hand_over.join();
+        }
+        Ok(hand_over)
+    }
+
+    fn accept(&self, turn: &mut AcceptTurn<S>) {
+        let state = self.acceptor.state();
+        self.acceptor.beat();
+        if turn.is_woken && state.waker.take_stop_request() {
+            state.shut_down();
+        }
+        if !state.is_stopping() {
+            self.acceptor.hooks.service_actions();
+        }
+        turn.accepted = match self.acceptor.try_accept(turn.has_clients) {
+            Accepted::Request(request) => match Job::new(&self.acceptor, request).verify() {
+                Some(job) if request::is_stream::<Request<S>>() => Some(Accepted::Request(job)),
+                // A packet is all that there is of its request.
+                Some(job) => {
+                    job.process();
+                    None
+                }
+                None => None,
+            },
+            Accepted::Rejected(request, why) => {
+                self.acceptor.reject(request, why);
+                None
+            }
+            Accepted::Failed(error) => {
+                self.acceptor.accept_failed(error);
+                None
+            }
+            Accepted::Empty => Some(Accepted::Empty),
+            Accepted::Paused(until) => Some(Accepted::Paused(until)),
+            Accepted::Stopped => Some(Accepted::Stopped),
+        };
+    }
+}
+
+impl<S: Service> Turns for HandOver<ServerWork<S>> {
+    fn request_turn(&self, Place { of_loop, slot }: Place) {
+        self.notify(of_loop, slot);
+    }
+}
+
+impl<S: Service> Work for ServerWork<S> {
+    type Loop = ServerLoop<S>;
+    type Turn = Turn<S>;
+    /// The slot of a connection that is to have a turn.
+    type Notice = usize;
+
+    fn next(&self, of: &mut ServerLoop<S>) -> Next<Turn<S>> {
+        loop {
+            if std::mem::take(&mut of.accepting.is_offered) {
+                return Next::Turn(Turn::Accept(of.accepting.begin()));
+            }
+            while of.round > 0
+                && let Some(slot) = of.ready.pop_front()
+            {
+                of.round -= 1;
+                if let Some(talk) = of.take(slot) {
+                    return Next::Turn(Turn::Talk { slot, talk: Some(talk), needs: Needs::Turn });
+                }
+            }
+            if of.accepting.has_ended() && of.free.len() == of.slots.len() {
+                return Next::End;
+            }
+            if of.ready.is_empty() && !of.accepting.has_something_to_do() {
+                return Next::Wait;
+            }
+            of.poll(Some(Duration::ZERO));
+        }
+    }
+
+    fn wait(&self, of: &mut ServerLoop<S>) {
+        let next = of.timers.next().into_iter().chain(of.accepting.pause_end).chain(of.accepting.poll_at).min();
+        of.poll(next.map(|next| next.saturating_duration_since(Instant::now())));
+    }
+
+    fn wake(&self, number: usize) {
+        // It fails only if the counter of the eventfd is full, which ends the wait as well.
+        let _ = self.wakers[number].wake();
+    }
+
+    fn run(&self, turn: &mut Turn<S>, place: hand_over::Place<'_, ServerWork<S>>) {
+        match turn {
+            Turn::Accept(accept) => self.accept(accept),
+            Turn::Talk { talk, needs, .. } => {
+                if let Some((rest, then)) = talk.take().and_then(|talk| talk.turn(&place)) {
+                    (*talk, *needs) = (Some(rest), then);
+                }
+            }
+        }
+    }
+
+    fn settle(&self, of: &mut ServerLoop<S>, turn: Turn<S>) {
+        match turn {
+            Turn::Accept(accept) => {
+                let poll = self.acceptor.options().timeouts.poll;
+                let poll_at = poll.and_then(|poll| Instant::now().checked_add(poll));
+                of.accepting.poll_at = self.acceptor.next_beat().into_iter().chain(poll_at).min();
+                if let Some(job) = of.accepting.end(accept) {
+                    let slot = of.free_slot();
+                    let place = Place { of_loop: of.number, slot };
+                    if let Some(turns) = self.turns.get() {
+                        of.slots[slot].talk = Some(Box::new(Talk::new(job, Host::new(turns.clone(), place))));
+                        of.make_ready(slot);
+                    }
+                }
+            }
+            Turn::Talk { slot, talk, needs } => of.settle(slot, talk, needs),
+        }
+    }
+
+    fn notice(&self, of: &mut ServerLoop<S>, slot: usize) {
+        of.make_ready(slot);
+    }
+
+    fn record(turn: &mut Turn<S>) -> Option<&mut Record> {
+        match turn {
+            Turn::Accept(_) => None,
+            Turn::Talk { talk, .. } => talk.as_mut().map(|talk| &mut talk.record),
+        }
+    }
+
+    fn start_thread(&self, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let number = self.threads.fetch_add(1, Relaxed) + 1;
+        start_worker(&self.acceptor, format!("sockserver-loop-{number}"), move |_| work())
+    }
+}
+
+impl<S: Service> ServerLoop<S> {
+    fn new(number: usize, acceptor: &Acceptor<S>) -> io::Result<ServerLoop<S>> {
+        let poller = Poller::new()?;
+        let state = acceptor.state();
+        poller.watch_bell(state.bell.as_fd())?;
+        poller.watch_leader(state.waker.as_fd())?;
+        acceptor.with_listeners(|listener| poller.watch_listener(listener))?;
+        Ok(ServerLoop {
+            number,
+            poller,
+            slots: Vec::new(),
+            free: Vec::new(),
+            ready: VecDeque::new(),
+            round: 0,
+            timers: Timers::default(),
+            // Clients may have come, and the waker may have been used, before.
+            accepting: Accepting { has_clients: true, is_reported: true, is_offered: true, ..Accepting::default() },
+        })
+    }
+
+    fn poll(&mut self, timeout: Option<Duration>) {
+        let ServerLoop { poller, slots, ready, accepting, .. } = self;
+        poller.wait(timeout, |event| match event {
+            Event::Slot(slot, readiness) => {
+                slots[slot].readiness.add(readiness);
+                make_ready(slots, ready, slot);
+            }
+            Event::Listener => {
+                accepting.report_clients();
+            }
+            Event::Waker => {
+                accepting.is_woken = true;
+                accepting.news += 1;
+            }
+            Event::Bell => {
+                // Connections that have a turn get another one: it may have begun before the drain.
+                // The listening sockets are closed.
+                accepting.report_clients();
+                (0..slots.len()).for_each(|slot| make_ready(slots, ready, slot));
+            }
+        });
+        if self.timers.next().is_some() || self.accepting.is_timed() {
+            let now = Instant::now();
+            while let Some(slot) = self.timers.pop(now) {
+                self.make_ready(slot);
+            }
+            self.accepting.look_at_the_clock(now);
+        }
+        self.round = self.ready.len();
+        self.accepting.is_offered = self.accepting.has_something_to_do();
+    }
+
+    fn make_ready(&mut self, slot: usize) {
+        make_ready(&mut self.slots, &mut self.ready, slot);
+    }
+
+    /// Takes the connection of a slot for a turn. `None`: it has one already, or has ended.
+    fn take(&mut self, slot: usize) -> Option<Box<Talk<S>>> {
+        let slot = &mut self.slots[slot];
+        slot.is_queued = false;
+        let mut talk = slot.talk.take()?;
+        slot.is_wanted = false;
+        talk.note(std::mem::take(&mut slot.readiness));
+        Some(talk)
+    }
+
+    fn free_slot(&mut self) -> usize {
+        let free = self.free.pop().unwrap_or_else(|| {
+            let readiness = Readiness::default();
+            self.slots.push(Slot { talk: None, is_used: false, is_queued: false, is_wanted: false, readiness });
+            self.slots.len() - 1
+        });
+        let slot = &mut self.slots[free];
+        (slot.is_used, slot.is_wanted, slot.readiness) = (true, false, Readiness::default());
+        free
+    }
+
+    fn settle(&mut self, slot: usize, talk: Option<Box<Talk<S>>>, needs: Needs) {
+        let Some(mut talk) = talk else {
+            self.slots[slot].is_used = false;
+            self.timers.set(slot, None);
+            return self.free.push(slot);
+        };
+        let (registered, until) = match needs {
+            Needs::Turn => (Registered::Nothing, None),
+            Needs::Input(until) => (Registered::Input, until),
+            Needs::Output(until) => (Registered::InputAndOutput, until),
+        };
+        let mut is_ready = matches!(needs, Needs::Turn);
+        if registered > talk.registered
+            && let Some(socket) = talk.socket()
+        {
+            match self.poller.watch(slot, socket, talk.registered, registered) {
+                Ok(()) => talk.registered = registered,
+                Err(error) => {
+                    talk.fail(error);
+                    is_ready = true;
+                }
+            }
+        }
+        self.timers.set(slot, until);
+        // The turn may have missed what came meanwhile.
+        is_ready |= self.slots[slot].is_wanted;
+        self.slots[slot].talk = Some(talk);
+        if is_ready {
+            self.make_ready(slot);
+        }
+    }
+}
+
+/// Has the connection of a slot get a turn. If it has one now, it gets another after that.
+fn make_ready<S: Service>(slots: &mut [Slot<S>], ready: &mut VecDeque<usize>, slot: usize) {
+    let Some(of) = slots.get_mut(slot).filter(|of| of.is_used) else { return };
+    of.is_wanted = true;
+    if !std::mem::replace(&mut of.is_queued, true) {
+        ready.push_back(slot);
+    }
+}
+
+impl Accepting {
+    fn has_something_to_do(&self) -> bool {
+        !self.is_over && (self.is_woken || self.is_due_to_poll || self.has_clients && !self.is_paused)
+    }
+
+    fn has_ended(&self) -> bool {
+        self.is_over && self.under_way == 0
+    }
+
+    fn report_clients(&mut self) {
+        (self.has_clients, self.is_reported) = (true, true);
+        self.news += 1;
+    }
+
+    fn is_timed(&self) -> bool {
+        self.pause_end.is_some() || self.poll_at.is_some()
+    }
+
+    fn look_at_the_clock(&mut self, now: Instant) {
+        if self.pause_end.take_if(|end| *end <= now).is_some() {
+            self.is_paused = false;
+            self.news += 1;
+        }
+        self.is_due_to_poll |= self.poll_at.take_if(|time| *time <= now).is_some();
+    }
+
+    fn begin<S: Service>(&mut self) -> AcceptTurn<S> {
+        (self.is_paused, self.pause_end, self.is_due_to_poll) = (false, None, false);
+        self.under_way += 1;
+        AcceptTurn {
+            is_woken: std::mem::take(&mut self.is_woken),
+            has_clients: std::mem::take(&mut self.is_reported),
+            news: self.news,
+            accepted: None,
+        }
+    }
+
+    /// Takes what a turn has come to. Another turn may have begun meanwhile, and have ended.
+    fn end<S: Service>(&mut self, turn: AcceptTurn<S>) -> Option<Job<S>> {
+        let is_new = self.news == turn.news;
+        self.news += 1;
+        self.under_way -= 1;
+        self.is_paused = false;
+        // The turn may have come to nothing before it has looked at the sockets.
+        self.is_reported |= turn.has_clients && matches!(turn.accepted, Some(Accepted::Paused(_)));
+        match turn.accepted? {
+            Accepted::Request(job) => return Some(job),
+            Accepted::Paused(until) if is_new => (self.is_paused, self.pause_end) = (true, until),
+            Accepted::Empty if is_new => self.has_clients = false,
+            Accepted::Paused(_) | Accepted::Empty => {}
+            Accepted::Stopped => self.is_over = true,
+            Accepted::Rejected(..) | Accepted::Failed(_) => {}
+        }
+        None
+    }
+}
