@@ -84,8 +84,10 @@ impl Action {
 }
 
 impl Registry {
+    /// The connections whose clients cannot have seen their end.
     pub(super) fn endpoints(&self) -> Vec<Arc<dyn Endpoint>> {
-        self.active.values().filter_map(|connection| connection.endpoint.upgrade()).collect()
+        let lasting = self.active.values().filter(|connection| connection.has_place);
+        lasting.filter_map(|connection| connection.endpoint.upgrade()).collect()
     }
 
     /// Whether a worker thread that serves no connection has not ended yet.
