@@ -52,7 +52,8 @@ pub mod state {}
 #[doc = include_str!("../docs/guide/systemd.md")]
 pub mod systemd {}
 
-#[doc = include_str!("../docs/guide/testing.md")]
+#[cfg_attr(feature = "testing", doc = include_str!("../docs/guide/testing.md"))]
+#[cfg_attr(not(feature = "testing"), doc = "This page is there with the feature `testing`.")]
 pub mod testing {}
 
 #[doc = include_str!("../docs/guide/tokio.md")]

@@ -179,6 +179,7 @@
 //! | `json` | `framing::Json`: typed messages in JSON | `serde_core`, `serde_json` |
 //! | `metrics` | counters, gauges and a histogram for the recorder of the crate `metrics`: [the guide](guide::metrics) | `metrics` |
 //! | `tracing` | a span for each connection: [the guide](guide::logs) | `tracing` |
+//! | `testing` | for tests: clients without a port, and hostile ones: [the guide](guide::testing) | nothing |
 //! | `serde` | `Options` from TOML, JSON and the like, in the words of the attributes | `serde_core` |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -228,6 +229,8 @@ mod sys;
 #[cfg(feature = "systemd")]
 mod systemd;
 mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod transport;
 mod unwind;
 

@@ -259,7 +259,7 @@ pub trait Server: Send + Sync + Sized + 'static {
         options.check().map_err(cannot_serve)?;
         let socket = socket2::Socket::from(stream.into());
         let (client_address, server_address) = connected(&socket).map_err(cannot_serve)?;
-        let acceptor = Acceptor::unbound(self, server_address, options).map_err(cannot_serve)?;
+        let acceptor = Acceptor::unbound(self, server_address, options, Box::new(|_| Some(1))).map_err(cannot_serve)?;
         let stream = Stream::new(socket, client_address);
         let served = match acceptor.admit(&stream) {
             Ok(()) => Job::new(&acceptor, stream).verify_and_process(),
@@ -304,7 +304,7 @@ impl<S: Server> Service for S {
 }
 
 /// Refuses what the attribute would refuse.
-fn check_options<S: Server, C: Concurrency>(options: &Options) -> io::Result<()> {
+pub(crate) fn check_options<S: Server, C: Concurrency>(options: &Options) -> io::Result<()> {
     if concurrency::word::<C>() == Some("event_loop") && !<S::Handler as Handler>::HANDLES_MESSAGES {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,

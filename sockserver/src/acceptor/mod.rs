@@ -65,7 +65,7 @@ pub struct Acceptor<S: Service> {
     options: Options,
     /// What connections begin with. `None`: with their first request.
     preamble: Option<Preamble>,
-    /// The server has listening sockets. `false`: it serves one connection that was accepted elsewhere.
+    /// The server has listening sockets. `false`: it serves connections that were accepted elsewhere.
     is_bound: bool,
     leader: Arc<LeaderLock<Leader<S>>>,
     /// What the concurrency waits for besides requests.
@@ -139,10 +139,15 @@ impl<S: Service> Acceptor<S> {
         Acceptor::new(server, Some(Listeners::new(listeners)), addresses, options, strategy)
     }
 
-    /// For one connection that was accepted elsewhere.
-    pub(crate) fn unbound(server: S, server_address: Address, options: Options) -> io::Result<Arc<Acceptor<S>>> {
-        // The connection is handled on the calling thread.
-        let strategy = Strategy { capacity: Box::new(|_| Some(1)), forks: false, source: None };
+    /// For connections that were accepted elsewhere.
+    pub(crate) fn unbound(
+        server: S,
+        server_address: Address,
+        options: Options,
+        capacity: Capacity,
+    ) -> io::Result<Arc<Acceptor<S>>> {
+        // The connections are handled on threads of the caller.
+        let strategy = Strategy { capacity, forks: false, source: None };
         Acceptor::new(server, None, vec![server_address], options, strategy)
     }
 

@@ -355,4 +355,45 @@ mod tests {
             assert!(refused(&header).contains(why), "{}", refused(&header));
         }
     }
+
+    #[test]
+    fn what_is_encoded_is_decoded() {
+        let ssl = ProxySsl {
+            is_encrypted: true,
+            has_certificate: true,
+            is_verified: true,
+            version: Some("TLSv1.3".into()),
+            common_name: Some("client".into()),
+            cipher: None,
+        };
+        let of = |source: &str, destination: &str| ProxyHeader {
+            source: inet(source),
+            destination: inet(destination),
+            ..ProxyHeader::default()
+        };
+        let fields = ProxyHeader {
+            authority: Some("www.example.test".into()),
+            alpn: Some(b"h2".into()),
+            unique_id: Some(b"7".into()),
+            ssl: Some(ssl),
+            tlvs: vec![(0xe0, b"zone".into()), (0xe1, Vec::new())],
+            ..of("203.0.113.9:5000", "10.0.0.1:80")
+        };
+        let unverified = ProxyHeader { ssl: Some(ProxySsl::default()), ..ProxyHeader::default() };
+        let unix =
+            ProxyHeader::new(Address::unix("/run/client"), Address::Unix(UnixAddress::Abstract(b"server".into())));
+        let v4 = of("203.0.113.9:5000", "10.0.0.1:80");
+        let v6 = of("[2001:db8::1]:5000", "[::1]:80");
+        for sent in [&fields, &unverified, &unix, &v4, &v6, &ProxyHeader::default()] {
+            assert_eq!(header(&sent.to_v2().expect("it fits")), *sent);
+        }
+        for sent in [&v4, &v6, &ProxyHeader::default()] {
+            assert_eq!(header(&sent.to_v1()), *sent);
+        }
+        assert_eq!(header(&unix.to_v1()), ProxyHeader::default());
+        let mixed = of("203.0.113.9:5000", "[2001:db8::1]:80");
+        assert_eq!(header(&mixed.to_v2().expect("it fits")), of("[::ffff:203.0.113.9]:5000", "[2001:db8::1]:80"));
+        let long = ProxyHeader { tlvs: vec![(0xe0, vec![0; 40_000]); 2], ..ProxyHeader::default() };
+        assert!(long.to_v2().is_err());
+    }
 }

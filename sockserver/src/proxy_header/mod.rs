@@ -2,6 +2,8 @@
 //!
 //! Nothing here reads a socket: [`Decoder`](decoder::Decoder) is fed with bytes.
 
+use std::{io, net::SocketAddr};
+
 use crate::address::Address;
 
 mod crc32c;
@@ -68,4 +70,56 @@ pub struct ProxySsl {
     pub common_name: Option<String>,
     /// The cipher, such as `TLS_AES_256_GCM_SHA384`.
     pub cipher: Option<String>,
+}
+
+impl ProxyHeader {
+    /// What a proxy says of a connection that it passes on: where its client is, and where that has connected to.
+    ///
+    /// ```
+    /// use sockserver::{Address, ProxyHeader};
+    ///
+    /// let address = |text: &str| text.parse().map(Address::Inet);
+    /// let header = ProxyHeader::new(address("203.0.113.9:5000")?, address("192.0.2.1:25")?);
+    /// assert_eq!(header.to_v1(), b"PROXY TCP4 203.0.113.9 192.0.2.1 5000 25\r\n");
+    /// # Ok::<(), std::net::AddrParseError>(())
+    /// ```
+    pub fn new(source: Address, destination: Address) -> ProxyHeader {
+        ProxyHeader { source: Some(source), destination: Some(destination), ..ProxyHeader::default() }
+    }
+
+    /// The header as a line of version 1, which has the addresses only. It says `UNKNOWN` unless both addresses are known and
+    /// are internet addresses.
+    pub fn to_v1(&self) -> Vec<u8> {
+        v1::encode(self)
+    }
+
+    /// The header in the form of version 2, with all its fields. An empty header is `LOCAL`: the connection is the proxy's
+    /// own.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::InvalidInput`] if the fields do not fit: together they have 65535 bytes at most.
+    pub fn to_v2(&self) -> io::Result<Vec<u8>> {
+        v2::encode(self).ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the fields of a PROXY header are longer than 65535 bytes together",
+            )
+        })
+    }
+}
+
+/// Both ends of a connection as addresses of one family. `None`: they are not known, or no internet addresses.
+fn inet_ends(header: &ProxyHeader) -> Option<[SocketAddr; 2]> {
+    let (Some(Address::Inet(source)), Some(Address::Inet(destination))) = (&header.source, &header.destination) else {
+        return None;
+    };
+    let ends = [source, destination].map(|end| SocketAddr::new(end.ip().to_canonical(), end.port()));
+    if ends[0].is_ipv4() == ends[1].is_ipv4() {
+        return Some(ends);
+    }
+    Some(ends.map(|end| match end {
+        SocketAddr::V4(end) => SocketAddr::new(end.ip().to_ipv6_mapped().into(), end.port()),
+        end => end,
+    }))
 }

@@ -5,7 +5,7 @@ use std::{
     str::FromStr,
 };
 
-use super::ProxyHeader;
+use super::{ProxyHeader, inet_ends};
 use crate::address::Address;
 
 pub(super) const SIGNATURE: &[u8] = b"PROXY ";
@@ -39,6 +39,14 @@ pub(super) fn parse(line: &[u8]) -> Result<ProxyHeader, &'static str> {
         ["TCP4" | "TCP6", ..] => Err("its line has not two addresses and two ports"),
         _ => Err("its protocol is none of TCP4, TCP6 and UNKNOWN"),
     }
+}
+
+pub(super) fn encode(header: &ProxyHeader) -> Vec<u8> {
+    let Some([source, destination]) = inet_ends(header) else { return b"PROXY UNKNOWN\r\n".to_vec() };
+    let family = if source.is_ipv4() { "TCP4" } else { "TCP6" };
+    let [source_ip, destination_ip] = [source, destination].map(|end| end.ip());
+    let line = format!("PROXY {family} {source_ip} {destination_ip} {} {}\r\n", source.port(), destination.port());
+    line.into_bytes()
 }
 
 fn addresses<I: FromStr + Into<IpAddr>>(ends: [(&str, &str); 2]) -> Result<ProxyHeader, &'static str> {

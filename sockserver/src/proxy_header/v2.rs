@@ -1,8 +1,8 @@
 //! Version 2: binary, with addresses of a fixed size and further fields behind them.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::{ProxyHeader, ProxySsl, crc32c::crc32c};
+use super::{ProxyHeader, ProxySsl, crc32c::crc32c, inet_ends};
 use crate::address::{Address, UnixAddress};
 
 pub(super) const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -65,6 +65,63 @@ pub(super) fn parse(header: &[u8]) -> Result<ProxyHeader, &'static str> {
     Ok(parsed)
 }
 
+/// `None`: it is too long.
+pub(super) fn encode(header: &ProxyHeader) -> Option<Vec<u8>> {
+    let mut encoded = SIGNATURE.to_vec();
+    if *header == ProxyHeader::default() {
+        // LOCAL.
+        encoded.extend_from_slice(&[0x20, 0, 0, 0]);
+        return Some(encoded);
+    }
+    let mut rest = Vec::new();
+    let family_and_protocol = match (inet_ends(header), &header.source, &header.destination) {
+        (Some(ends), ..) => {
+            for end in ends {
+                match end.ip() {
+                    IpAddr::V4(ip) => rest.extend_from_slice(&ip.octets()),
+                    IpAddr::V6(ip) => rest.extend_from_slice(&ip.octets()),
+                }
+            }
+            ends.iter().for_each(|end| rest.extend_from_slice(&end.port().to_be_bytes()));
+            if ends[0].is_ipv4() { 0x11 } else { 0x21 }
+        }
+        (None, Some(Address::Unix(source)), Some(Address::Unix(destination))) => {
+            rest.extend_from_slice(&sun_path(source)?);
+            rest.extend_from_slice(&sun_path(destination)?);
+            0x31
+        }
+        _ => 0,
+    };
+    let mut field = |kind: u8, value: &[u8]| put_field(&mut rest, kind, value);
+    if let Some(alpn) = &header.alpn {
+        field(ALPN, alpn)?;
+    }
+    if let Some(authority) = &header.authority {
+        field(AUTHORITY, authority.as_bytes())?;
+    }
+    if let Some(unique_id) = &header.unique_id {
+        field(UNIQUE_ID, unique_id)?;
+    }
+    if let Some(ssl) = &header.ssl {
+        field(SSL, &encode_ssl(ssl)?)?;
+    }
+    for (kind, value) in &header.tlvs {
+        field(*kind, value)?;
+    }
+    encoded.extend_from_slice(&[0x21, family_and_protocol]);
+    encoded.extend_from_slice(&u16::try_from(rest.len()).ok()?.to_be_bytes());
+    encoded.extend_from_slice(&rest);
+    Some(encoded)
+}
+
+/// `None`: the value is too long.
+fn put_field(fields: &mut Vec<u8>, kind: u8, value: &[u8]) -> Option<()> {
+    fields.push(kind);
+    fields.extend_from_slice(&u16::try_from(value.len()).ok()?.to_be_bytes());
+    fields.extend_from_slice(value);
+    Some(())
+}
+
 const ALPN: u8 = 0x01;
 const AUTHORITY: u8 = 0x02;
 const CRC32C: u8 = 0x03;
@@ -118,6 +175,21 @@ fn unix(name: &[u8; 108]) -> Address {
     }
 }
 
+/// The reverse of [`unix`]. `None`: the name is too long.
+fn sun_path(address: &UnixAddress) -> Option<[u8; 108]> {
+    use std::os::unix::ffi::OsStrExt;
+    let mut name = [0; 108];
+    match address {
+        UnixAddress::Path(path) => {
+            let path = path.as_os_str().as_bytes();
+            name.get_mut(..path.len())?.copy_from_slice(path);
+        }
+        UnixAddress::Abstract(abstract_name) => name.get_mut(1..=abstract_name.len())?.copy_from_slice(abstract_name),
+        UnixAddress::Unnamed => {}
+    }
+    Some(name)
+}
+
 fn text(value: &[u8]) -> Result<String, &'static str> {
     String::from_utf8(value.to_vec()).map_err(|_| "a field that has to be UTF-8 is not")
 }
@@ -134,12 +206,27 @@ fn check(header: &[u8], start: usize, checksum: &[u8]) -> Result<(), &'static st
     }
 }
 
+const CLIENT_SSL: u8 = 1;
+const CLIENT_CERTIFICATE: u8 = 2 | 4;
+const VERSION: u8 = 0x21;
+const COMMON_NAME: u8 = 0x22;
+const CIPHER: u8 = 0x23;
+
+/// `None`: a value is too long.
+fn encode_ssl(ssl: &ProxySsl) -> Option<Vec<u8>> {
+    let client =
+        if ssl.is_encrypted { CLIENT_SSL } else { 0 } | if ssl.has_certificate { CLIENT_CERTIFICATE } else { 0 };
+    let mut value = vec![client];
+    value.extend_from_slice(&u32::from(!ssl.is_verified).to_be_bytes());
+    for (kind, text) in [(VERSION, &ssl.version), (COMMON_NAME, &ssl.common_name), (CIPHER, &ssl.cipher)] {
+        if let Some(text) = text {
+            put_field(&mut value, kind, text.as_bytes())?;
+        }
+    }
+    Some(value)
+}
+
 fn ssl(value: &[u8]) -> Result<ProxySsl, &'static str> {
-    const CLIENT_SSL: u8 = 1;
-    const CLIENT_CERTIFICATE: u8 = 2 | 4;
-    const VERSION: u8 = 0x21;
-    const COMMON_NAME: u8 = 0x22;
-    const CIPHER: u8 = 0x23;
     let cut_off = "its field on SSL is cut off";
     let mut fields = Fields { rest: value };
     let [client, verify @ ..] = fields.take::<5>().ok_or(cut_off)?;

@@ -99,6 +99,15 @@ impl Packet {
         }
     }
 
+    /// Has the packet come from this address, as the handler sees it. The reply goes where it really came from.
+    #[cfg(feature = "testing")]
+    pub(crate) fn set_client_address(&mut self, address: Address) {
+        let is_truncated = self.state.is_truncated;
+        self.state = ConnectionState::new(address);
+        self.state.is_truncated = is_truncated;
+        self.state.count_in(self.bytes.len());
+    }
+
     /// Receives the next packet into this one, without waiting.
     pub(crate) fn receive(&mut self) -> io::Result<()> {
         let DatagramSocket { socket, max_packet_size, reports_destinations, .. } = &*self.socket;

@@ -6,6 +6,7 @@ mod events;
 mod examples;
 mod forking;
 mod inheriting;
+mod judging;
 mod kv;
 mod lengths;
 mod limits;

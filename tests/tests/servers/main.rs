@@ -8,4 +8,5 @@ mod extending;
 mod lifecycle;
 mod matrix;
 mod metrics;
+mod testing;
 mod unix_files;
