@@ -3,6 +3,7 @@
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
 };
 
 use socket2::{Socket, Type};
@@ -20,7 +21,8 @@ use crate::{address::Address, options::Options, request::stream::Stream};
 /// server listens there, or if the file is not a socket. If several servers find the same stale file at once and can
 /// lock its directory, one of them replaces it.
 ///
-/// The server removes the socket file when it closes the listening socket, unless another file has taken its place.
+/// The server removes the socket file when it closes the listening socket, unless another file has taken its place. If
+/// several servers of a process share the socket, the last one does.
 #[derive(Clone, Copy, Debug)]
 pub struct Unix;
 
@@ -29,7 +31,7 @@ pub struct Unix;
 pub struct UnixAcceptor {
     /// Dropped before the socket: until the socket closes, no other file can have the inode number that identifies this
     /// one.
-    _file: Option<SocketFile>,
+    _file: Option<Arc<SocketFile>>,
     socket: Socket,
     owner: Owner,
 }
@@ -42,8 +44,7 @@ impl Transport for Unix {
         let socket = Socket::from(socket);
         stream_socket::check_kind(&socket, Type::STREAM, true)?;
         stream_socket::listen(&socket, options)?;
-        // The process that bound the socket removes its file.
-        Ok(UnixAcceptor { socket, owner: Owner::Several, _file: None })
+        Ok(UnixAcceptor { _file: SocketFile::of_shared(&socket)?, socket, owner: Owner::Several })
     }
 
     fn server_address(listener: &UnixAcceptor) -> io::Result<Address> {

@@ -3,6 +3,7 @@
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
 };
 
 use socket2::{Socket, Type};
@@ -23,7 +24,7 @@ pub struct UnixDatagram;
 #[derive(Debug)]
 pub struct UnixDatagramListener {
     /// Dropped before the socket, as in [`UnixAcceptor`](super::UnixAcceptor).
-    _file: Option<SocketFile>,
+    _file: Option<Arc<SocketFile>>,
     packets: DatagramListener,
 }
 
@@ -34,10 +35,9 @@ impl Transport for UnixDatagram {
     fn from_listener(socket: OwnedFd, options: &Options) -> io::Result<UnixDatagramListener> {
         let socket = Socket::from(socket);
         stream_socket::check_kind(&socket, Type::DGRAM, true)?;
-        Ok(UnixDatagramListener {
-            packets: DatagramListener::new(socket, options.socket.max_packet_size)?,
-            _file: None,
-        })
+        let file = SocketFile::of_shared(&socket)?;
+        let packets = DatagramListener::new(socket, options.socket.max_packet_size)?;
+        Ok(UnixDatagramListener { packets, _file: file })
     }
 
     fn server_address(listener: &UnixDatagramListener) -> io::Result<Address> {

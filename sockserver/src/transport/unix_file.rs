@@ -5,10 +5,11 @@ use std::{
     io,
     net::SocketAddr,
     os::{
-        fd::OwnedFd,
+        fd::{AsFd, OwnedFd},
         unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     },
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, Weak},
     thread,
     time::{Duration, Instant},
 };
@@ -23,7 +24,10 @@ use crate::{
     sys,
 };
 
-/// The file of a bound socket. Dropping this removes the file.
+/// The files of the sockets that this process has bound, by the inodes of the sockets.
+static FILES: Mutex<Vec<(u64, Weak<SocketFile>)>> = Mutex::new(Vec::new());
+
+/// The file of a bound socket. Dropping this removes the file. Servers of one process on the same socket share it.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
@@ -37,6 +41,22 @@ impl SocketFile {
         let identity = (file.dev(), file.ino());
         Ok(SocketFile { path: std::path::absolute(path)?, identity })
     }
+
+    fn share(self, socket: &Socket) -> io::Result<Arc<SocketFile>> {
+        let file = Arc::new(self);
+        let mut files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
+        files.retain(|(_, file)| file.strong_count() > 0);
+        files.push((sys::inode(socket.as_fd())?, Arc::downgrade(&file)));
+        Ok(file)
+    }
+
+    /// The file of a socket that was bound elsewhere, if a server of this process has bound it and is to remove its file.
+    pub(super) fn of_shared(socket: &Socket) -> io::Result<Option<Arc<SocketFile>>> {
+        let inode = sys::inode(socket.as_fd())?;
+        let files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shared = files.iter().filter(|(shared, _)| *shared == inode);
+        Ok(shared.find_map(|(_, file)| file.upgrade()))
+    }
 }
 
 impl Drop for SocketFile {
@@ -49,7 +69,11 @@ impl Drop for SocketFile {
 }
 
 /// Makes a Unix socket and binds it. A stream socket listens on return.
-pub(super) fn bind_unix(address: &Address, kind: Type, options: &Options) -> io::Result<(Socket, Option<SocketFile>)> {
+pub(super) fn bind_unix(
+    address: &Address,
+    kind: Type,
+    options: &Options,
+) -> io::Result<(Socket, Option<Arc<SocketFile>>)> {
     if !matches!(address, Address::Unix(UnixAddress::Path(_) | UnixAddress::Abstract(_))) {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -69,6 +93,7 @@ pub(super) fn bind_unix(address: &Address, kind: Type, options: &Options) -> io:
         let owned = address.path().filter(|_| options.socket.unlink);
         let file = owned.map(SocketFile::of).transpose()?;
         file.iter().for_each(|file| inheritance::own_file_when_ready(file.identity.1));
+        let file = file.map(|file| file.share(&socket)).transpose()?;
         return Ok((socket, file));
     }
     let socket = Socket::new(Domain::UNIX, kind, None)?;
@@ -84,6 +109,7 @@ pub(super) fn bind_unix(address: &Address, kind: Type, options: &Options) -> io:
     if kind == Type::STREAM {
         stream_socket::listen(&socket, options)?;
     }
+    let file = file.map(|file| file.share(&socket)).transpose()?;
     Ok((socket, file))
 }
 

@@ -3,9 +3,12 @@
 use std::{
     fs::{self, File},
     io::{self, ErrorKind},
-    os::unix::{
-        fs::{PermissionsExt, symlink},
-        net::{self, UnixListener},
+    os::{
+        fd::AsFd,
+        unix::{
+            fs::{PermissionsExt, symlink},
+            net::{self, UnixListener},
+        },
     },
     path::{Path, PathBuf},
     sync::{
@@ -188,6 +191,21 @@ where
     assert!(is_there(path));
 }
 
+fn the_file_of_a_socket_that_another_server_adopts_stays_until_both_have_ended<T: Files>(path: &Path) {
+    for is_first_to_end in [true, false] {
+        let first = bind::<T>(path).expect("a free path");
+        let socket = first.as_fd().try_clone_to_owned().expect("a descriptor");
+        let first = Served::new(first);
+        let (script, _reports) = Script::<T, Synchronous>::new(upper);
+        let second = Served::new(script.with_listener(socket, Options::new()).expect("a fitting socket"));
+        let (ends, stays) = if is_first_to_end { (first, second) } else { (second, first) };
+        ends.stop();
+        assert_eq!(T::ask(path, "hello"), "HELLO");
+        stays.stop();
+        assert!(!is_there(path));
+    }
+}
+
 fn mode_of(path: &Path) -> Option<u32> {
     Some(path.symlink_metadata().ok()?.permissions().mode() & 0o7777)
 }
@@ -338,6 +356,7 @@ tests! {
     without_unlink_nothing_is_removed
     a_file_that_has_taken_its_place_is_not_removed
     the_file_of_an_adopted_socket_is_not_removed
+    the_file_of_a_socket_that_another_server_adopts_stays_until_both_have_ended
     the_file_never_permits_more_than_its_mode
     without_a_mode_the_umask_decides
     a_failed_bind_leaves_nothing_behind
