@@ -12,11 +12,15 @@ use crate::{
     address::Address,
     callbacks::OnStopping,
     connections::{drain::DrainReport, stats::Stats},
+    hand_over,
     io::state::{ConnectionId, ConnectionInfo},
     options::Limits,
     server_state::ServerState,
     unwind::unwind_safe,
 };
+
+#[cfg(feature = "systemd")]
+use crate::{primitives::atomic::Ordering::SeqCst, systemd::Reload};
 
 /// Steers a server from anywhere: its handlers, its hooks, other threads.
 ///
@@ -71,31 +75,72 @@ impl ServerHandle {
     /// and this server is [shut down](Self::shutdown) once the successor serves.
     ///
     /// The successor needs no code for it: where it binds to the address of one of the sockets, or takes it by
-    /// [`inherited`](crate::inherited), it gets that socket. It has to bind all of them, and then says that it is ready as
-    /// soon as it [serves](crate::SocketServer::serve_forever). Port 0 stands for any port here. The file of a Unix socket
+    /// [`inherited`](crate::inherited), it gets that socket. It is ready when it
+    /// [serves](crate::SocketServer::serve_forever) all of them. Port 0 stands for any port here. The file of a Unix socket
     /// belongs to the successor from then on.
     ///
     /// It waits for the successor, for a minute at most, while this server goes on. Call it from a thread of your own, or in
-    /// `service_actions`; a handler may be among the connections that the successor's start has to wait for.
+    /// `service_actions`.
     ///
     /// ```no_run
     /// # fn hand_over(handle: &sockserver::ServerHandle) -> std::io::Result<()> {
     /// use std::{env, process::Command};
     ///
-    /// let mut successor = Command::new(env::current_exe()?);
-    /// successor.args(env::args_os().skip(1));
-    /// handle.hand_over(&mut successor)?;
+    /// let mut command_line = env::args_os();
+    /// let mut successor = Command::new(command_line.next().ok_or(std::io::ErrorKind::InvalidInput)?);
+    /// handle.hand_over(successor.args(command_line))?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// On Linux, [`current_exe`](std::env::current_exe) names a deleted file once a new version has taken the program's place.
+    ///
+    /// # Errors
+    ///
+    /// The program cannot be started, ends before it is ready, or is not ready in time, when it is killed. This server then
+    /// goes on as if nothing had happened. [`io::ErrorKind::NotConnected`] if this server was shut down or handed over
+    /// already, [`io::ErrorKind::ResourceBusy`] while another successor is being started,
+    /// [`io::ErrorKind::Unsupported`] in the child of a server that forks.
+    pub fn hand_over(&self, successor: &mut Command) -> io::Result<Child> {
+        ServerHandle::hand_over_all([self], successor)
+    }
+
+    /// As [`hand_over`](Self::hand_over), of several servers of this process to one successor, which has to serve all their
+    /// sockets. If it fails, all servers go on.
+    ///
+    /// ```no_run
+    /// # fn hand_over(web: &sockserver::RunningServer, admin: &sockserver::RunningServer) -> std::io::Result<()> {
+    /// use sockserver::ServerHandle;
+    /// use std::process::Command;
+    ///
+    /// ServerHandle::hand_over_all([&**web, &**admin], &mut Command::new("/usr/local/bin/app"))?;
     /// # Ok(()) }
     /// ```
     ///
     /// # Errors
     ///
-    /// The program cannot be started, ends before it is ready, or is not ready in time, when it is killed. This server then
-    /// goes on as if nothing had happened. [`io::ErrorKind::NotConnected`] if this server was shut down already,
-    /// [`io::ErrorKind::ResourceBusy`] while another successor is being started,
-    /// [`io::ErrorKind::Unsupported`] in the child of a server that forks.
-    pub fn hand_over(&self, successor: &mut Command) -> io::Result<Child> {
-        self.state.hand_over(successor)
+    /// Those of [`hand_over`](Self::hand_over). [`io::ErrorKind::InvalidInput`] without any server.
+    pub fn hand_over_all<'a>(
+        servers: impl IntoIterator<Item = &'a ServerHandle>,
+        successor: &mut Command,
+    ) -> io::Result<Child> {
+        let servers: Vec<_> = servers.into_iter().map(|server| &server.state).collect();
+        hand_over::hand_over(&servers, successor)
+    }
+
+    /// Tells systemd that the service reloads, while the function runs: for what a unit with `Type=notify-reload` or
+    /// `ExecReload=` has the service do, on SIGHUP as a rule. With [`notify_systemd`](crate::SocketServer::notify_systemd) it
+    /// sends `RELOADING=1` with the time before, and `READY=1` after, also where the function panics. Else it only calls the
+    /// function. The server goes on meanwhile. [`hand_over`](Self::hand_over) is told as a reload by itself.
+    ///
+    /// ```no_run
+    /// # fn reload(handle: &sockserver::ServerHandle) -> std::io::Result<()> {
+    /// let users = handle.notify_reload(|| std::fs::read_to_string("/etc/app/users"))?;
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "systemd")]
+    pub fn notify_reload<T>(&self, reload: impl FnOnce() -> T) -> T {
+        let _reload = self.state.tells_systemd.load(SeqCst).then(Reload::begin);
+        reload()
     }
 
     /// Whether new clients are welcome: the answer to a load balancer. `false` after [`shutdown`](Self::shutdown), also

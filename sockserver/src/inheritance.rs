@@ -48,6 +48,7 @@ struct InheritedSocket {
     is_handed_over: bool,
     /// `None`: it was taken.
     socket: Option<OwnedFd>,
+    is_served: bool,
 }
 
 /// Why no socket of a name can be taken.
@@ -106,11 +107,12 @@ fn inherit() -> Inheritance {
             inode: sys::inode(socket.as_fd()).ok()?,
             is_handed_over: false,
             socket: Some(socket),
+            is_served: false,
         })
     });
     let handed_over = handed_over(&value(SOCKETS)).into_iter().filter_map(|(number, inode, name)| {
         let socket = Some(take_with_inode(number, inode)?);
-        Some(InheritedSocket { name, inode, is_handed_over: true, socket })
+        Some(InheritedSocket { name, inode, is_handed_over: true, socket, is_served: false })
     });
     let sockets = activated.chain(handed_over).collect();
     let ready = handed_over_descriptor(&value(READY)).and_then(|(number, inode)| take_with_inode(number, inode));
@@ -155,11 +157,19 @@ pub(crate) fn is_foreign_file(inode: u64) -> bool {
     lock().foreign_files.contains(&inode)
 }
 
-/// A server of this process serves: tells the predecessor, once every socket that it has handed over was taken.
-pub(crate) fn serving() {
+/// Whether a predecessor waits until this process serves.
+pub(crate) fn is_awaited() -> bool {
+    lock().ready.is_some()
+}
+
+/// A server of this process serves on these sockets: tells the predecessor, once every socket that it has handed over is
+/// served.
+pub(crate) fn serving(sockets: &[OwnedFd]) {
     let mut inheritance = lock();
-    let is_left = |inherited: &InheritedSocket| inherited.is_handed_over && inherited.socket.is_some();
-    if inheritance.sockets.iter().any(is_left) {
+    for inode in sockets.iter().filter_map(|socket| sys::inode(socket.as_fd()).ok()) {
+        inheritance.sockets.iter_mut().filter(|inherited| inherited.inode == inode).for_each(|it| it.is_served = true);
+    }
+    if inheritance.sockets.iter().any(|inherited| inherited.is_handed_over && !inherited.is_served) {
         return;
     }
     if let Some(ready) = inheritance.ready.take() {
@@ -170,10 +180,10 @@ pub(crate) fn serving() {
 }
 
 /// Starts the successor with these sockets, and waits until it is ready. From then on the files are its own.
-pub(crate) fn hand_over(command: &mut Command, sockets: &[OwnedFd], files: &[u64]) -> io::Result<Child> {
+pub(crate) fn hand_over(command: &mut Command, sockets: &[BorrowedFd<'_>], files: &[u64]) -> io::Result<Child> {
     let (reader, writer) = io::pipe()?;
     let passed = sockets.iter().map(|socket| {
-        let inode = sys::inode(socket.as_fd())?;
+        let inode = sys::inode(*socket)?;
         let inheritance = lock();
         let known = inheritance.sockets.iter().find(|inherited| inherited.inode == inode);
         Ok(format!("{}:{inode}:{}", socket.as_raw_fd(), known.map_or("", |inherited| &inherited.name)))
@@ -184,7 +194,7 @@ pub(crate) fn hand_over(command: &mut Command, sockets: &[OwnedFd], files: &[u64
     for variable in ["LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "WATCHDOG_PID"] {
         command.env_remove(variable);
     }
-    let descriptors: Vec<BorrowedFd<'_>> = sockets.iter().map(AsFd::as_fd).chain([writer.as_fd()]).collect();
+    let descriptors: Vec<BorrowedFd<'_>> = sockets.iter().copied().chain([writer.as_fd()]).collect();
     let mut child = sys::spawn_with(command, &descriptors)?;
     drop(descriptors);
     drop(writer);
@@ -213,7 +223,10 @@ fn wait_until_ready(mut pipe: PipeReader) -> io::Result<()> {
             };
         }
         if left.is_zero() {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "was not ready in time, and was killed"));
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "was killed, since it did not serve all sockets within a minute",
+            ));
         }
     }
 }

@@ -202,6 +202,7 @@ mod extractors;
 mod finish_request;
 pub mod framing;
 pub mod guide;
+mod hand_over;
 mod handle;
 mod handler;
 mod hooks;

@@ -1,12 +1,6 @@
 //! The state of a server that does not depend on its types.
 
-use std::{
-    fs, io,
-    os::{fd::OwnedFd, unix::fs::MetadataExt},
-    process::{Child, Command},
-    sync::Arc,
-    time::Instant,
-};
+use std::{io, os::fd::OwnedFd, sync::Arc, time::Instant};
 
 use crate::{
     address::Address,
@@ -20,7 +14,7 @@ use crate::{
     options::{Limits, Options},
     primitives::{
         Mutex,
-        atomic::{AtomicBool, AtomicU32, Ordering::SeqCst},
+        atomic::{AtomicBool, Ordering::SeqCst},
         thread,
     },
     unwind::{self, ServerId},
@@ -62,9 +56,12 @@ pub(crate) struct ServerState {
     /// Calls the hook for events. `None`: there is none.
     on_event: Option<EventHook>,
     /// A successor is being started.
-    is_handing_over: AtomicBool,
-    /// The number of the process that serves in place of this one; zero if none does.
-    successor: AtomicU32,
+    pub(crate) is_handing_over: AtomicBool,
+    /// Another process serves in place of this one.
+    pub(crate) has_successor: AtomicBool,
+    /// `notify_systemd` was called.
+    #[cfg(feature = "systemd")]
+    pub(crate) tells_systemd: AtomicBool,
     /// Why the server ended without a shutdown.
     failure: Mutex<Option<io::Error>>,
 }
@@ -107,7 +104,9 @@ impl ServerState {
             forks,
             on_event,
             is_handing_over: AtomicBool::new(false),
-            successor: AtomicU32::new(0),
+            has_successor: AtomicBool::new(false),
+            #[cfg(feature = "systemd")]
+            tells_systemd: AtomicBool::new(false),
             failure: Mutex::new(None),
         })
     }
@@ -144,10 +143,14 @@ impl ServerState {
         }
     }
 
-    /// The number of the process that serves in place of this one.
-    #[cfg(feature = "systemd")]
-    pub(crate) fn successor(&self) -> Option<u32> {
-        Some(self.successor.load(SeqCst)).filter(|number| *number != 0)
+    /// Whether `shutdown` was called.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.is_leaving.load(SeqCst)
+    }
+
+    /// Whether this process is a child that serves one connection.
+    pub(crate) fn is_copy(&self) -> bool {
+        self.is_copy.load(SeqCst)
     }
 
     pub(crate) fn forks(&self) -> bool {
@@ -162,7 +165,11 @@ impl ServerState {
     /// `serve_forever` has begun.
     pub(crate) fn begin_serving(&self) {
         self.is_serving.store(true, SeqCst);
-        inheritance::serving();
+        if inheritance::is_awaited() {
+            // If they cannot be duplicated, the predecessor waits in vain, and goes on.
+            let sockets = (self.sockets.duplicate)().unwrap_or_default();
+            inheritance::serving(&sockets);
+        }
     }
 
     /// Drains the server: after `timeouts(linger)` if it serves, else at once.
@@ -175,33 +182,6 @@ impl ServerState {
         // The leader of a server that forks keeps the deadline itself.
         self.waker.wake();
         self.supervise(supervision);
-    }
-
-    /// Starts a successor on the listening sockets, and shuts this server down once that serves.
-    pub(crate) fn hand_over(self: &Arc<ServerState>, command: &mut Command) -> io::Result<Child> {
-        if self.is_copy.load(SeqCst) {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, "the child of a server that forks has no sockets"));
-        }
-        if self.is_handing_over.swap(true, SeqCst) {
-            return Err(io::Error::new(io::ErrorKind::ResourceBusy, "a successor is being started already"));
-        }
-        let result = self.hand_over_alone(command);
-        self.is_handing_over.store(false, SeqCst);
-        result
-    }
-
-    fn hand_over_alone(self: &Arc<ServerState>, command: &mut Command) -> io::Result<Child> {
-        let sockets = (self.sockets.duplicate)()?;
-        if sockets.is_empty() || self.is_leaving.load(SeqCst) {
-            return Err(io::Error::new(io::ErrorKind::NotConnected, "the server is shut down already"));
-        }
-        let files =
-            self.sockets.addresses.iter().filter_map(|address| Some(fs::symlink_metadata(address.path()?).ok()?.ino()));
-        let successor = inheritance::hand_over(command, &sockets, &files.collect::<Vec<_>>())?;
-        drop(sockets);
-        self.successor.store(successor.id(), SeqCst);
-        self.shut_down();
-        Ok(successor)
     }
 
     /// Drains the server. In a child: has the parent drain.

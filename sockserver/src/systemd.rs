@@ -1,18 +1,18 @@
 //! What a service tells systemd: the feature `systemd`.
 //!
-//! `sd_notify(3)` has the protocol. Without `NOTIFY_SOCKET` in the environment nothing is sent.
+//! `sd_notify(3)` has the protocol. Without `NOTIFY_SOCKET` in the environment nothing is sent. If a message is lost, systemd
+//! is gone, and nobody else wants to know; only the first one is an error.
 
 use std::{
     io,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use sd_notify::NotifyState;
 
-use crate::{callbacks::OnStopping, handle::ServerHandle, primitives::Mutex};
+use crate::{callbacks::OnStopping, primitives::Mutex};
 
-/// Tells systemd about one server, from its binding to its end.
+/// What is told about one server, until it is dropped.
 pub(crate) struct Notifications {
     /// `None`: the unit has no watchdog.
     watchdog: Option<Watchdog>,
@@ -25,18 +25,8 @@ struct Watchdog {
 }
 
 impl Notifications {
-    /// Says that the service is up. `stop`: how long its end takes at most.
-    pub(crate) fn begin(handle: &ServerHandle, stop: Duration) -> io::Result<Notifications> {
-        let stop = stop.as_micros().try_into().unwrap_or(u32::MAX);
-        let state = Arc::downgrade(handle.state());
-        let on_stopping = handle.on_stopping(move || {
-            // If it fails, systemd is gone, and nobody else wants to know.
-            let _ = match state.upgrade().and_then(|state| state.successor()) {
-                // The service goes on.
-                Some(successor) => sd_notify::notify(&[NotifyState::MainPid(successor)]),
-                None => sd_notify::notify(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(stop)]),
-            };
-        });
+    /// Says that the service is up. `on_stopping` calls [`stopping`].
+    pub(crate) fn begin(on_stopping: OnStopping) -> io::Result<Notifications> {
         sd_notify::notify(&[NotifyState::Ready])?;
         // Half of the time, as sd_watchdog_enabled(3) recommends.
         let interval = sd_notify::watchdog_enabled().map(|time| time / 2);
@@ -60,7 +50,39 @@ impl Notifications {
             }
             *next = now + watchdog.interval;
         }
-        // A message that is lost is followed by others.
         let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+    }
+}
+
+/// Says that the service ends, which takes this long at most.
+pub(crate) fn stopping(time: Duration) {
+    let time = time.as_micros().try_into().unwrap_or(u32::MAX);
+    let _ = sd_notify::notify(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(time)]);
+}
+
+/// The service reloads, from its beginning until it is dropped: by itself, or by a successor.
+pub(crate) struct Reload {
+    successor: Option<u32>,
+}
+
+impl Reload {
+    pub(crate) fn begin() -> Reload {
+        let now = NotifyState::monotonic_usec_now();
+        let _ = now.and_then(|now| sd_notify::notify(&[NotifyState::Reloading, now]));
+        Reload { successor: None }
+    }
+
+    /// It ends with this process as the main process of the service.
+    pub(crate) fn end_with(mut self, successor: u32) {
+        self.successor = Some(successor);
+    }
+}
+
+impl Drop for Reload {
+    fn drop(&mut self) {
+        // One message: afterwards systemd may listen to the successor alone.
+        let main_process = self.successor.map(NotifyState::MainPid);
+        let messages: Vec<_> = main_process.into_iter().chain([NotifyState::Ready]).collect();
+        let _ = sd_notify::notify(&messages);
     }
 }

@@ -46,7 +46,10 @@ use listeners::Listeners;
 
 #[cfg(feature = "systemd")]
 use {
-    crate::{options::Timeouts, systemd::Notifications},
+    crate::{
+        options::Timeouts,
+        systemd::{self, Notifications},
+    },
     std::sync::OnceLock,
 };
 
@@ -559,8 +562,16 @@ impl<S: Service> Acceptor<S> {
     pub(crate) fn notify_systemd(&self) -> io::Result<()> {
         let Timeouts { linger, shutdown, .. } = self.options.timeouts;
         // A handler that was cut has a while to return, and so has a client that lingers.
-        let notifications =
-            Notifications::begin(&self.handle, linger.saturating_add(shutdown).saturating_add(3 * GRACE))?;
+        let time = linger.saturating_add(shutdown).saturating_add(3 * GRACE);
+        let state = Arc::downgrade(self.handle.state());
+        let on_stopping = self.handle.on_stopping(move || {
+            // With a successor the service goes on.
+            if state.upgrade().is_none_or(|state| !state.has_successor.load(SeqCst)) {
+                systemd::stopping(time);
+            }
+        });
+        let notifications = Notifications::begin(on_stopping)?;
+        self.state().tells_systemd.store(true, SeqCst);
         // It was called before.
         let _ = self.notifications.set(notifications);
         Ok(())

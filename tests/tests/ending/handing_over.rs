@@ -37,19 +37,31 @@ struct Dynasty {
 }
 
 impl Dynasty {
+    /// One server on both sockets.
     fn found<C: Word>(successor: Option<&str>) -> Dynasty {
+        let mut command = server("lines");
+        // A signal does not end the wait of the accept loop.
+        command.args([C::WORD, "poll=20", "workers=16", "shutdown=20000"]);
+        command.envs(successor.map(|program| ("SUCCESSOR", program)));
+        Dynasty::start(command)
+    }
+
+    /// A server for each of the sockets.
+    fn found_pair(successor: Option<&str>) -> Dynasty {
+        let mut command = server("pair");
+        command.envs(successor.map(|program| ("SUCCESSOR", program)));
+        Dynasty::start(command)
+    }
+
+    fn start(mut command: Command) -> Dynasty {
         let place = Place::unix();
         let free = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("it is bound");
-        let mut command = server("lines");
-        let addresses = format!("{free},unix:{}", place.address());
-        // A signal does not end the wait of the accept loop.
-        command.args([C::WORD, "poll=20", "workers=16", "shutdown=20000", &addresses]);
-        command.envs(successor.map(|program| ("SUCCESSOR", program)));
-        let first = Process::start(&mut command);
+        let first = Process::start(command.arg(format!("{free},unix:{}", place.address())));
         (0..2).for_each(|_| drop(first.line_after("listening on ")));
         Dynasty { serving: first.id(), first, addresses: [free.into(), place.address().clone()], _place: place }
     }
 
+    /// Returns once the old one has said that the new one, which says so first, serves on both sockets.
     #[track_caller]
     fn replace(&mut self) {
         Observed::of(self.serving).signal("USR2");
@@ -103,7 +115,11 @@ fn ask(server: &Address, is_over: &AtomicBool) -> (usize, Vec<String>) {
 }
 
 fn no_client_notices_ten_successors<C: Word>() {
-    let mut dynasty = Dynasty::found::<C>(None);
+    no_client_notices(Dynasty::found::<C>(None));
+}
+
+#[track_caller]
+fn no_client_notices(mut dynasty: Dynasty) {
     let addresses = dynasty.addresses.clone();
     let file = addresses[1].path().expect("a path");
     let is_over = &AtomicBool::new(false);
@@ -138,7 +154,11 @@ fn no_client_notices_ten_successors<C: Word>() {
 }
 
 fn a_server_goes_on_if_its_successor_dies<C: Word>() {
-    let mut dynasty = Dynasty::found::<C>(Some("/bin/false"));
+    goes_on_if_its_successor_dies(Dynasty::found::<C>(Some("/bin/false")));
+}
+
+#[track_caller]
+fn goes_on_if_its_successor_dies(mut dynasty: Dynasty) {
     Observed::of(dynasty.serving).signal("USR2");
     let error = dynasty.first.line_after("not handed over: ");
     assert!(error.contains("has ended before it was ready") && error.contains("exit status: 1"), "{error}");
@@ -152,6 +172,38 @@ fn a_server_goes_on_if_its_successor_dies<C: Word>() {
 
 in_each_concurrency! { [sync threading pool forking]:
 no_client_notices_ten_successors a_server_goes_on_if_its_successor_dies }
+
+#[test]
+fn no_client_notices_ten_successors_of_two_servers() {
+    no_client_notices(Dynasty::found_pair(None));
+}
+
+#[test]
+fn two_servers_go_on_if_their_successor_dies() {
+    goes_on_if_its_successor_dies(Dynasty::found_pair(Some("/bin/false")));
+}
+
+#[test]
+fn servers_are_handed_over_all_or_none() {
+    let serve = || Served::new(Script::<Tcp, Threading>::new(upper).0.bind("127.0.0.1:0").expect("a free port"));
+    let [first, second] = [serve(), serve()];
+    let handles = [ServerHandle::clone(&first), ServerHandle::clone(&second)];
+    let mut successor = Command::new("/bin/false");
+    let error = ServerHandle::hand_over_all([&handles[0], &handles[0]], &mut successor).expect_err("it is one server");
+    assert_eq!(error.kind(), io::ErrorKind::ResourceBusy);
+    let error = ServerHandle::hand_over_all([], &mut successor).expect_err("none");
+    assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    let address = second.server_address().to_string();
+    second.stop();
+    let error = ServerHandle::hand_over_all(&handles, &mut successor).expect_err("one is shut down");
+    assert_eq!(error.kind(), io::ErrorKind::NotConnected);
+    assert!(error.to_string().contains(&address), "{error}");
+    assert!(first.is_ready());
+    assert_eq!(Client::connect(first.server_address()).ask("hello"), "HELLO");
+    // It can still be handed over.
+    let error = first.hand_over(&mut successor).expect_err("the program ends at once");
+    assert!(error.to_string().contains("has ended before it was ready"), "{error}");
+}
 
 #[test]
 fn a_server_that_stops_has_nothing_to_hand_over() {

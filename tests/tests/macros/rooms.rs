@@ -7,7 +7,7 @@ use std::{
 };
 
 /// From the lowest to the highest. A room is a file or a folder of `sockserver/src`; it imports lower rooms only.
-const ROOMS: [&str; 43] = [
+const ROOMS: [&str; 44] = [
     "primitives",
     "sys",
     "address",
@@ -30,10 +30,11 @@ const ROOMS: [&str; 43] = [
     "error",
     "event",
     "telemetry",
+    "systemd",
     "server_state",
     "signals",
+    "hand_over",
     "handle",
-    "systemd",
     "running_server",
     "preamble",
     "transport",

@@ -1,6 +1,6 @@
 //! What a service tells systemd. The test is systemd: it has the socket that the messages are sent to.
 
-use std::{os::unix::net::UnixDatagram, thread, time::Duration};
+use std::{os::unix::net::UnixDatagram, process::Command, thread, time::Duration};
 
 use sockserver::Address;
 use sockserver_tests::{
@@ -22,11 +22,16 @@ struct Service {
 impl Service {
     #[track_caller]
     fn start<C: Word>(options: &[&str]) -> Service {
+        let mut command = server("lines");
+        command.arg(C::WORD).args(options);
+        Service::of(command)
+    }
+
+    #[track_caller]
+    fn of(mut command: Command) -> Service {
         let place = Place::unix();
         let messages = UnixDatagram::bind(place.path()).expect("a free path");
         messages.set_read_timeout(Some(PATIENCE)).expect("an open socket");
-        let mut command = server("lines");
-        command.arg(C::WORD).args(options);
         command.env("NOTIFY_SOCKET", place.path()).env("WATCHDOG_USEC", WATCHDOG.as_micros().to_string());
         Service { process: ServerProcess::start(command, Place::of("stream")), messages, _place: place }
     }
@@ -42,6 +47,14 @@ impl Service {
     #[track_caller]
     fn other_message(&self) -> String {
         std::iter::repeat_with(|| self.message()).find(|message| message != "WATCHDOG=1\n").expect("a message")
+    }
+
+    /// The next message says that the service reloads, and at what time it began, in microseconds.
+    #[track_caller]
+    fn reloading(&self) -> u64 {
+        let message = self.other_message();
+        let time = message.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").expect("it reloads");
+        time.trim_end().parse().expect("microseconds")
     }
 
     fn address(&self) -> &Address {
@@ -97,9 +110,11 @@ fn a_successor_becomes_the_main_process_of_the_service<C: Word>() {
     let mut service = Service::start::<C>(&["poll=20"]);
     assert_eq!(service.other_message(), "READY=1\n");
     service.process.signal("USR2");
+    service.reloading();
+    // The successor says so too; systemd does not listen to it yet.
     assert_eq!(service.other_message(), "READY=1\n");
     let successor = service.process.line_after("handed over to ");
-    assert_eq!(service.other_message(), format!("MAINPID={successor}\n"));
+    assert_eq!(service.other_message(), format!("MAINPID={successor}\nREADY=1\n"));
     // They are the successor's once the old one has ended.
     assert!(service.process.ended().success());
     service.messages.set_nonblocking(true).expect("an open socket");
@@ -110,7 +125,35 @@ fn a_successor_becomes_the_main_process_of_the_service<C: Word>() {
     assert!(service.other_message().starts_with("STOPPING=1\n"));
 }
 
-in_each_concurrency! { [sync threading pool forking]: a_successor_becomes_the_main_process_of_the_service }
+fn a_service_tells_that_it_reloads<C: Word>() {
+    let service = Service::start::<C>(&[]);
+    assert_eq!(service.other_message(), "READY=1\n");
+    let mut last = 0;
+    for _ in 0..2 {
+        assert_eq!(Client::connect(service.address()).ask("reload"), "reloaded");
+        let time = service.reloading();
+        assert!(time > last, "{time} after {last}");
+        last = time;
+        assert_eq!(service.other_message(), "READY=1\n");
+    }
+}
+
+in_each_concurrency! { [sync threading pool forking]:
+a_successor_becomes_the_main_process_of_the_service a_service_tells_that_it_reloads }
+
+#[test]
+fn a_successor_that_dies_ends_the_reload() {
+    let mut command = server("lines");
+    command.args(["threading", "poll=20"]).env("SUCCESSOR", "/bin/false");
+    let service = Service::of(command);
+    assert_eq!(service.other_message(), "READY=1\n");
+    service.process.signal("USR2");
+    service.reloading();
+    service.process.line_after("not handed over: ");
+    assert_eq!(service.other_message(), "READY=1\n");
+    Client::connect(service.address()).send("stop\n");
+    assert!(service.other_message().starts_with("STOPPING=1\n"));
+}
 
 #[test]
 fn nothing_is_told_outside_of_systemd() {

@@ -3,14 +3,13 @@
 //!
 //! Each line is answered in upper case. Of some words a line does what they say: `stop` shuts the server down, `stats`
 //! tells what it has done, `pid` tells the process that answers, `print TEXT` prints it on standard output, `run COMMAND`
-//! answers with what a command of the shell prints, `send N` answers with that many bytes, `fail TEXT` fails, `reset
+//! answers with what a command of the shell prints, `reload` tells systemd of a reload, `send N` answers with that many bytes, `fail TEXT` fails, `reset
 //! elsewhere` fails with what another connection of the handler could have failed with.
 //!
 //! On SIGUSR2 it hands its sockets over to the program of `SUCCESSOR`, or to this one, with the same arguments. With
 //! `poll=MILLISECONDS` it sees the signal.
 
 use std::{
-    env,
     io::{self, Read, Write},
     marker::PhantomData,
     net::IpAddr,
@@ -31,7 +30,7 @@ use sockserver::{
 };
 use sockserver_tests::by_concurrency;
 
-use crate::{Ended, HAS_PREDECESSOR, follow_parent, options};
+use crate::{Ended, follow_parent, hand_over, options};
 
 #[derive(Server)]
 #[server(
@@ -70,6 +69,7 @@ impl RequestHandler for Session {
                     let output = Command::new("sh").args(["-c", command]).output()?;
                     writeln!(self.wfile, "{}", String::from_utf8_lossy(&output.stdout).replace('\n', "; "))?;
                 }
+                ("reload", _) => self.handle.notify_reload(|| writeln!(self.wfile, "reloaded"))?,
                 ("fail", text) => return Err(text.into()),
                 // Without the message of a panic.
                 ("resume", text) => panic::resume_unwind(Box::new(text.to_owned())),
@@ -99,13 +99,7 @@ impl<C: Concurrency + Default> Lines<C> {
     fn on_turn(&self) {
         follow_parent();
         if self.is_to_hand_over.swap(false, SeqCst) {
-            let handle = self.handle.get().expect("it is bound");
-            let program = env::var_os("SUCCESSOR").or_else(|| env::current_exe().ok().map(Into::into));
-            let mut successor = Command::new(program.expect("the path of this program"));
-            match handle.hand_over(successor.args(env::args_os().skip(1)).env(HAS_PREDECESSOR, "")) {
-                Ok(successor) => println!("handed over to {}", successor.id()),
-                Err(error) => println!("not handed over: {error}"),
-            }
+            hand_over(self.handle.get());
         }
     }
 }

@@ -11,11 +11,20 @@ mod lines;
 mod messages;
 mod obedient;
 mod options;
+mod pair;
 mod relay;
 mod several;
 mod signalled;
 
-use std::{env, error::Error, os::unix::process::parent_id, process, sync::OnceLock};
+use std::{
+    env,
+    error::Error,
+    os::unix::process::parent_id,
+    process::{self, Command},
+    sync::OnceLock,
+};
+
+use sockserver::ServerHandle;
 
 type Ended = Result<(), Box<dyn Error>>;
 
@@ -35,6 +44,7 @@ fn main() -> Ended {
         "lines" => lines::serve(arguments),
         "messages" => messages::serve(arguments),
         "obedient" => obedient::serve(arguments),
+        "pair" => pair::serve(arguments),
         "relay" => relay::serve(arguments),
         "several" => several::serve(arguments),
         "signalled" => signalled::serve(arguments),
@@ -47,6 +57,18 @@ static PARENT: OnceLock<u32> = OnceLock::new();
 
 /// In the environment of a server that a predecessor has started.
 const HAS_PREDECESSOR: &str = "HAS_PREDECESSOR";
+
+/// Starts this program, or that of `SUCCESSOR`, in place of these servers, and says how that went.
+fn hand_over<'a>(servers: impl IntoIterator<Item = &'a ServerHandle>) {
+    let mut arguments = env::args_os();
+    let program = arguments.next();
+    let mut successor = Command::new(env::var_os("SUCCESSOR").or(program).expect("the path of this program"));
+    successor.args(arguments).env(HAS_PREDECESSOR, "");
+    match ServerHandle::hand_over_all(servers, &mut successor) {
+        Ok(successor) => println!("handed over to {}", successor.id()),
+        Err(error) => println!("not handed over: {error}"),
+    }
+}
 
 /// A test that was killed leaves no server behind: for `service_actions`.
 fn follow_parent() {
