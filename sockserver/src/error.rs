@@ -23,7 +23,7 @@ pub struct HandlerError {
 #[non_exhaustive]
 pub enum Stage {
     /// Accepting. There is no client yet: `handle_error` gets the server's own address. It is called once until accepting
-    /// works again.
+    /// has worked for ten seconds.
     GetRequest,
     /// Reading the PROXY header. `handle_error` gets the address of the proxy, and is called at most once an hour for each.
     Preamble,

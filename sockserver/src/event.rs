@@ -79,7 +79,8 @@ pub enum Event<'a> {
         /// Why.
         why: TurnedAway,
     },
-    /// Accepting has failed, because descriptors ran out for example. It comes once until accepting works again.
+    /// Accepting has failed, because descriptors ran out for example. It comes once until accepting has
+    /// worked for ten seconds.
     AcceptError(&'a io::Error),
     /// So many connections are under way as `limits(connections)` allows: further clients wait or are rejected. It comes
     /// once until `LimitLeft`, and not with `"sync"`.

@@ -8,6 +8,10 @@ use std::{
 /// How long the leader waits before it accepts again after an error of the class [`ErrorClass::BackOff`].
 pub(crate) const BACK_OFF: Duration = Duration::from_millis(50);
 
+/// After so long without an error an episode is over. In a shortage each connection that ends lets another one in, after
+/// which accepting fails again: that is one episode.
+const QUIET: Duration = Duration::from_secs(10);
+
 /// Up to this many errors of the class [`ErrorClass::Retry`] in a row come from connections that died in the kernel's
 /// queue. After more of them the leader backs off, as if they came for ever.
 const RETRIES_IN_A_ROW: u32 = 1024;
@@ -56,12 +60,13 @@ impl ErrorClass {
     }
 }
 
-/// An episode of accept errors, which ends when accepting works again.
+/// An episode of accept errors.
 #[derive(Default)]
 pub(crate) struct AcceptBackoff {
     /// The leader does not accept before this time.
     pause_end: Option<Instant>,
-    was_reported: bool,
+    /// When the last error came that made a pause.
+    failed_at: Option<Instant>,
     /// How many errors of the class [`ErrorClass::Retry`] have come in a row.
     retries: u32,
 }
@@ -80,9 +85,9 @@ pub(crate) enum Retry {
 }
 
 impl AcceptBackoff {
-    /// Accepting has worked: the episode is over.
+    /// Accepting has worked.
     pub(crate) fn end(&mut self) {
-        *self = AcceptBackoff::default();
+        (self.pause_end, self.retries) = (None, 0);
     }
 
     /// When the pause ends that the leader makes now. `None`: it may accept.
@@ -92,6 +97,10 @@ impl AcceptBackoff {
 
     /// Counts an error.
     pub(crate) fn after(&mut self, error: &io::Error) -> Retry {
+        self.after_error_at(error, Instant::now)
+    }
+
+    fn after_error_at(&mut self, error: &io::Error, now: impl FnOnce() -> Instant) -> Retry {
         match ErrorClass::of(error) {
             ErrorClass::WouldBlock => {
                 self.retries = 0;
@@ -102,10 +111,11 @@ impl AcceptBackoff {
                 Retry::AtOnce
             }
             ErrorClass::Retry | ErrorClass::BackOff => {
-                self.pause_end = Instant::now().checked_add(BACK_OFF);
-                match std::mem::replace(&mut self.was_reported, true) {
-                    true => Retry::Later,
-                    false => Retry::LaterReported,
+                let now = now();
+                self.pause_end = now.checked_add(BACK_OFF);
+                match self.failed_at.replace(now) {
+                    Some(before) if now.saturating_duration_since(before) < QUIET => Retry::Later,
+                    _ => Retry::LaterReported,
                 }
             }
             ErrorClass::Fatal => Retry::Never,
@@ -122,14 +132,18 @@ mod tests {
     }
 
     #[test]
-    fn a_shortage_is_reported_once_until_accepting_has_worked() {
+    fn a_shortage_is_reported_once_until_accepting_has_worked_for_some_time() {
         let mut backoff = AcceptBackoff::default();
         assert_eq!(after(&mut backoff, libc::EMFILE), Retry::LaterReported);
         assert!(backoff.pause_end().is_some());
         assert_eq!(after(&mut backoff, libc::ENOMEM), Retry::Later);
         backoff.end();
         assert!(backoff.pause_end().is_none());
-        assert_eq!(after(&mut backoff, libc::EMFILE), Retry::LaterReported);
+        assert_eq!(after(&mut backoff, libc::EMFILE), Retry::Later);
+        let error = io::Error::from_raw_os_error(libc::EMFILE);
+        let later = Instant::now() + QUIET;
+        assert_eq!(backoff.after_error_at(&error, || later + Duration::from_millis(1)), Retry::LaterReported);
+        assert_eq!(backoff.after_error_at(&error, || later + QUIET), Retry::Later);
     }
 
     #[test]

@@ -157,8 +157,8 @@ fn a_shutdown_closes_every_socket() {
 
 #[test]
 fn all_sockets_are_bound_or_none() {
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("it is bound");
-    let _taken = TcpListener::bind(taken).expect("it was free");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let taken = listener.local_addr().expect("it is bound");
     let free = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let error = try_bind::<Tcp>([free, taken]).expect_err("one is taken");
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);

@@ -2,7 +2,7 @@
 
 use std::{
     io::Write,
-    net::SocketAddr,
+    net::{Shutdown, SocketAddr},
     process::Command,
     sync::{
         Arc, Mutex, PoisonError,
@@ -59,7 +59,8 @@ impl Log {
     fn say(&self, said: &str) -> String {
         let mut client = self.connect();
         client.send(said);
-        client.finish();
+        // The server may have ended the connection already.
+        let _ = client.socket().shutdown(Shutdown::Write);
         client.rest()
     }
 }

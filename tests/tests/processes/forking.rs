@@ -530,7 +530,9 @@ fn a_process_with_the_number_of_a_child_that_has_ended_is_left_alone(order: &str
     Client::connect(server.address()).send("shutdown\n");
     let output = server.output();
     assert!(output.contains("impostor runs: true"), "{output}");
-    assert!(output.contains("forced: 1, leaked: 0"), "{output}");
+    // On a busy machine the connection that has said `shutdown` may still be there.
+    let drained = [1, 2].map(|forced| format!("forced: {forced}, leaked: 0"));
+    assert!(drained.iter().any(|drained| output.contains(drained)), "{output}");
 }
 
 #[test]

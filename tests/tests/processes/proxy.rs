@@ -92,6 +92,8 @@ fn what_is_no_header_ends_the_connection<C: Word>() {
         peer.wait_for_end();
         refused += 1;
         server.counts("bad_preamble", refused);
+        // A child that is forked before the parent has heard of the last report would report as well.
+        eventually("no child is left", || server.observed().resources().children == 0);
     }
     let mut half = server.connect();
     half.send(b"PROXY TCP4 203");
@@ -319,7 +321,8 @@ fn silent_peers_make_room_for_others<C: Word>() {
     // The places are taken, and the oldest one is given to this client after three seconds.
     assert_eq!(server.connect_for("203.0.113.9:5000").ask("hello"), "HELLO");
     silent[0].wait_for_end();
-    assert_eq!(server.stat("bad_preamble"), 1);
+    // On a busy machine the client itself may have needed more than that, and have got both places.
+    assert!((1..=2).contains(&server.stat("bad_preamble")));
     drop(silent);
 }
 
