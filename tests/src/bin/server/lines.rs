@@ -3,8 +3,8 @@
 //!
 //! Each line is answered in upper case. Of some words a line does what they say: `stop` shuts the server down, `stats`
 //! tells what it has done, `pid` tells the process that answers, `print TEXT` prints it on standard output, `run COMMAND`
-//! answers with what a command of the shell prints, `reload` tells systemd of a reload, `send N` answers with that many bytes, `fail TEXT` fails, `reset
-//! elsewhere` fails with what another connection of the handler could have failed with.
+//! answers with what a command of the shell prints, `reload` tells systemd of a reload, `send N` answers with that many
+//! bytes, `fail TEXT` fails, `reset elsewhere` fails with what another connection of the handler could have failed with.
 //!
 //! On SIGUSR2 it hands its sockets over to the program of `SUCCESSOR`, or to this one, with the same arguments. With
 //! `poll=MILLISECONDS` it sees the signal.
