@@ -74,6 +74,20 @@ impl Proxy {
         )
     }
 
+    /// Starts HAProxy with this configuration, which is given where it listens and a directory of the proxy's. `None`: it is
+    /// not installed.
+    #[track_caller]
+    pub fn haproxy_with(configuration: impl Fn(SocketAddr) -> String) -> Option<Proxy> {
+        Proxy::start(
+            "haproxy",
+            |_| (),
+            |address, directory| {
+                let statistics = format!("global\n    stats socket {directory}/stats mode 600 level admin\n");
+                statistics + &configuration(address)
+            },
+        )
+    }
+
     fn start(
         program: &str,
         prepare: impl Fn(&Path),
@@ -128,15 +142,21 @@ impl Proxy {
     /// A column of what HAProxy's statistics say of the server `app`.
     #[track_caller]
     pub fn stat(&self, column: &str) -> String {
+        self.stat_of("app", column)
+    }
+
+    /// A column of what HAProxy's statistics say of this server.
+    #[track_caller]
+    pub fn stat_of(&self, server: &str, column: &str) -> String {
         let mut socket = UnixStream::connect(self.path("stats")).expect("HAProxy has its socket");
         socket.write_all(b"show stat\n").expect("HAProxy listens");
         let mut table = String::new();
         socket.read_to_string(&mut table).expect("HAProxy answers");
         let mut lines = table.lines().map(|line| line.trim_start_matches("# ").split(',').collect::<Vec<_>>());
         let names = lines.next().expect("the names of the columns");
-        let app = lines.find(|line| line.get(1) == Some(&"app")).expect("the server");
+        let server = lines.find(|line| line.get(1) == Some(&server)).expect("the server");
         let position = names.iter().position(|name| *name == column).expect("a column of this name");
-        app[position].to_owned()
+        server[position].to_owned()
     }
 
     /// Ends it.

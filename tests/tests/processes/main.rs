@@ -2,6 +2,7 @@
 
 mod accepting;
 mod addresses;
+mod chat_replicas;
 mod events;
 mod examples;
 mod forking;
