@@ -4,6 +4,9 @@
 #[allow(unused_imports, reason = "only the links of the pages use it, and only rustdoc sees them")]
 use crate::*;
 
+#[doc = include_str!("../docs/guide/balancers.md")]
+pub mod balancers {}
+
 #[doc = include_str!("../docs/guide/choosing.md")]
 pub mod choosing {}
 
@@ -18,6 +21,9 @@ pub mod draining {}
 
 #[doc = include_str!("../docs/guide/internet.md")]
 pub mod internet {}
+
+#[doc = include_str!("../docs/guide/kubernetes.md")]
+pub mod kubernetes {}
 
 #[doc = include_str!("../docs/guide/logs.md")]
 pub mod logs {}
