@@ -47,9 +47,9 @@ impl Dynasty {
     }
 
     /// A server for each of the sockets.
-    fn found_pair(successor: Option<&str>) -> Dynasty {
-        let mut command = server("pair");
-        command.envs(successor.map(|program| ("SUCCESSOR", program)));
+    fn found_together<C: Word>(successor: Option<&str>) -> Dynasty {
+        let mut command = server("together");
+        command.arg(C::WORD).envs(successor.map(|program| ("SUCCESSOR", program)));
         Dynasty::start(command)
     }
 
@@ -173,15 +173,16 @@ fn goes_on_if_its_successor_dies(mut dynasty: Dynasty) {
 in_each_concurrency! { [sync threading pool forking]:
 no_client_notices_ten_successors a_server_goes_on_if_its_successor_dies }
 
-#[test]
-fn no_client_notices_ten_successors_of_two_servers() {
-    no_client_notices(Dynasty::found_pair(None));
+fn no_client_notices_ten_successors_of_two_servers<C: Word>() {
+    no_client_notices(Dynasty::found_together::<C>(None));
 }
 
-#[test]
-fn two_servers_go_on_if_their_successor_dies() {
-    goes_on_if_its_successor_dies(Dynasty::found_pair(Some("/bin/false")));
+fn two_servers_go_on_if_their_successor_dies<C: Word>() {
+    goes_on_if_its_successor_dies(Dynasty::found_together::<C>(Some("/bin/false")));
 }
+
+in_each_concurrency! { [sync threading pool event_loop]:
+no_client_notices_ten_successors_of_two_servers two_servers_go_on_if_their_successor_dies }
 
 #[test]
 fn servers_are_handed_over_all_or_none() {

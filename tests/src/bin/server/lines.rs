@@ -1,5 +1,5 @@
 //! Serves until it is told to stop: `lines CONCURRENCY [panic=abort] [OPTION=VALUE]… ADDRESS[,ADDRESS]…`. An ADDRESS is
-//! `HOST:PORT`, `unix:PATH`, `inherited:NAME` or `inherited:NAME|ADDRESS`. With `inetd` alone it serves its standard input.
+//! as in `place.rs`. With `inetd` alone it serves its standard input.
 //!
 //! Each line is answered in upper case. Of some words a line does what they say: `stop` shuts the server down, `stats`
 //! tells what it has done, `pid` tells the process that answers, `print TEXT` prints it on standard output, `run COMMAND`
@@ -24,13 +24,12 @@ use std::{
 
 use signal_hook::{consts::SIGUSR2, flag};
 use sockserver::{
-    Address, BindTo, Concurrency, HandlerResult, Options, Reader, RequestHandler, Server, ServerHandle, Stream, Writer,
-    inherited, request_handler,
-    transport::{AnyStream, AnyStreamAcceptor, Inherited, InheritedOr},
+    Address, Concurrency, HandlerResult, Options, Reader, RequestHandler, Server, ServerHandle, Stream, Writer,
+    request_handler,
 };
 use sockserver_tests::by_concurrency;
 
-use crate::{Ended, follow_parent, hand_over, options};
+use crate::{Ended, follow_parent, hand_over, options, place::Place};
 
 #[derive(Server)]
 #[server(
@@ -117,34 +116,6 @@ pub(crate) fn serve(arguments: &[String]) -> Ended {
     };
     let options = options::parse(concurrency, options)?;
     by_concurrency!(concurrency, C => serve_lines::<C>(options, address))
-}
-
-/// What an ADDRESS says.
-enum Place {
-    Bound(String),
-    Inherited(Inherited),
-    Either(InheritedOr<String>),
-}
-
-impl Place {
-    fn parse(address: &str) -> Place {
-        let inherits = address.strip_prefix("inherited:").map(|names| names.split_once('|').unwrap_or((names, "")));
-        match inherits {
-            None => Place::Bound(address.to_owned()),
-            Some((name, "")) => Place::Inherited(inherited(name)),
-            Some((name, address)) => Place::Either(inherited(name).or(address.to_owned())),
-        }
-    }
-}
-
-impl BindTo<AnyStream> for Place {
-    fn server_bind(self, options: &Options, beside: &[Address]) -> io::Result<Vec<AnyStreamAcceptor>> {
-        match self {
-            Place::Bound(address) => BindTo::<AnyStream>::server_bind(address, options, beside),
-            Place::Inherited(inherited) => BindTo::<AnyStream>::server_bind(inherited, options, beside),
-            Place::Either(either) => BindTo::<AnyStream>::server_bind(either, options, beside),
-        }
-    }
 }
 
 fn serve_lines<C: Concurrency + Default>(options: Options, address: &str) -> Ended {

@@ -11,10 +11,11 @@ mod lines;
 mod messages;
 mod obedient;
 mod options;
-mod pair;
+mod place;
 mod relay;
 mod several;
 mod signalled;
+mod together;
 
 use std::{
     env,
@@ -44,10 +45,10 @@ fn main() -> Ended {
         "lines" => lines::serve(arguments),
         "messages" => messages::serve(arguments),
         "obedient" => obedient::serve(arguments),
-        "pair" => pair::serve(arguments),
         "relay" => relay::serve(arguments),
         "several" => several::serve(arguments),
         "signalled" => signalled::serve(arguments),
+        "together" => together::serve(arguments),
         _ => Err(format!("there is no role {role}").into()),
     }
 }
