@@ -64,6 +64,8 @@ pub struct Frames<F, M: ?Sized> {
     /// When the first byte of an incomplete message came, if `timeouts(message)` is set.
     began: Option<Instant>,
     has_packet: bool,
+    /// The handler has a message, or what was wrong with one: only for [`next_received`](Self::next_received).
+    has_message: bool,
     message: PhantomData<fn() -> Box<M>>,
 }
 
@@ -82,6 +84,7 @@ impl<F: Framing + Default, M: FromFrame + ?Sized> Frames<F, M> {
             writer: FrameWriter::new(writer),
             began: None,
             has_packet: true,
+            has_message: false,
             message: PhantomData,
         }
     }
@@ -132,13 +135,18 @@ impl<F: Framing, M: FromFrame + ?Sized> Frames<F, M> {
 
     /// The next message among the bytes that were received, without a receive. `None`: its end has not come.
     pub(crate) fn next_received(&mut self) -> io::Result<Option<M::Message<'_>>> {
-        let Frames { reader, decoder, began, has_packet, .. } = self;
+        let Frames { reader, decoder, began, has_packet, has_message, .. } = self;
         let found = match &mut reader.source {
             Source::Datagram { .. } => std::mem::take(has_packet).then_some(Found::Packet),
             Source::Stream { stream, incoming, .. } => {
                 let connection = stream.connection();
-                connection.end_message();
-                next_received(connection, incoming, decoder, &mut MessageWait { connection, began })?.map(Found::Frame)
+                // It is called again and again while a message comes, which goes on then.
+                if *has_message {
+                    connection.end_message();
+                }
+                let found = next_received(connection, incoming, decoder, &mut MessageWait { connection, began });
+                *has_message = !matches!(found, Ok(None));
+                found?.map(Found::Frame)
             }
         };
         self.message(found)
