@@ -3,6 +3,7 @@
 pub mod behind;
 pub mod client;
 pub mod concurrencies;
+pub mod either;
 pub mod farewell;
 pub mod last_word;
 pub mod line_server;

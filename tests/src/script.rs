@@ -1,4 +1,4 @@
-//! Servers whose handler is a function.
+//! Servers whose handler is a function, of a connection or of a line.
 
 use std::{
     error::Error,
@@ -13,12 +13,13 @@ use std::{
 };
 
 use sockserver::{
-    Address, Concurrency, ConnectionId, Context, DrainReport, FromRequest, HandlerError, HandlerResult, Options,
-    Reader, RequestHandler, Server, ServerHandle, SocketServer, Stage, Transport, Writer,
+    Address, Concurrency, ConnectionId, Context, DrainReport, FromRequest, HandlerError, HandlerResult, MessageHandler,
+    Options, Reader, RequestHandler, Server, ServerHandle, SocketServer, Stage, Transport, Writer,
 };
 
 use crate::{
     client::PATIENCE,
+    either::Either,
     place::{Local, Place},
     served::Served,
 };
@@ -26,11 +27,13 @@ use crate::{
 /// A server, written without the macros, whose handler runs a function.
 pub struct Script<T: Transport, C: Concurrency + Default> {
     handle: Box<dyn Handle<T, C>>,
+    /// What an event loop calls in its place.
+    line: Option<HandleLine<T, C>>,
     reports: Sender<Report>,
     composition: PhantomData<fn() -> (T, C)>,
 }
 
-/// What can be the handler.
+/// What can be the handler of a connection.
 pub trait Handle<T: Transport, C: Concurrency + Default>:
     Fn(&mut Session<T, C>) -> HandlerResult + Send + Sync + 'static
 {
@@ -49,6 +52,18 @@ pub struct Session<T: Transport, C: Concurrency + Default> {
     pub wfile: Writer,
     pub client_address: Address,
     pub id: ConnectionId,
+    pub server: ServerHandle,
+    script: Arc<Script<T, C>>,
+}
+
+/// Handles a line.
+type HandleLine<T, C> = fn(&mut LineSession<T, C>, &str) -> HandlerResult;
+
+/// What the function of a line has.
+#[derive(Debug)]
+pub struct LineSession<T: Transport, C: Concurrency + Default> {
+    pub request: T::Request,
+    pub wfile: Writer,
     pub server: ServerHandle,
     script: Arc<Script<T, C>>,
 }
@@ -88,12 +103,32 @@ impl Report {
 impl<T: Transport, C: Concurrency + Default> Server for Script<T, C> {
     type Transport = T;
     type Concurrency = C;
-    type Handler = Session<T, C>;
+    type Handler = Either<Session<T, C>, LineSession<T, C>>;
     const OPTIONS: Options = Options::new();
 
     fn handle_error(&self, error: &HandlerError, client_address: &Address) {
         // A test that does not look has dropped the receiver.
         let _ = self.reports.send(Report::new(error, client_address));
+    }
+}
+
+impl<T: Transport, C: Concurrency + Default> FromRequest<Script<T, C>> for LineSession<T, C> {
+    fn from_request(cx: &mut Context<'_, Script<T, C>>) -> io::Result<LineSession<T, C>> {
+        Ok(LineSession {
+            request: cx.request().clone(),
+            wfile: Writer::from_request(cx)?,
+            server: cx.handle().clone(),
+            script: cx.server().clone(),
+        })
+    }
+}
+
+impl<T: Transport, C: Concurrency + Default> MessageHandler for LineSession<T, C> {
+    type Message = str;
+
+    fn message(&mut self, line: &str) -> HandlerResult {
+        let line_function = self.script.line.ok_or("the handler is a function of a connection")?;
+        line_function(self, line)
     }
 }
 
@@ -121,7 +156,14 @@ impl<T: Transport, C: Concurrency + Default> Script<T, C> {
     /// The receiver gets what `handle_error` is told.
     pub fn new(handle: impl Handle<T, C>) -> (Script<T, C>, Receiver<Report>) {
         let (reports, receiver) = mpsc::channel();
-        (Script { handle: Box::new(handle), reports, composition: PhantomData }, receiver)
+        (Script { handle: Box::new(handle), line: None, reports, composition: PhantomData }, receiver)
+    }
+
+    /// Its handler is [`upper`]. An event loop can serve it as well.
+    pub fn upper() -> (Script<T, C>, Receiver<Report>) {
+        let (script, reports) = Script::new(upper);
+        let line: HandleLine<T, C> = |session, line| Ok(writeln!(session.wfile, "{}", line.to_uppercase())?);
+        (Script { line: Some(line), ..script }, reports)
     }
 }
 
@@ -129,9 +171,20 @@ impl<T: Local, C: Concurrency + Default> Script<T, C> {
     /// Binds the server to a place of its own.
     pub fn bind(handle: impl Handle<T, C>, options: Options) -> (SocketServer<Script<T, C>>, Receiver<Report>, Place) {
         let (script, reports) = Script::new(handle);
-        let place = T::place();
-        let server = T::bind(script, place.address(), options).expect("a free place");
+        let (server, place) = script.bind_somewhere(options);
         (server, reports, place)
+    }
+
+    /// Binds the server of [`upper`] to a place of its own.
+    pub fn bind_upper(options: Options) -> (SocketServer<Script<T, C>>, Receiver<Report>, Place) {
+        let (script, reports) = Script::upper();
+        let (server, place) = script.bind_somewhere(options);
+        (server, reports, place)
+    }
+
+    fn bind_somewhere(self, options: Options) -> (SocketServer<Script<T, C>>, Place) {
+        let place = T::place();
+        (T::bind(self, place.address(), options).expect("a free place"), place)
     }
 
     /// Serves with this handler.
@@ -141,6 +194,12 @@ impl<T: Local, C: Concurrency + Default> Script<T, C> {
 
     pub fn serve_with(handle: impl Handle<T, C>, options: Options) -> Scripted {
         let (server, reports, place) = Script::bind(handle, options);
+        Scripted { served: Served::new(server), reports, _place: place }
+    }
+
+    /// Serves with [`upper`].
+    pub fn serve_upper(options: Options) -> Scripted {
+        let (server, reports, place) = Script::<T, C>::bind_upper(options);
         Scripted { served: Served::new(server), reports, _place: place }
     }
 }

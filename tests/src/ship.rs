@@ -17,9 +17,11 @@ use signal_hook::{
     low_level,
 };
 use sockserver::{
-    Address, Concurrency, HandlerError, HandlerResult, Reader, RequestHandler, Server, ServerHandle, Stats, Stream,
-    Writer, request_handler,
+    Address, Concurrency, HandlerError, HandlerResult, MessageHandler, Reader, RequestHandler, Server, ServerHandle,
+    Stats, Stream, Writer, message_handler, request_handler,
 };
+
+use crate::either::Either;
 
 /// How long one server lasts.
 pub const ROUND: Duration = Duration::from_millis(500);
@@ -34,7 +36,7 @@ pub const HANG: Duration = Duration::from_millis(100);
 #[server(
     transport = "tcp",
     concurrency = C,
-    handler = Session<C>,
+    handler = Either<Session<C>, LineSession<C>>,
     workers = 8,
     limits(connections = 8, on_limit = "reject"),
     timeouts(idle = "20ms", lifetime = "50ms", shutdown = "10s"),
@@ -86,20 +88,46 @@ impl<C: Concurrency + Default> RequestHandler for Session<C> {
     fn handle(&mut self) -> HandlerResult {
         self.server.started.fetch_add(1, SeqCst);
         while let Some(line) = self.rfile.next_line()? {
-            match line.as_str() {
-                "fail" => return Err("as it was told to".into()),
-                // Without the message of a panic, of which there would be thousands.
-                "panic" => panic::resume_unwind(Box::new("as it was told to")),
-                // These end the process of the handler, or its drain.
-                "hang" => thread::sleep(HANG),
-                "abort" => process::abort(),
-                "kill" => low_level::raise(SIGKILL)?,
-                "terminate" => low_level::raise(SIGTERM)?,
-                _ => writeln!(self.wfile, "{}", line.to_uppercase())?,
-            }
+            obey(&line, &mut self.wfile)?;
         }
         Ok(())
     }
+}
+
+/// The handler on an event loop.
+#[derive(Debug)]
+#[message_handler(framing = "line")]
+pub struct LineSession<C: Concurrency + Default> {
+    wfile: Writer,
+    server: Arc<Ship<C>>,
+}
+
+impl<C: Concurrency + Default> MessageHandler for LineSession<C> {
+    type Message = str;
+
+    fn setup(&mut self) -> HandlerResult {
+        self.server.started.fetch_add(1, SeqCst);
+        Ok(())
+    }
+
+    fn message(&mut self, line: &str) -> HandlerResult {
+        obey(line, &mut self.wfile)
+    }
+}
+
+fn obey(line: &str, wfile: &mut Writer) -> HandlerResult {
+    match line {
+        "fail" => return Err("as it was told to".into()),
+        // Without the message of a panic, of which there would be thousands.
+        "panic" => panic::resume_unwind(Box::new("as it was told to")),
+        // These end the process of the handler, or its drain.
+        "hang" => thread::sleep(HANG),
+        "abort" => process::abort(),
+        "kill" => low_level::raise(SIGKILL)?,
+        "terminate" => low_level::raise(SIGTERM)?,
+        _ => writeln!(wfile, "{}", line.to_uppercase())?,
+    }
+    Ok(())
 }
 
 /// Numbers that look random, as of Marsaglia's xorshift.

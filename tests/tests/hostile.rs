@@ -305,7 +305,7 @@ fn a_flood_of_rejects_that_goes_on<C: Word>() {
     });
 }
 
-in_each_concurrency! { [sync threading pool forking]:
+in_each_concurrency! { [sync threading pool forking event_loop]:
     a_slow_loris_that_connects_and_says_nothing
     a_slow_loris_in_mid_line
     clients_that_close_one_half
@@ -320,7 +320,7 @@ in_each_concurrency! { [sync threading pool forking]:
     what_a_client_has_sent_makes_no_lines_of_its_own_in_the_log
     thousands_of_idle_ones
 }
-in_each_concurrency! { [threading pool forking]:
+in_each_concurrency! { [threading pool forking event_loop]:
     a_flood_that_is_rejected
     a_flood_of_rejects_that_goes_on
 }

@@ -217,4 +217,4 @@ fn a_storm_breaks_no_server_that_forks_on_several_threads() {
     a_storm_breaks_no_server_that_forks("several");
 }
 
-in_each_concurrency! { [sync threading pool]: a_storm_breaks_nothing }
+in_each_concurrency! { [sync threading pool event_loop]: a_storm_breaks_nothing }

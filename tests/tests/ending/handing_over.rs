@@ -19,7 +19,7 @@ use sockserver_tests::{
     place::Place,
     process::{Process, server},
     resources::Observed,
-    script::{Script, upper},
+    script::Script,
     served::Served,
 };
 
@@ -170,7 +170,7 @@ fn goes_on_if_its_successor_dies(mut dynasty: Dynasty) {
     assert!(!dynasty.addresses[1].path().expect("a path").exists());
 }
 
-in_each_concurrency! { [sync threading pool forking]:
+in_each_concurrency! { [sync threading pool forking event_loop]:
 no_client_notices_ten_successors a_server_goes_on_if_its_successor_dies }
 
 fn no_client_notices_ten_successors_of_two_servers<C: Word>() {
@@ -186,7 +186,7 @@ no_client_notices_ten_successors_of_two_servers two_servers_go_on_if_their_succe
 
 #[test]
 fn servers_are_handed_over_all_or_none() {
-    let serve = || Served::new(Script::<Tcp, Threading>::new(upper).0.bind("127.0.0.1:0").expect("a free port"));
+    let serve = || Served::new(Script::<Tcp, Threading>::upper().0.bind("127.0.0.1:0").expect("a free port"));
     let [first, second] = [serve(), serve()];
     let handles = [ServerHandle::clone(&first), ServerHandle::clone(&second)];
     let mut successor = Command::new("/bin/false");
@@ -208,7 +208,7 @@ fn servers_are_handed_over_all_or_none() {
 
 #[test]
 fn a_server_that_stops_has_nothing_to_hand_over() {
-    let (script, _reports) = Script::<Tcp, Threading>::new(upper);
+    let (script, _reports) = Script::<Tcp, Threading>::upper();
     let server = Served::new(script.bind("127.0.0.1:0").expect("a free port"));
     let handle = ServerHandle::clone(&server);
     server.stop();
@@ -218,7 +218,7 @@ fn a_server_that_stops_has_nothing_to_hand_over() {
 
 #[test]
 fn a_successor_that_cannot_be_started_changes_nothing() {
-    let (script, _reports) = Script::<Tcp, Threading>::new(upper);
+    let (script, _reports) = Script::<Tcp, Threading>::upper();
     let server = Served::new(script.bind("127.0.0.1:0").expect("a free port"));
     let error = server.hand_over(&mut Command::new("/nowhere")).expect_err("there is no such program");
     assert_eq!(error.kind(), io::ErrorKind::NotFound);

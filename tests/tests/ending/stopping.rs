@@ -27,7 +27,7 @@ use sockserver_tests::{
 
 /// Serves what answers in upper case.
 fn serve<C: Concurrency + Default>() -> Scripted {
-    Script::<Tcp, C>::serve(upper)
+    Script::<Tcp, C>::serve_upper(Options::new())
 }
 
 fn shutdown_after(shutdown: Duration) -> Options {
@@ -216,7 +216,7 @@ fn a_single_request_during_whose_verification_the_server_is_shut_down_is_handled
 
 fn shutdown_before_serving_is_kept<C: Concurrency + Default>() {
     let _watchdog = Watchdog::new();
-    let (server, _reports, _place) = Script::<Tcp, C>::bind(upper, Options::new());
+    let (server, _reports, _place) = Script::<Tcp, C>::bind_upper(Options::new());
     let mut client = Client::connect(server.server_address());
     server.handle().shutdown();
     assert_ne!(server.handle_request().expect("it is shut down"), Handled::Request);
@@ -333,7 +333,7 @@ fn the_port_closes_at_once<C: Concurrency + Default>() {
     let address = server.server_address().clone();
     server.shutdown();
     eventually("the port is closed", || is_refused(&address));
-    let (next, _reports) = Script::<Tcp, Synchronous>::new(upper);
+    let (next, _reports) = Script::<Tcp, Synchronous>::upper();
     let next = next.bind(&address).expect("the port is free");
     let next = Served::new(next);
     assert_eq!(client_between_requests(&next).ask("the next server"), "THE NEXT SERVER");
@@ -535,7 +535,7 @@ fn a_suspended_server_keeps_its_port_and_loses_no_waiting_client<C: Concurrency 
 }
 
 fn a_server_that_is_suspended_before_it_serves_waits<C: Concurrency + Default>() {
-    let (server, _reports, _place) = Script::<Tcp, C>::bind(upper, Options::new());
+    let (server, _reports, _place) = Script::<Tcp, C>::bind_upper(Options::new());
     server.handle().suspend();
     let server = Served::new(server);
     let mut client = Client::connect(server.server_address());
@@ -551,7 +551,7 @@ fn a_server_that_is_suspended_before_it_serves_waits<C: Concurrency + Default>()
 #[test]
 fn steering_a_server_that_does_not_serve_never_blocks() {
     let _watchdog = Watchdog::new();
-    let (server, _reports, _place) = Script::<Tcp, Synchronous>::bind(upper, Options::new());
+    let (server, _reports, _place) = Script::<Tcp, Synchronous>::bind_upper(Options::new());
     // More often than a pipe has room for wake-ups.
     for _ in 0..100_000 {
         server.handle().resume();
@@ -603,7 +603,7 @@ fn those_that_take_longer_are_cut_in_every_process<C: Word>() {
 #[test]
 fn waiting_ends_when_a_server_is_dropped_that_never_served() {
     let _watchdog = Watchdog::new();
-    let (server, _reports, _place) = Script::<Tcp, Synchronous>::bind(upper, Options::new());
+    let (server, _reports, _place) = Script::<Tcp, Synchronous>::bind_upper(Options::new());
     let handle = server.handle();
     thread::scope(|scope| {
         let waiting = scope.spawn(|| handle.wait().expect("not in a handler"));
@@ -613,7 +613,7 @@ fn waiting_ends_when_a_server_is_dropped_that_never_served() {
 }
 
 fn dropping_a_running_server_stops_it<C: Concurrency + Default>() {
-    let (server, _reports, _place) = Script::<Tcp, C>::bind(upper, Options::new());
+    let (server, _reports, _place) = Script::<Tcp, C>::bind_upper(Options::new());
     let address = server.server_address().clone();
     let _watchdog = Watchdog::new();
     let running = server.spawn().expect("a thread");
@@ -629,9 +629,6 @@ in_each_concurrency! { [sync threading pool]:
     shutdown_works_from_a_handler
     shutdown_works_from_a_hook_where_wait_is_a_deadlock
     a_single_request_during_whose_verification_the_server_is_shut_down_is_handled
-    shutdown_before_serving_is_kept
-    shutdown_can_be_called_any_number_of_times
-    an_idle_server_stops_at_once
     wait_in_a_handler_is_a_deadlock
     a_handler_can_wait_for_another_server
     the_port_closes_at_once
@@ -644,6 +641,11 @@ in_each_concurrency! { [sync threading pool]:
     a_handler_that_cannot_send_is_cut
     what_still_does_not_return_is_reported_as_leaked
     a_request_during_whose_verification_the_server_is_shut_down_is_handled
+}
+in_each_concurrency! { [sync threading pool event_loop]:
+    shutdown_before_serving_is_kept
+    shutdown_can_be_called_any_number_of_times
+    an_idle_server_stops_at_once
     a_suspended_server_keeps_its_port_and_loses_no_waiting_client
     a_server_that_is_suspended_before_it_serves_waits
     a_suspended_server_serves_those_it_has
@@ -655,8 +657,8 @@ in_each_concurrency! { [threading pool]:
     there_is_one_deadline_for_all
     all_ends_are_counted
 }
-in_each_concurrency! { [threading pool forking]:
+in_each_concurrency! { [threading pool forking event_loop]:
     a_drain_goes_the_same_way_in_every_process
     those_that_take_longer_are_cut_in_every_process
 }
-in_each_concurrency! { [sync threading pool forking]: an_idle_server_makes_no_wakeups }
+in_each_concurrency! { [sync threading pool forking event_loop]: an_idle_server_makes_no_wakeups }

@@ -24,7 +24,7 @@ use sockserver_tests::{
     line_server::{LineServer, stat},
     place::{Directory, Place},
     process::{ServerProcess, server, server_program},
-    script::{Script, Session, upper},
+    script::{Script, Session},
 };
 
 const KINDS: [ErrorKind; 6] = [
@@ -191,7 +191,7 @@ fn a_connection_that_was_cut_off_is_counted_before_its_client_sees_the_end<C: Co
 fn a_client_that_is_turned_away_by_a_limit_is_counted_before_it_sees_the_end<C: Concurrency + Default>() {
     let mut options = Options::new();
     options.limits.per_client = Some(1);
-    let server = Script::<Tcp, C>::serve_with(upper, options);
+    let server = Script::<Tcp, C>::serve_upper(options);
     let mut first = Client::connect(server.server_address());
     assert_eq!(first.ask("hello"), "HELLO");
     for round in 1..=100 {

@@ -31,7 +31,7 @@ use sockserver_tests::{
     line_server::LineServer,
     process::{Process, installed, skip},
     resources::Observed,
-    script::{Report, Script, upper},
+    script::{Report, Script},
     served::{Served, Watchdog},
 };
 
@@ -154,7 +154,7 @@ fn serve<C: Concurrency + Default>(faults: &Faults) -> (Served, Receiver<Report>
 }
 
 fn serve_with<C: Concurrency + Default>(faults: &Faults, options: Options) -> (Served, Receiver<Report>) {
-    let (script, reports) = Script::<Faulty, C>::new(upper);
+    let (script, reports) = Script::<Faulty, C>::upper();
     (Served::new(script.bind_with(faults, options).expect("a free port")), reports)
 }
 
@@ -255,7 +255,7 @@ fn a_broken_socket_ends_the_server_with_its_error<C: Concurrency + Default>() {
     let _watchdog = Watchdog::new();
     for error in [libc::EBADF, libc::ENOTSOCK, libc::EINVAL, libc::EFAULT] {
         let faults = Faults::new(&[libc::ECONNABORTED, error]);
-        let (script, _reports) = Script::<Faulty, C>::new(upper);
+        let (script, _reports) = Script::<Faulty, C>::upper();
         let server = script.bind(&faults).expect("a free port");
         let address = server.server_address().clone();
         let ended = server.serve_forever().expect_err("the socket is broken");
@@ -266,7 +266,7 @@ fn a_broken_socket_ends_the_server_with_its_error<C: Concurrency + Default>() {
             Client::try_connect(&address).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
         });
 
-        let (script, _reports) = Script::<Faulty, C>::new(upper);
+        let (script, _reports) = Script::<Faulty, C>::upper();
         let server = script.bind(&Faults::new(&[error])).expect("a free port");
         let failed = server.handle_request().expect_err("the socket is broken");
         assert_eq!(failed.raw_os_error(), Some(error));
@@ -275,7 +275,7 @@ fn a_broken_socket_ends_the_server_with_its_error<C: Concurrency + Default>() {
 
 fn a_socket_that_somebody_has_shut_ends_the_server<C: Concurrency + Default>() {
     let _watchdog = Watchdog::new();
-    let (server, _reports, _place) = Script::<Tcp, C>::bind(upper, Options::new());
+    let (server, _reports, _place) = Script::<Tcp, C>::bind_upper(Options::new());
     // shutdown(2) breaks a listening socket for all who share it.
     SockRef::from(&server).shutdown(Shutdown::Both).expect("a listening socket");
     let error = server.serve_forever().expect_err("nothing can be accepted");
@@ -308,7 +308,7 @@ fn without_threads_requests_are_served_one_by_one<C: Concurrency + Default>() {
 
 fn handle_request_serves_in_place_without_threads<C: Concurrency + Default>() {
     let _watchdog = Watchdog::new();
-    let (script, _reports) = Script::<Faulty, C>::new(upper);
+    let (script, _reports) = Script::<Faulty, C>::upper();
     let faults = Faults::default();
     let server = script.bind_with(&faults, no_stack_to_start_a_thread_with()).expect("a free port");
     let mut client = Client::connect(server.server_address());
@@ -487,23 +487,25 @@ fn interruptions_do_not_prolong_a_timeout<C: Word>() {
     server.reports("the client sent nothing within the read timeout");
 }
 
-in_each_concurrency! { [sync threading pool]:
+in_each_concurrency! { [sync threading pool]: a_connection_that_is_no_socket_ends_that_request_only }
+in_each_concurrency! { [sync threading pool event_loop]:
     errors_of_a_connection_that_died_are_passed_over
     a_connection_that_the_transport_will_not_have_holds_up_no_other
     shortages_are_waited_for_and_reported_once_an_episode
     the_server_never_spins
     a_broken_socket_ends_the_server_with_its_error
     a_socket_that_somebody_has_shut_ends_the_server
-    a_connection_that_is_no_socket_ends_that_request_only
 }
-in_each_concurrency! { [threading pool]:
+in_each_concurrency! { [threading pool]: without_threads_requests_are_served_one_by_one }
+in_each_concurrency! { [threading pool event_loop]:
     live_connections_are_unharmed_by_a_shortage
-    without_threads_requests_are_served_one_by_one
     handle_request_serves_in_place_without_threads
 }
-in_each_concurrency! { [threading pool forking]: a_server_that_is_out_of_descriptors_rests_and_goes_on }
-in_each_concurrency! { [sync threading pool forking]:
-    a_wait_that_the_system_refuses_is_tried_again
+in_each_concurrency! { [threading pool forking event_loop]:
+    a_server_that_is_out_of_descriptors_rests_and_goes_on
+}
+in_each_concurrency! { [sync threading pool forking]: a_wait_that_the_system_refuses_is_tried_again }
+in_each_concurrency! { [sync threading pool forking event_loop]:
     an_interrupted_read_goes_on
     an_interrupted_or_short_write_is_completed
     interruptions_do_not_prolong_a_timeout

@@ -24,14 +24,14 @@ use sockserver_tests::{
     place::{Directory, Local, Place},
     process::{Process, server},
     resources::Observed,
-    script::{Script, upper},
+    script::Script,
     served::Served,
 };
 
 type Bound<T> = SocketServer<Script<T, Synchronous>>;
 
 fn try_bind<T: Local>(address: impl BindTo<T>) -> io::Result<Bound<T>> {
-    Script::<T, Synchronous>::new(upper).0.bind(address)
+    Script::<T, Synchronous>::upper().0.bind(address)
 }
 
 #[track_caller]
@@ -101,7 +101,7 @@ fn clients_that_wait_at_any_socket_are_served_when_there_is_room<C: Word>() {
     }
 }
 
-in_each_concurrency! { [sync threading pool forking]:
+in_each_concurrency! { [sync threading pool forking event_loop]:
 each_socket_is_served clients_that_wait_at_any_socket_are_served_when_there_is_room }
 
 #[test]
@@ -246,7 +246,7 @@ fn both_wildcards_share_a_port_in_either_order() {
     drop(server);
     let mut only_v6 = Options::new();
     only_v6.socket.only_v6 = true;
-    let server = Script::<Tcp, Synchronous>::new(upper).0.bind_with([&v6, &v4], only_v6).expect("free places");
+    let server = Script::<Tcp, Synchronous>::upper().0.bind_with([&v6, &v4], only_v6).expect("free places");
     assert_eq!(server.server_addresses().len(), 2);
 }
 
@@ -271,7 +271,7 @@ fn the_files_of_all_sockets_are_removed_at_the_end() {
 
 #[test]
 fn a_thread_that_serves_is_enough_for_several_sockets() {
-    let (script, _reports) = Script::<Tcp, Threading>::new(upper);
+    let (script, _reports) = Script::<Tcp, Threading>::upper();
     let server = Served::new(script.bind(["127.0.0.1:0", "127.0.0.2:0"]).expect("free places"));
     let mut clients: Vec<_> = server.server_addresses().iter().cycle().take(20).map(Client::connect).collect();
     for client in &mut clients {
@@ -297,7 +297,7 @@ fn a_server_has_tcp_and_unix_sockets_at_once<C: Word>() {
     assert!(!place.path().exists());
 }
 
-in_each_concurrency! { [sync threading pool forking]: a_server_has_tcp_and_unix_sockets_at_once }
+in_each_concurrency! { [sync threading pool forking event_loop]: a_server_has_tcp_and_unix_sockets_at_once }
 
 #[test]
 fn a_stream_server_is_bound_to_all_that_names_a_host_or_a_path() {
@@ -337,12 +337,12 @@ fn a_stream_server_adopts_sockets_of_either_kind() {
     let unix = UnixListener::bind(place.path()).expect("a free path");
     let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     for socket in [OwnedFd::from(unix), OwnedFd::from(tcp)] {
-        let (script, _reports) = Script::<AnyStream, Synchronous>::new(upper);
+        let (script, _reports) = Script::<AnyStream, Synchronous>::upper();
         let server = Served::new(script.with_listener(socket, Options::new()).expect("a stream socket"));
         assert_eq!(Client::connect(server.server_address()).ask("hello"), "HELLO");
     }
     let packets = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    let (script, _reports) = Script::<AnyStream, Synchronous>::new(upper);
+    let (script, _reports) = Script::<AnyStream, Synchronous>::upper();
     let error = script.with_listener(packets, Options::new()).expect_err("it has no connections");
     assert!(error.to_string().contains("not a stream socket"), "{error}");
 }

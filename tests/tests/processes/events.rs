@@ -371,13 +371,13 @@ fn a_packet_is_a_connection_to_the_hook() {
     assert_eq!(told.recv_timeout(PATIENCE), Ok("finished 5 4".to_owned()));
 }
 
-in_each_concurrency! { [sync threading pool forking]:
+in_each_concurrency! { [sync threading pool forking event_loop]:
     the_life_of_a_connection_and_of_the_server_are_told
     every_end_is_told_with_its_reason
     an_end_by_a_deadline_is_told
     who_is_turned_away_is_told_with_the_reason
     each_accepted_connection_has_one_end
 }
-in_each_concurrency! { [threading pool forking]: a_limit_is_told_once_until_it_is_left }
-in_each_concurrency! { [sync threading pool]: a_connection_that_is_ended_before_its_handler_starts_is_turned_away a_pause_is_told }
-in_each_concurrency! { [threading]: a_shortage_is_told_once }
+in_each_concurrency! { [threading pool forking event_loop]: a_limit_is_told_once_until_it_is_left }
+in_each_concurrency! { [sync threading pool event_loop]: a_connection_that_is_ended_before_its_handler_starts_is_turned_away a_pause_is_told }
+in_each_concurrency! { [threading event_loop]: a_shortage_is_told_once }

@@ -223,7 +223,7 @@ fn inetd_passes_a_listening_socket<C: Word>() {
     assert!(process.ended().success());
 }
 
-in_each_concurrency! { [sync threading pool forking]: inetd_passes_a_listening_socket }
+in_each_concurrency! { [sync threading pool forking event_loop]: inetd_passes_a_listening_socket }
 
 #[test]
 fn inetd_passes_a_connection_and_what_is_printed_does_not_reach_it() {

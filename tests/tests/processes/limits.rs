@@ -36,7 +36,7 @@ use sockserver_tests::{
 
 /// Serves what answers in upper case, with these options.
 fn serve<C: Concurrency + Default>(set: impl FnOnce(&mut Options)) -> Scripted {
-    Script::<Tcp, C>::serve_with(upper, options(set))
+    Script::<Tcp, C>::serve_upper(options(set))
 }
 
 fn options(set: impl FnOnce(&mut Options)) -> Options {
@@ -176,7 +176,7 @@ fn a_user_is_a_client_of_a_unix_server() {
         options.limits.per_client = Some(1);
         options.socket.mode = Some(0o666);
     });
-    let server = Script::<Unix, Threading>::serve_with(upper, options);
+    let server = Script::<Unix, Threading>::serve_upper(options);
     let connect = || Client::connect(server.server_address());
     let first = assert_served(connect());
     assert_rejected(connect());
@@ -300,7 +300,7 @@ fn a_handler_can_ban_its_client() {
 
 /// As IPv6 addresses they all are in one network.
 fn ipv4_clients_of_an_ipv6_server_have_a_limit_each<C: Concurrency + Default>() {
-    let (script, _reports) = Script::<Tcp, C>::new(upper);
+    let (script, _reports) = Script::<Tcp, C>::upper();
     let server = match script.bind_with("[::]:0", options(|options| options.limits.per_client = Some(1))) {
         Ok(server) => Served::new(server),
         Err(error) => return println!("skipped: there is no IPv6 here: {error}"),
@@ -439,7 +439,7 @@ fn takes_a_long_answer<T: Local + StreamTransport, C: Concurrency + Default>(tak
 }
 
 fn a_client_that_says_something_now_and_then_is_not_idle<C: Concurrency + Default>() {
-    let (server, _ends) = serve_telling::<C>(upper, |options| options.timeouts.idle = Some(10 * SHORT));
+    let server = serve::<C>(|options| options.timeouts.idle = Some(10 * SHORT));
     let mut client = Client::connect(server.server_address());
     let begin = Instant::now();
     while begin.elapsed() < 15 * SHORT {
@@ -555,7 +555,7 @@ fn a_request_whose_time_is_over_before_its_handler_starts_is_rejected<C: Concurr
 
 #[test]
 fn a_datagram_has_no_lifetime() {
-    let (script, _reports) = Script::<Udp, Synchronous>::new(upper);
+    let (script, _reports) = Script::<Udp, Synchronous>::upper();
     let error = script.bind_with("127.0.0.1:0", options(lifetime)).expect_err("it means nothing");
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
 }
@@ -593,7 +593,7 @@ fn deadlines_are_kept_by_a_thread_that_is_there_only_where_one_is_set() {
 }
 
 fn connections_are_listed_oldest_first<C: Concurrency + Default>() {
-    let (server, _ends) = serve_telling::<C>(upper, |_| {});
+    let server = serve::<C>(|_| {});
     let mut clients: Vec<_> = (0..3).map(|_| assert_served(Client::connect(server.server_address()))).collect();
     assert_eq!(clients[2].ask("more"), "MORE");
     // A client may have its answer before its bytes are counted.
@@ -641,8 +641,8 @@ fn a_handler_can_close_its_own_connection<C: Concurrency + Default>() {
     assert_eq!(ends.recv_timeout(PATIENCE), Ok((Err(ErrorKind::ConnectionAborted), Some(Closing::Kicked))));
 }
 
-in_each_concurrency! { [threading forking]: by_default_a_server_leaves_descriptors_to_the_program }
-in_each_concurrency! { [threading pool]:
+in_each_concurrency! { [threading forking event_loop]: by_default_a_server_leaves_descriptors_to_the_program }
+in_each_concurrency! { [threading pool event_loop]:
     a_limit_is_raised_and_lowered_while_the_server_runs
     above_the_limit_clients_wait
     above_the_limit_clients_are_rejected
@@ -652,14 +652,12 @@ in_each_concurrency! { [threading pool]:
     connections_are_listed_oldest_first
 }
 in_each_concurrency! { [sync threading pool]:
-    a_banned_client_is_turned_away_until_its_ban_ends
     a_silent_client_is_ended_after_the_idle_timeout
     a_silent_client_that_comes_after_a_pause_is_ended_too
     the_handler_of_a_silent_client_can_say_goodbye
     a_handler_that_says_no_goodbye_is_cut_off
     a_client_that_takes_nothing_is_ended_after_the_idle_timeout
     a_client_that_takes_a_long_answer_piece_by_piece_is_not_idle
-    a_client_that_says_something_now_and_then_is_not_idle
     a_connection_reaches_its_lifetime_while_the_server_drains
     a_request_whose_time_is_over_before_its_handler_starts_is_rejected
     a_client_that_waits_for_its_answer_is_not_idle
@@ -667,4 +665,8 @@ in_each_concurrency! { [sync threading pool]:
     a_busy_handler_finds_its_connection_cut_at_the_end_of_its_life
     a_connection_can_be_closed_by_its_number
     a_handler_can_close_its_own_connection
+}
+in_each_concurrency! { [sync threading pool event_loop]:
+    a_banned_client_is_turned_away_until_its_ban_ends
+    a_client_that_says_something_now_and_then_is_not_idle
 }

@@ -138,8 +138,10 @@ fn a_service_tells_that_it_reloads<C: Word>() {
     }
 }
 
-in_each_concurrency! { [sync threading pool forking event_loop]: a_successor_becomes_the_main_process_of_the_service }
-in_each_concurrency! { [sync threading pool forking]: a_service_tells_that_it_reloads }
+in_each_concurrency! { [sync threading pool forking event_loop]:
+    a_successor_becomes_the_main_process_of_the_service
+    a_service_tells_that_it_reloads
+}
 
 #[test]
 fn a_successor_that_dies_ends_the_reload() {

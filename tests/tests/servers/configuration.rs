@@ -12,7 +12,7 @@ use sockserver::{
 };
 use sockserver_tests::{
     client::Client,
-    script::{Script, Session, upper},
+    script::{Script, Session},
     served::Served,
 };
 
@@ -213,7 +213,7 @@ fn options_can_be_a_part_of_a_programs_configuration() {
 #[test]
 fn a_file_is_refused_where_the_attribute_would_be() {
     let refusal = |text| {
-        let (script, _reports) = Script::<Tcp, Synchronous>::new(upper);
+        let (script, _reports) = Script::<Tcp, Synchronous>::upper();
         let options = from_toml(text).expect("it is right in itself");
         script.bind_with("127.0.0.1:0", options).expect_err("it means nothing here").to_string()
     };

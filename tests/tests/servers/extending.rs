@@ -24,7 +24,7 @@ use sockserver::{
 };
 use sockserver_tests::{
     client::{Client, PATIENCE, eventually},
-    script::{Script, Session, upper},
+    script::{Script, Session},
     served::Served,
 };
 
@@ -298,7 +298,7 @@ fn client_at(ip: &str, server: &Address) -> Client {
 
 #[test]
 fn a_transport_can_be_given_an_address_list() {
-    let (script, reports) = Script::<Guarded, Threading>::new(upper);
+    let (script, reports) = Script::<Guarded, Threading>::upper();
     let list = ["127.0.0.1", "127.0.0.2"].map(|ip| ip.parse().expect("an address"));
     let address = AllowOnly { address: "127.0.0.1:0", allowed: list.into() };
     let server = Served::new(Server::bind(script, address).expect("a free port"));
@@ -386,7 +386,7 @@ fn a_concurrency_can_have_events_of_its_own() {
     let timer = Instant::now() + Duration::from_millis(50);
     let state = Mutex::new(EventState { timer: Some(timer), bytes_left: 2 });
     let concurrency = WithEvents(Arc::new(Events { pipe: Arc::new(other_end), state, seen }));
-    let (script, _reports) = Script::<Tcp, Synchronous>::new(upper);
+    let (script, _reports) = Script::<Tcp, Synchronous>::upper();
     let server = Served::new(script.bind_as("127.0.0.1:0", Options::new(), concurrency).expect("a free port"));
 
     assert_eq!(events.recv_timeout(PATIENCE), Ok(Seen::Timer), "the server has nothing else to wait for");

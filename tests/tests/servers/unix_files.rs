@@ -184,7 +184,7 @@ fn the_file_of_an_adopted_socket_is_not_removed<T: Files>(path: &Path)
 where
     T::Other: Into<std::os::fd::OwnedFd>,
 {
-    let (script, _reports) = Script::<T, Synchronous>::new(upper);
+    let (script, _reports) = Script::<T, Synchronous>::upper();
     let server = Served::new(script.with_listener(T::bind_other(path), Options::new()).expect("a fitting socket"));
     assert_eq!(T::ask(path, "hello"), "HELLO");
     server.stop();

@@ -13,10 +13,10 @@ use std::{
 };
 
 use sockserver::{
-    Address, Concurrency, ConnectionId, Event, HandlerError, HandlerResult, Options, Reader, RequestHandler, Server,
-    ServerHandle, Stream, Writer, request_handler,
+    Address, Concurrency, ConnectionId, Event, HandlerError, HandlerResult, MessageHandler, Options, Reader,
+    RequestHandler, Server, ServerHandle, Stream, Writer, message_handler, request_handler,
 };
-use sockserver_tests::by_concurrency;
+use sockserver_tests::{by_concurrency, either::Either};
 
 use crate::Ended;
 
@@ -24,7 +24,7 @@ use crate::Ended;
 #[server(
     transport = "tcp",
     concurrency = C,
-    handler = Session,
+    handler = Either<Session, LineByLine>,
     hooks(verify_request = Self::is_welcome, handle_error = Self::say_nothing, event = Self::print),
 )]
 struct EventLog<C: Concurrency + Default>(PhantomData<C>);
@@ -79,23 +79,51 @@ impl RequestHandler for Session {
     fn handle(&mut self) -> HandlerResult {
         while let Some(line) = self.rfile.next_line()? {
             match line.as_str() {
-                "stop" => self.server.shutdown(),
-                "suspend" => {
-                    self.server.suspend();
-                    self.server.suspend();
-                    self.server.resume();
-                    self.server.resume();
-                }
-                "kick" => _ = self.server.close(self.id),
-                "fail" => return Err("no disk".into()),
-                "panic" => panic!("no luck"),
-                "exit" => process::exit(3),
                 "exact" => self.rfile.read_exact(&mut [0; 100])?,
-                line => writeln!(self.wfile, "{}", line.to_uppercase())?,
+                line => obey(line, &mut self.wfile, &self.server, self.id)?,
             }
         }
         Ok(())
     }
+}
+
+/// The handler on an event loop.
+#[message_handler(framing = "line")]
+struct LineByLine {
+    request: Stream,
+    wfile: Writer,
+    id: ConnectionId,
+    server: ServerHandle,
+}
+
+impl MessageHandler for LineByLine {
+    type Message = str;
+
+    fn message(&mut self, line: &str) -> HandlerResult {
+        match line {
+            "exact" => Ok((&self.request).read_exact(&mut [0; 100])?),
+            line => obey(line, &mut self.wfile, &self.server, self.id),
+        }
+    }
+}
+
+/// The lines that need no more than a writer.
+fn obey(line: &str, wfile: &mut Writer, server: &ServerHandle, id: ConnectionId) -> HandlerResult {
+    match line {
+        "stop" => server.shutdown(),
+        "suspend" => {
+            server.suspend();
+            server.suspend();
+            server.resume();
+            server.resume();
+        }
+        "kick" => _ = server.close(id),
+        "fail" => return Err("no disk".into()),
+        "panic" => panic!("no luck"),
+        "exit" => process::exit(3),
+        line => writeln!(wfile, "{}", line.to_uppercase())?,
+    }
+    Ok(())
 }
 
 pub(crate) fn serve(arguments: &[String]) -> Ended {

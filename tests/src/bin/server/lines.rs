@@ -24,10 +24,10 @@ use std::{
 
 use signal_hook::{consts::SIGUSR2, flag};
 use sockserver::{
-    Address, Concurrency, HandlerResult, Options, Reader, RequestHandler, Server, ServerHandle, Stream, Writer,
-    request_handler,
+    Address, Concurrency, HandlerResult, MessageHandler, Options, Reader, RequestHandler, Server, ServerHandle, Stream,
+    Writer, message_handler, request_handler,
 };
-use sockserver_tests::by_concurrency;
+use sockserver_tests::{by_concurrency, either::Either};
 
 use crate::{Ended, follow_parent, hand_over, options, place::Place};
 
@@ -35,7 +35,7 @@ use crate::{Ended, follow_parent, hand_over, options, place::Place};
 #[server(
     transport = "stream",
     concurrency = C,
-    handler = Session,
+    handler = Either<Session, LineByLine>,
     hooks(
         server_activate = Self::keep_handle,
         verify_request = Self::is_welcome,
@@ -60,30 +60,53 @@ impl RequestHandler for Session {
     fn handle(&mut self) -> HandlerResult {
         while let Some(line) = self.rfile.next_line()? {
             match line.split_once(' ').unwrap_or((&line, "")) {
-                ("stop", _) => self.handle.shutdown(),
-                ("stats", _) => writeln!(self.wfile, "{:?}", self.handle.stats())?,
-                ("pid", _) => writeln!(self.wfile, "{}", process::id())?,
-                ("print", text) => println!("{text}"),
-                ("run", command) => {
-                    let output = Command::new("sh").args(["-c", command]).output()?;
-                    writeln!(self.wfile, "{}", String::from_utf8_lossy(&output.stdout).replace('\n', "; "))?;
-                }
-                ("reload", _) => self.handle.notify_reload(|| writeln!(self.wfile, "reloaded"))?,
-                ("fail", text) => return Err(text.into()),
-                // Without the message of a panic.
-                ("resume", text) => panic::resume_unwind(Box::new(text.to_owned())),
                 ("exact", bytes) => self.rfile.read_exact(&mut vec![0; bytes.parse()?])?,
                 ("hurry", milliseconds) => {
                     self.request.set_read_timeout(Some(Duration::from_millis(milliseconds.parse()?)))?;
                     self.rfile.next_line()?;
                 }
-                ("reset", _) => return Err(io::Error::from(io::ErrorKind::ConnectionReset).into()),
-                ("send", bytes) => io::copy(&mut io::repeat(b'x').take(bytes.parse()?), &mut self.wfile).map(drop)?,
-                _ => writeln!(self.wfile, "{}", line.to_uppercase())?,
+                _ => obey(&line, &mut self.wfile, &self.handle)?,
             }
         }
         Ok(())
     }
+}
+
+/// The handler on an event loop.
+#[message_handler(framing = "line", timeout = "3s")]
+struct LineByLine {
+    wfile: Writer,
+    handle: ServerHandle,
+}
+
+impl MessageHandler for LineByLine {
+    type Message = str;
+
+    fn message(&mut self, line: &str) -> HandlerResult {
+        obey(line, &mut self.wfile, &self.handle)
+    }
+}
+
+/// The lines that need no more than a writer.
+fn obey(line: &str, wfile: &mut Writer, handle: &ServerHandle) -> HandlerResult {
+    match line.split_once(' ').unwrap_or((line, "")) {
+        ("stop", _) => handle.shutdown(),
+        ("stats", _) => writeln!(wfile, "{:?}", handle.stats())?,
+        ("pid", _) => writeln!(wfile, "{}", process::id())?,
+        ("print", text) => println!("{text}"),
+        ("run", command) => {
+            let output = Command::new("sh").args(["-c", command]).output()?;
+            writeln!(wfile, "{}", String::from_utf8_lossy(&output.stdout).replace('\n', "; "))?;
+        }
+        ("reload", _) => handle.notify_reload(|| writeln!(wfile, "reloaded"))?,
+        ("fail", text) => return Err(text.into()),
+        // Without the message of a panic.
+        ("resume", text) => panic::resume_unwind(Box::new(text.to_owned())),
+        ("reset", _) => return Err(io::Error::from(io::ErrorKind::ConnectionReset).into()),
+        ("send", bytes) => io::copy(&mut io::repeat(b'x').take(bytes.parse()?), wfile).map(drop)?,
+        _ => writeln!(wfile, "{}", line.to_uppercase())?,
+    }
+    Ok(())
 }
 
 impl<C: Concurrency + Default> Lines<C> {

@@ -14,12 +14,15 @@ use sockserver::{
     Address, Concurrency, HandlerResult, Reader, RequestHandler, Server, SocketServer, Stream, Writer,
     concurrency::Synchronous, request_handler,
 };
-use sockserver_tests::by_concurrency;
+use sockserver_tests::{
+    by_concurrency,
+    either::{Either, UpperLines},
+};
 
 use crate::Ended;
 
 #[derive(Server)]
-#[server(transport = "tcp", concurrency = C, workers = 2, handler = Upper, hooks(verify_request = Self::is_welcome))]
+#[server(transport = "tcp", concurrency = C, workers = 2, handler = Either<Upper, UpperLines>, hooks(verify_request = Self::is_welcome))]
 struct Lines<C: Concurrency + Default>(PhantomData<C>);
 
 #[request_handler]
