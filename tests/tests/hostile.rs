@@ -48,6 +48,8 @@ impl<C: Word, A: Fn(&Address) -> Vec<Client>> Attack<C, A> {
 
     fn run<Held>(self, hold: impl Fn(Vec<Client>) -> Held) {
         let server = LineServer::start::<C>(self.options);
+        // It has begun to serve.
+        assert_eq!(server.ask("hello"), "HELLO");
         let fresh = server.observed().resources();
         let mut kept = Resources { threads: fresh.threads + KEPT_THREADS, memory: usize::MAX, ..fresh };
         let mut stats = String::new();

@@ -19,7 +19,7 @@ use sockserver::{
 };
 use sockserver_tests::{
     client::{Client, eventually},
-    concurrencies::{EVENT_LOOP, Word},
+    concurrencies::Word,
     in_each_concurrency,
     place::Place,
     process::{Process, installed, server, server_program},
@@ -30,17 +30,12 @@ use sockserver_tests::{
 /// Starts the server `lines` as systemd would, with these sockets from descriptor 3 on.
 #[track_caller]
 fn activate(names: &str, sockets: Vec<OwnedFd>, arguments: &[&str]) -> Process {
-    activate_as("lines", names, sockets, arguments)
-}
-
-#[track_caller]
-fn activate_as(role: &str, names: &str, sockets: Vec<OwnedFd>, arguments: &[&str]) -> Process {
     let [first, rest @ ..] = &sockets[..] else { panic!("a socket") };
     // The number of the process is known in it alone. Its standard input is the first socket, its standard error the second.
     let second = if rest.is_empty() { "" } else { " 4<&2" };
     let script = format!("exec 3<&0{second} 0</dev/null; LISTEN_PID=$$ exec \"$0\" \"$@\"");
     let mut command = Command::new("sh");
-    command.args(["-c", &script]).arg(server_program()).arg(role).args(arguments);
+    command.args(["-c", &script]).arg(server_program()).arg("lines").args(arguments);
     command.env("LISTEN_FDS", sockets.len().to_string()).env("LISTEN_FDNAMES", names);
     assert!(rest.len() <= 1);
     match rest.first() {
@@ -68,8 +63,7 @@ fn inherited_sockets_are_served_by_their_names<C: Word>() {
     let place = Place::unix();
     let unix = UnixListener::bind(place.path()).expect("a free path").into();
     let (tcp, address) = tcp();
-    let role = if C::WORD == EVENT_LOOP { "together" } else { "lines" };
-    let process = activate_as(role, "web:local", vec![tcp, unix], &[C::WORD, "inherited:local,inherited:web"]);
+    let process = activate("web:local", vec![tcp, unix], &[C::WORD, "inherited:local,inherited:web"]);
     assert_eq!([address_of(&process), address_of(&process)], [place.address().clone(), address.clone()]);
     for address in [place.address(), &address] {
         assert_eq!(Client::connect(address).ask("hello"), "HELLO");

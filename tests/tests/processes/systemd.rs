@@ -5,7 +5,7 @@ use std::{os::unix::net::UnixDatagram, process::Command, thread, time::Duration}
 use sockserver::Address;
 use sockserver_tests::{
     client::{Client, PATIENCE},
-    concurrencies::{EVENT_LOOP, Word},
+    concurrencies::Word,
     in_each_concurrency,
     place::Place,
     process::{Process, ServerProcess, server},
@@ -22,7 +22,7 @@ struct Service {
 impl Service {
     #[track_caller]
     fn start<C: Word>(options: &[&str]) -> Service {
-        let mut command = server(if C::WORD == EVENT_LOOP { "together" } else { "lines" });
+        let mut command = server("lines");
         command.arg(C::WORD).args(options);
         Service::of(command)
     }
@@ -107,7 +107,7 @@ fn a_server_whose_only_thread_is_stuck_is_not_said_to_live() {
 }
 
 fn a_successor_becomes_the_main_process_of_the_service<C: Word>() {
-    let mut service = Service::start::<C>(if C::WORD == EVENT_LOOP { &[] } else { &["poll=20"] });
+    let mut service = Service::start::<C>(&["poll=20"]);
     assert_eq!(service.other_message(), "READY=1\n");
     service.process.signal("USR2");
     service.reloading();
