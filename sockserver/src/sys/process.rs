@@ -11,6 +11,7 @@ use std::{
         },
     },
     process::{Child, Command, ExitStatus},
+    sync::Arc,
 };
 
 use socket2::Socket;
@@ -352,8 +353,12 @@ pub(crate) fn inode_of_number(number: RawFd) -> io::Result<u64> {
 /// Starts a program that inherits these descriptors under their numbers.
 pub(crate) fn spawn_with(command: &mut Command, descriptors: &[BorrowedFd<'_>]) -> io::Result<Child> {
     let numbers: Vec<RawFd> = descriptors.iter().map(|descriptor| descriptor.as_raw_fd()).collect();
+    // The command keeps the closure for the next time that it is spawned. The numbers are of other files then.
+    let is_now = Arc::new(());
+    let now = Arc::downgrade(&is_now);
     let pass_on = move || {
-        for number in &numbers {
+        let is_now = now.strong_count() > 0;
+        for number in numbers.iter().filter(|_| is_now) {
             // SAFETY: F_SETFD changes no memory.
             if unsafe { libc::fcntl(*number, libc::F_SETFD, 0) } == -1 {
                 return Err(io::Error::last_os_error());
@@ -363,5 +368,7 @@ pub(crate) fn spawn_with(command: &mut Command, descriptors: &[BorrowedFd<'_>]) 
     };
     // SAFETY: between fork(2) and exec(2) the closure calls only fcntl(2), which is async-signal-safe. The descriptors are
     // open there too, as they are borrowed here.
-    unsafe { command.pre_exec(pass_on) }.spawn()
+    let child = unsafe { command.pre_exec(pass_on) }.spawn();
+    drop(is_now);
+    child
 }

@@ -5,7 +5,7 @@ use std::{
     io::{self, BufRead, BufReader, Read, Write},
     net::{Shutdown, TcpListener},
     panic::{self, AssertUnwindSafe},
-    process::Command,
+    process::{Command, Stdio},
     sync::atomic::{AtomicBool, Ordering::SeqCst},
     thread,
 };
@@ -16,7 +16,7 @@ use sockserver_tests::{
     client::{Client, PATIENCE, eventually},
     concurrencies::Word,
     in_each_concurrency,
-    place::Place,
+    place::{Directory, Place},
     process::{Process, server},
     resources::Observed,
     script::Script,
@@ -204,6 +204,25 @@ fn servers_are_handed_over_all_or_none() {
     // It can still be handed over.
     let error = first.hand_over(&mut successor).expect_err("the program ends at once");
     assert!(error.to_string().contains("has ended before it was ready"), "{error}");
+}
+
+#[test]
+fn a_command_that_is_tried_again_passes_on_nothing_else() {
+    let serve = || Served::new(Script::<Tcp, Threading>::upper().0.bind("127.0.0.1:0").expect("a free port"));
+    let [first, second] = [serve(), serve()];
+    let directory = Directory::new();
+    let file = directory.path().join("descriptors");
+    let mut successor = Command::new("sh");
+    successor.args(["-c", "ls -l /proc/self/fd >$0; exit 1"]).arg(&file).stdin(Stdio::null()).stderr(Stdio::null());
+    let mut descriptors_after = |servers: &[&ServerHandle]| {
+        let error = ServerHandle::hand_over_all(servers.iter().copied(), &mut successor).expect_err("it ends at once");
+        assert!(error.to_string().contains("has ended before it was ready"), "{error}");
+        let descriptors = fs::read_to_string(&file).expect("it has written");
+        assert_eq!(descriptors.matches("socket:").count(), servers.len(), "{descriptors}");
+        descriptors.lines().count()
+    };
+    // The program may have others, of whatever has started this test.
+    assert_eq!(descriptors_after(&[&first, &second]), descriptors_after(&[&first]) + 1);
 }
 
 #[test]

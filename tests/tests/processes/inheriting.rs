@@ -156,6 +156,29 @@ fn programs_that_the_server_starts_do_not_inherit_its_sockets() {
     assert!(!sockets.contains("socket:"), "{sockets}");
 }
 
+fn a_successor_inherits_what_its_predecessor_has_inherited<C: Word>() {
+    let place = Place::unix();
+    let unix = UnixListener::bind(place.path()).expect("a free path").into();
+    let (tcp, address) = tcp();
+    let arguments = [C::WORD, "poll=20", "inherited:local,inherited:web"];
+    let mut process = activate("web:local", vec![tcp, unix], &arguments);
+    let addresses = [place.address().clone(), address.clone()];
+    assert_eq!([address_of(&process), address_of(&process)], addresses);
+    process.signal("USR2");
+    assert_eq!([address_of(&process), address_of(&process)], addresses);
+    let successor = process.line_after("handed over to ");
+    assert!(process.ended().success());
+    for address in [place.address(), &address] {
+        assert_eq!(Client::connect(address).ask("pid"), successor);
+    }
+    Client::connect(&address).send("stop\n");
+    // It belongs to whatever has bound it.
+    eventually("the successor ends", || Client::try_connect(&address).is_err());
+    assert!(place.path().exists());
+}
+
+in_each_concurrency! { [sync threading pool]: a_successor_inherits_what_its_predecessor_has_inherited }
+
 /// The server `lines` with these arguments, started by systemd-socket-activate with those.
 fn systemd_socket_activate(how: &[&str], arguments: &[&str]) -> Option<Process> {
     let mut command = installed("systemd-socket-activate")?;
