@@ -14,6 +14,9 @@ fn main() {
         for transport in ["tcp", "udp", "unix", "unix_datagram"] {
             cells.add("upper", transport, concurrency);
         }
+        for transport in ["tcp", "unix"] {
+            cells.add("tls", transport, concurrency);
+        }
         // Those that Python's clients without line ends talk to.
         for example in ["recv_upper", "json_lower", "talk"] {
             cells.add(example, "tcp", concurrency);

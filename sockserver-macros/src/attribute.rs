@@ -32,8 +32,8 @@ pub(crate) struct Attribute {
     pub(crate) hooks: Vec<Hook>,
     /// The keys that were given and do not fit every composition.
     pub(crate) rules: Vec<(Ident, &'static Rule)>,
-    /// The keys that mean nothing without a group: the word, the group, and why.
-    pub(crate) needs: Vec<(Ident, &'static str, &'static str)>,
+    /// The keys that mean nothing without one of some groups: the word, the groups, and why.
+    pub(crate) needs: Vec<(Ident, &'static [&'static str], &'static str)>,
     /// The groups that were given.
     pub(crate) groups: Vec<&'static str>,
     /// A word was not understood that may have been meant for a key that is missing.
@@ -58,6 +58,8 @@ pub(crate) struct OptionValue {
     /// Empty for an option in no group.
     pub(crate) group: &'static str,
     pub(crate) field: &'static str,
+    /// The key as it was written.
+    pub(crate) word: Ident,
     pub(crate) is_optional: bool,
     pub(crate) value: CheckedValue,
 }
@@ -141,8 +143,8 @@ impl Attribute {
         if let (Scope::Fitting(rule), Some(_)) = (&key.scope, &value) {
             self.rules.push((word.clone(), rule));
         }
-        if let (Some((group, because)), Some(_)) = (key.needs, &value) {
-            self.needs.push((word.clone(), group, because));
+        if let (Some((groups, because)), Some(_)) = (key.needs, &value) {
+            self.needs.push((word.clone(), groups, because));
         }
         let given = match (&key.sets, value) {
             (Target::Transport, value) => return self.transport = TypeSetting::new(word, value),
@@ -161,6 +163,7 @@ impl Attribute {
             (Target::Option { is_optional }, value) => self.options.push(OptionValue {
                 group: group.name,
                 field: key.name,
+                word,
                 is_optional: *is_optional,
                 value: CheckedValue::new(key, value),
             }),
@@ -323,6 +326,12 @@ impl AttributeParser<'_> {
             let usage = format!("{near} = …");
             let meant = if home.name.is_empty() { usage } else { format!("{}({usage})", home.name) };
             return self.take_for(home, key, word, format!("{}{unknown}", did_you_mean(&meant)));
+        }
+        if name == "tls" && is_top && cfg!(not(feature = "tls")) {
+            return error(
+                &word,
+                "`tls(…)` needs the feature of this name: `cargo add sockserver --features tls`".to_owned(),
+            );
         }
         self.has_unknown |= is_top;
         let meant = closest(&name, grammar.subgroups().map(|group| group.name));

@@ -100,6 +100,10 @@ pub(crate) const HAS_CONNECTIONS: Rule =
 pub(crate) const HAS_PREAMBLE: Rule =
     on(&["tcp", "unix", "stream"], "a datagram has no connection that could begin with a PROXY header");
 
+#[cfg(feature = "tls")]
+pub(crate) const HAS_TLS: Rule =
+    on(&["tcp", "unix", "stream"], "datagrams would need DTLS, which rustls does not have");
+
 pub(crate) const HAS_BUFFERS: Rule = on(&["tcp", "unix", "stream"], "a datagram is received and sent whole");
 
 const fn on(fits: &'static [&'static str], because: &'static str) -> Rule {

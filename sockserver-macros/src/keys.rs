@@ -2,7 +2,7 @@
 //!
 //! A new key is a line here, and the option, the setter or the hook that it sets in the runtime crate. What only some
 //! transports or concurrencies have gets a rule in `composition`. A new group is an entry of `groups`, and a field of
-//! `Options` of the same name.
+//! `Options` of the same name. What a feature of the runtime crate adds has the feature of the same name here.
 
 use crate::{
     composition::{self, Rule},
@@ -35,7 +35,7 @@ pub(crate) struct Key {
     pub(crate) sets: Target,
     pub(crate) scope: Scope,
     /// The group without which it means nothing, and why.
-    pub(crate) needs: Option<(&'static str, &'static str)>,
+    pub(crate) needs: Option<(&'static [&'static str], &'static str)>,
     /// In words, or as the value would be written.
     #[cfg_attr(not(test), expect(dead_code, reason = "it is for the reference page, which a test writes"))]
     pub(crate) default: &'static str,
@@ -74,6 +74,9 @@ pub(crate) enum Returns {
     Bool,
     /// Nothing, and the function is the value of a constant.
     NothingAsConstant,
+    /// `io::Result<Tls>`.
+    #[cfg(feature = "tls")]
+    Tls,
 }
 
 pub(crate) enum Parameter {
@@ -123,8 +126,8 @@ impl Key {
         Key { scope: Scope::Words(what), ..self }
     }
 
-    const fn needs(self, group: &'static str, because: &'static str) -> Key {
-        Key { needs: Some((group, because)), ..self }
+    const fn needs(self, groups: &'static [&'static str], because: &'static str) -> Key {
+        Key { needs: Some((groups, because)), ..self }
     }
 
     const fn refused(self, refused: &'static [(Refusal, &'static str)]) -> Key {
@@ -199,7 +202,7 @@ pub(crate) static SERVER: Grammar = Grammar {
                     .refused(NO_CLIENT),
                 Key::optional("handshakes", Kind::Count, "half of `connections`")
                     .only(&composition::HAS_PREAMBLE)
-                    .needs("proxy", NO_PREAMBLE)
+                    .needs(PREAMBLE, NO_PREAMBLE)
                     .refused(NO_CLIENT),
                 Key::optional("threads", Kind::Count, "256")
                     .only(&composition::HANDS_OVER)
@@ -224,8 +227,8 @@ pub(crate) static SERVER: Grammar = Grammar {
                     .refused(NO_TIMEOUT),
                 Key::option("handshake", Kind::Duration, "`\"10s\"`")
                     .only(&composition::HAS_PREAMBLE)
-                    .needs("proxy", NO_PREAMBLE)
-                    .refused(&[(Refusal::Zero, "cannot be zero: no header could come in time")]),
+                    .needs(PREAMBLE, NO_PREAMBLE)
+                    .refused(&[(Refusal::Zero, "cannot be zero: no client could be in time")]),
                 Key::option("linger", Kind::Duration, "`\"0s\"`"),
                 Key::option("shutdown", Kind::Duration, "`\"25s\"`"),
                 Key::optional("poll", Kind::Duration, "between requests only").to("`service_actions`").refused(&[(
@@ -246,10 +249,29 @@ pub(crate) static SERVER: Grammar = Grammar {
                 )]),
                 Key::option("untrusted", Kind::Word(&UNTRUSTED), "`\"reject\"`")
                     .only(&composition::HAS_PREAMBLE)
-                    .needs("proxy", NO_PREAMBLE),
+                    .needs(&["proxy"], NO_HEADER),
                 Key::option("versions", Kind::Word(&VERSIONS), "`\"both\"`")
                     .only(&composition::HAS_PREAMBLE)
-                    .needs("proxy", NO_PREAMBLE),
+                    .needs(&["proxy"], NO_HEADER),
+            ],
+        },
+        #[cfg(feature = "tls")]
+        Group {
+            name: "tls",
+            documented_in: "TlsOptions",
+            required: None,
+            keys: &[
+                Key::optional("certificate", Kind::Text("cert.pem"), "none")
+                    .only(&composition::HAS_TLS)
+                    .refused(NO_PATH),
+                Key::optional("key", Kind::Text("key.pem"), "none").only(&composition::HAS_TLS).refused(NO_PATH),
+                Key::option("client_auth", Kind::Word(&CLIENT_AUTH), "clients are not asked")
+                    .only(&composition::HAS_TLS),
+                Key::optional("client_ca", Kind::Text("ca.pem"), "none").only(&composition::HAS_TLS).refused(NO_PATH),
+                Key::option("alpn", Kind::Texts("http/1.1"), "`[]`").only(&composition::HAS_TLS),
+                Key::option("versions", Kind::Word(&TLS_VERSIONS), "`\"both\"`").only(&composition::HAS_TLS),
+                Key::option("start", Kind::Word(&TLS_START), "`\"accept\"`").only(&composition::HAS_TLS),
+                Key::option("tickets", Kind::Flag, "`true`").only(&composition::HAS_TLS),
             ],
         },
         Group {
@@ -284,6 +306,14 @@ pub(crate) static SERVER: Grammar = Grammar {
                 Key::hook("handle_timeout", "Self::on_timeout", "nothing"),
                 Key::hook("service_actions", "Self::on_turn", "nothing"),
                 Key::hook("server_close", "Self::on_close", "nothing"),
+                #[cfg(feature = "tls")]
+                Key::deciding(
+                    "tls",
+                    "Self::certificates",
+                    Signature { parameters: &[], returns: Returns::Tls },
+                    "the files of `tls(…)`",
+                )
+                .only(&composition::HAS_TLS),
             ],
         },
     ],
@@ -407,7 +437,38 @@ static VERSIONS: Words = Words {
     are_types: false,
 };
 
-const NO_PREAMBLE: &str = "without it, nothing precedes the handler";
+/// The groups that make a connection begin with something else than its first request.
+const PREAMBLE: &[&str] = if cfg!(feature = "tls") { &["proxy", "tls"] } else { &["proxy"] };
+const NO_PREAMBLE: &str = "nothing else precedes the handler";
+const NO_HEADER: &str = "no header is looked for";
+
+#[cfg(feature = "tls")]
+static CLIENT_AUTH: Words = Words {
+    words: &[Word { word: "required", name: "Required" }, Word { word: "optional", name: "Optional" }],
+    home: "ClientAuth",
+    are_types: false,
+};
+
+#[cfg(feature = "tls")]
+static TLS_VERSIONS: Words = Words {
+    words: &[
+        Word { word: "both", name: "Both" },
+        Word { word: "1.2", name: "Tls12" },
+        Word { word: "1.3", name: "Tls13" },
+    ],
+    home: "TlsVersions",
+    are_types: false,
+};
+
+#[cfg(feature = "tls")]
+static TLS_START: Words = Words {
+    words: &[Word { word: "accept", name: "Accept" }, Word { word: "handler", name: "Handler" }],
+    home: "TlsStart",
+    are_types: false,
+};
+
+#[cfg(feature = "tls")]
+const NO_PATH: &[(Refusal, &str)] = &[(Refusal::Empty, "cannot be empty: it is the path of a file")];
 
 const NO_CLIENT: &[(Refusal, &str)] =
     &[(Refusal::Zero, "cannot be zero: no client could be served; leave it out for the default")];

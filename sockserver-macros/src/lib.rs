@@ -18,6 +18,8 @@ mod keys;
 
 mod attribute;
 
+mod tls;
+
 mod server;
 
 mod handler;
@@ -78,8 +80,8 @@ pub fn configured_options(_: proc_macro::TokenStream) -> proc_macro::TokenStream
 }
 
 /// For the runtime crate alone, which refuses at run time what means nothing without another group:
-/// `dependent_options!(options)` is a list of `(path of the option, whether it is given, whether that group is given, that
-/// group, why)`.
+/// `dependent_options!(options)` is a list of `(path of the option, whether it is given, the groups of which it needs
+/// one, why)`.
 #[doc(hidden)]
 #[proc_macro]
 pub fn dependent_options(options: proc_macro::TokenStream) -> proc_macro::TokenStream {

@@ -11,6 +11,8 @@ use crate::{
 use expect_test::expect_file;
 use std::{fmt::Write, path::Path};
 
+/// The page has the keys of all features.
+#[cfg(feature = "tls")]
 #[test]
 fn the_reference_page_is_in_step_with_the_table() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sockserver/docs/keys.md");
@@ -70,6 +72,8 @@ fn takes(key: &Key) -> String {
         Kind::Duration => "a duration",
         Kind::Mode => "permissions",
         Kind::Proxies => "a list of networks",
+        Kind::Text(_) => "text",
+        Kind::Texts(_) => "a list of texts",
     };
     takes.to_string()
 }
@@ -82,7 +86,12 @@ fn function(signature: &Signature) -> String {
         Parameter::ClientAddress => ", &Address",
         Parameter::Event => ", &Event<'_>",
     });
-    let result = if let Returns::Bool = signature.returns { " -> bool" } else { "" };
+    let result = match signature.returns {
+        Returns::Bool => " -> bool",
+        #[cfg(feature = "tls")]
+        Returns::Tls => " -> io::Result<Tls>",
+        Returns::Nothing | Returns::NothingAsConstant => "",
+    };
     format!("fn(&Self{}){result}", parameters.collect::<String>())
 }
 
@@ -118,7 +127,8 @@ fn every_key_takes_what_it_sets() {
             Target::Option { .. } | Target::Context { .. } => match &key.takes {
                 Kind::Path(_) | Kind::Name(_) => false,
                 Kind::Word(words) => !words.are_types,
-                Kind::Flag | Kind::Count | Kind::Size | Kind::Duration | Kind::Mode | Kind::Proxies => true,
+                Kind::Flag | Kind::Count | Kind::Size | Kind::Duration | Kind::Mode => true,
+                Kind::Text(_) | Kind::Texts(_) | Kind::Proxies => true,
             },
         };
         assert!(is_right, "{}", key.name);

@@ -5,6 +5,8 @@ use crate::{
     composition,
     errors::Errors,
     keys,
+    suggest::listed,
+    tls,
     value::Value,
 };
 use proc_macro2::{Ident, Span, TokenStream};
@@ -22,8 +24,6 @@ pub(crate) struct Server {
     pub(crate) concurrency: Option<Value>,
     pub(crate) options: Vec<OptionValue>,
     pub(crate) hooks: Vec<Hook>,
-    /// `proxy(…)` was given.
-    pub(crate) is_behind_proxy: bool,
     /// The `#[cfg(…)]` attributes of the struct, for all that is written beside it.
     pub(crate) conditions: Vec<syn::Attribute>,
     /// See [`allowed_in`].
@@ -32,6 +32,8 @@ pub(crate) struct Server {
     pub(crate) takes: Vec<TakenField>,
     /// The macro sees that the handler is a message handler.
     pub(crate) frames: bool,
+    /// The traits of the runtime crate that say what the server's connections have.
+    pub(crate) marks: Vec<&'static str>,
 }
 
 /// A field that is taken from the request.
@@ -78,6 +80,8 @@ impl Server {
     }
 
     pub(crate) fn new(ident: Ident, generics: Generics, said: Attribute) -> Server {
+        let behind_proxy = said.groups.contains(&"proxy").then_some("BehindProxy");
+        let marks = behind_proxy.into_iter().chain(tls::marks(&said)).collect();
         let handler = match said.handler {
             TypeSetting::Value { value: Value::Path(handler), .. } => Some(handler),
             _ => None,
@@ -90,11 +94,11 @@ impl Server {
             concurrency: said.concurrency.into_value(),
             options: said.options,
             hooks: said.hooks,
-            is_behind_proxy: said.groups.contains(&"proxy"),
             conditions: Vec::new(),
             allowed: Vec::new(),
             takes: Vec::new(),
             frames: false,
+            marks,
         }
     }
 }
@@ -127,9 +131,12 @@ pub(crate) fn parse(attribute: &syn::Attribute, errors: &mut Errors) -> Attribut
     };
     let said = attribute::parse(tokens, &keys::SERVER, errors);
     composition::check(&said.rules, said.transport.value(), said.concurrency.value(), errors);
-    for (word, group, because) in said.needs.iter().filter(|(_, group, _)| !said.groups.contains(group)) {
-        errors.at(word, format!("`{word}` means nothing without `{group}(…)`: {because}"));
+    let is_given = |group: &&str| said.groups.contains(group) || *group == "tls" && tls::has_hook(&said);
+    for (word, groups, because) in said.needs.iter().filter(|(_, groups, _)| !groups.iter().any(is_given)) {
+        let groups = listed(groups.iter().map(|group| format!("{group}(…)")), "or");
+        errors.at(word, format!("`{word}` means nothing without {groups}: {because}"));
     }
+    tls::check(&said, errors);
     said
 }
 

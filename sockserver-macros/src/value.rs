@@ -26,6 +26,12 @@ pub(crate) enum Kind {
     Mode,
     /// A list of peers.
     Proxies,
+    /// Text; with an example of it.
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only keys of TLS take it"))]
+    Text(&'static str),
+    /// A list of texts; with an example of one.
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only keys of TLS take it"))]
+    Texts(&'static str),
 }
 
 pub(crate) struct Words {
@@ -53,6 +59,8 @@ pub(crate) enum Value {
     Duration(Duration),
     Mode(LitInt),
     Proxies(Vec<Proxy>),
+    Text(LitStr),
+    Texts(Vec<LitStr>),
 }
 
 /// A peer that may send a PROXY header.
@@ -66,7 +74,7 @@ pub(crate) enum Proxy {
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Refusal {
     Zero,
-    /// A list without an entry.
+    /// A list without an entry, or text without a character.
     Empty,
     /// Durations above this many milliseconds; other values above this.
     Above(u64),
@@ -100,10 +108,12 @@ impl Kind {
                 None => Ok(Value::Constant(path)),
             };
         }
-        if let Kind::Proxies = self
-            && input.peek(Bracket)
-        {
-            return list(input, &wrong("")).map(Value::Proxies);
+        if input.peek(Bracket) {
+            match self {
+                Kind::Proxies => return list(input, &wrong(""), |text| proxy(&text.value())).map(Value::Proxies),
+                Kind::Texts(_) => return list(input, &wrong(""), Ok).map(Value::Texts),
+                _ => {}
+            }
         }
         let Ok(literal) = input.parse::<Lit>() else { return Err(input.error(wrong(""))) };
         self.read(&literal).map_err(|hint| syn::Error::new_spanned(&literal, wrong(&hint)))
@@ -125,6 +135,8 @@ impl Kind {
             Kind::Duration => "\"30s\"".to_string(),
             Kind::Mode => "0o660".to_string(),
             Kind::Proxies => "[\"10.0.0.0/8\"]".to_string(),
+            Kind::Text(example) => quoted(example),
+            Kind::Texts(example) => format!("[{}]", quoted(example)),
         }
     }
 
@@ -153,6 +165,8 @@ impl Kind {
             }
             Kind::Mode => "permissions in octal, like `0o660`, of at most `0o777`".to_string(),
             Kind::Proxies => "a list of networks and `\"unix\"`, like `[\"10.0.0.0/8\", \"fd00::/8\"]`".to_string(),
+            Kind::Text(example) => format!("text in quotes, like {}", in_ticks(&quoted(example))),
+            Kind::Texts(_) => format!("a list of texts, like {}", in_ticks(&self.example())),
         }
     }
 
@@ -198,20 +212,23 @@ impl Kind {
                 Ok(_) => Err(did_you_mean(&format!("[{}]", quoted(&text.value())))),
                 Err(hint) => Err(hint),
             },
+            (Kind::Text(_), Lit::Str(text)) => Ok(Value::Text(text.clone())),
+            (Kind::Texts(_), Lit::Str(text)) => Err(did_you_mean(&format!("[{}]", quoted(&text.value())))),
             _ => Err(String::new()),
         }
     }
 }
 
-fn list(input: ParseStream<'_>, wrong: &str) -> syn::Result<Vec<Proxy>> {
+/// A list of texts, each of which stands for an `entry`. The error of `entry` is a suggestion, if there is one.
+fn list<T>(input: ParseStream<'_>, wrong: &str, entry: impl Fn(LitStr) -> Result<T, String>) -> syn::Result<Vec<T>> {
     let content;
     bracketed!(content in input);
-    let mut proxies = Vec::new();
+    let mut entries = Vec::new();
     while !content.is_empty() {
         let start = content.fork();
-        let parsed = content.parse::<LitStr>().map_err(|_| String::new()).and_then(|text| proxy(&text.value()));
+        let parsed = content.parse::<LitStr>().map_err(|_| String::new()).and_then(&entry);
         match parsed {
-            Ok(proxy) if content.is_empty() || content.peek(Token![,]) => proxies.push(proxy),
+            Ok(entry) if content.is_empty() || content.peek(Token![,]) => entries.push(entry),
             parsed => {
                 // What is left would be an error of its own.
                 while content.parse::<TokenTree>().is_ok() {}
@@ -220,7 +237,7 @@ fn list(input: ParseStream<'_>, wrong: &str) -> syn::Result<Vec<Proxy>> {
         }
         let _ = content.parse::<Option<Token![,]>>();
     }
-    Ok(proxies)
+    Ok(entries)
 }
 
 /// The error is a suggestion, if there is one.
@@ -258,6 +275,10 @@ fn begin(address: IpAddr, prefix: u8) -> IpAddr {
     }
 }
 
+fn in_ticks(code: &str) -> String {
+    format!("`{code}`")
+}
+
 fn closure(input: ParseStream<'_>, message: &str) -> syn::Error {
     let error = input.error(message);
     let _ = input.parse::<Token![|]>();
@@ -286,6 +307,7 @@ impl Value {
     pub(crate) fn is(&self, refused: Refusal) -> bool {
         let number = match self {
             Value::Proxies(proxies) => return refused == Refusal::Empty && proxies.is_empty(),
+            Value::Text(text) => return refused == Refusal::Empty && text.value().is_empty(),
             Value::Number(number) => u128::from(*number),
             Value::Duration(duration) => duration.as_millis(),
             _ => return false,

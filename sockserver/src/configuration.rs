@@ -4,6 +4,8 @@ use std::{collections::BTreeSet, fmt, time::Duration};
 
 use serde_core::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Unexpected, Visitor};
 
+#[cfg(feature = "tls")]
+use crate::options::{ClientAuth, TlsStart, TlsVersions};
 use crate::options::{OnLimit, Options, ProxyVersions, TrustedProxy, UntrustedPeer};
 
 /// A key of an attribute.
@@ -254,6 +256,19 @@ impl Given {
 
     fn flag(&self) -> Option<bool> {
         if let Given::Flag(flag) = self { Some(*flag) } else { None }
+    }
+
+    /// It lasts as long as the program, as that of an attribute does.
+    #[cfg(feature = "tls")]
+    fn text(&self) -> Option<&'static str> {
+        if let Given::Text(text) = self { Some(text.clone().leak()) } else { None }
+    }
+
+    #[cfg(feature = "tls")]
+    fn texts(&self) -> Option<&'static [&'static str]> {
+        let Given::List(texts) = self else { return None };
+        let texts: Vec<&'static str> = texts.iter().map(|text| &*text.clone().leak()).collect();
+        Some(texts.leak())
     }
 
     /// At most `u32::MAX`, as in the attribute.

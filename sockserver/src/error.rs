@@ -27,6 +27,9 @@ pub enum Stage {
     GetRequest,
     /// Reading the PROXY header. `handle_error` gets the address of the proxy, and is called at most once an hour for each.
     Preamble,
+    /// The TLS handshake. `handle_error` is called at most once an hour for the handshakes of all clients together: anybody
+    /// can make one fail.
+    Handshake,
     /// In the hook `verify_request`.
     VerifyRequest,
     /// No thread or process could be started for the request.
@@ -47,9 +50,10 @@ pub enum Stage {
 }
 
 impl Stage {
-    pub(crate) const ALL: [Stage; 10] = [
+    pub(crate) const ALL: [Stage; 11] = [
         Stage::GetRequest,
         Stage::Preamble,
+        Stage::Handshake,
         Stage::VerifyRequest,
         Stage::ProcessRequest,
         Stage::Serve,
@@ -176,6 +180,7 @@ impl fmt::Display for Stage {
         f.pad(match self {
             Stage::GetRequest => "accepting",
             Stage::Preamble => "reading the PROXY header",
+            Stage::Handshake => "the TLS handshake",
             Stage::VerifyRequest => "verify_request",
             Stage::ProcessRequest => "starting the request",
             Stage::Serve => "starting a thread",

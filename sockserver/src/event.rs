@@ -112,6 +112,8 @@ pub enum TurnedAway {
     Refused,
     /// `preamble`: its PROXY header was bad, missing or late ([`Stats::bad_preamble`](crate::Stats::bad_preamble)).
     Preamble,
+    /// `handshake`: its TLS handshake failed or took too long ([`Stats::bad_handshake`](crate::Stats::bad_handshake)).
+    Handshake,
     /// `untrusted`: [`proxy(trust)`](crate::ProxyOptions::trust) does not name its peer.
     Untrusted,
     /// `not_started`: the server or a [`Concurrency`](crate::Concurrency) of your own has ended it before its handler
@@ -126,6 +128,7 @@ impl TurnedAway {
         TurnedAway::Banned,
         TurnedAway::Refused,
         TurnedAway::Preamble,
+        TurnedAway::Handshake,
         TurnedAway::Untrusted,
         TurnedAway::NotStarted,
     ];
@@ -135,6 +138,7 @@ impl TurnedAway {
         match self {
             TurnedAway::Refused => Outcome::Refused,
             TurnedAway::Preamble => Outcome::BadPreamble,
+            TurnedAway::Handshake => Outcome::BadHandshake,
             TurnedAway::Limit
             | TurnedAway::PerClient
             | TurnedAway::Banned
@@ -179,6 +183,7 @@ impl fmt::Display for TurnedAway {
             TurnedAway::Banned => "banned",
             TurnedAway::Refused => "refused",
             TurnedAway::Preamble => "preamble",
+            TurnedAway::Handshake => "handshake",
             TurnedAway::Untrusted => "untrusted",
             TurnedAway::NotStarted => "not_started",
         })

@@ -177,3 +177,57 @@ impl PeerCred {
         Ok(PeerCred { uid, gid, pid })
     }
 }
+
+#[cfg(feature = "tls")]
+mod tls {
+    //! What the handshake says.
+
+    use std::io;
+
+    use crate::{
+        request,
+        service::{AsksForCertificates, Context, Encrypted, FromRequest, RequiresCertificates, Service},
+        tls::{
+            info::{Alpn, PeerCertificate, ServerName, TlsInfo},
+            session::Session,
+        },
+    };
+
+    fn of_session<S: Service, T>(cx: &Context<'_, S>, ask: impl FnOnce(&Session) -> Option<T>) -> io::Result<T> {
+        let connection = request::kind(cx.request()).connection();
+        let found = connection.and_then(|connection| connection.session(ask)).flatten();
+        found.ok_or_else(|| {
+            io::Error::new(io::ErrorKind::Unsupported, "the connection is not encrypted, or its client is not known")
+        })
+    }
+
+    impl<S: Encrypted> FromRequest<S> for TlsInfo {
+        fn from_request(cx: &mut Context<'_, S>) -> io::Result<TlsInfo> {
+            of_session(cx, Session::info)
+        }
+    }
+
+    impl<S: Encrypted> FromRequest<S> for Alpn {
+        fn from_request(cx: &mut Context<'_, S>) -> io::Result<Alpn> {
+            of_session(cx, |session| Some(session.alpn()))
+        }
+    }
+
+    impl<S: Encrypted> FromRequest<S> for ServerName {
+        fn from_request(cx: &mut Context<'_, S>) -> io::Result<ServerName> {
+            of_session(cx, |session| Some(session.server_name()))
+        }
+    }
+
+    impl<S: RequiresCertificates> FromRequest<S> for PeerCertificate {
+        fn from_request(cx: &mut Context<'_, S>) -> io::Result<PeerCertificate> {
+            of_session(cx, Session::peer_certificate)
+        }
+    }
+
+    impl<S: AsksForCertificates> FromRequest<S> for Option<PeerCertificate> {
+        fn from_request(cx: &mut Context<'_, S>) -> io::Result<Option<PeerCertificate>> {
+            of_session(cx, |session| Some(session.peer_certificate()))
+        }
+    }
+}

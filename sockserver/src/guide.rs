@@ -62,5 +62,9 @@ pub mod systemd {}
 #[cfg_attr(not(feature = "testing"), doc = "This page is there with the feature `testing`.")]
 pub mod testing {}
 
+#[cfg(feature = "tls")]
+#[doc = include_str!("../docs/guide/tls.md")]
+pub mod tls {}
+
 #[doc = include_str!("../docs/guide/tokio.md")]
 pub mod tokio {}

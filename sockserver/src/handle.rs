@@ -237,6 +237,21 @@ impl ServerHandle {
         self.state.set_suspended(false);
     }
 
+    /// Reads the certificates again, or calls the hook `tls` again. Handshakes that begin after it use the new ones;
+    /// connections go on as they are. With `"forking"` it is called in the parent.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be read, or a key is not that of its certificate, as when one of two files has not been replaced yet:
+    /// then the old certificates stay. [`io::ErrorKind::Unsupported`] for a server without TLS.
+    #[cfg(feature = "tls")]
+    pub fn reload(&self) -> io::Result<()> {
+        match &self.state.tls {
+            Some(material) => material.reload(),
+            None => Err(io::Error::new(io::ErrorKind::Unsupported, "the server has no TLS, and nothing to read again")),
+        }
+    }
+
     /// What the server has done so far.
     pub fn stats(&self) -> Stats {
         self.state.connections.stats()

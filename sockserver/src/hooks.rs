@@ -2,6 +2,8 @@
 
 use std::{io, sync::Arc};
 
+#[cfg(feature = "tls")]
+use crate::tls::certificates::Tls;
 use crate::{
     address::Address,
     error::{HandlerError, Stage},
@@ -48,6 +50,17 @@ impl<S: Service> Hooks<S> {
             }
         };
         Hooks::<S>::HAS_EVENTS.then(|| Box::new(on_event) as EventHook)
+    }
+
+    /// The call of the hook `tls`, for the state as well.
+    #[cfg(feature = "tls")]
+    pub(crate) fn on_tls(&self) -> impl Fn() -> io::Result<Option<Tls>> + Send + Sync + use<S> {
+        let (server, id) = (Arc::downgrade(&self.server), self.id);
+        move || {
+            let Some(server) = server.upgrade() else { return Ok(None) };
+            unwind::run(id, || server.tls())
+                .unwrap_or_else(|message| Err(io::Error::other(format!("the hook `tls` panicked: {message}"))))
+        }
     }
 
     /// Python's `get_request`. A panic counts as an error that concerns only the accepted connection.

@@ -17,8 +17,8 @@ use crate::{
     telemetry::Span,
 };
 
-/// A request that was accepted and verified, and waits to be processed. Behind a proxy (`proxy(…)`) it is verified when it
-/// is processed, as the proxy names the client only then.
+/// A request that was accepted and verified, and waits to be processed. Where connections begin with a PROXY header or a TLS
+/// handshake, it is verified when it is processed, as these say who the client is.
 ///
 /// It counts as under way until it is dropped. Dropping it ends the request; if it was not processed, its client is turned
 /// away.
@@ -148,12 +148,13 @@ impl<S: Service> Job<S> {
         }
     }
 
-    /// Reads the preamble, if there is one, and decides then whether the client is welcome. `introduced` is called in
-    /// between.
-    pub(crate) fn introduce(&self, introduced: impl FnOnce()) -> Result<(), Ended> {
+    /// Reads the preamble, if there is one, and decides then whether the client is welcome. `ended` is called in
+    /// between, also after a failure.
+    pub(crate) fn introduce(&self, ended: impl FnOnce()) -> Result<(), Ended> {
         let Some((preamble, connection)) = self.preamble() else { return Ok(()) };
-        preamble.read(connection)?;
-        introduced();
+        let read = preamble.read(connection);
+        ended();
+        read?;
         self.enter()
     }
 
@@ -163,7 +164,7 @@ impl<S: Service> Job<S> {
         Some((self.acceptor().preamble()?, connection))
     }
 
-    /// The preamble has named the client: decides whether it is welcome.
+    /// The preamble is complete, and the client is known: decides whether it is welcome.
     pub(crate) fn enter(&self) -> Result<(), Ended> {
         let acceptor = self.acceptor();
         let entered = acceptor.introduce(self.request.id(), self.client_address());
@@ -206,14 +207,14 @@ impl<S: Service> Job<S> {
         self.settle(Ended { how: Ending::Ended(Outcome::Failed), error });
     }
 
-    /// The failures of a proxy are alike.
+    /// The failures of preambles are many and alike.
     fn is_to_report(&self, error: &HandlerError) -> bool {
-        let preamble = self.acceptor().preamble().filter(|_| error.stage() == Stage::Preamble);
-        preamble.is_none_or(|preamble| preamble.is_to_report(self.client_address()))
+        let preamble = self.acceptor().preamble();
+        preamble.is_none_or(|preamble| preamble.is_to_report(error.stage(), self.client_address()))
     }
 
-    /// Python's `verify_request`: ends the request if the server does not want it. Where a proxy names the client, it is
-    /// called after the preamble.
+    /// Python's `verify_request`: ends the request if the server does not want it. Where there is a preamble, it is
+    /// called after that.
     pub(crate) fn verify(self) -> Option<Job<S>> {
         match self.verify_unless_unknown() {
             Ok(()) => Some(self),

@@ -232,6 +232,8 @@ mod systemd;
 mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(feature = "tls")]
+mod tls;
 pub mod transport;
 mod unwind;
 
@@ -256,6 +258,8 @@ pub use job::Job;
 pub use message_handler::{HangUp, MailHandler, MessageHandler};
 pub use message_loop::{MailLoop, MessageLoop};
 pub use network::{Network, NotANetwork};
+#[cfg(feature = "tls")]
+pub use options::{ClientAuth, TlsOptions, TlsStart, TlsVersions};
 pub use options::{
     HandlerOptions, Limits, OnLimit, Options, ProxyOptions, ProxyVersions, SocketOptions, Timeouts, TrustedProxy,
     UntrustedPeer,
@@ -273,8 +277,15 @@ pub use request::{
 pub use runner::Handler;
 pub use running_server::RunningServer;
 pub use server::Server;
+#[cfg(feature = "tls")]
+pub use service::{AsksForCertificates, Encrypted, RequiresCertificates};
 pub use service::{BehindProxy, Context, FromRequest, Request, Service};
 pub use socket_server::{Handled, SocketServer};
+#[cfg(feature = "tls")]
+pub use tls::{
+    certificates::Tls,
+    info::{Alpn, PeerCertificate, ServerName, TlsInfo},
+};
 pub use transport::{BindTo, Transport, inherited};
 
 #[doc = include_str!("../docs/server.md")]

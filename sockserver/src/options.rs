@@ -52,6 +52,9 @@ pub struct Options {
     pub handler: HandlerOptions,
     /// `proxy(…)`: the proxies in front of the server.
     pub proxy: ProxyOptions,
+    /// `tls(…)`: how connections are encrypted.
+    #[cfg(feature = "tls")]
+    pub tls: TlsOptions,
     /// `workers`: how many threads `"pool"` has. `None`: four for each core.
     pub workers: Option<usize>,
     /// `stack_size`: bytes of stack for each thread that `"threading"`, `"pool"` and `"event_loop"` start. `None`: the
@@ -111,9 +114,10 @@ pub struct Limits {
     /// A client that has seen the end of a connection can have the next one at once. With `"forking"` it may come too
     /// early: the place is free when the child process has ended.
     pub per_client: Option<usize>,
-    /// How many connections may be at their PROXY header at once. While they are, further clients wait or are rejected as
-    /// [`on_limit`](Self::on_limit) says, and a header that takes longer than three seconds ends its connection: so
-    /// silent clients cannot keep others out. Default: half of `connections`. Only with `proxy(…)`.
+    /// How many connections may be at their PROXY header or their TLS handshake at once. While they are, further clients
+    /// wait or are rejected as [`on_limit`](Self::on_limit) says, and a connection that takes longer than three seconds for
+    /// both is ended: so silent clients cannot keep others out. Default: half of `connections`. Only with `proxy(…)` or
+    /// `tls(…)`.
     pub handshakes: Option<usize>,
     /// How many threads `"event_loop"` may have: the one that drives the loop, the one that watches for slow handlers, and
     /// one for each handler that is slow at the moment. If more handlers are slow, some wait until a thread is free; if
@@ -157,8 +161,9 @@ pub struct Timeouts {
     /// handler that reads bytes or lines sets a deadline instead, with
     /// [`Reader::set_deadline`](crate::Reader::set_deadline). Default: for ever. Streams only.
     pub message: Option<Duration>,
-    /// How long a connection may take for all that precedes its handler: the PROXY header. It counts from the moment when
-    /// the connection was accepted, and ends it however steadily bytes come. Default: 10 s. Only with `proxy(…)`.
+    /// How long a connection may take for all that precedes its handler: the PROXY header and the TLS handshake. It counts
+    /// from the moment when the connection was accepted, and ends it however steadily bytes come. A handshake that the
+    /// handler begins ([`Reader::start_tls`](crate::Reader)) has as long. Default: 10 s. Only with `proxy(…)` or `tls(…)`.
     pub handshake: Duration,
     /// How long the server goes on accepting after [`shutdown`](crate::ServerHandle::shutdown), while
     /// [`is_ready`](crate::ServerHandle::is_ready) is false: the time that load balancers take to notice, or that
@@ -267,6 +272,76 @@ pub enum ProxyVersions {
     Two,
 }
 
+/// `tls(…)`: how connections are encrypted. With the feature `tls`.
+///
+/// A server has TLS if it has a certificate: `certificate` and `key` here, or the hook [`tls`](crate::Server::tls).
+#[cfg(feature = "tls")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TlsOptions {
+    /// The path of the server's certificate in PEM, with the chain behind it. It is read when the server is bound, and on
+    /// [`ServerHandle::reload`](crate::ServerHandle::reload). Default: none.
+    pub certificate: Option<&'static str>,
+    /// The path of the private key of the certificate, in PEM. Default: none.
+    pub key: Option<&'static str>,
+    /// Whether clients have certificates too. They are verified against `client_ca`, and a
+    /// [`PeerCertificate`](crate::PeerCertificate) has what they say. Default: [`ClientAuth::None`].
+    pub client_auth: ClientAuth,
+    /// The path of the authorities that sign the certificates of clients, in PEM. Default: none.
+    pub client_ca: Option<&'static str>,
+    /// The protocols above TLS that the server speaks, the preferred one first (ALPN). A client that asks for others only is
+    /// refused, one that asks for none is not. Default: none.
+    pub alpn: &'static [&'static str],
+    /// Which versions of TLS the server speaks. Default: [`TlsVersions::Both`].
+    pub versions: TlsVersions,
+    /// When the handshake comes. Default: [`TlsStart::Accept`].
+    pub start: TlsStart,
+    /// Whether clients get tickets, with which they resume their sessions at less cost. Not with `client_auth`: a resumed
+    /// session does not show the certificate again. Default: `true`.
+    pub tickets: bool,
+}
+
+/// Whether clients have certificates.
+#[cfg(feature = "tls")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ClientAuth {
+    /// They are not asked for one.
+    #[default]
+    None,
+    /// `"optional"`: a client may have none. A wrong one is refused.
+    Optional,
+    /// `"required"`: a client without one is refused.
+    Required,
+}
+
+/// Which versions of TLS a server speaks. Older ones than 1.2 are broken, and not offered.
+#[cfg(feature = "tls")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TlsVersions {
+    /// `"both"`.
+    #[default]
+    Both,
+    /// `"1.2"`.
+    Tls12,
+    /// `"1.3"`.
+    Tls13,
+}
+
+/// When the TLS handshake comes.
+#[cfg(feature = "tls")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TlsStart {
+    /// `"accept"`: the connection begins with it.
+    #[default]
+    Accept,
+    /// `"handler"`: the connection begins in plain text, and the handler calls
+    /// [`Reader::start_tls`](crate::Reader::start_tls).
+    Handler,
+}
+
 impl Options {
     /// The defaults, which the documentation of each field names.
     pub const fn new() -> Options {
@@ -276,6 +351,8 @@ impl Options {
             timeouts: Timeouts::new(),
             handler: HandlerOptions::new(),
             proxy: ProxyOptions::new(),
+            #[cfg(feature = "tls")]
+            tls: TlsOptions::new(),
             workers: None,
             stack_size: None,
             allow_threads: false,
@@ -284,13 +361,23 @@ impl Options {
 
     /// Refuses the values that the attribute refuses while compiling, in the same words.
     pub(crate) fn check(&self) -> io::Result<()> {
-        let refused = |message| Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         if let Some((path, why)) = self.refusals().next() {
-            return refused(format!("the option `{path}` {why}"));
+            return Err(refused(format!("the option `{path}` {why}")));
         }
-        for (path, is_given, has_group, group, why) in sockserver_macros::dependent_options!(self) {
-            if is_given && !has_group {
-                return refused(format!("the option `{path}` means nothing without `{group}`: {why}"));
+        Ok(())
+    }
+
+    /// Refuses the options that mean nothing without a group of options that is not given, as the attribute does.
+    pub(crate) fn check_needs(&self, has_tls: bool) -> io::Result<()> {
+        let is_given = |group: &&str| match *group {
+            "proxy" => self.proxy.trust.is_some(),
+            "tls" => has_tls,
+            _ => false,
+        };
+        for (path, is_set, groups, why) in sockserver_macros::dependent_options!(self) {
+            if is_set && !groups.iter().any(is_given) {
+                let groups = groups.iter().map(|group| format!("`{group}`")).collect::<Vec<_>>().join(" or ");
+                return Err(refused(format!("the option `{path}` means nothing without {groups}: {why}")));
             }
         }
         Ok(())
@@ -317,11 +404,15 @@ impl Options {
                 let fitting = fitting.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
                 let message =
                     format!("the option `{path}` means nothing with {axis} = \"{word}\", only with {fitting}: {why}");
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+                return Err(refused(message));
             }
         }
         Ok(())
     }
+}
+
+fn refused(message: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, message)
 }
 
 impl SocketOptions {
@@ -375,6 +466,23 @@ impl ProxyOptions {
     /// The defaults.
     pub const fn new() -> ProxyOptions {
         ProxyOptions { trust: None, untrusted: UntrustedPeer::Reject, versions: ProxyVersions::Both }
+    }
+}
+
+#[cfg(feature = "tls")]
+impl TlsOptions {
+    /// The defaults.
+    pub const fn new() -> TlsOptions {
+        TlsOptions {
+            certificate: None,
+            key: None,
+            client_auth: ClientAuth::None,
+            client_ca: None,
+            alpn: &[],
+            versions: TlsVersions::Both,
+            start: TlsStart::Accept,
+            tickets: true,
+        }
     }
 }
 
@@ -455,5 +563,29 @@ setters! {
         trust: &'static [TrustedProxy] => Some(trust),
         untrusted: UntrustedPeer => untrusted,
         versions: ProxyVersions => versions,
+    }
+}
+
+#[cfg(feature = "tls")]
+impl Options {
+    /// Sets `tls(…)`.
+    #[must_use]
+    pub const fn tls(mut self, tls: TlsOptions) -> Options {
+        self.tls = tls;
+        self
+    }
+}
+
+#[cfg(feature = "tls")]
+setters! {
+    "in `tls(…)` " TlsOptions {
+        certificate: &'static str => Some(certificate),
+        key: &'static str => Some(key),
+        client_auth: ClientAuth => client_auth,
+        client_ca: &'static str => Some(client_ca),
+        alpn: &'static [&'static str] => alpn,
+        versions: TlsVersions => versions,
+        start: TlsStart => start,
+        tickets: bool => tickets,
     }
 }

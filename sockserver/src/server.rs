@@ -6,6 +6,8 @@ use std::{
     os::fd::OwnedFd,
 };
 
+#[cfg(feature = "tls")]
+use crate::tls::certificates::Tls;
 use crate::{
     acceptor::Acceptor,
     address::Address,
@@ -86,6 +88,18 @@ pub trait Server: Send + Sync + Sized + 'static {
     /// Called each time before a thread of [`serve_forever`](SocketServer::serve_forever) waits for a request, and
     /// every `timeouts(poll)` while the server waits: Python's `service_actions`.
     fn service_actions(&self) {}
+
+    /// Makes the certificates at run time, in place of `tls(certificate = …, key = …)`: it is called when the server is
+    /// bound, and on each [`ServerHandle::reload`]. `None`: the options name the files, or the server has no TLS. The hook
+    /// `hooks(tls = Self::certificates)` is a function that returns an [`io::Result<Tls>`](Tls).
+    ///
+    /// # Errors
+    ///
+    /// When the server is bound, binding fails with it. On a reload the old certificates stay, and `reload` returns it.
+    #[cfg(feature = "tls")]
+    fn tls(&self) -> io::Result<Option<Tls>> {
+        Ok(None)
+    }
 
     /// Called when the port is closed and all requests have ended or been given up: Python's `server_close`.
     fn server_close(&self) {}
@@ -300,6 +314,11 @@ impl<S: Server> Service for S {
 
     fn server_close(&self) {
         Server::server_close(self);
+    }
+
+    #[cfg(feature = "tls")]
+    fn tls(&self) -> io::Result<Option<Tls>> {
+        Server::tls(self)
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::{io, os::fd::OwnedFd, sync::Arc, time::Instant};
 
+#[cfg(feature = "tls")]
+use crate::tls::material::Material;
 use crate::{
     address::Address,
     callbacks::Callbacks,
@@ -42,6 +44,11 @@ pub(crate) struct ServerState {
     /// Shared with the worker threads, which end after the server.
     pub(crate) exits: Arc<Exits>,
     pub(crate) callbacks: Arc<Callbacks>,
+    /// `None`: the server has no TLS.
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<Arc<Material>>,
+    /// Connections begin with a TLS handshake.
+    shakes_hands: bool,
     /// `serve_forever` has begun.
     is_serving: AtomicBool,
     /// `shutdown` was called. Child processes share it.
@@ -84,11 +91,16 @@ impl ServerState {
         options: &Options,
         forks: bool,
         on_event: Option<EventHook>,
+        #[cfg(feature = "tls")] tls: Option<Arc<Material>>,
     ) -> io::Result<ServerState> {
+        #[cfg(feature = "tls")]
+        let shakes_hands = tls.as_ref().is_some_and(|tls| tls.starts_at_accept());
+        #[cfg(not(feature = "tls"))]
+        let shakes_hands = false;
         Ok(ServerState {
             id,
             sockets,
-            connections: Connections::new(capacity(options).unwrap_or(1), options, forks)?,
+            connections: Connections::new(capacity(options).unwrap_or(1), options, forks, shakes_hands)?,
             options: options.clone(),
             capacity,
             waker: Waker::new()?,
@@ -96,6 +108,9 @@ impl ServerState {
             lingering: Arc::default(),
             exits: Arc::default(),
             callbacks: Arc::default(),
+            #[cfg(feature = "tls")]
+            tls,
+            shakes_hands,
             is_serving: AtomicBool::new(false),
             is_leaving: Shared::new(forks)?,
             is_stopping: AtomicBool::new(false),
@@ -117,6 +132,21 @@ impl ServerState {
 
     pub(crate) fn is_stopping(&self) -> bool {
         self.is_stopping.load(SeqCst)
+    }
+
+    #[cfg(feature = "tls")]
+    pub(crate) fn has_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    #[cfg(not(feature = "tls"))]
+    pub(crate) fn has_tls(&self) -> bool {
+        false
+    }
+
+    /// Whether connections begin with a TLS handshake.
+    pub(crate) fn shakes_hands(&self) -> bool {
+        self.shakes_hands
     }
 
     /// Whether this process is a child whose parent drains: the parent cannot set the flag of the child.
@@ -230,6 +260,7 @@ impl ServerState {
     pub(crate) fn set_limits(&self, limits: Limits) -> io::Result<()> {
         let options = self.options.clone().limits(limits);
         options.check()?;
+        options.check_needs(self.has_tls())?;
         let Some(capacity) = (self.capacity)(&options) else { return Ok(()) };
         if self.connections.set_limits(options.limits, capacity)? == Returned::Awaited {
             self.waker.wake();

@@ -2,6 +2,8 @@
 
 use std::{any::Any, fmt, io, sync::Arc, time::Duration};
 
+#[cfg(feature = "tls")]
+use crate::tls::certificates::Tls;
 use crate::{
     address::Address,
     error::HandlerError,
@@ -46,6 +48,9 @@ pub trait Service: Send + Sync + Sized + 'static {
     fn service_actions(&self);
     /// The port is closed, and all requests have ended or been given up.
     fn server_close(&self);
+    /// The certificates, where the server makes them at run time.
+    #[cfg(feature = "tls")]
+    fn tls(&self) -> io::Result<Option<Tls>>;
 }
 
 /// What can be taken from a request: the types of a handler's fields, and by `#[request_handler]` the handler itself.
@@ -61,6 +66,8 @@ pub trait Service: Send + Sync + Sized + 'static {
 /// - on unix [`PeerCred`](crate::PeerCred)
 /// - on all transports an [`Option`] of a `SocketAddr`, on tcp, unix and stream one of a `PeerCred`
 /// - behind a proxy (`proxy(…)`) [`ProxyHeader`](crate::ProxyHeader)
+/// - with the feature `tls`, on a server with `tls(…)`: `TlsInfo`, `Alpn`, `ServerName`, and with `client_auth`
+///   `PeerCertificate`
 ///
 /// Implement it for a type of your own to do what each request needs before its handler runs. The fields of a handler
 /// are taken in the order of their declaration, so a field of such a type stands before the handler's own reader:
@@ -109,6 +116,44 @@ pub trait FromRequest<S: Service>: Sized {
     note = "name the proxies in front of it: `#[server(…, proxy(trust = [\"10.0.0.0/8\"]))]`"
 )]
 pub trait BehindProxy: Service {}
+
+/// A server whose connections are encrypted when their handlers start: `#[server(tls(…))]` implements it. [`TlsInfo`],
+/// [`Alpn`] and [`ServerName`] can be taken from its requests.
+///
+/// Implement it for a server that is written without the macro, and whose options or hook name a certificate.
+///
+/// [`TlsInfo`]: crate::TlsInfo
+/// [`Alpn`]: crate::Alpn
+/// [`ServerName`]: crate::ServerName
+#[cfg(feature = "tls")]
+#[diagnostic::on_unimplemented(
+    message = "what a TLS handshake says cannot be taken from a request to `{Self}`",
+    label = "no handshake comes before this handler",
+    note = "give the server a certificate: `#[server(…, tls(certificate = \"cert.pem\", key = \"key.pem\"))]`",
+    note = "with `tls(start = \"handler\")` the handler asks for it after `start_tls`: `Stream::tls_info` and the like"
+)]
+pub trait Encrypted: Service {}
+
+/// A server that asks its clients for certificates: `tls(client_auth = …)` implements it. An
+/// `Option<`[`PeerCertificate`](crate::PeerCertificate)`>` can be taken from its requests.
+#[cfg(feature = "tls")]
+#[diagnostic::on_unimplemented(
+    message = "a `PeerCertificate` cannot be taken from a request to `{Self}`",
+    label = "this server does not ask its clients for certificates",
+    note = "have them asked: `#[server(…, tls(…, client_auth = \"required\", client_ca = \"ca.pem\"))]`"
+)]
+pub trait AsksForCertificates: Encrypted {}
+
+/// A server whose clients all have certificates: `tls(client_auth = "required")` implements it. A
+/// [`PeerCertificate`](crate::PeerCertificate) can be taken from its requests.
+#[cfg(feature = "tls")]
+#[diagnostic::on_unimplemented(
+    message = "a `PeerCertificate` cannot be taken from every request to `{Self}`",
+    label = "a client of this server need not have one",
+    note = "take an `Option<PeerCertificate>` with `tls(…, client_auth = \"optional\", client_ca = \"ca.pem\")`, or write \
+            `client_auth = \"required\"`"
+)]
+pub trait RequiresCertificates: AsksForCertificates {}
 
 /// A request whose handler is being made. [`FromRequest`] takes the handler and its fields from it.
 ///

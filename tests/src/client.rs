@@ -67,6 +67,11 @@ impl Client {
         self.socket.get_ref()
     }
 
+    /// The socket, from which what was received and not read is missing.
+    pub fn into_socket(self) -> Socket {
+        self.socket.into_inner()
+    }
+
     #[track_caller]
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.socket.get_mut().write_all(bytes.as_ref()).expect("the server takes it");

@@ -16,3 +16,4 @@ pub mod resources;
 pub mod script;
 pub mod served;
 pub mod ship;
+pub mod tls;

@@ -39,6 +39,8 @@ fn value(value: &Value, krate: &Path) -> TokenStream {
             let proxies = proxies.iter().map(|it| proxy(it, krate));
             quote!(const { &[#(#proxies),*] })
         }
+        Value::Text(text) => quote!(#text),
+        Value::Texts(texts) => quote!(&[#(#texts),*]),
     }
 }
 

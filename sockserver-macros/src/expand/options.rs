@@ -68,6 +68,8 @@ pub(crate) fn configured_options() -> TokenStream {
                 Kind::Duration => quote!(given.duration()?),
                 Kind::Mode => quote!(given.mode()?),
                 Kind::Proxies => quote!(given.proxies()?),
+                Kind::Text(_) => quote!(given.text()?),
+                Kind::Texts(_) => quote!(given.texts()?),
                 Kind::Path(_) | Kind::Name(_) => unreachable!("an option is data"),
             };
             let value = if key.is_optional() { quote!(::core::option::Option::Some(#value)) } else { value };
@@ -82,16 +84,14 @@ pub(crate) fn configured_options() -> TokenStream {
     quote!([#(#keys),*])
 }
 
-/// `[(path, whether it is given, whether the group is given without which it means nothing, that group, why)]`.
+/// `[(path, whether it is given, the groups of which it needs one, why)]`.
 pub(crate) fn dependent_options(options: &TokenStream) -> TokenStream {
     let dependent = keys().filter_map(|(group, key)| {
-        let (needed, because) = key.needs?;
-        let required = keys::SERVER.subgroup(needed).and_then(|group| group.required)?;
+        let (groups, because) = key.needs?;
         let path = path(group, key);
         let value = field(group, key.name, options);
         let default = field(group, key.name, &quote!(Options::new()));
-        let needed_value = field(needed, required, options);
-        Some(quote!((#path, #value != #default, #needed_value.is_some(), #needed, #because)))
+        Some(quote!((#path, #value != #default, &[#(#groups),*] as &[&str], #because)))
     });
     quote!([#(#dependent),*])
 }

@@ -34,15 +34,16 @@ pub(crate) fn server(server: &Server) -> TokenStream {
     }
     let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();
     let Server { conditions, allowed, .. } = server;
-    let behind_proxy = server.is_behind_proxy.then(|| {
+    let marks = server.marks.iter().map(|mark| {
+        let mark = Ident::new(mark, Span::call_site());
         quote! {
             #(#conditions)*
             #[automatically_derived]
-            impl #impl_generics #krate::BehindProxy for #ident #ty_generics #where_clause {}
+            impl #impl_generics #krate::#mark for #ident #ty_generics #where_clause {}
         }
     });
     let implementation = quote! {
-        #behind_proxy
+        #(#marks)*
         #(#conditions)*
         #[automatically_derived]
         #(#allowed)*
@@ -197,11 +198,12 @@ fn hook(hook: &Hook, krate: &Path) -> TokenStream {
         })
         .map(|(name, ty)| (Ident::new(name, hidden), ty))
         .unzip();
-    let result = match signature.returns {
-        Returns::Bool => Some(quote_spanned!(place=> -> ::core::primitive::bool)),
-        Returns::Nothing => None,
+    let name = Ident::new(name, place);
+    // The method may have a wider result than the user's function.
+    let (result, of_method, widened): (Option<TokenStream>, _, Option<TokenStream>) = match signature.returns {
+        Returns::Nothing => (None, None, None),
         Returns::NothingAsConstant => {
-            let name = Ident::new(&name.to_uppercase(), place);
+            let name = Ident::new(&name.to_string().to_uppercase(), place);
             return quote_spanned! {place=>
                 const #name: ::core::option::Option<fn(&Self #(, &#types)*)> = {
                     let hook: fn(&Self #(, &#types)*) = #function;
@@ -209,12 +211,21 @@ fn hook(hook: &Hook, krate: &Path) -> TokenStream {
                 };
             };
         }
+        Returns::Bool => {
+            let result = quote_spanned!(place=> -> ::core::primitive::bool);
+            (Some(result.clone()), Some(result), None)
+        }
+        #[cfg(feature = "tls")]
+        Returns::Tls => (
+            Some(quote_spanned!(place=> -> ::std::io::Result<#krate::Tls>)),
+            Some(quote_spanned!(place=> -> ::std::io::Result<::core::option::Option<#krate::Tls>>)),
+            Some(quote_spanned!(place=> .map(::core::option::Option::Some))),
+        ),
     };
-    let name = Ident::new(name, place);
     quote_spanned! {place=>
-        fn #name(&self #(, #names: &#types)*) #result {
+        fn #name(&self #(, #names: &#types)*) #of_method {
             let hook: fn(&Self #(, &#types)*) #result = #function;
-            hook(self #(, #names)*)
+            hook(self #(, #names)*) #widened
         }
     }
 }

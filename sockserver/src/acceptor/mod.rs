@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+#[cfg(feature = "tls")]
+use crate::tls::material::Material;
 use crate::{
     address::Address,
     connections::{
@@ -177,10 +179,25 @@ impl<S: Service> Acceptor<S> {
         let sockets = ListeningSockets { addresses, close: close_listeners, duplicate: sockets };
         let id = ServerId::new();
         let hooks = Hooks::new(server, id, &sockets.addresses[0]);
-        let state = ServerState::new(id, sockets, capacity, &options, forks, hooks.on_event())?;
+        #[cfg(feature = "tls")]
+        let tls = match request::is_stream::<Request<S>>() {
+            true => Material::new(&options, hooks.on_tls())?.map(Arc::new),
+            false => None,
+        };
+        let state = ServerState::new(
+            id,
+            sockets,
+            capacity,
+            &options,
+            forks,
+            hooks.on_event(),
+            #[cfg(feature = "tls")]
+            tls,
+        )?;
+        options.check_needs(state.has_tls())?;
+        let preamble = Preamble::new(&options, state.shakes_hands());
         let handle = ServerHandle::new(Arc::new(state));
         let has_reached_limit = AtomicBool::new(false);
-        let preamble = Preamble::new(&options);
         Ok(Arc::new(Acceptor {
             hooks,
             handle,
@@ -497,6 +514,10 @@ impl<S: Service> Acceptor<S> {
         let state = self.state();
         let kind = request::kind(request);
         kind.attach(&state.bell, &self.options.timeouts);
+        #[cfg(feature = "tls")]
+        if let (Some(connection), Some(material)) = (kind.connection(), &state.tls) {
+            connection.offer_tls(material);
+        }
         let admission = state.connections.register(kind.state(), kind.endpoint())?;
         state.supervise(admission.supervision);
         Ok(admission.room)
@@ -509,7 +530,7 @@ impl<S: Service> Acceptor<S> {
         Ok(())
     }
 
-    /// The header of a connection has named its client.
+    /// The preamble of a connection is complete, and its client is known.
     pub(crate) fn introduce(&self, id: ConnectionId, client_address: &Address) -> Result<(), Rejected> {
         let (entered, returned) = self.state().connections.introduce(id, client_address);
         self.wake_leader(returned);

@@ -83,7 +83,7 @@ impl Returned {
     }
 }
 
-/// `limits(handshakes)`: the connections whose headers have not come.
+/// `limits(handshakes)`: the connections that are at their PROXY header or their TLS handshake.
 pub(crate) struct Handshakes {
     limit: usize,
     /// With the time when each was accepted. Oldest first.
@@ -94,10 +94,10 @@ pub(crate) struct Handshakes {
     is_making_room: bool,
 }
 
-/// How long a header may take while all places are taken: a packet that was lost is sent again by then.
+/// How long both may take while all places are taken: a packet that was lost is sent again by then.
 const TIME_UNDER_PRESSURE: Duration = Duration::from_secs(3);
 
-/// How long all places must have been taken before one is cleared: most headers come at once, and free theirs.
+/// How long all places must have been taken before one is cleared: most clients are quick, and free theirs.
 const PRESSURE: Duration = Duration::from_millis(100);
 
 impl Handshakes {

@@ -56,7 +56,9 @@ pub(crate) struct Connections {
     per_client: AtomicUsize,
     /// A connection above the limit is turned away.
     rejects: bool,
-    /// Whether connections begin with a header, which names the client.
+    /// Connections begin with a header, which names the client.
+    is_behind_proxy: bool,
+    /// Connections begin with a header or a TLS handshake.
     has_preamble: bool,
     /// The connections are served by child processes.
     forks: bool,
@@ -93,10 +95,11 @@ pub(crate) enum Due {
 
 impl Connections {
     /// `forks`: the connections are served by child processes.
-    pub(crate) fn new(capacity: usize, options: &Options, forks: bool) -> io::Result<Connections> {
+    /// `shakes_hands`: connections begin with a TLS handshake.
+    pub(crate) fn new(capacity: usize, options: &Options, forks: bool, shakes_hands: bool) -> io::Result<Connections> {
         let Options { limits, timeouts, .. } = options;
-        let has_preamble = options.proxy.trust.is_some();
-        let shared_clients = match forks && has_preamble {
+        let is_behind_proxy = options.proxy.trust.is_some();
+        let shared_clients = match forks && is_behind_proxy {
             true => Some(sys::Shared::new(SharedClients::default())?),
             false => None,
         };
@@ -125,7 +128,8 @@ impl Connections {
             shared_clients,
             per_client: AtomicUsize::new(limits.per_client.unwrap_or(0)),
             rejects: limits.on_limit == OnLimit::Reject,
-            has_preamble,
+            is_behind_proxy,
+            has_preamble: is_behind_proxy || shakes_hands,
             forks,
             gate: Gate::default(),
             ended: Condvar::new(),
@@ -154,7 +158,7 @@ impl Connections {
         endpoint: Weak<dyn Endpoint>,
     ) -> Result<Admission, Rejected> {
         // A peer that is a proxy is no client: `introduce` counts the client.
-        let client = if self.has_preamble { None } else { self.client_of(state, &endpoint) };
+        let client = if self.is_behind_proxy { None } else { self.client_of(state, &endpoint) };
         let welcome = self.gate.check(client);
         let mut registry = self.registry.lock();
         self.counters.count_accepted(state.is_truncated);
@@ -205,13 +209,13 @@ impl Connections {
         Supervision::Provided
     }
 
-    /// The header of a connection has come, and has named its client. In a child it does not lock the registry, and leaves
-    /// the rest to [`end_handshake`](Self::end_handshake) in the parent.
+    /// The preamble of a connection is complete, and its client is known. In a child it does not lock the registry, and
+    /// leaves the rest to [`end_handshake`](Self::end_handshake) in the parent.
     pub(crate) fn introduce(&self, id: ConnectionId, address: &Address) -> (Result<(), Rejected>, Returned) {
         let client = match address {
-            Address::Inet(address) => Some(Client::at(address)),
-            // That of the client, if there is one, is on another machine.
-            Address::Unix(_) => None,
+            Address::Inet(address) if self.is_behind_proxy => Some(Client::at(address)),
+            // The user of a client behind a proxy is on another machine. A client without a proxy was counted before.
+            _ => None,
         };
         let welcome = self.gate.check(client);
         if self.forks {
@@ -223,13 +227,13 @@ impl Connections {
         }
         let mut registry = self.registry.lock();
         let entered = welcome.and_then(|()| registry.clients.enter(client));
-        if let (Ok(()), Some(connection)) = (&entered, registry.active.get_mut(&id)) {
+        if let (Ok(()), Some(_), Some(connection)) = (&entered, client, registry.active.get_mut(&id)) {
             connection.client = client;
         }
         (entered, registry.handshakes.end(id))
     }
 
-    /// In the parent of the child that serves the connection: its header has come.
+    /// In the parent of the child that serves the connection: its preamble is complete.
     pub(crate) fn end_handshake(&self, id: ConnectionId) -> Returned {
         self.registry.lock().handshakes.end(id)
     }
@@ -555,7 +559,7 @@ mod tests {
     fn end_without_a_supervisor(wait: fn(&Connections)) {
         let mut options = Options::new();
         options.timeouts.shutdown = Duration::ZERO;
-        let connections = Arc::new(Connections::new(1, &options, false).expect("no page is needed"));
+        let connections = Arc::new(Connections::new(1, &options, false, false).expect("no page is needed"));
         let endpoint: Arc<dyn Endpoint> = Arc::new(Stubborn(ConnectionState::new(Address::unix(""))));
         assert!(connections.register(endpoint.state(), Arc::downgrade(&endpoint)).is_ok());
         assert_eq!(connections.begin_drain(), Supervision::Needed);
@@ -584,7 +588,7 @@ mod tests {
     fn a_lifetime_ends_although_the_supervisor_waits_for_a_later_deadline() {
         let mut options = Options::new();
         options.timeouts.lifetime = Some(Duration::from_millis(1));
-        let connections = Arc::new(Connections::new(1, &options, false).expect("no page is needed"));
+        let connections = Arc::new(Connections::new(1, &options, false, false).expect("no page is needed"));
         assert_eq!(connections.drain_later(Duration::from_secs(3600)), Supervision::Needed);
         let supervised = connections.clone();
         let supervisor = thread::spawn(move || supervised.supervise() == Due::Nothing);

@@ -211,7 +211,7 @@ impl Registry {
         }
     }
 
-    /// Ends the oldest connection whose header has not come, while another client waits for its place.
+    /// Ends the oldest connection that is at its preamble, while another client waits for its place.
     fn collect_handshakes(&mut self, now: Instant, overdue: &mut Vec<Action>) {
         let connection = self.handshakes.make_room(now).and_then(|id| self.active.get(&id));
         overdue.extend(connection.map(|connection| Action {

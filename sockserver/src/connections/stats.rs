@@ -16,7 +16,7 @@ use crate::primitives::atomic::{AtomicU64, Ordering::SeqCst};
 /// ```
 ///
 /// At any moment `accepted` is the sum of `active` and of all the ways in which a request can have ended: `finished`,
-/// `failed`, `panicked`, `disconnected`, `timed_out`, `refused`, `rejected` and `bad_preamble`.
+/// `failed`, `panicked`, `disconnected`, `timed_out`, `refused`, `rejected`, `bad_preamble` and `bad_handshake`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -44,11 +44,14 @@ pub struct Stats {
     /// Ended before the handler started because the PROXY header was bad, missing or late, or the peer had hung up before
     /// it.
     pub bad_preamble: u64,
+    /// Ended before the handler started because the TLS handshake failed or took too long, or the client had hung up before
+    /// its end.
+    pub bad_handshake: u64,
     /// How often accepting failed because a resource such as descriptors was exhausted. These are not counted as accepted.
     pub accept_errors: u64,
     /// Datagrams that were longer than `max_packet_size`. Each is also counted by how its request ended.
     pub truncated: u64,
-    /// Those of `active` whose PROXY header has not come.
+    /// Those of `active` that are at their PROXY header or their TLS handshake.
     pub handshaking: u64,
 }
 
@@ -64,6 +67,7 @@ impl Stats {
             Outcome::Refused => self.refused,
             Outcome::Rejected => self.rejected,
             Outcome::BadPreamble => self.bad_preamble,
+            Outcome::BadHandshake => self.bad_handshake,
         }
     }
 }
@@ -82,7 +86,7 @@ impl fmt::Display for Stats {
         }
         let gauges = [
             ("active", "Connections or packets under way.", self.active),
-            ("handshaking", "Active connections whose PROXY header has not come.", self.handshaking),
+            ("handshaking", "Active connections that are at their PROXY header or TLS handshake.", self.handshaking),
         ];
         for (name, help, value) in gauges {
             writeln!(f, "# TYPE sockserver_connections_{name} gauge")?;
@@ -118,10 +122,12 @@ pub enum Outcome {
     Rejected,
     /// [`Stats::bad_preamble`].
     BadPreamble,
+    /// [`Stats::bad_handshake`].
+    BadHandshake,
 }
 
 impl Outcome {
-    pub(crate) const ALL: [Outcome; 8] = [
+    pub(crate) const ALL: [Outcome; 9] = [
         Outcome::Finished,
         Outcome::Failed,
         Outcome::Panicked,
@@ -130,6 +136,7 @@ impl Outcome {
         Outcome::Refused,
         Outcome::Rejected,
         Outcome::BadPreamble,
+        Outcome::BadHandshake,
     ];
 }
 
@@ -144,6 +151,7 @@ impl fmt::Display for Outcome {
             Outcome::Refused => "refused",
             Outcome::Rejected => "rejected",
             Outcome::BadPreamble => "bad_preamble",
+            Outcome::BadHandshake => "bad_handshake",
         })
     }
 }
@@ -191,6 +199,7 @@ impl Counters {
             refused: of(Outcome::Refused),
             rejected: of(Outcome::Rejected),
             bad_preamble: of(Outcome::BadPreamble),
+            bad_handshake: of(Outcome::BadHandshake),
             accept_errors: self.accept_errors.load(SeqCst),
             truncated: self.truncated.load(SeqCst),
             // The registry knows.

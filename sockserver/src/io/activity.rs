@@ -103,6 +103,15 @@ impl ActivityTracker {
         self.replies.load(Relaxed)
     }
 
+    /// Whether an end of file now cuts no request short.
+    #[cfg(feature = "tls")]
+    pub(super) fn is_between_requests(&self) -> bool {
+        match self.declared.load(Relaxed) {
+            UNDECLARED => !matches!(self.stage.load(Relaxed), REQUEST_READ | IN_MESSAGE),
+            declared => declared == DECLARED_IDLE,
+        }
+    }
+
     /// `quiet_at` is when the connection will have been quiet for long enough to be idle without a reply.
     pub(super) fn activity(&self, quiet_at: impl FnOnce() -> Instant) -> Activity {
         match (self.declared.load(Relaxed), self.stage.load(Relaxed)) {

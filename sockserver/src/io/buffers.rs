@@ -7,6 +7,12 @@ thread_local! {
     pub(crate) static INCOMING: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     /// For bytes to send.
     pub(crate) static OUTGOING: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    /// For records that are received, and are decrypted in place.
+    #[cfg(feature = "tls")]
+    pub(crate) static RECEIVED_RECORDS: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    /// For records that are encrypted to be sent.
+    #[cfg(feature = "tls")]
+    pub(crate) static SENT_RECORDS: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// Takes the empty buffer of the thread's last request. If that is in use, returns one without capacity.

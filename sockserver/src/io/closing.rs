@@ -35,7 +35,7 @@ pub enum Closing {
     /// [`ServerHandle::close`](crate::ServerHandle::close) was called for it. The kind is
     /// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted).
     Kicked,
-    /// Its PROXY header takes long, and other clients wait for a place of
+    /// Its PROXY header or its TLS handshake takes long, and other clients wait for a place of
     /// [`limits(handshakes)`](crate::Limits::handshakes). It has no handler yet.
     Handshake,
 }
@@ -61,7 +61,7 @@ impl fmt::Display for Closing {
             Closing::Idle => "nothing was transferred for longer than the idle timeout",
             Closing::Lifetime => "the connection has reached its lifetime",
             Closing::Kicked => "the server has closed this connection",
-            Closing::Handshake => "the header took long while other clients waited",
+            Closing::Handshake => "the header or the handshake took long while other clients waited",
         })
     }
 }

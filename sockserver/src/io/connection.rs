@@ -20,6 +20,8 @@ use super::{
     state::{ConnectionState, Endpoint, Marked},
     wait_state::WaitState,
 };
+#[cfg(feature = "tls")]
+use crate::tls::{material::Material, session::Session};
 use crate::{
     address::Address,
     options::Timeouts,
@@ -46,6 +48,12 @@ pub(crate) struct Connection {
     bell: OnceLock<Arc<Bell>>,
     /// The event loop that serves the connection. Threads that write do not wait for the client then.
     pub(super) host: OnceLock<Host>,
+    /// The TLS session between the buffers and the socket. Not set: there is none.
+    #[cfg(feature = "tls")]
+    pub(super) encryption: OnceLock<Box<Mutex<Session>>>,
+    /// What the server has for handshakes. Not set: it has no TLS.
+    #[cfg(feature = "tls")]
+    pub(super) tls_material: OnceLock<Arc<Material>>,
 }
 
 /// How long a connection must be quiet to count as idle when the handler has not replied. Zero in the model, where time
@@ -78,6 +86,10 @@ impl Connection {
             waits: WaitState::default(),
             bell: OnceLock::new(),
             host: OnceLock::new(),
+            #[cfg(feature = "tls")]
+            encryption: OnceLock::new(),
+            #[cfg(feature = "tls")]
+            tls_material: OnceLock::new(),
         }
     }
 
@@ -88,6 +100,12 @@ impl Connection {
         self.waits.idle.store(timeouts.idle);
         self.waits.lifetime.store(timeouts.lifetime);
         self.waits.message.store(timeouts.message);
+    }
+
+    /// Sets what the server has for handshakes.
+    #[cfg(feature = "tls")]
+    pub(crate) fn offer_tls(&self, material: &Arc<Material>) {
+        let _ = self.tls_material.set(material.clone());
     }
 
     pub(super) fn bell(&self) -> Option<&Bell> {
@@ -214,6 +232,17 @@ impl Connection {
             let has_more = unread == 0 && sys::peek(&self.socket) != Input::Nothing;
             unread + u64::from(has_more || sys::has_urgent_byte(&self.socket))
         })
+    }
+
+    /// Whether a TLS session is between the buffers and the socket.
+    #[cfg(feature = "tls")]
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.encryption.get().is_some()
+    }
+
+    #[cfg(not(feature = "tls"))]
+    pub(crate) fn is_encrypted(&self) -> bool {
+        false
     }
 
     pub(super) fn note_end_of_file(&self) {

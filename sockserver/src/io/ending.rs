@@ -25,6 +25,8 @@ impl Connection {
     /// Input that arrives at a closed socket, or was not read before the close, makes the kernel reset the connection.
     /// The client then loses bytes that it has not received yet (RFC 1122, 4.2.2.13), or does not read them.
     pub(crate) fn end(&self, closes: bool) -> End {
+        #[cfg(feature = "tls")]
+        self.end_session();
         // The user may have a copy of the descriptor, which keeps the connection open and can be read.
         let closes = closes && !self.waits.is_descriptor_lent.load(SeqCst);
         let input = if self.has_client_ended() { Input::EndOfFile } else { sys::peek(&self.socket) };

@@ -17,15 +17,15 @@ use crate::{
 const PIECE: usize = 1024;
 
 impl Connection {
-    /// The header has to come until the deadline. Until it has, the connection is idle, so that a drain ends it as soon as
-    /// nothing is left to read.
-    pub(crate) fn begin_header(&self, deadline: Option<Instant>) {
+    /// What precedes the handler has to come until the deadline. Until it has, the connection is idle, so that a drain ends it
+    /// as soon as nothing is left to read.
+    pub(crate) fn begin_preamble(&self, deadline: Option<Instant>) {
         self.set_deadline(deadline);
         self.activity.declare(false);
     }
 
-    /// The header has come, or will not come.
-    pub(crate) fn end_header(&self) {
+    /// It has come, or will not come.
+    pub(crate) fn end_preamble(&self) {
         self.activity.undeclare();
         self.set_deadline(None);
     }

@@ -2,7 +2,8 @@
 //!
 //! `connection` has the socket and the buffers, and never waits. `receiving` and `sending` move the bytes, `waiting` is
 //! where a thread waits for the client, and `ending` is the end of file. `turns` is in the place of `receiving` and
-//! `waiting` where an event loop serves the connection.
+//! `waiting` where an event loop serves the connection. `encryption` is the layer between the buffers and the socket of a
+//! connection with TLS.
 
 mod activity;
 pub(crate) mod bell;
@@ -10,6 +11,8 @@ mod buffers;
 pub(crate) mod closing;
 pub(crate) mod connection;
 mod duration;
+#[cfg(feature = "tls")]
+mod encryption;
 pub(crate) mod ending;
 pub(crate) mod failures;
 mod header;

@@ -45,6 +45,18 @@ pub(super) enum NextStep {
     WaitUntil(Option<Instant>),
 }
 
+/// Appends so many bytes at most, and returns how many.
+#[cfg(feature = "tls")]
+pub(super) fn append_to(buffer: &mut Vec<u8>, most: usize) -> impl FnMut(&[u8]) -> usize {
+    let mut left = most;
+    move |bytes| {
+        let taken = bytes.len().min(left);
+        left -= taken;
+        buffer.extend_from_slice(&bytes[..taken]);
+        taken
+    }
+}
+
 impl Connection {
     /// Receives by `call`, whose arguments are the socket, the most bytes to receive, and the flags of recv(2). Held
     /// back bytes are sent first: a client that waits for its answer would send nothing.
@@ -52,7 +64,7 @@ impl Connection {
         self.receive_with(Patience::Unlimited, call)
     }
 
-    fn receive_with(
+    pub(super) fn receive_with(
         &self,
         patience: Patience<'_>,
         mut call: impl FnMut(&Socket, usize, i32) -> io::Result<usize>,
@@ -72,9 +84,28 @@ impl Connection {
         received
     }
 
+    /// Receives into the buffer of the caller. Returns how many bytes.
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        #[cfg(feature = "tls")]
+        if let Some(encryption) = self.encryption.get() {
+            let mut filled = 0;
+            return self.receive_decrypted(encryption, Patience::Unlimited, |plaintext| {
+                let taken = plaintext.len().min(buffer.len() - filled);
+                buffer[filled..filled + taken].copy_from_slice(&plaintext[..taken]);
+                filled += taken;
+                taken
+            });
+        }
+        self.receive(|socket, limit, flags| sys::receive_into(socket, buffer, limit, flags))
+    }
+
     /// Receives into the buffer, behind the bytes that are not consumed. Returns how many bytes.
     pub(crate) fn fill(&self, incoming: &mut Incoming, size: usize, patience: Patience<'_>) -> io::Result<usize> {
         let room = incoming.room(size);
+        #[cfg(feature = "tls")]
+        if let Some(encryption) = self.encryption.get() {
+            return self.receive_decrypted(encryption, patience, append_to(room, size));
+        }
         self.receive_with(patience, |socket, limit, flags| sys::receive(socket, room, limit, flags))
     }
 

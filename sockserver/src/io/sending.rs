@@ -15,6 +15,23 @@ use crate::{
 impl Connection {
     /// Waits for room in the kernel's buffer, and sends as much as fits.
     fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        #[cfg(feature = "tls")]
+        if let Some(encryption) = self.encryption.get() {
+            // What is encrypted has to be sent.
+            return self.send_encrypted(encryption, bytes).map(|()| bytes.len());
+        }
+        self.send_raw(bytes)
+    }
+
+    fn send_all(&self, bytes: &[u8]) -> io::Result<()> {
+        #[cfg(feature = "tls")]
+        if let Some(encryption) = self.encryption.get() {
+            return self.send_encrypted(encryption, bytes);
+        }
+        self.send_all_raw(bytes)
+    }
+
+    fn send_raw(&self, bytes: &[u8]) -> io::Result<usize> {
         let mut wait = None;
         loop {
             if let Some(closing) = self.state.closing()
@@ -40,9 +57,9 @@ impl Connection {
         }
     }
 
-    fn send_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn send_all_raw(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            bytes = &bytes[self.send(bytes)?..];
+            bytes = &bytes[self.send_raw(bytes)?..];
         }
         Ok(())
     }
@@ -105,10 +122,24 @@ impl Connection {
         let mut outgoing = self.outgoing.lock();
         if outgoing.is_sending {
             outgoing.is_flush_requested = true;
-        } else if !outgoing.buffer.is_empty() {
+        } else if self.has_output(&outgoing) {
             drop(self.send_held_back_then(outgoing, |_| Ok(()))?);
         }
         Ok(())
+    }
+
+    /// Whether there is anything to send.
+    fn has_output(&self, outgoing: &Outgoing) -> bool {
+        self.unsent(outgoing) > 0
+    }
+
+    /// How many bytes there are to send.
+    fn unsent(&self, outgoing: &Outgoing) -> usize {
+        #[cfg(feature = "tls")]
+        let records = self.pending_records();
+        #[cfg(not(feature = "tls"))]
+        let records = 0;
+        outgoing.buffer.len() + records
     }
 
     /// Sends held back bytes.
@@ -139,29 +170,28 @@ impl Connection {
             outgoing.is_flush_requested = true;
             return Ok(0);
         }
-        if outgoing.buffer.is_empty() {
+        if !self.has_output(&outgoing) {
             return Ok(0);
         }
         outgoing.is_sending = true;
         let mut held_back = mem::take(&mut outgoing.buffer);
         self.has_held_back.store(false, SeqCst);
         drop(outgoing);
-        let sent = self.send_what_fits(&held_back);
+        let sent = self.send_what_fits_of(&mut held_back);
         let mut outgoing = self.outgoing.lock();
         outgoing.is_sending = false;
-        let is_requested = mem::take(&mut outgoing.is_flush_requested) && !outgoing.buffer.is_empty();
-        let is_all_sent = matches!(sent, Ok(sent) if sent == held_back.len());
+        let is_all_sent = held_back.is_empty();
+        let is_requested = mem::take(&mut outgoing.is_flush_requested) && self.has_output(&outgoing);
         match sent {
-            Ok(sent) => {
-                held_back.drain(..sent);
+            Ok(()) => {
                 // Another thread may have written meanwhile.
                 held_back.append(&mut outgoing.buffer);
-                self.has_held_back.store(!held_back.is_empty(), SeqCst);
                 if held_back.is_empty() {
                     buffers::put(&OUTGOING, held_back);
                 } else {
                     outgoing.buffer = held_back;
                 }
+                self.has_held_back.store(self.has_output(&outgoing), SeqCst);
             }
             Err(_) => {
                 outgoing.has_failed = true;
@@ -170,13 +200,24 @@ impl Connection {
             }
         }
         self.sender_ended.notify_all();
-        let unsent = outgoing.buffer.len();
+        let unsent = self.unsent(&outgoing);
         drop(outgoing);
         sent?;
         if is_requested && is_all_sent { self.send_now() } else { Ok(unsent) }
     }
 
-    fn send_what_fits(&self, bytes: &[u8]) -> io::Result<usize> {
+    /// Sends as many of the bytes as the kernel takes at once, and removes them.
+    fn send_what_fits_of(&self, held_back: &mut Vec<u8>) -> io::Result<()> {
+        #[cfg(feature = "tls")]
+        if let Some(encryption) = self.encryption.get() {
+            return self.send_encrypted_now(encryption, held_back);
+        }
+        let sent = self.send_what_fits(held_back)?;
+        held_back.drain(..sent);
+        Ok(())
+    }
+
+    pub(super) fn send_what_fits(&self, bytes: &[u8]) -> io::Result<usize> {
         let mut sent = 0;
         while sent < bytes.len() {
             match sys::send(&self.socket, &bytes[sent..]) {
@@ -198,7 +239,7 @@ impl Connection {
     /// How many written bytes are held back.
     pub(crate) fn bytes_held_back(&self) -> usize {
         match self.has_held_back.load(SeqCst) {
-            true => self.outgoing.lock().buffer.len(),
+            true => self.unsent(&self.outgoing.lock()),
             false => 0,
         }
     }
@@ -210,7 +251,15 @@ impl Connection {
             self.flush_without_waiting();
             return Ok(());
         }
-        self.flush()
+        self.finish_output()
+    }
+
+    /// Sends held back bytes, and says that they were the last ones.
+    pub(crate) fn finish_output(&self) -> io::Result<()> {
+        self.flush()?;
+        #[cfg(feature = "tls")]
+        self.send_close_notify()?;
+        Ok(())
     }
 
     /// Sends as many held back bytes as the kernel takes at once. The rest is lost with the connection.
@@ -218,8 +267,15 @@ impl Connection {
         // If another thread has the lock or is sending, its send fails once the socket is shut.
         if let Some(mut outgoing) = self.outgoing.try_lock()
             && !outgoing.is_sending
-            && !outgoing.buffer.is_empty()
+            && !outgoing.has_failed
         {
+            #[cfg(feature = "tls")]
+            if let Some(records) = self.last_records(&outgoing.buffer) {
+                outgoing.buffer = records;
+            }
+            if outgoing.buffer.is_empty() {
+                return;
+            }
             self.state.count_out(sys::send(&self.socket, &outgoing.buffer).unwrap_or(0));
             outgoing.buffer.clear();
             self.has_held_back.store(false, Relaxed);
@@ -241,7 +297,7 @@ impl Connection {
         self.write_with(|connection| connection.send_all(bytes))
     }
 
-    fn write_with(&self, send: impl FnOnce(&Connection) -> io::Result<()>) -> io::Result<()> {
+    pub(super) fn write_with(&self, send: impl FnOnce(&Connection) -> io::Result<()>) -> io::Result<()> {
         self.activity.note_reply();
         let mut outgoing = self.outgoing.lock();
         while outgoing.is_sending {
@@ -250,6 +306,15 @@ impl Connection {
         self.check(&outgoing)?;
         drop(self.send_held_back_then(outgoing, send)?);
         Ok(())
+    }
+
+    /// Drops what is held back. All later writes fail.
+    #[cfg(feature = "tls")]
+    pub(crate) fn refuse_output(&self) {
+        let mut outgoing = self.outgoing.lock();
+        outgoing.has_failed = true;
+        outgoing.buffer.clear();
+        self.has_held_back.store(false, SeqCst);
     }
 
     fn check(&self, outgoing: &Outgoing) -> io::Result<()> {
@@ -263,7 +328,7 @@ impl Connection {
     }
 
     /// Becomes the sending thread: sends held back bytes and then calls `then`, both without the lock.
-    fn send_held_back_then<'a>(
+    pub(super) fn send_held_back_then<'a>(
         &'a self,
         mut outgoing: MutexGuard<'a, Outgoing>,
         then: impl FnOnce(&Connection) -> io::Result<()>,
@@ -276,10 +341,11 @@ impl Connection {
         let (held_back_is_lost, before) = (earlier.is_err(), self.state.bytes_out());
         let sent = if earlier.is_ok() { then(self) } else { earlier };
         let mut outgoing = self.outgoing.lock();
-        // If `then` failed before it sent a byte, the stream is intact: its caller gets the error and can go on.
-        let is_partial = held_back_is_lost || self.state.bytes_out() > before;
+        // If `then` failed before it sent a byte, the stream is intact: its caller gets the error and can go on. A record
+        // that was encrypted must not be missing.
+        let is_partial = held_back_is_lost || self.state.bytes_out() > before || self.is_encrypted();
         outgoing.has_failed |= sent.is_err() && is_partial;
-        while mem::take(&mut outgoing.is_flush_requested) && !outgoing.has_failed && !outgoing.buffer.is_empty() {
+        while mem::take(&mut outgoing.is_flush_requested) && !outgoing.has_failed && self.has_output(&outgoing) {
             let requested = mem::take(&mut outgoing.buffer);
             self.has_held_back.store(false, Relaxed);
             drop(outgoing);
@@ -301,7 +367,7 @@ impl Connection {
         sent.map(|()| outgoing)
     }
 
-    fn wait_for_sender(&self, outgoing: &mut MutexGuard<'_, Outgoing>) -> io::Result<()> {
+    pub(super) fn wait_for_sender(&self, outgoing: &mut MutexGuard<'_, Outgoing>) -> io::Result<()> {
         let wait = ClientWait::begin(self.waits.write_timeout.load());
         match wait.deadline().into_iter().chain(self.cut_deadline()).min() {
             None => self.sender_ended.wait(outgoing),

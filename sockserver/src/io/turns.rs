@@ -7,6 +7,8 @@ use std::{io, time::Instant};
 
 use socket2::Socket;
 
+#[cfg(feature = "tls")]
+use super::receiving::append_to;
 use super::{
     closing::Closing,
     connection::Connection,
@@ -76,6 +78,15 @@ impl Connection {
         wait: &mut LoopWait,
     ) -> io::Result<Received> {
         let buffer = incoming.room(size);
+        #[cfg(feature = "tls")]
+        if let Some(encryption) = self.encryption.get() {
+            return self.receive_decrypted_now(encryption, wait, append_to(buffer, size));
+        }
+        self.receive_some(buffer, wait)
+    }
+
+    /// Receives into the buffer, as much as it has room for.
+    pub(super) fn receive_some(&self, buffer: &mut Vec<u8>, wait: &mut LoopWait) -> io::Result<Received> {
         let room = buffer.spare_capacity_mut().len();
         let mut is_short = false;
         let bytes = self.receive_in_turn(wait, |socket, limit| {
@@ -167,7 +178,14 @@ impl Connection {
             self.flush_without_waiting();
             return Ok(Flushed::Done);
         }
-        match self.send_in_turn(wait)? {
+        let unsent = self.send_in_turn(wait)?;
+        #[cfg(feature = "tls")]
+        let unsent = match unsent {
+            // A client that has all it wants need not wait for it.
+            0 if self.queue_close_notify() => self.send_in_turn(wait).unwrap_or(0),
+            _ => unsent,
+        };
+        match unsent {
             0 => Ok(Flushed::Done),
             _ => self.rest_unsent(wait).map(Flushed::Until),
         }

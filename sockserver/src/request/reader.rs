@@ -152,6 +152,38 @@ impl Reader {
         }
     }
 
+    /// Begins TLS on a connection that is in plain text, as STARTTLS does: sends what was written, shakes hands, and from
+    /// then on all reading and writing of the connection is encrypted. The server needs a certificate, and
+    /// `tls(start = "handler")`.
+    ///
+    /// What the handler has learned from the client before was not protected, and should be forgotten.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::InvalidData`] if the client has sent bytes behind its request for TLS. Somebody between client and
+    /// server can have added them, to have them taken for the client's: the handler should end the connection. It is also
+    /// the kind of a failed handshake, with rustls' error inside. [`io::ErrorKind::TimedOut`] after `timeouts(handshake)`.
+    /// Nothing can be written after these: it would go out in plain text.
+    ///
+    /// [`io::ErrorKind::Unsupported`] without a certificate, and on datagrams. The handler can tell the client so.
+    #[cfg(feature = "tls")]
+    pub fn start_tls(&mut self) -> io::Result<()> {
+        let Source::Stream { stream, incoming, .. } = &self.source else {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "datagrams cannot be encrypted: rustls has no DTLS",
+            ));
+        };
+        if !incoming.unread().is_empty() {
+            stream.connection().refuse_output();
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the client sent more before TLS began: somebody on the way can have added it",
+            ));
+        }
+        stream.connection().start_tls()
+    }
+
     /// Declares that a request is under way, or that none is: see [`Stream::set_busy`]. On datagrams it does nothing.
     ///
     /// ```

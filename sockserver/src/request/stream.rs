@@ -11,6 +11,11 @@ use std::{
 
 use socket2::Socket;
 
+#[cfg(feature = "tls")]
+use crate::tls::{
+    info::{PeerCertificate, TlsInfo},
+    session::Session,
+};
 use crate::{
     address::Address,
     io::{
@@ -19,7 +24,6 @@ use crate::{
         ending::End,
         state::{ConnectionId, ConnectionState},
     },
-    sys,
     unwind::unwind_safe,
 };
 
@@ -46,6 +50,8 @@ use crate::{
 /// [`set_busy`](Self::set_busy).
 ///
 /// # The descriptor
+///
+/// With TLS, what is read from it directly is ciphertext.
 ///
 /// The descriptor is in blocking mode and has no timeouts: the timeouts that are set here hold for the methods of this
 /// type only. Bytes that another program or library receives with the descriptor are not counted, and a server that
@@ -131,7 +137,7 @@ impl Stream {
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         match how {
             Shutdown::Read => {}
-            Shutdown::Write => self.connection.flush()?,
+            Shutdown::Write => self.connection.finish_output()?,
             Shutdown::Both => self.connection.flush_without_waiting(),
         }
         self.connection.shut_down(how)
@@ -143,6 +149,30 @@ impl Stream {
     /// for something other than its client, or computes for a long time.
     pub fn closing(&self) -> Option<Closing> {
         self.state().closing()
+    }
+
+    /// How the connection is encrypted. `None`: it is not, or not yet.
+    #[cfg(feature = "tls")]
+    pub fn tls_info(&self) -> Option<TlsInfo> {
+        self.connection.session(Session::info).flatten()
+    }
+
+    /// The certificate of the client, which was verified. `None`: it has shown none.
+    #[cfg(feature = "tls")]
+    pub fn peer_certificate(&self) -> Option<PeerCertificate> {
+        self.connection.session(Session::peer_certificate).flatten()
+    }
+
+    /// The protocol above TLS that was agreed on (ALPN).
+    #[cfg(feature = "tls")]
+    pub fn alpn(&self) -> Option<String> {
+        self.connection.session(Session::alpn)?.0
+    }
+
+    /// The name that the client has asked for in the TLS handshake (SNI).
+    #[cfg(feature = "tls")]
+    pub fn server_name(&self) -> Option<String> {
+        self.connection.session(Session::server_name)?.0
     }
 
     pub(crate) fn connection(&self) -> &Arc<Connection> {
@@ -181,8 +211,7 @@ impl Read for &Stream {
         if buffer.is_empty() {
             return Ok(0);
         }
-        let received =
-            self.connection.receive(|socket, limit, flags| sys::receive_into(socket, buffer, limit, flags))?;
+        let received = self.connection.read(buffer)?;
         if received > 0 {
             self.connection.note_request();
         }

@@ -10,5 +10,6 @@ mod goodbye;
 mod mailbox;
 mod messages;
 mod obeying;
+mod peers;
 mod streams;
 mod two_threads;

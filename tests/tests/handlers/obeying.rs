@@ -1,4 +1,5 @@
-//! A message handler that does what it is told, in each concurrency that serves several connections at once.
+//! A message handler that does what it is told, in each concurrency that serves several connections at once: with plain
+//! clients, and in the program `tls` over TLS.
 
 use std::{
     io::Write,
@@ -16,11 +17,9 @@ use sockserver::{
     Address, Closing, Concurrency, Context, FromRequest, HandlerError, HandlerResult, MailHandler, Mailbox,
     MessageHandler, Options, Sender, Server, Stage, Stream, Writer, message_handler,
 };
-use sockserver_tests::{
-    client::{Client, eventually},
-    in_each_concurrency,
-    served::Served,
-};
+use sockserver_tests::{client::eventually, in_each_concurrency, served::Served};
+
+use crate::peers::{Peer, Peers};
 
 /// What all its handlers share.
 #[derive(Server)]
@@ -171,6 +170,7 @@ struct Scene {
     server: Served,
     gate: Arc<Gate>,
     errors: mpsc::Receiver<(Stage, String)>,
+    peers: Peers,
 }
 
 impl Scene {
@@ -194,11 +194,14 @@ impl Scene {
         };
         let mut options = Commander::<C>::OPTIONS;
         change(&mut options);
-        Scene { server: Served::new(server.bind_with("127.0.0.1:0", options).expect("a free port")), gate, errors }
+        let peers = Peers::new();
+        peers.change(&mut options);
+        let server = Served::new(server.bind_with("127.0.0.1:0", options).expect("a free port"));
+        Scene { server, gate, errors, peers }
     }
 
-    fn client(&self) -> Client {
-        Client::connect(self.server.server_address())
+    fn client(&self) -> Peer {
+        self.peers.connect(self.server.server_address())
     }
 }
 
@@ -250,9 +253,9 @@ fn slow_and_quick_messages_stay_in_order<C: Concurrency + Default>() {
     let address = scene.server.server_address().clone();
     let clients: Vec<_> = (0..12)
         .map(|client| {
-            let address = address.clone();
+            let (address, peers) = (address.clone(), scene.peers.clone());
             thread::spawn(move || {
-                let mut connection = Client::connect(&address);
+                let mut connection = peers.connect(&address);
                 for round in 0..20 {
                     let slow = format!("sleep {}\n", 37 * client * round % 4000);
                     let orders: String = (0..20).map(|number| format!("echo {number}\n")).collect();
@@ -365,11 +368,11 @@ fn a_connection_is_kicked<C: Concurrency + Default>() {
 }
 
 fn idle_and_lifetime_end_connections<C: Concurrency + Default>() {
-    let scene = Scene::with::<C>(|options| options.timeouts.idle = Some(Duration::from_millis(100)));
+    let scene = Scene::with::<C>(|options| options.timeouts.idle = Some(Duration::from_millis(300)));
     let mut client = scene.client();
     assert_eq!(client.ask("echo one"), "one");
     assert_eq!(client.rest(), "Idle\n");
-    let scene = Scene::with::<C>(|options| options.timeouts.lifetime = Some(Duration::from_millis(100)));
+    let scene = Scene::with::<C>(|options| options.timeouts.lifetime = Some(Duration::from_secs(1)));
     let mut client = scene.client();
     assert_eq!(client.ask("echo one"), "one");
     assert_eq!(client.rest(), "Lifetime\n");

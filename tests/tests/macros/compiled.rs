@@ -129,7 +129,7 @@ fn options_in_the_reference() -> BTreeMap<String, String> {
         if link.starts_with("Context::set_") {
             return Some((format!("handler.{key}"), "as the attribute says".to_string()));
         }
-        let is_option = ["Options::", "SocketOptions::", "Limits::", "Timeouts::", "ProxyOptions::"]
+        let is_option = ["Options::", "SocketOptions::", "Limits::", "Timeouts::", "ProxyOptions::", "TlsOptions::"]
             .iter()
             .any(|it| link.starts_with(it));
         let path = key.replace('(', ".").replace(')', "");

@@ -11,7 +11,7 @@ use sockserver::Address;
 use sockserver_tests::{
     client::{Client, DatagramClient},
     concurrencies,
-    place::Place,
+    place::{Directory, Place},
     process::{Process, ServerProcess, example, example_with, installed},
     proxies::Proxy,
 };
@@ -1179,4 +1179,21 @@ mod forking {
         assert_eq!(process_of(&mut other), process);
         process_of(&mut Client::connect(server.address()));
     }
+}
+
+#[test]
+fn tls_answers_openssl_with_a_certificate_that_it_has_made() {
+    let directory = Directory::new();
+    let mut tls = example("tls");
+    tls.env("TMPDIR", directory.path());
+    let server = ServerProcess::start(tls, Place::of("tcp"));
+    let certificate = server.line_after("the certificate is in ");
+    let Some(mut openssl) = installed("openssl") else { return };
+    let [host, port] = host_and_port(&server);
+    openssl.args(["s_client", "-quiet", "-verify_return_error", "-verify_hostname", "localhost", "-CAfile"]);
+    let mut client = Process::start(openssl.arg(certificate).arg("-connect").arg(format!("{host}:{port}")));
+    client.enter("hello");
+    assert_eq!(client.line(), "HELLO");
+    client.enter("tls");
+    assert!(client.line().starts_with("TLSv1.3 with TLS13_"));
 }

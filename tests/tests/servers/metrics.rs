@@ -73,6 +73,7 @@ counter sockserver_connections_ended_total{outcome=timed_out} 0
 counter sockserver_connections_ended_total{outcome=refused} 0
 counter sockserver_connections_ended_total{outcome=rejected} 1
 counter sockserver_connections_ended_total{outcome=bad_preamble} 0
+counter sockserver_connections_ended_total{outcome=bad_handshake} 0
 ";
     assert_eq!(parsed, expected, "{stats}");
 }

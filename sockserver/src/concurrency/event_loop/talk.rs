@@ -173,12 +173,13 @@ impl<S: Service> Talk<S> {
                 *stage = Stage::Introducing(reading);
             }
         }
-        if let (Stage::Introducing(reading), Some((_, connection))) = (stage, job.preamble()) {
+        if let (Stage::Introducing(reading), Some((preamble, connection))) = (stage, job.preamble()) {
             let needs = match failure.take() {
-                Some(error) => return Err(reading.fail(error).into()),
-                None => match reading.read_in_turn(connection, &mut readiness.input, wait)? {
+                Some(error) => return Err(reading.fail(connection, error).into()),
+                None => match preamble.read_in_turn(reading, connection, &mut readiness.input, wait)? {
                     Progress::Complete => None,
                     Progress::Until(until) => Some(Needs::Input(until)),
+                    Progress::Unsent(until) => Some(Needs::Output(until)),
                     Progress::Again => Some(Needs::Turn),
                 },
             };

@@ -34,8 +34,8 @@ pub(super) struct Children {
 
 pub(super) struct Child {
     process: ChildProcess,
-    /// The child has the other end. It writes an introduction when a PROXY header has named the client, and a report when
-    /// the request ends. The end of the child closes it.
+    /// The child has the other end. It writes an introduction when the preamble is over, and a report when the request ends.
+    /// The end of the child closes it.
     pipe: Arc<PipeReader>,
     /// `None`: the child has not reported yet.
     report: Option<Ended>,
@@ -58,7 +58,9 @@ trait ForkedJob: Send {
 impl<S: Service> ForkedJob for Job<S> {
     fn introduce(&self, client: Address) -> ConnectionId {
         let state = request::kind(self.request()).state();
-        state.set_proxy_header(Box::new(ProxyHeader { source: Some(client), ..ProxyHeader::default() }));
+        if client != state.peer_address {
+            state.set_proxy_header(Box::new(ProxyHeader { source: Some(client), ..ProxyHeader::default() }));
+        }
         self.request().id()
     }
 
@@ -151,7 +153,7 @@ impl Child {
 
 /// What a child has written to its pipe.
 struct Message {
-    /// The header of this connection has come.
+    /// The preamble of this connection is complete.
     introduced: Option<ConnectionId>,
     /// The report has come, or the child closes its end without one.
     is_last: bool,
@@ -252,7 +254,7 @@ impl EventSource for Children {
 }
 
 /// Reads the pipes that are readable, if only because their children have ended. One system call finds them all. Returns the
-/// connections whose headers have come.
+/// connections whose preambles are complete.
 fn read_pipes(children: &mut [Child]) -> Vec<ConnectionId> {
     let running = || children.iter().filter(|child| child.backoff.is_none());
     let mut pipes: Vec<_> = running().map(|child| Watched::new(child.pipe.as_fd())).collect();

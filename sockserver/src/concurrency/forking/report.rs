@@ -1,4 +1,4 @@
-//! What a child reports to its parent: whom the client's proxy has named, and how the request ended.
+//! What a child reports to its parent: who the client is, and how the request ended.
 
 use std::{
     ffi::OsStr,
@@ -62,7 +62,7 @@ pub(super) const INTRODUCTION_SIZE: usize = 3 + 108;
 /// The first byte of an introduction, which no report has.
 const INTRODUCTION: u8 = u8::MAX;
 
-/// In a child: tells the parent that the PROXY header has come, and who the client is. In one write.
+/// In a child: tells the parent that the preamble is complete, and who the client is. In one write.
 pub(super) fn introduce(pipe: &mut impl Write, client: &Address) -> io::Result<()> {
     let (kind, mut name) = match client {
         Address::Inet(address) => (b'i', address.to_string().into_bytes()),

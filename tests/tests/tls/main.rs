@@ -1,0 +1,13 @@
+//! TLS, with clients of several kinds.
+
+mod endings;
+mod everywhere;
+mod handshakes;
+mod material;
+#[path = "../handlers/obeying.rs"]
+mod obeying;
+mod peers;
+mod preamble;
+mod programs;
+mod start_tls;
+mod traffic;

@@ -1,0 +1,160 @@
+//! Certificates and keys: where they come from, and how they are replaced.
+
+use std::{
+    io::{self, ErrorKind, Write},
+    sync::{Arc, Mutex},
+};
+
+use sockserver::{
+    HandlerResult, Options, RequestHandler, Server, Tls, TlsOptions, Writer, concurrency::Threading, request_handler,
+    transport::Tcp,
+};
+use sockserver_tests::{
+    client::Client,
+    script::{Script, upper},
+    served::Served,
+    tls::{Authority, Certified, TlsClient},
+};
+
+/// A server whose certificates come from its own hook.
+#[derive(Server)]
+#[server(transport = "tcp", concurrency = "threading", handler = Greet, hooks(tls = Self::certificates))]
+struct Greeter {
+    tls: Mutex<io::Result<Tls>>,
+}
+
+#[request_handler]
+struct Greet {
+    wfile: Writer,
+}
+
+impl RequestHandler for Greet {
+    fn handle(&mut self) -> HandlerResult {
+        Ok(self.wfile.write_all(b"hello")?)
+    }
+}
+
+impl Greeter {
+    fn certificates(&self) -> io::Result<Tls> {
+        match &*self.tls.lock().expect("nobody panics with it") {
+            Ok(tls) => Ok(tls.clone()),
+            Err(error) => Err(error.kind().into()),
+        }
+    }
+
+    fn with(tls: io::Result<Tls>) -> Greeter {
+        Greeter { tls: Mutex::new(tls) }
+    }
+}
+
+fn pem(certified: &Certified) -> Tls {
+    Tls::pem(&certified.certificate, &certified.key).expect("they belong together")
+}
+
+#[test]
+fn the_certificate_is_that_of_the_name() {
+    let authority = Authority::new();
+    let [default, second, wild] = ["localhost", "b.example", "*.c.example"].map(|name| authority.certify(name));
+    let tls = pem(&default)
+        .with("B.example", &second.certificate, &second.key)
+        .and_then(|tls| tls.with("*.c.example", &wild.certificate, &wild.key));
+    let server = Served::new(Greeter::with(tls).bind("127.0.0.1:0").expect("a free port"));
+    for name in ["localhost", "b.example", "x.c.example", "y.c.example"] {
+        // The client compares the name with the certificate.
+        let mut client = TlsClient::connect_to(server.server_address(), name, &authority.client());
+        assert_eq!(client.rest(), "hello");
+    }
+    for unknown in ["d.example", "c.example"] {
+        let socket = Client::connect(server.server_address()).into_socket();
+        let error = TlsClient::try_begin(socket, unknown, &authority.client()).expect_err("it is another name's");
+        assert!(error.to_string().contains("not valid for name"), "{error}");
+    }
+}
+
+#[test]
+fn a_whole_configuration_is_taken_as_it_is() {
+    let authority = Authority::new();
+    let tls = Tls::from(authority.server(&authority.certify("localhost")));
+    let server = Served::new(Greeter::with(Ok(tls)).bind("127.0.0.1:0").expect("a free port"));
+    assert_eq!(TlsClient::connect(server.server_address(), &authority.client()).rest(), "hello");
+}
+
+#[test]
+fn a_resolver_chooses_the_certificate() {
+    let authority = Authority::new();
+    let config = authority.server(&authority.certify("localhost"));
+    let tls = Tls::resolver(config.cert_resolver.clone());
+    let server = Served::new(Greeter::with(Ok(tls)).bind("127.0.0.1:0").expect("a free port"));
+    assert_eq!(TlsClient::connect(server.server_address(), &authority.client()).rest(), "hello");
+}
+
+#[test]
+fn a_hook_that_fails_or_panics_fails_the_bind() {
+    let failing =
+        Greeter::with(Err(ErrorKind::NotFound.into())).bind("127.0.0.1:0").expect_err("it has no certificate");
+    assert_eq!(failing.kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn a_reload_replaces_the_certificate_and_drops_no_connection() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let server = Script::<Tcp, Threading>::serve_with(upper, old.options());
+    let mut before = TlsClient::connect(server.server_address(), &old.client());
+    let replacement = new.certify("localhost");
+    // The one file is there before the other: the pair does not fit.
+    old.write("cert.pem", &replacement.certificate);
+    let error = server.reload().expect_err("the key is the old one's");
+    assert!(
+        error.to_string().contains("cert.pem") && error.to_string().contains("not that of the certificate"),
+        "{error}"
+    );
+    assert_eq!(TlsClient::connect(server.server_address(), &old.client()).ask("old"), "OLD");
+    old.write("key.pem", &replacement.key);
+    server.reload().expect("the pair fits");
+    assert_eq!(TlsClient::connect(server.server_address(), &new.client()).ask("new"), "NEW");
+    assert_eq!(before.ask("still here"), "STILL HERE");
+}
+
+#[test]
+fn a_reload_without_tls_is_an_error() {
+    let server = Script::<Tcp, Threading>::serve(upper);
+    assert_eq!(server.reload().expect_err("there is nothing to read").kind(), ErrorKind::Unsupported);
+}
+
+#[test]
+fn what_is_wrong_with_the_files_is_said_at_the_bind() {
+    let authority = Authority::new();
+    let good = authority.certify("localhost");
+    let other = authority.certify("localhost");
+    let bind = |tls: TlsOptions| {
+        let (script, _reports) = Script::<Tcp, Threading>::new(upper);
+        script.bind_with("127.0.0.1:0", Options::new().tls(tls)).map(drop).expect_err("it cannot serve")
+    };
+    let tls = authority.tls(&good);
+    let missing = bind(tls.clone().key(authority.option("nothing.pem")));
+    assert!(missing.kind() == ErrorKind::NotFound && missing.to_string().contains("nothing.pem"), "{missing}");
+    authority.write("key.pem", &other.key);
+    let mixed = bind(tls.clone());
+    assert!(mixed.to_string().contains("the key is not that of the certificate"), "{mixed}");
+    authority.write("key.pem", "no key");
+    let no_key = bind(tls.clone());
+    assert!(no_key.to_string().contains("no private key in PEM"), "{no_key}");
+    authority.write("cert.pem", "no certificate");
+    let no_certificate = bind(tls);
+    assert!(no_certificate.to_string().contains("no certificate in PEM"), "{no_certificate}");
+    let half = bind(TlsOptions::new().certificate(authority.option("cert.pem")));
+    assert!(half.to_string().contains("`tls.key`"), "{half}");
+    let no_ca = bind(authority.tls(&good).client_auth(sockserver::ClientAuth::Required));
+    assert!(no_ca.to_string().contains("`tls.client_ca`"), "{no_ca}");
+}
+
+#[test]
+fn a_certificate_is_shared_by_reference() {
+    let authority = Authority::new();
+    let tls = pem(&authority.certify("localhost"));
+    let config: Arc<rustls::ServerConfig> = authority.server(&authority.certify("localhost"));
+    // Whoever has a whole configuration has its certificates in it.
+    let error = Tls::from(config).with("b.example", "", "").expect_err("it has a resolver of its own");
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(tls.with("b.example", "", "").is_err(), "there is no certificate");
+}
