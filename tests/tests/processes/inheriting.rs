@@ -177,7 +177,7 @@ fn a_successor_inherits_what_its_predecessor_has_inherited<C: Word>() {
     assert!(place.path().exists());
 }
 
-in_each_concurrency! { [sync threading pool]: a_successor_inherits_what_its_predecessor_has_inherited }
+in_each_concurrency! { [sync threading pool event_loop]: a_successor_inherits_what_its_predecessor_has_inherited }
 
 /// The server `lines` with these arguments, started by systemd-socket-activate with those.
 fn systemd_socket_activate(how: &[&str], arguments: &[&str]) -> Option<Process> {
