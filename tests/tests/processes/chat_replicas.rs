@@ -292,6 +292,8 @@ fn haproxy(replicas: &[Replica]) -> Option<Proxy> {
 #[test]
 fn no_line_is_lost_or_doubled_when_all_replicas_are_restarted_in_turn() {
     const MEMBERS: usize = 300;
+    // Each member has two descriptors here, and two in HAProxy.
+    rlimit::increase_nofile_limit(8_000).expect("the limit can be read");
     let Some(redis) = Redis::start() else { return };
     let mut replicas: Vec<_> = (0..3).map(|_| Replica::start(&redis, &["127.0.0.1"])).collect();
     let Some(proxy) = haproxy(&replicas) else { return };
