@@ -25,7 +25,7 @@
 //!
 //! Many replicas: see `haproxy.cfg` beside this file. `chat_replicas ADDRESS AGENT_ADDRESS REDIS_ADDRESS PROXY…`: at the second
 //! address a replica tells HAProxy's agent check how it does, and the proxies begin each connection with the address of the
-//! client. On SIGTERM a replica tells the agent check to send no new clients. After two seconds it says goodbye to its members.
+//! client. On SIGTERM a replica tells the agent check to send no new clients. After five seconds it says goodbye to its members.
 
 use std::{
     collections::BTreeMap,
@@ -56,7 +56,7 @@ mod sessions;
     concurrency = "threading",
     handler = Member,
     limits(connections = 10_000),
-    timeouts(idle = "1h", linger = "2s", shutdown = "20s"),
+    timeouts(idle = "1h", linger = "5s", shutdown = "20s"),
 )]
 struct Chat {
     redis: Arc<Redis>,
