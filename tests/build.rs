@@ -22,6 +22,9 @@ fn main() {
             cells.add(example, "tcp", concurrency);
         }
     }
+    for example in ["json_lower", "chat", "kv"] {
+        cells.add(example, "tcp", "event_loop");
+    }
     cells.write("cells.rs");
 
     write("expansions.rs", &modules_of("expand"));
@@ -49,10 +52,20 @@ struct Cells {
 
 impl Cells {
     fn add(&mut self, example: &str, transport: &str, concurrency: &str) {
-        let path = format!("../examples/examples/{example}.rs");
-        println!("cargo::rerun-if-changed={path}");
-        let moved = fs::read_to_string(path)
+        let folder = path::absolute("../examples/examples").expect("there is a current directory");
+        let file = folder.join(format!("{example}.rs"));
+        let file = if file.exists() { file } else { folder.join(example).join("main.rs") };
+        println!("cargo::rerun-if-changed={}", file.display());
+        let moved = fs::read_to_string(file)
             .expect("the example is there")
+            .split('\n')
+            .map(|line| match line.strip_prefix("mod ").and_then(|line| line.strip_suffix(';')) {
+                Some(module) => {
+                    format!("#[path = {:?}]\n{line}\n", folder.join(example).join(module).with_extension("rs"))
+                }
+                None => format!("{line}\n"),
+            })
+            .collect::<String>()
             .replace("\"tcp\"", &format!("\"{transport}\""))
             .replace("\"threading\"", &format!("\"{concurrency}\""))
             .replace("fn main", "pub(crate) fn main");

@@ -1,14 +1,15 @@
-//! The same test in several concurrencies. A new one is named four times, in this file.
+//! The same test in several concurrencies. A new one is named five times, in this file.
 
 use sockserver::{
     Concurrency,
     concurrency::{EventLoop, Forking, Pool, Synchronous, Threading},
 };
 
-/// The words of the attribute, but that of the event loop, which serves message handlers only.
+/// The words of the attribute for every handler.
 pub const WORDS: [&str; 4] = ["sync", "threading", "pool", "forking"];
 
-pub const EVENT_LOOP: &str = "event_loop";
+/// The words for a message handler.
+pub const FOR_MESSAGES: [&str; 5] = ["sync", "threading", "pool", "forking", "event_loop"];
 
 /// A concurrency that has a word in the attribute.
 pub trait Word: Concurrency + Default {

@@ -16,8 +16,8 @@ use std::{
 };
 
 use sockserver::{
-    Address, Concurrency, Datagram, Event, HandlerResult, Reader, RequestHandler, Server, Stream, Writer,
-    request_handler,
+    Address, Concurrency, Datagram, Event, HandlerResult, MessageHandler, Reader, RequestHandler, Server, Stream,
+    Writer, message_handler, request_handler,
 };
 use sockserver_tests::{
     client::{Client, eventually},
@@ -176,6 +176,25 @@ fn reading_and_writing_allocate_nothing() {
 #[test]
 fn a_line_allocates_nothing() {
     assert_eq!(allocated_by_exchanges(LinesServer), NOTHING);
+}
+
+#[message_handler(framing = "line")]
+#[server(transport = "tcp", concurrency = "event_loop")]
+struct Messages {
+    wfile: Writer,
+}
+
+impl MessageHandler for Messages {
+    type Message = str;
+
+    fn message(&mut self, line: &str) -> HandlerResult {
+        Ok(writeln!(self.wfile, "{line}")?)
+    }
+}
+
+#[test]
+fn a_message_on_an_event_loop_allocates_nothing() {
+    assert_eq!(allocated_by_exchanges(MessagesServer), NOTHING);
 }
 
 #[test]
@@ -369,6 +388,30 @@ fn a_connection_that_its_handler_ends_takes_eight_system_calls() {
     ]);
     // That thread looks at a connection once when it comes, and then now and then.
     assert!((TIMES..4 * TIMES).contains(&trace.count("recvfrom: EAGAIN")));
+}
+
+#[test]
+fn a_message_on_an_event_loop_takes_a_receive_a_send_and_a_share_of_a_wait() {
+    const CLIENTS: usize = 8;
+    let _alone = alone();
+    let mut command = server("messages");
+    command.arg("tcp_event_loop");
+    let server = ServerProcess::start(command, Place::of("tcp"));
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| Client::connect(server.address())).collect();
+    for client in &mut clients {
+        assert_eq!(client.ask("hello"), "HELLO");
+    }
+    let work = || {
+        for _ in 0..TIMES {
+            clients.iter_mut().for_each(|client| client.send("hello\n"));
+            clients.iter_mut().for_each(|client| assert_eq!(client.line(), "HELLO"));
+        }
+    };
+    let messages = CLIENTS * TIMES;
+    let Some(trace) = Trace::until(&server, work, |trace| trace.count("sendto") == messages) else { return };
+    trace.expect_counts([("recvfrom", messages), ("recvfrom: EAGAIN", 0), ("sendto", messages), ("epoll_ctl", 0)]);
+    // A wait returns all clients that have sent something by then. None of them is waited for by itself.
+    assert!(trace.count("epoll_wait") <= messages + 2, "{} waits", trace.count("epoll_wait"));
 }
 
 fn shutdown_on_signals_costs_no_system_call_for_a_line<C: Word>() {

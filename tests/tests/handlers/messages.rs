@@ -21,7 +21,7 @@ use sockserver_tests::{
 #[test]
 fn one_handler_serves_every_transport_with_every_concurrency() {
     for transport in ["tcp", "udp", "unix", "unix_datagram"] {
-        for concurrency in concurrencies::WORDS.into_iter().chain([concurrencies::EVENT_LOOP]) {
+        for concurrency in concurrencies::FOR_MESSAGES {
             let cell = format!("{transport}_{concurrency}");
             let mut command = server("messages");
             command.arg(&cell);

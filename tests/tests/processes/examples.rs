@@ -250,7 +250,7 @@ mod json_lower {
 
     #[test]
     fn a_value_needs_no_line_end() {
-        for (concurrency, count) in [("threading", "3-at-once"), ("sync", "3-in-turn")] {
+        for (concurrency, count) in [("threading", "3-at-once"), ("sync", "3-in-turn"), ("event_loop", "3-at-once")] {
             let server = serve_with("json_lower", concurrency);
             let messages = [r#"{"Client": #}"#, r#""ABC""#, "1# ", "true", "HELLO", "[#] "];
             let Some(clients) = recv_clients(&server, count, &messages) else { return };
@@ -482,6 +482,11 @@ mod talk {
 mod chat {
     use super::*;
 
+    /// With its own concurrency, and with another word.
+    fn chats() -> [ServerProcess; 2] {
+        [serve("chat", "tcp"), serve_with("chat", "event_loop")]
+    }
+
     const NAME_RULE: &str = "* a name has 1 to 20 letters of a to z, digits, `-` and `_`; yours?";
 
     /// A client that has been asked for its name.
@@ -499,119 +504,126 @@ mod chat {
 
     #[test]
     fn members_see_each_other_come_talk_and_go() {
-        let server = serve("chat", "tcp");
-        let mut alice = member(&server, "alice", "");
-        let mut bob = member(&server, "bob", "alice");
-        assert_eq!(alice.line(), "* bob has joined");
-        alice.send("hello\n");
-        assert_eq!(bob.line(), "<alice> hello");
-        bob.send("hello yourself\nand goodbye\n");
-        assert_eq!(alice.line(), "<bob> hello yourself");
-        assert_eq!(alice.line(), "<bob> and goodbye");
-        bob.finish();
-        assert_eq!(alice.line(), "* bob has left");
-        // Nobody hears their own words.
-        assert_eq!(bob.rest(), "");
-        member(&server, "bob", "alice");
+        for server in chats() {
+            let mut alice = member(&server, "alice", "");
+            let mut bob = member(&server, "bob", "alice");
+            assert_eq!(alice.line(), "* bob has joined");
+            alice.send("hello\n");
+            assert_eq!(bob.line(), "<alice> hello");
+            bob.send("hello yourself\nand goodbye\n");
+            assert_eq!(alice.line(), "<bob> hello yourself");
+            assert_eq!(alice.line(), "<bob> and goodbye");
+            bob.finish();
+            assert_eq!(alice.line(), "* bob has left");
+            // Nobody hears their own words.
+            assert_eq!(bob.rest(), "");
+            member(&server, "bob", "alice");
+        }
     }
 
     #[test]
     fn a_name_is_asked_for_until_it_is_a_good_one() {
-        let server = serve("chat", "tcp");
-        let mut alice = member(&server, "alice", "");
-        let mut bob = stranger(&server);
-        let too_long = "x".repeat(21);
-        for name in ["", " ", "al ice", "élan", "<admin>", "* bob", "\x1b[31m", "a\0", &too_long] {
-            assert_eq!(bob.ask(name), NAME_RULE, "{name:?}");
+        for server in chats() {
+            let mut alice = member(&server, "alice", "");
+            let mut bob = stranger(&server);
+            let too_long = "x".repeat(21);
+            for name in ["", " ", "al ice", "élan", "<admin>", "* bob", "\x1b[31m", "a\0", &too_long] {
+                assert_eq!(bob.ask(name), NAME_RULE, "{name:?}");
+            }
+            assert_eq!(bob.ask("alice"), "* alice is here already; your name?");
+            assert_eq!(bob.ask("Bob_2-x"), "* welcome, Bob_2-x; here are: alice");
+            assert_eq!(alice.line(), "* Bob_2-x has joined");
         }
-        assert_eq!(bob.ask("alice"), "* alice is here already; your name?");
-        assert_eq!(bob.ask("Bob_2-x"), "* welcome, Bob_2-x; here are: alice");
-        assert_eq!(alice.line(), "* Bob_2-x has joined");
     }
 
     #[test]
     fn strangers_hear_nothing_and_are_not_heard() {
-        let server = serve("chat", "tcp");
-        let mut stranger = stranger(&server);
-        let mut alice = member(&server, "alice", "");
-        alice.send("is anybody here?\n");
-        stranger.finish();
-        assert_eq!(stranger.rest(), "");
-        let _bob = member(&server, "bob", "alice");
-        assert_eq!(alice.line(), "* bob has joined");
+        for server in chats() {
+            let mut stranger = stranger(&server);
+            let mut alice = member(&server, "alice", "");
+            alice.send("is anybody here?\n");
+            stranger.finish();
+            assert_eq!(stranger.rest(), "");
+            let _bob = member(&server, "bob", "alice");
+            assert_eq!(alice.line(), "* bob has joined");
+        }
     }
 
     #[test]
     fn a_message_does_not_steer_the_others_terminals() {
-        let server = serve("chat", "tcp");
-        let mut alice = member(&server, "alice", "");
-        let mut mallory = member(&server, "mallory", "alice");
-        assert_eq!(alice.line(), "* mallory has joined");
-        mallory.send("\x1b]0;root\x07\r<bob> hi\u{9b}2J\n");
-        assert_eq!(alice.line(), "<mallory> ?]0;root??<bob> hi?2J");
+        for server in chats() {
+            let mut alice = member(&server, "alice", "");
+            let mut mallory = member(&server, "mallory", "alice");
+            assert_eq!(alice.line(), "* mallory has joined");
+            mallory.send("\x1b]0;root\x07\r<bob> hi\u{9b}2J\n");
+            assert_eq!(alice.line(), "<mallory> ?]0;root??<bob> hi?2J");
+        }
     }
 
     #[test]
     fn a_member_that_vanishes_has_left() {
-        let server = serve("chat", "tcp");
-        let mut alice = member(&server, "alice", "");
-        let bob = member(&server, "bob", "alice");
-        assert_eq!(alice.line(), "* bob has joined");
-        bob.reset();
-        assert_eq!(alice.line(), "* bob has left");
+        for server in chats() {
+            let mut alice = member(&server, "alice", "");
+            let bob = member(&server, "bob", "alice");
+            assert_eq!(alice.line(), "* bob has joined");
+            bob.reset();
+            assert_eq!(alice.line(), "* bob has left");
+        }
     }
 
     #[test]
     fn a_line_that_is_no_text_or_too_long_is_seen_by_nobody() {
-        let server = serve("chat", "tcp");
-        let mut alice = member(&server, "alice", "");
-        let mut bob = member(&server, "bob", "alice");
-        assert_eq!(alice.line(), "* bob has joined");
-        for garbage in [&b"\xff\xff\n"[..], &[&[b'x'; 1025][..], b"\n"].concat()] {
-            bob.send(garbage);
-            assert!(bob.line().starts_with("* nobody has seen that: "));
+        for server in chats() {
+            let mut alice = member(&server, "alice", "");
+            let mut bob = member(&server, "bob", "alice");
+            assert_eq!(alice.line(), "* bob has joined");
+            for garbage in [&b"\xff\xff\n"[..], &[&[b'x'; 1025][..], b"\n"].concat()] {
+                bob.send(garbage);
+                assert!(bob.line().starts_with("* nobody has seen that: "));
+            }
+            bob.send("hello\n");
+            assert_eq!(alice.line(), "<bob> hello");
         }
-        bob.send("hello\n");
-        assert_eq!(alice.line(), "<bob> hello");
     }
 
     #[test]
     fn a_member_that_does_not_read_misses_lines_and_holds_up_nobody() {
-        let server = serve("chat", "tcp");
-        let mut alice = member(&server, "alice", "");
-        let mut bob = member(&server, "bob", "alice");
-        let mut carol = member(&server, "carol", "alice, bob");
-        assert_eq!(bob.line(), "* carol has joined");
-        let mut said = 0;
-        let mut say = || {
-            alice.send(format!("{said} {}\n", "x".repeat(1000)));
-            said += 1;
-        };
-        let number = |line: &str| {
-            let number = line.strip_prefix("<alice> ").and_then(|line| line.split_once(' '))?.0;
-            number.parse::<usize>().ok()
-        };
-        // Far more than the buffers of a connection hold.
-        for expected in 0..6_000 {
-            say();
-            assert_eq!(number(&bob.line()), Some(expected));
-        }
-        let missed_lines = |line: &str| {
-            let count = line.strip_prefix("* you missed ")?.strip_suffix(" lines")?;
-            count.parse::<usize>().ok()
-        };
-        let (mut next, mut missed) = (0, 0);
-        loop {
-            // She is told what she has missed once she can hear again.
-            say();
-            let line = carol.line();
-            match missed_lines(&line) {
-                Some(count) => missed += count,
-                None => {
-                    assert_eq!(number(&line), Some(next + missed));
-                    next += 1;
-                    if missed > 0 {
-                        break;
+        for server in chats() {
+            let mut alice = member(&server, "alice", "");
+            let mut bob = member(&server, "bob", "alice");
+            let mut carol = member(&server, "carol", "alice, bob");
+            assert_eq!(bob.line(), "* carol has joined");
+            let mut said = 0;
+            let mut say = || {
+                alice.send(format!("{said} {}\n", "x".repeat(1000)));
+                said += 1;
+            };
+            let number = |line: &str| {
+                let number = line.strip_prefix("<alice> ").and_then(|line| line.split_once(' '))?.0;
+                number.parse::<usize>().ok()
+            };
+            // Far more than the buffers of a connection hold.
+            for expected in 0..6_000 {
+                say();
+                assert_eq!(number(&bob.line()), Some(expected));
+            }
+            let missed_lines = |line: &str| {
+                let count = line.strip_prefix("* you missed ")?.strip_suffix(" lines")?;
+                count.parse::<usize>().ok()
+            };
+            let (mut next, mut missed) = (0, 0);
+            loop {
+                // She is told what she has missed once she can hear again.
+                say();
+                let line = carol.line();
+                match missed_lines(&line) {
+                    Some(count) => missed += count,
+                    None => {
+                        assert_eq!(number(&line), Some(next + missed));
+                        next += 1;
+                        if missed > 0 {
+                            break;
+                        }
                     }
                 }
             }
