@@ -5,7 +5,7 @@ use crate::{
     errors::Errors,
     keys::{GRAMMARS, Grammar, Group, Key, Scope, Signature, Target},
     suggest::{closest, did_you_mean, listed},
-    value::{Kind, Refusal, Value},
+    value::{Refusal, Value},
 };
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use quote::ToTokens;
@@ -81,7 +81,8 @@ pub(crate) struct Hook {
 /// A value, and what is still to be checked of it: the compiler knows the value of a constant.
 pub(crate) struct CheckedValue {
     pub(crate) value: Value,
-    pub(crate) is_duration: bool,
+    /// The method of the value whose result is compared, if it is no number.
+    pub(crate) measure: Option<&'static str>,
     /// What is refused, with the words for it. Empty for a literal, which has been checked.
     pub(crate) refused: Vec<(Refusal, String)>,
 }
@@ -190,7 +191,7 @@ impl CheckedValue {
             _ => &[],
         };
         let refused = refused.iter().map(|(refused, why)| (*refused, format!("`{}` {why}", key.name))).collect();
-        CheckedValue { value, is_duration: matches!(key.takes, Kind::Duration), refused }
+        CheckedValue { value, measure: key.takes.measure(), refused }
     }
 }
 

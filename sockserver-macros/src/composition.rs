@@ -89,6 +89,11 @@ pub(crate) const COUNTS_CLIENTS: Rule = on(
     "clients are told apart by their addresses, or their users, and here they have neither",
 );
 
+pub(crate) const HAS_IP_CLIENTS: Rule = on(
+    &["tcp", "udp", "unix", "stream"],
+    "clients are let in by their IP addresses (on a Unix socket a proxy names them), and here they have none",
+);
+
 pub(crate) const HAS_PACKETS: Rule =
     on(&["udp", "unix_datagram"], "a stream has no packets; `#[request_handler(max_line = …)]` bounds a line");
 

@@ -207,6 +207,10 @@ pub(crate) static SERVER: Grammar = Grammar {
                 Key::optional("threads", Kind::Count, "256")
                     .only(&composition::HANDS_OVER)
                     .refused(&[(Refusal::Zero, "cannot be zero: a thread has to serve")]),
+                Key::optional("rate", Kind::Rate, "no limit").refused(NO_CLIENT),
+                Key::optional("rate_per_client", Kind::Rate, "no limit")
+                    .only(&composition::COUNTS_CLIENTS)
+                    .refused(NO_CLIENT),
                 Key::option("on_limit", Kind::Word(&ON_LIMIT), "`\"wait\"`").only(&composition::SERVES_SEVERAL),
             ],
         },
@@ -236,6 +240,18 @@ pub(crate) static SERVER: Grammar = Grammar {
                     "cannot be zero: the server would never sleep; leave it out to have `service_actions` called \
                      between requests only",
                 )]),
+            ],
+        },
+        Group {
+            name: "access",
+            documented_in: "Access",
+            required: None,
+            keys: &[
+                Key::optional("allow", Kind::Networks, "everybody").only(&composition::HAS_IP_CLIENTS).refused(&[(
+                    Refusal::Empty,
+                    "cannot be empty: nobody would be let in; leave it out to let everybody in",
+                )]),
+                Key::optional("deny", Kind::Networks, "nobody").only(&composition::HAS_IP_CLIENTS),
             ],
         },
         Group {

@@ -71,7 +71,9 @@ fn takes(key: &Key) -> String {
         Kind::Size => "a size",
         Kind::Duration => "a duration",
         Kind::Mode => "permissions",
-        Kind::Proxies => "a list of networks",
+        Kind::Rate => "a rate",
+        Kind::Networks => "a list of networks",
+        Kind::Proxies => "a list of networks and `\"unix\"`",
         Kind::Text(_) => "text",
         Kind::Texts(_) => "a list of texts",
     };
@@ -128,7 +130,7 @@ fn every_key_takes_what_it_sets() {
                 Kind::Path(_) | Kind::Name(_) => false,
                 Kind::Word(words) => !words.are_types,
                 Kind::Flag | Kind::Count | Kind::Size | Kind::Duration | Kind::Mode => true,
-                Kind::Text(_) | Kind::Texts(_) | Kind::Proxies => true,
+                Kind::Rate | Kind::Networks | Kind::Proxies | Kind::Text(_) | Kind::Texts(_) => true,
             },
         };
         assert!(is_right, "{}", key.name);

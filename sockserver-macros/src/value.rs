@@ -24,7 +24,11 @@ pub(crate) enum Kind {
     Duration,
     /// The permissions of a file.
     Mode,
-    /// A list of peers.
+    /// How often something may happen.
+    Rate,
+    /// A list of networks.
+    Networks,
+    /// A list of networks and `"unix"`.
     Proxies,
     /// Text; with an example of it.
     #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only keys of TLS take it"))]
@@ -58,6 +62,8 @@ pub(crate) enum Value {
     Number(u64),
     Duration(Duration),
     Mode(LitInt),
+    Rate(u32, &'static Period),
+    Networks(Vec<Network>),
     Proxies(Vec<Proxy>),
     Text(LitStr),
     Texts(Vec<LitStr>),
@@ -67,8 +73,25 @@ pub(crate) enum Value {
 #[derive(Clone)]
 pub(crate) enum Proxy {
     Unix,
-    Network(IpAddr, u8),
+    Network(Network),
 }
+
+/// An address, and how many of its bits all addresses of the network begin with.
+#[derive(Clone)]
+pub(crate) struct Network(pub(crate) IpAddr, pub(crate) u8);
+
+/// The time that a rate is about.
+pub(crate) struct Period {
+    pub(crate) unit: &'static str,
+    /// What makes such a rate.
+    pub(crate) constructor: &'static str,
+}
+
+pub(crate) static PERIODS: &[Period] = &[
+    Period { unit: "s", constructor: "per_second" },
+    Period { unit: "m", constructor: "per_minute" },
+    Period { unit: "h", constructor: "per_hour" },
+];
 
 /// A value that a key refuses although it is of the right kind.
 #[derive(Clone, Copy, PartialEq)]
@@ -110,6 +133,7 @@ impl Kind {
         }
         if input.peek(Bracket) {
             match self {
+                Kind::Networks => return list(input, &wrong(""), |text| network(&text.value(), &[])).map(Value::Networks),
                 Kind::Proxies => return list(input, &wrong(""), |text| proxy(&text.value())).map(Value::Proxies),
                 Kind::Texts(_) => return list(input, &wrong(""), Ok).map(Value::Texts),
                 _ => {}
@@ -117,6 +141,15 @@ impl Kind {
         }
         let Ok(literal) = input.parse::<Lit>() else { return Err(input.error(wrong(""))) };
         self.read(&literal).map_err(|hint| syn::Error::new_spanned(&literal, wrong(&hint)))
+    }
+
+    /// The method that makes a number of a value, to be compared with what is refused.
+    pub(crate) fn measure(&self) -> Option<&'static str> {
+        match self {
+            Kind::Duration => Some("as_millis"),
+            Kind::Rate => Some("count"),
+            _ => None,
+        }
     }
 
     /// A path names what it says, not a constant.
@@ -134,7 +167,8 @@ impl Kind {
             Kind::Size => "\"64KiB\"".to_string(),
             Kind::Duration => "\"30s\"".to_string(),
             Kind::Mode => "0o660".to_string(),
-            Kind::Proxies => "[\"10.0.0.0/8\"]".to_string(),
+            Kind::Rate => "\"20/s\"".to_string(),
+            Kind::Networks | Kind::Proxies => "[\"10.0.0.0/8\"]".to_string(),
             Kind::Text(example) => quoted(example),
             Kind::Texts(example) => format!("[{}]", quoted(example)),
         }
@@ -164,6 +198,11 @@ impl Kind {
                 "an integer with a unit in quotes, like `\"250ms\"`, `\"30s\"`, `\"5m\"` or `\"1h\"`".to_string()
             }
             Kind::Mode => "permissions in octal, like `0o660`, of at most `0o777`".to_string(),
+            Kind::Rate => {
+                "a number for each second, minute or hour in quotes, like `\"20/s\"`, `\"100/m\"` or `\"1000/h\"`"
+                    .to_string()
+            }
+            Kind::Networks => "a list of networks, like `[\"10.0.0.0/8\", \"fd00::/8\"]`".to_string(),
             Kind::Proxies => "a list of networks and `\"unix\"`, like `[\"10.0.0.0/8\", \"fd00::/8\"]`".to_string(),
             Kind::Text(example) => format!("text in quotes, like {}", in_ticks(&quoted(example))),
             Kind::Texts(_) => format!("a list of texts, like {}", in_ticks(&self.example())),
@@ -208,12 +247,11 @@ impl Kind {
                 measure(literal, TIMES).map(Duration::from_millis).map(Value::Duration).map_err(in_one_unit)
             }
             (Kind::Mode, Lit::Int(number)) => mode(number),
-            (Kind::Proxies, Lit::Str(text)) => match proxy(&text.value()) {
-                Ok(_) => Err(did_you_mean(&format!("[{}]", quoted(&text.value())))),
-                Err(hint) => Err(hint),
-            },
+            (Kind::Rate, _) => rate(literal),
+            (Kind::Networks, Lit::Str(text)) => Err(in_brackets(text, network(&text.value(), &[]))),
+            (Kind::Proxies, Lit::Str(text)) => Err(in_brackets(text, proxy(&text.value()))),
             (Kind::Text(_), Lit::Str(text)) => Ok(Value::Text(text.clone())),
-            (Kind::Texts(_), Lit::Str(text)) => Err(did_you_mean(&format!("[{}]", quoted(&text.value())))),
+            (Kind::Texts(_), Lit::Str(text)) => Err(in_brackets(text, Ok(()))),
             _ => Err(String::new()),
         }
     }
@@ -240,14 +278,26 @@ fn list<T>(input: ParseStream<'_>, wrong: &str, entry: impl Fn(LitStr) -> Result
     Ok(entries)
 }
 
-/// The error is a suggestion, if there is one.
-fn proxy(text: &str) -> Result<Proxy, String> {
-    if text == "unix" {
-        return Ok(Proxy::Unix);
+/// A suggestion for an entry that is no list.
+fn in_brackets<T>(text: &LitStr, entry: Result<T, String>) -> String {
+    match entry {
+        Ok(_) => did_you_mean(&format!("[{}]", quoted(&text.value()))),
+        Err(hint) => hint,
     }
+}
+
+fn proxy(text: &str) -> Result<Proxy, String> {
+    match text {
+        "unix" => Ok(Proxy::Unix),
+        text => network(text, &["unix"]).map(Proxy::Network),
+    }
+}
+
+/// The words may have been meant as well. The error is a suggestion, if there is one.
+fn network(text: &str, words: &[&'static str]) -> Result<Network, String> {
     let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
     let Ok(address) = address.parse::<IpAddr>() else {
-        let meant = closest(text, ["unix"]);
+        let meant = closest(text, words.iter().copied());
         return Err(meant.map(|meant| did_you_mean(&quoted(meant))).unwrap_or_default());
     };
     let length = if address.is_ipv4() { 32 } else { 128 };
@@ -256,7 +306,7 @@ fn proxy(text: &str) -> Result<Proxy, String> {
         return Err(format!("the prefix of an address of this kind has 0 to {length} bits: "));
     };
     match begin(address, prefix) {
-        network if network == address => Ok(Proxy::Network(address, prefix)),
+        network if network == address => Ok(Network(address, prefix)),
         network => Err(did_you_mean(&quoted(&format!("{network}/{prefix}")))),
     }
 }
@@ -306,9 +356,11 @@ impl Value {
     /// Whether it is refused, as far as that can be seen: the value of a constant cannot.
     pub(crate) fn is(&self, refused: Refusal) -> bool {
         let number = match self {
+            Value::Networks(networks) => return refused == Refusal::Empty && networks.is_empty(),
             Value::Proxies(proxies) => return refused == Refusal::Empty && proxies.is_empty(),
             Value::Text(text) => return refused == Refusal::Empty && text.value().is_empty(),
             Value::Number(number) => u128::from(*number),
+            Value::Rate(count, _) => u128::from(*count),
             Value::Duration(duration) => duration.as_millis(),
             _ => return false,
         };
@@ -368,6 +420,31 @@ fn written(literal: &Lit) -> Option<String> {
         Lit::Str(text) => Some(text.value()),
         Lit::Int(number) => Some(number.to_string()),
         _ => None,
+    }
+}
+
+/// The error is a suggestion, if there is one.
+fn rate(literal: &Lit) -> Result<Value, String> {
+    let text = written(literal).ok_or_else(String::new)?;
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let Ok(number) = number.parse::<u32>() else { return Err(String::new()) };
+    let unit = unit.trim_start_matches([' ', '/']).trim_end();
+    let units = || PERIODS.iter().map(|period| period.unit);
+    let period = PERIODS.iter().find(|period| period.unit == unit);
+    match period {
+        Some(period) if matches!(literal, Lit::Str(_)) && text == format!("{number}/{unit}") => {
+            Ok(Value::Rate(number, period))
+        }
+        _ => {
+            let unit = unit.to_lowercase();
+            let meant = match unit.as_str() {
+                "" | "sec" | "second" => Some("s"),
+                "min" | "minute" => Some("m"),
+                "hour" => Some("h"),
+                unit => units().find(|known| *known == unit),
+            };
+            Err(meant.map(|unit| did_you_mean(&quoted(&format!("{number}/{unit}")))).unwrap_or_default())
+        }
     }
 }
 
@@ -467,7 +544,7 @@ mod tests {
         let Ok(Value::Proxies(proxies)) = parse(&Kind::Proxies, list) else { panic!("{list}") };
         let shown = |proxy: &Proxy| match proxy {
             Proxy::Unix => "unix".to_string(),
-            Proxy::Network(address, prefix) => format!("{address}/{prefix}"),
+            Proxy::Network(Network(address, prefix)) => format!("{address}/{prefix}"),
         };
         let shown: Vec<String> = proxies.iter().map(shown).collect();
         assert_eq!(shown, ["10.0.0.0/8", "192.0.2.1/32", "fd00::/8", "0.0.0.0/0", "::/0", "unix"]);
@@ -486,8 +563,51 @@ mod tests {
     }
 
     #[test]
+    fn networks_are_those_of_proxies_without_unix() {
+        let list = r#"["10.0.0.0/8", "2001:db8::/32"]"#;
+        assert!(matches!(parse(&Kind::Networks, list), Ok(Value::Networks(networks)) if networks.len() == 2));
+        assert!(matches!(parse(&Kind::Networks, "[]"), Ok(networks) if networks.is(Refusal::Empty)));
+        for (text, meant) in [(r#"["10.0.0.1/8"]"#, r#""10.0.0.0/8""#), (r#""::1""#, r#"["::1"]"#)] {
+            assert_eq!(suggestion(&Kind::Networks, text).as_deref(), Some(meant), "{text}");
+        }
+        assert_eq!(suggestion(&Kind::Networks, r#"["unix"]"#), None);
+    }
+
+    #[test]
+    fn rates_have_a_time() {
+        for (text, count, unit) in [(r#""20/s""#, 20, "s"), (r#""100/m""#, 100, "m"), (r#""1/h""#, 1, "h")] {
+            let value = parse(&Kind::Rate, text);
+            assert!(matches!(value, Ok(Value::Rate(it, period)) if it == count && period.unit == unit), "{text}");
+        }
+        for (text, meant) in [
+            ("20", "20/s"),
+            (r#""20""#, "20/s"),
+            (r#""20/sec""#, "20/s"),
+            (r#""20 / s""#, "20/s"),
+            (r#""5/min""#, "5/m"),
+            (r#""5/hour""#, "5/h"),
+            (r#""5/S""#, "5/s"),
+        ] {
+            assert_eq!(suggestion(&Kind::Rate, text), Some(quoted(meant)), "{text}");
+        }
+        for text in [r#""s""#, r#""1.5/s""#, r#""5000000000/s""#, "true", r#""1/day""#, r#""1/é""#] {
+            assert_eq!(suggestion(&Kind::Rate, text), None, "{text}");
+        }
+        assert!(parse(&Kind::Rate, r#""0/s""#).is_ok_and(|rate| rate.is(Refusal::Zero)));
+    }
+
+    #[test]
     fn data_can_be_a_constant() {
-        for kind in [Kind::Count, Kind::Size, Kind::Duration, Kind::Mode, Kind::Flag, Kind::Proxies] {
+        for kind in [
+            Kind::Count,
+            Kind::Size,
+            Kind::Duration,
+            Kind::Mode,
+            Kind::Flag,
+            Kind::Rate,
+            Kind::Networks,
+            Kind::Proxies,
+        ] {
             for text in ["MAX", "Self::MAX", "crate::limits::MAX", "::std::primitive::u32::MAX", "<T as Limits>::MAX"] {
                 assert!(matches!(parse(&kind, text), Ok(Value::Constant(_))), "{text}");
             }

@@ -1,12 +1,12 @@
 //! Options from a configuration file, in any format that serde reads: the words are those of the attributes.
 
-use std::{collections::BTreeSet, fmt, time::Duration};
+use std::{collections::BTreeSet, fmt, str::FromStr, time::Duration};
 
 use serde_core::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Unexpected, Visitor};
 
 #[cfg(feature = "tls")]
 use crate::options::{ClientAuth, TlsStart, TlsVersions};
-use crate::options::{OnLimit, Options, ProxyVersions, TrustedProxy, UntrustedPeer};
+use crate::options::{OnLimit, Options, ProxyVersions, UntrustedPeer};
 
 /// A key of an attribute.
 struct Key {
@@ -247,11 +247,16 @@ impl Given {
         words.iter().find(|(word, _)| word == text).map(|(_, value)| *value)
     }
 
+    fn parsed<T: FromStr>(&self) -> Option<T> {
+        let Given::Text(text) = self else { return None };
+        text.parse().ok()
+    }
+
     /// The list lasts as long as the program, as that of the attribute does.
-    fn proxies(&self) -> Option<&'static [TrustedProxy]> {
+    fn list<T: FromStr>(&self) -> Option<&'static [T]> {
         let Given::List(texts) = self else { return None };
-        let proxies: Option<Vec<TrustedProxy>> = texts.iter().map(|text| text.parse().ok()).collect();
-        proxies.map(|proxies| &*proxies.leak())
+        let entries: Option<Vec<T>> = texts.iter().map(|text| text.parse().ok()).collect();
+        entries.map(|entries| &*entries.leak())
     }
 
     fn flag(&self) -> Option<bool> {

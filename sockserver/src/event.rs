@@ -106,8 +106,14 @@ pub enum TurnedAway {
     Limit,
     /// `per_client`: [`limits(per_client)`](crate::Limits::per_client).
     PerClient,
+    /// `rate`: [`limits(rate)`](crate::Limits::rate), where [`limits(on_limit)`](crate::Limits::on_limit) is `"reject"`.
+    Rate,
+    /// `rate_per_client`: [`limits(rate_per_client)`](crate::Limits::rate_per_client).
+    RatePerClient,
     /// `banned`: [`ServerHandle::ban`](crate::ServerHandle::ban).
     Banned,
+    /// `denied`: [`access(…)`](crate::Access).
+    Denied,
     /// `refused`: [`verify_request`](crate::Server::verify_request).
     Refused,
     /// `preamble`: its PROXY header was bad, missing or late ([`Stats::bad_preamble`](crate::Stats::bad_preamble)).
@@ -125,7 +131,10 @@ impl TurnedAway {
     pub(crate) const ALL: [TurnedAway; TurnedAway::NotStarted as usize + 1] = [
         TurnedAway::Limit,
         TurnedAway::PerClient,
+        TurnedAway::Rate,
+        TurnedAway::RatePerClient,
         TurnedAway::Banned,
+        TurnedAway::Denied,
         TurnedAway::Refused,
         TurnedAway::Preamble,
         TurnedAway::Handshake,
@@ -141,7 +150,10 @@ impl TurnedAway {
             TurnedAway::Handshake => Outcome::BadHandshake,
             TurnedAway::Limit
             | TurnedAway::PerClient
+            | TurnedAway::Rate
+            | TurnedAway::RatePerClient
             | TurnedAway::Banned
+            | TurnedAway::Denied
             | TurnedAway::Untrusted
             | TurnedAway::NotStarted => Outcome::Rejected,
         }
@@ -153,7 +165,10 @@ impl From<Rejected> for TurnedAway {
         match why {
             Rejected::Limit => TurnedAway::Limit,
             Rejected::PerClient => TurnedAway::PerClient,
+            Rejected::Rate => TurnedAway::Rate,
+            Rejected::RatePerClient => TurnedAway::RatePerClient,
             Rejected::Banned => TurnedAway::Banned,
+            Rejected::Denied => TurnedAway::Denied,
         }
     }
 }
@@ -180,7 +195,10 @@ impl fmt::Display for TurnedAway {
         f.pad(match self {
             TurnedAway::Limit => "limit",
             TurnedAway::PerClient => "per_client",
+            TurnedAway::Rate => "rate",
+            TurnedAway::RatePerClient => "rate_per_client",
             TurnedAway::Banned => "banned",
+            TurnedAway::Denied => "denied",
             TurnedAway::Refused => "refused",
             TurnedAway::Preamble => "preamble",
             TurnedAway::Handshake => "handshake",

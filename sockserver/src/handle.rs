@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
     process::{Child, Command},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     connections::{drain::DrainReport, stats::Stats},
     hand_over,
     io::state::{ConnectionId, ConnectionInfo},
-    options::Limits,
+    options::{Access, Limits},
     server_state::ServerState,
     unwind::unwind_safe,
 };
@@ -284,7 +284,8 @@ impl ServerHandle {
     /// ```
     ///
     /// As in the options, `"pool"` serves at most as many as it has workers, and `"sync"` serves one. On Unix sockets, a first
-    /// `per_client` counts the connections that come after it. In a child of `"forking"` it changes nothing.
+    /// `per_client` counts the connections that come after it. A new rate counts from then on. In a child of `"forking"` it
+    /// changes nothing.
     ///
     /// # Errors
     ///
@@ -292,6 +293,21 @@ impl ServerHandle {
     /// decided when the server is bound.
     pub fn set_limits(&self, limits: Limits) -> io::Result<()> {
         self.state.set_limits(limits)
+    }
+
+    /// Which clients are let in now: what the server was bound with, or the last [`set_access`](Self::set_access).
+    pub fn access(&self) -> Access {
+        self.state.connections.gate.access()
+    }
+
+    /// Changes which clients are let in, as after a look at a configuration. It is asked about the connections that come from
+    /// now on; those that are under way go on. In a child of `"forking"` it changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::InvalidInput`] if [`allow`](Access::allow) is an empty list.
+    pub fn set_access(&self, access: Access) -> io::Result<()> {
+        self.state.set_access(access)
     }
 
     /// Turns away a client for this time: the connections that come from now on. One that is under way goes on;
@@ -306,12 +322,12 @@ impl ServerHandle {
 
     /// Lifts the ban of this client. `false`: it was not banned.
     pub fn unban(&self, ip: IpAddr) -> bool {
-        self.state.connections.gate.bans().lift(ip, Instant::now())
+        self.state.connections.gate.lift_ban(ip)
     }
 
     /// The addresses that were banned, and how long their bans last. The one that ends first is the first.
     pub fn bans(&self) -> Vec<(IpAddr, Duration)> {
-        self.state.connections.gate.lock().list(Instant::now())
+        self.state.connections.gate.bans()
     }
 
     /// The requests that are under way, oldest first.

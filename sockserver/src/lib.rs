@@ -217,6 +217,7 @@ mod options;
 mod preamble;
 mod primitives;
 mod proxy_header;
+mod rate;
 mod request;
 mod runner;
 mod running_server;
@@ -261,10 +262,11 @@ pub use network::{Network, NotANetwork};
 #[cfg(feature = "tls")]
 pub use options::{ClientAuth, TlsOptions, TlsStart, TlsVersions};
 pub use options::{
-    HandlerOptions, Limits, OnLimit, Options, ProxyOptions, ProxyVersions, SocketOptions, Timeouts, TrustedProxy,
-    UntrustedPeer,
+    Access, HandlerOptions, Limits, OnLimit, Options, ProxyOptions, ProxyVersions, SocketOptions, Timeouts,
+    TrustedProxy, UntrustedPeer,
 };
 pub use proxy_header::{ProxyHeader, ProxySsl};
+pub use rate::{NotARate, Rate};
 pub use request::{
     AnyRequest,
     datagram::{Datagram, UnnamedPeer},

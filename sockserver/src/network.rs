@@ -1,6 +1,11 @@
 //! Networks of IP addresses, as lists of peers name them.
 
-use std::{error::Error, fmt, net::IpAddr, str::FromStr};
+use std::{
+    error::Error,
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
 
 /// All IP addresses that begin with the same bits: `10.0.0.0/8`, `2001:db8::/32`, or one address alone.
 ///
@@ -39,12 +44,31 @@ impl Network {
         Some(Network { address, prefix })
     }
 
+    /// The network of this prefix, which the address has at most, that this address is in.
+    pub(crate) fn around(address: IpAddr, prefix: u8) -> Network {
+        let bits = bits(address) & !host_mask(address, prefix);
+        let address = match address {
+            IpAddr::V4(_) => Ipv4Addr::from_bits(bits as u32).into(),
+            IpAddr::V6(_) => Ipv6Addr::from_bits(bits).into(),
+        };
+        Network { address, prefix }
+    }
+
+    /// Its first address.
+    pub const fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// How many bits all its addresses begin with.
+    pub const fn prefix(&self) -> u8 {
+        self.prefix
+    }
+
     /// Whether this address is one of the network. An IPv4 address in the form of an IPv6 one, as a server that is bound to
     /// `[::]` sees it, counts as the IPv4 address.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        address.is_ipv4() == self.address.is_ipv4()
-            && bits(address) & !host_mask(address, self.prefix) == bits(self.address)
+        address.is_ipv4() == self.address.is_ipv4() && Network::around(address, self.prefix) == *self
     }
 }
 

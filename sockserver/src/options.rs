@@ -2,7 +2,10 @@
 
 use std::{io, str::FromStr, time::Duration};
 
-use crate::network::{Network, NotANetwork};
+use crate::{
+    network::{Network, NotANetwork},
+    rate::Rate,
+};
 
 /// The options of a server, in the groups of the `#[server(…)]` attribute.
 ///
@@ -50,6 +53,8 @@ pub struct Options {
     pub timeouts: Timeouts,
     /// What `#[request_handler(…)]` or `#[message_handler(…)]` says, decided at run time.
     pub handler: HandlerOptions,
+    /// `access(…)`: which clients are let in.
+    pub access: Access,
     /// `proxy(…)`: the proxies in front of the server.
     pub proxy: ProxyOptions,
     /// `tls(…)`: how connections are encrypted.
@@ -123,8 +128,17 @@ pub struct Limits {
     /// one for each handler that is slow at the moment. If more handlers are slow, some wait until a thread is free; if
     /// none becomes free, the loop waits too. `None`: 256.
     pub threads: Option<usize>,
-    /// What happens to a client above `connections`. Default: [`OnLimit::Wait`]. A client above `per_client` is always
-    /// rejected: if it waited, it would hold up all other clients.
+    /// How many connections or, on datagrams, packets are accepted in a time: `"200/s"`. So many may come at once, and then
+    /// one each time that its share of the time has passed. [`on_limit`](Self::on_limit) says what happens to more. Those that
+    /// another rule turns away do not count. Default: no limit.
+    pub rate: Option<Rate>,
+    /// How many connections or packets of one client are accepted in a time: `"5/s"`. A client that comes more often is
+    /// rejected, which does not count. The server remembers 65,536 clients, those whose rate is used up most. Behind a proxy
+    /// the client counts when its header has come. With `"forking"` it counts a moment later, so that connections which come
+    /// at once can all be let in. Default: no limit.
+    pub rate_per_client: Option<Rate>,
+    /// What happens to a client above `connections` or `rate`. Default: [`OnLimit::Wait`]. A client above `per_client` or
+    /// `rate_per_client` is always rejected: if it waited, it would hold up all other clients.
     pub on_limit: OnLimit,
 }
 
@@ -196,6 +210,37 @@ pub struct HandlerOptions {
     pub max_frame: Option<usize>,
     /// How much mail a mailbox holds: [`Context::set_mailbox`](crate::Context::set_mailbox). Not with `"forking"`.
     pub mailbox: Option<usize>,
+}
+
+/// `access(…)`: which clients are let in, by their IP addresses. The network with the longest prefix decides about an address
+/// that is in several; one that is on both lists is denied.
+///
+/// Behind a proxy (`proxy(…)`) it is asked about the client that the proxy names, and about the proxy where it speaks for
+/// itself, as in its health checks. A client of a Unix socket that no proxy names has no such address, and is let in.
+///
+/// A client that is not let in is turned away before [`limits(per_client)`](Limits::per_client) counts it and before
+/// `verify_request`: [`TurnedAway::Denied`](crate::TurnedAway::Denied). [`ServerHandle::set_access`](crate::ServerHandle::set_access)
+/// changes the lists while the server runs.
+///
+/// What is known only at run time is parsed then. The lists last as long as the program:
+///
+/// ```
+/// use sockserver::{Access, Network};
+///
+/// fn without(networks: &str) -> Result<Access, sockserver::NotANetwork> {
+///     let deny: Vec<Network> = networks.lines().map(str::parse).collect::<Result<_, _>>()?;
+///     Ok(Access::new().deny(deny.leak()))
+/// }
+/// # assert!(without("192.0.2.0/24\n198.51.100.7").is_ok());
+/// # assert!(without("192.0.2.1/24").is_err());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Access {
+    /// The networks that are let in, and no others. Default: everybody is.
+    pub allow: Option<&'static [Network]>,
+    /// The networks that are not let in. Default: none.
+    pub deny: Option<&'static [Network]>,
 }
 
 /// `proxy(…)`: the proxies in front of the server, which say in a PROXY header who the client is.
@@ -350,6 +395,7 @@ impl Options {
             limits: Limits::new(),
             timeouts: Timeouts::new(),
             handler: HandlerOptions::new(),
+            access: Access::new(),
             proxy: ProxyOptions::new(),
             #[cfg(feature = "tls")]
             tls: TlsOptions::new(),
@@ -435,7 +481,15 @@ impl SocketOptions {
 impl Limits {
     /// The defaults.
     pub const fn new() -> Limits {
-        Limits { connections: None, per_client: None, handshakes: None, threads: None, on_limit: OnLimit::Wait }
+        Limits {
+            connections: None,
+            per_client: None,
+            handshakes: None,
+            threads: None,
+            rate: None,
+            rate_per_client: None,
+            on_limit: OnLimit::Wait,
+        }
     }
 }
 
@@ -459,6 +513,13 @@ impl HandlerOptions {
     /// Everything as the attribute says.
     pub const fn new() -> HandlerOptions {
         HandlerOptions { timeout: None, rbufsize: None, wbufsize: None, max_line: None, max_frame: None, mailbox: None }
+    }
+}
+
+impl Access {
+    /// Everybody is let in.
+    pub const fn new() -> Access {
+        Access { allow: None, deny: None }
     }
 }
 
@@ -518,6 +579,7 @@ setters! {
         limits: Limits => limits,
         timeouts: Timeouts => timeouts,
         handler: HandlerOptions => handler,
+        access: Access => access,
         proxy: ProxyOptions => proxy,
         workers: usize => Some(workers),
         stack_size: usize => Some(stack_size),
@@ -539,6 +601,8 @@ setters! {
         per_client: usize => Some(per_client),
         handshakes: usize => Some(handshakes),
         threads: usize => Some(threads),
+        rate: Rate => Some(rate),
+        rate_per_client: Rate => Some(rate_per_client),
         on_limit: OnLimit => on_limit,
     }
     "in `timeouts(…)` " Timeouts {
@@ -558,6 +622,10 @@ setters! {
         max_line: usize => Some(max_line),
         max_frame: usize => Some(max_frame),
         mailbox: usize => Some(mailbox),
+    }
+    "in `access(…)` " Access {
+        allow: &'static [Network] => Some(allow),
+        deny: &'static [Network] => Some(deny),
     }
     "in `proxy(…)` " ProxyOptions {
         trust: &'static [TrustedProxy] => Some(trust),

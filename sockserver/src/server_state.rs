@@ -13,7 +13,7 @@ use crate::{
     inheritance,
     io::{bell::Bell, shared::Shared, state::ConnectionId, waker::Waker},
     lingering::Lingering,
-    options::{Limits, Options},
+    options::{Access, Limits, Options},
     primitives::{
         Mutex,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -265,6 +265,14 @@ impl ServerState {
         if self.connections.set_limits(options.limits, capacity)? == Returned::Awaited {
             self.waker.wake();
         }
+        Ok(())
+    }
+
+    /// Lets in whom these lists let in.
+    pub(crate) fn set_access(&self, access: Access) -> io::Result<()> {
+        let options = self.options.clone().access(access);
+        options.check()?;
+        self.connections.gate.set_access(options.access);
         Ok(())
     }
 

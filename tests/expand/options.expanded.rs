@@ -29,7 +29,38 @@ impl ::sockserver::Server for Chat {
         );
         options.limits.connections = ::core::option::Option::Some(1000);
         options.limits.per_client = ::core::option::Option::Some(20);
+        options.limits.rate = ::core::option::Option::Some(
+            ::sockserver::Rate::per_second(200),
+        );
+        options.limits.rate_per_client = ::core::option::Option::Some(
+            ::sockserver::Rate::per_minute(100),
+        );
         options.limits.on_limit = ::sockserver::OnLimit::Reject;
+        options.access.allow = ::core::option::Option::Some(const {
+            &[
+                ::sockserver::Network::new(
+                        ::core::net::IpAddr::V4(::core::net::Ipv4Addr::new(10, 0, 0, 0)),
+                        8,
+                    )
+                    .unwrap(),
+            ]
+        });
+        options.access.deny = ::core::option::Option::Some(const {
+            &[
+                ::sockserver::Network::new(
+                        ::core::net::IpAddr::V4(::core::net::Ipv4Addr::new(10, 1, 0, 0)),
+                        16,
+                    )
+                    .unwrap(),
+                ::sockserver::Network::new(
+                        ::core::net::IpAddr::V6(
+                            ::core::net::Ipv6Addr::new(64768, 0, 0, 0, 0, 0, 0, 0),
+                        ),
+                        8,
+                    )
+                    .unwrap(),
+            ]
+        });
         options.timeouts.handle_request = ::core::option::Option::Some(
             ::core::time::Duration::from_secs(0),
         );

@@ -524,6 +524,24 @@ fn what_had_come_to_a_loop_before_a_stop_is_answered() {
 }
 
 #[test]
+fn a_limit_that_is_raised_lets_the_next_client_in() {
+    explore(|| {
+        let mut options = Silence::OPTIONS;
+        options.limits.connections = Some(1);
+        let server = serve(Silence, options);
+        let connections = [connect(&server), connect(&server)];
+        let raiser = thread::spawn({
+            let handle = (*server).clone();
+            move || handle.set_limits(handle.limits().connections(2)).expect("more than zero")
+        });
+        wait_until(&server, |stats| stats.accepted == 2);
+        raiser.join().expect("it does not panic");
+        server.stop().expect("the socket is sound");
+        drop(connections);
+    });
+}
+
+#[test]
 fn the_port_closes_while_the_only_thread_is_in_a_hook() {
     explore(|| {
         let closing = bind(Closing::default(), Closing::OPTIONS);

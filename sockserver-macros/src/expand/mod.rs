@@ -12,7 +12,7 @@ pub(crate) use self::{
 
 use crate::{
     attribute::CheckedValue,
-    value::{Proxy, Refusal, Value},
+    value::{Network, Proxy, Refusal, Value},
 };
 use proc_macro2::{Ident, Literal, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
@@ -35,8 +35,23 @@ fn value(value: &Value, krate: &Path) -> TokenStream {
         }
         Value::Duration(duration) => self::duration(*duration),
         Value::Mode(mode) => quote!(#mode),
+        Value::Rate(count, period) => {
+            let (count, constructor) =
+                (Literal::u32_unsuffixed(*count), Ident::new(period.constructor, Span::call_site()));
+            quote!(#krate::Rate::#constructor(#count))
+        }
+        Value::Networks(networks) => {
+            let networks = networks.iter().map(|it| network(it, krate));
+            quote!(const { &[#(#networks),*] })
+        }
         Value::Proxies(proxies) => {
-            let proxies = proxies.iter().map(|it| proxy(it, krate));
+            let proxies = proxies.iter().map(|it| match it {
+                Proxy::Unix => quote!(#krate::TrustedProxy::Unix),
+                Proxy::Network(it) => {
+                    let network = network(it, krate);
+                    quote!(#krate::TrustedProxy::Network(#network))
+                }
+            });
             quote!(const { &[#(#proxies),*] })
         }
         Value::Text(text) => quote!(#text),
@@ -44,20 +59,19 @@ fn value(value: &Value, krate: &Path) -> TokenStream {
     }
 }
 
-fn proxy(proxy: &Proxy, krate: &Path) -> TokenStream {
-    let (address, prefix) = match proxy {
-        Proxy::Unix => return quote!(#krate::TrustedProxy::Unix),
-        Proxy::Network(IpAddr::V4(ip), prefix) => {
+fn network(Network(address, prefix): &Network, krate: &Path) -> TokenStream {
+    let address = match address {
+        IpAddr::V4(ip) => {
             let parts = ip.octets().map(Literal::u8_unsuffixed);
-            (quote!(V4(::core::net::Ipv4Addr::new(#(#parts),*))), prefix)
+            quote!(V4(::core::net::Ipv4Addr::new(#(#parts),*)))
         }
-        Proxy::Network(IpAddr::V6(ip), prefix) => {
+        IpAddr::V6(ip) => {
             let parts = ip.segments().map(Literal::u16_unsuffixed);
-            (quote!(V6(::core::net::Ipv6Addr::new(#(#parts),*))), prefix)
+            quote!(V6(::core::net::Ipv6Addr::new(#(#parts),*)))
         }
     };
     let prefix = Literal::u8_unsuffixed(*prefix);
-    quote!(#krate::TrustedProxy::Network(#krate::Network::new(::core::net::IpAddr::#address, #prefix).unwrap()))
+    quote!(#krate::Network::new(::core::net::IpAddr::#address, #prefix).unwrap())
 }
 
 fn duration(duration: Duration) -> TokenStream {
@@ -91,19 +105,26 @@ fn refusals(checked: &CheckedValue, value: &TokenStream, is_optional: bool, krat
     let place = at(checked.place());
     let krate = path_at(krate, place);
     let refusals = checked.refused.iter().map(|(refused, words)| {
-        let is_refused = is_refused(value, *refused, checked.is_duration, is_optional, place);
+        let is_refused = is_refused(value, *refused, checked.measure, is_optional, place);
         quote_spanned!(place=> #krate::__private::refuse(#is_refused, #words))
     });
     refusals.collect()
 }
 
 /// An expression that is true for a value that is refused.
-fn is_refused(value: &TokenStream, refused: Refusal, is_duration: bool, is_optional: bool, place: Span) -> TokenStream {
+fn is_refused(
+    value: &TokenStream,
+    refused: Refusal,
+    measure: Option<&str>,
+    is_optional: bool,
+    place: Span,
+) -> TokenStream {
     let pattern = match is_optional {
         true => quote_spanned!(place=> ::core::option::Option::Some(it)),
         false => quote_spanned!(place=> it),
     };
-    let number = if is_duration { quote_spanned!(place=> it.as_millis()) } else { quote_spanned!(place=> it) };
+    let measure = measure.map(|method| Ident::new(method, place)).into_iter();
+    let number = quote_spanned!(place=> it #(.#measure())*);
     let condition = match refused {
         Refusal::Zero => quote_spanned!(place=> #number == 0),
         Refusal::Empty => quote_spanned!(place=> it.is_empty()),

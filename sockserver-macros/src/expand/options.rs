@@ -10,11 +10,10 @@ use quote::quote;
 /// `[(path, whether it is refused, why)]` of all options that have values which are refused.
 pub(crate) fn refused_options(options: &TokenStream) -> TokenStream {
     let refusals = keys().filter(|(_, key)| key.is_option()).flat_map(|(group, key)| {
-        let is_duration = matches!(key.takes, Kind::Duration);
         let value = field(group, key.name, options);
         let path = path(group, key);
         key.refused.iter().map(move |(refused, why)| {
-            let is_refused = is_refused(&value, *refused, is_duration, key.is_optional(), Span::call_site());
+            let is_refused = is_refused(&value, *refused, key.takes.measure(), key.is_optional(), Span::call_site());
             quote!((#path, #is_refused, #why))
         })
     });
@@ -67,7 +66,8 @@ pub(crate) fn configured_options() -> TokenStream {
                 Kind::Size => quote!(given.size()?),
                 Kind::Duration => quote!(given.duration()?),
                 Kind::Mode => quote!(given.mode()?),
-                Kind::Proxies => quote!(given.proxies()?),
+                Kind::Rate => quote!(given.parsed()?),
+                Kind::Networks | Kind::Proxies => quote!(given.list()?),
                 Kind::Text(_) => quote!(given.text()?),
                 Kind::Texts(_) => quote!(given.texts()?),
                 Kind::Path(_) | Kind::Name(_) => unreachable!("an option is data"),

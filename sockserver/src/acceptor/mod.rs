@@ -297,7 +297,7 @@ impl<S: Service> Acceptor<S> {
                 state.supervise(admission.supervision);
                 *room = admission.room;
                 if *room == Room::Full && self.options.limits.on_limit != OnLimit::Reject {
-                    return Accepted::Paused(None);
+                    return Accepted::Paused(admission.room_at);
                 }
             }
             match self.accept_once(listeners, backoff, room) {
@@ -379,11 +379,12 @@ impl<S: Service> Acceptor<S> {
             };
             let pause_end = backoff.pause_end();
             let is_due_to_poll = *in_a_row == IN_A_ROW;
+            let mut room_at = None;
             let mut may_accept = !is_due_to_poll && !state.is_suspended() && pause_end.is_none();
             if may_accept && *room == Room::Full {
                 let admission = state.connections.look_for_room();
                 state.supervise(admission.supervision);
-                *room = admission.room;
+                (*room, room_at) = (admission.room, admission.room_at);
                 // Without room a client is accepted only to be turned away.
                 may_accept = *room == Room::Left || self.options.limits.on_limit == OnLimit::Reject;
             }
@@ -401,7 +402,7 @@ impl<S: Service> Acceptor<S> {
             *in_a_row = 0;
             let until = match is_due_to_poll {
                 true => Some(Instant::now()),
-                false => deadline.into_iter().chain(pause_end).chain(source_due).min(),
+                false => deadline.into_iter().chain(pause_end).chain(source_due).chain(room_at).min(),
             };
             match self.wait(may_accept.then_some(&mut *listeners), until) {
                 Ok(WaitEnd::Source) => return LeaderEvent::Source,

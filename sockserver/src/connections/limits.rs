@@ -238,8 +238,14 @@ pub(crate) enum Rejected {
     Limit,
     /// Its client has reached its limit.
     PerClient,
+    /// Connections come faster than `limits(rate)`.
+    Rate,
+    /// Its client comes faster than `limits(rate_per_client)`.
+    RatePerClient,
     /// Its client is banned.
     Banned,
+    /// `access(…)` does not let its client in.
+    Denied,
 }
 
 #[cfg(test)]

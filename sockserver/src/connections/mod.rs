@@ -21,15 +21,18 @@ use crate::{
     options::{Limits, OnLimit, Options},
     primitives::{
         Condvar, Mutex, MutexGuard,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     sys,
 };
 
+mod access;
 mod bans;
 pub(crate) mod drain;
+mod expiring;
 mod gate;
 pub(crate) mod limits;
+mod rates;
 mod registry;
 mod shared_clients;
 pub(crate) mod stats;
@@ -37,6 +40,7 @@ pub(crate) mod stats;
 use drain::{Drain, DrainPhase, DrainReport};
 use gate::Gate;
 use limits::{Client, Clients, Handshakes, Permits, Rejected, Returned, Room};
+use rates::Pace;
 use registry::{ActiveConnection, Registry, Supervisor, after};
 use shared_clients::SharedClients;
 use stats::{Counters, Outcome, Stats};
@@ -56,6 +60,8 @@ pub(crate) struct Connections {
     per_client: AtomicUsize,
     /// A connection above the limit is turned away.
     rejects: bool,
+    /// Something is counted by client, so that the kernel is asked which user a Unix client is.
+    counts_users: AtomicBool,
     /// Connections begin with a header, which names the client.
     is_behind_proxy: bool,
     /// Connections begin with a header or a TLS handshake.
@@ -72,6 +78,8 @@ pub(crate) struct Connections {
 /// What the caller has to know after the admission of a connection.
 pub(crate) struct Admission {
     pub(crate) room: Room,
+    /// When `limits(rate)` leaves room. `None`: it does.
+    pub(crate) room_at: Option<Instant>,
     pub(crate) supervision: Supervision,
 }
 
@@ -112,6 +120,7 @@ impl Connections {
                 clients: Clients::new(limits.per_client),
                 permits: Permits::new(capacity),
                 handshakes: Handshakes::new(Handshakes::limit(limits, capacity)),
+                pace: Pace::new(limits.rate),
                 limits: limits.clone(),
                 lifetime: timeouts.lifetime,
                 next_lifetime: ConnectionId::FIRST,
@@ -128,10 +137,11 @@ impl Connections {
             shared_clients,
             per_client: AtomicUsize::new(limits.per_client.unwrap_or(0)),
             rejects: limits.on_limit == OnLimit::Reject,
+            counts_users: AtomicBool::new(counts_users(limits)),
             is_behind_proxy,
             has_preamble: is_behind_proxy || shakes_hands,
             forks,
-            gate: Gate::default(),
+            gate: Gate::new(options),
             ended: Condvar::new(),
             deadlines: Condvar::new(),
         })
@@ -148,7 +158,8 @@ impl Connections {
             registry.handshakes.await_place();
             supervision = self.ask_for_supervision(&mut registry);
         }
-        Admission { room: registry.room(), supervision }
+        let (room, room_at) = registry.room();
+        Admission { room, room_at, supervision }
     }
 
     /// Admits a connection that was accepted.
@@ -159,16 +170,17 @@ impl Connections {
     ) -> Result<Admission, Rejected> {
         // A peer that is a proxy is no client: `introduce` counts the client.
         let client = if self.is_behind_proxy { None } else { self.client_of(state, &endpoint) };
-        let welcome = self.gate.check(client);
+        let welcome = self.gate.check(state.peer_address.ip(), client);
         let mut registry = self.registry.lock();
         self.counters.count_accepted(state.is_truncated);
-        let entered = welcome.and_then(|()| match registry.room() {
-            // With `OnLimit::Wait` the leader has seen room, and the limit was lowered since.
-            Room::Full if self.rejects => Err(Rejected::Limit),
+        let entered = welcome.and_then(|()| match registry.obstacle() {
+            // With `OnLimit::Wait` the leader has seen room, and a limit was lowered since.
+            Some(obstacle) if self.rejects => Err(obstacle),
             _ => registry.clients.enter(client),
         });
         entered.inspect_err(|_| self.counters.count_ended(Outcome::Rejected))?;
         registry.permits.take();
+        registry.pace.take();
         let accepted_at = state.accepted_at;
         let connection = ActiveConnection { endpoint, client, has_place: true, accepted_at, cut_at: None };
         registry.insert(state.id, connection);
@@ -180,15 +192,23 @@ impl Connections {
             state.mark(Closing::Draining);
         }
         let supervision = self.ask_for_supervision(&mut registry);
-        Ok(Admission { room: registry.room(), supervision })
+        let (room, room_at) = registry.room();
+        Ok(Admission { room, room_at, supervision })
     }
 
     fn client_of(&self, state: &ConnectionState, endpoint: &Weak<dyn Endpoint>) -> Option<Client> {
         match &state.peer_address {
             Address::Inet(address) => Some(Client::at(address)),
-            // The kernel is asked only if somebody counts.
-            Address::Unix(_) if self.per_client.load(SeqCst) > 0 => endpoint.upgrade()?.user().map(Client::User),
+            Address::Unix(_) if self.counts_users.load(SeqCst) => endpoint.upgrade()?.user().map(Client::User),
             Address::Unix(_) => None,
+        }
+    }
+
+    fn client_behind_proxy(&self, address: &Address) -> Option<Client> {
+        match address {
+            Address::Inet(address) if self.is_behind_proxy => Some(Client::at(address)),
+            // The user of a client behind a proxy is on another machine. A client without a proxy was counted before.
+            _ => None,
         }
     }
 
@@ -212,12 +232,8 @@ impl Connections {
     /// The preamble of a connection is complete, and its client is known. In a child it does not lock the registry, and
     /// leaves the rest to [`end_handshake`](Self::end_handshake) in the parent.
     pub(crate) fn introduce(&self, id: ConnectionId, address: &Address) -> (Result<(), Rejected>, Returned) {
-        let client = match address {
-            Address::Inet(address) if self.is_behind_proxy => Some(Client::at(address)),
-            // The user of a client behind a proxy is on another machine. A client without a proxy was counted before.
-            _ => None,
-        };
-        let welcome = self.gate.check(client);
+        let client = self.client_behind_proxy(address);
+        let welcome = self.gate.check(address.ip(), client);
         if self.forks {
             let entered = welcome.and_then(|()| match (&self.shared_clients, client, self.per_client.load(SeqCst)) {
                 (Some(clients), Some(client), limit @ 1..) => clients.enter(id, client, limit),
@@ -233,8 +249,10 @@ impl Connections {
         (entered, registry.handshakes.end(id))
     }
 
-    /// In the parent of the child that serves the connection: its preamble is complete.
-    pub(crate) fn end_handshake(&self, id: ConnectionId) -> Returned {
+    /// In the parent of the child that serves the connection: its preamble is complete, and this is its client.
+    pub(crate) fn end_handshake(&self, id: ConnectionId, address: &Address) -> Returned {
+        // The child has decided by its copy of the gate. The client counts for those that are forked from now on.
+        let _ = self.gate.check(address.ip(), self.client_behind_proxy(address));
         self.registry.lock().handshakes.end(id)
     }
 
@@ -264,17 +282,26 @@ impl Connections {
             ));
         }
         self.per_client.store(limits.per_client.unwrap_or(0), SeqCst);
+        self.counts_users.store(counts_users(&limits), SeqCst);
         let Registry { clients, active, .. } = &mut *registry;
         clients.set_limit(limits.per_client, active.values().filter_map(|connection| connection.client));
         let place = registry.handshakes.set_limit(Handshakes::limit(&limits, capacity));
-        let permit = registry.permits.set_limit(capacity);
+        let mut returned = place.or(registry.permits.set_limit(capacity));
+        if limits.rate != registry.limits.rate {
+            registry.pace = Pace::new(limits.rate);
+            // It may wait for a token of the bucket before.
+            returned = Returned::Awaited;
+        }
+        let rate_per_client = limits.rate_per_client;
         registry.limits = limits;
-        Ok(place.or(permit))
+        drop(registry);
+        self.gate.set_rate(rate_per_client);
+        Ok(returned)
     }
 
     pub(crate) fn ban(&self, ip: IpAddr, duration: Duration) {
         let now = Instant::now();
-        self.gate.bans().add(ip, after(now, duration), now);
+        self.gate.ban(ip, after(now, duration), now);
     }
 
     /// The limit of connections.
@@ -529,6 +556,10 @@ impl Connections {
             None => condition.wait(registry),
         }
     }
+}
+
+fn counts_users(limits: &Limits) -> bool {
+    limits.per_client.is_some() || limits.rate_per_client.is_some()
 }
 
 #[cfg(test)]

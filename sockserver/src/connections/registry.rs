@@ -9,7 +9,8 @@ use std::{
 
 use super::{
     drain::{Drain, DrainPhase, DrainReport},
-    limits::{Client, Clients, Handshakes, Permits, Returned, Room},
+    limits::{Client, Clients, Handshakes, Permits, Rejected, Returned, Room},
+    rates::Pace,
 };
 use crate::{
     io::{
@@ -24,6 +25,7 @@ pub(super) struct Registry {
     pub(super) active: BTreeMap<ConnectionId, ActiveConnection>,
     pub(super) clients: Clients,
     pub(super) permits: Permits,
+    pub(super) pace: Pace,
     pub(super) handshakes: Handshakes,
     pub(super) limits: Limits,
     pub(super) lifetime: Option<Duration>,
@@ -113,9 +115,19 @@ impl Registry {
         self.next_lifetime = self.next_lifetime.min(id);
     }
 
-    /// Whether another connection can be admitted.
-    pub(super) fn room(&self) -> Room {
-        if self.handshakes.room() == Room::Full { Room::Full } else { self.permits.room() }
+    /// What keeps another connection from being admitted.
+    pub(super) fn obstacle(&self) -> Option<Rejected> {
+        match self.permits.room() {
+            Room::Left if self.handshakes.room() == Room::Left => self.pace.next_token().map(|_| Rejected::Rate),
+            _ => Some(Rejected::Limit),
+        }
+    }
+
+    /// Whether another connection can be admitted, and when `limits(rate)` leaves room if it does not.
+    pub(super) fn room(&self) -> (Room, Option<Instant>) {
+        let is_full = self.permits.room() == Room::Full || self.handshakes.room() == Room::Full;
+        let room_at = self.pace.next_token();
+        (if is_full || room_at.is_some() { Room::Full } else { Room::Left }, room_at)
     }
 
     /// Puts back what the connection takes of the limits. A second call does nothing.

@@ -38,8 +38,8 @@ pub struct Stats {
     pub timed_out: u64,
     /// Turned away by `verify_request`.
     pub refused: u64,
-    /// Turned away by a limit or as a peer that `proxy(trust)` does not name, or ended by the server before the handler
-    /// started, because it was stopping for example.
+    /// Turned away by a limit, a rate, a ban or `access(…)`, or as a peer that `proxy(trust)` does not name; or ended by the
+    /// server before the handler started, because it was stopping for example.
     pub rejected: u64,
     /// Ended before the handler started because the PROXY header was bad, missing or late, or the peer had hung up before
     /// it.

@@ -139,6 +139,9 @@ fn options(settings: &[String]) -> Result<Options, Box<dyn Error>> {
         match key {
             "connections" => options.limits.connections = Some(value.parse()?),
             "per_client" => options.limits.per_client = Some(value.parse()?),
+            "rate" => options.limits.rate = Some(value.parse()?),
+            "rate_per_client" => options.limits.rate_per_client = Some(value.parse()?),
+            "deny" => options.access.deny = Some(vec![value.parse()?].leak()),
             "handshakes" => options.limits.handshakes = Some(value.parse()?),
             "on_limit" => options.limits.on_limit = OnLimit::Reject,
             "handshake" => options.timeouts.handshake = milliseconds()?,

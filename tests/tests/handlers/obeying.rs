@@ -15,7 +15,7 @@ use std::{
 
 use sockserver::{
     Address, Closing, Concurrency, Context, FromRequest, HandlerError, HandlerResult, MailHandler, Mailbox,
-    MessageHandler, Options, Sender, Server, Stage, Stream, Writer, message_handler,
+    MessageHandler, Options, Rate, Sender, Server, Stage, Stream, Writer, message_handler,
 };
 use sockserver_tests::{client::eventually, in_each_concurrency, served::Served};
 
@@ -403,6 +403,26 @@ fn clients_wait_for_room<C: Concurrency + Default>() {
     assert_eq!(third.line(), "three");
 }
 
+fn clients_are_accepted_at_a_rate<C: Concurrency + Default>() {
+    let scene = Scene::with::<C>(|options| options.limits.rate = Some(Rate::per_second(10)));
+    let started = Instant::now();
+    for _ in 0..14 {
+        assert_eq!(scene.client().ask("echo one"), "one");
+    }
+    // Ten at once, and four more.
+    assert!(started.elapsed() >= Duration::from_millis(400), "{:?}", started.elapsed());
+}
+
+fn a_rate_that_is_raised_lets_the_next_client_in<C: Concurrency + Default>() {
+    let scene = Scene::with::<C>(|options| options.limits.rate = Some(Rate::per_hour(1)));
+    assert_eq!(scene.client().ask("echo one"), "one");
+    let mut second = scene.client();
+    second.send("echo two\n");
+    assert_eq!(scene.server.stats().accepted, 1);
+    scene.server.set_limits(scene.server.limits().rate(Rate::per_second(1000))).expect("more than zero");
+    assert_eq!(second.line(), "two");
+}
+
 fn a_suspended_server_goes_on_with_its_connections<C: Concurrency + Default>() {
     let scene = Scene::of::<C>();
     let mut first = scene.client();
@@ -440,6 +460,8 @@ in_each_concurrency! { [threading event_loop]:
     idle_and_lifetime_end_connections
     a_message_has_its_time
     clients_wait_for_room
+    clients_are_accepted_at_a_rate
+    a_rate_that_is_raised_lets_the_next_client_in
     a_suspended_server_goes_on_with_its_connections
     a_client_that_is_not_welcome_is_turned_away
 }

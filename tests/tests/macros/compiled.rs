@@ -1,7 +1,7 @@
 //! What the macros say and write, as a user's compiler sees it.
 
 use sockserver::{
-    Address, HandlerError, HandlerResult, Limits, OnLimit, Options, RequestHandler, Server, ServerHandle,
+    Address, HandlerError, HandlerResult, Limits, OnLimit, Options, Rate, RequestHandler, Server, ServerHandle,
     SocketOptions, Stream, Timeouts, request_handler,
 };
 use std::{collections::BTreeMap, time::Duration};
@@ -56,7 +56,7 @@ fn options_of_the_methods_are_those_of_the_attribute() {
             keepalive = "60s",
             only_v6 = true,
         ),
-        limits(connections = 100, per_client = 2, on_limit = "reject"),
+        limits(connections = 100, per_client = 2, rate = "200/s", rate_per_client = "100/m", on_limit = "reject"),
         timeouts(handle_request = "1s", idle = "2s", lifetime = "3s", linger = "4s", shutdown = "5s", poll = "6s",)
     )]
     struct Stream;
@@ -99,7 +99,14 @@ fn options_of_the_methods_are_those_of_the_attribute() {
                 .keepalive(Duration::from_secs(60))
                 .only_v6(true),
         )
-        .limits(Limits::new().connections(100).per_client(2).on_limit(OnLimit::Reject))
+        .limits(
+            Limits::new()
+                .connections(100)
+                .per_client(2)
+                .rate(Rate::per_second(200))
+                .rate_per_client(Rate::per_minute(100))
+                .on_limit(OnLimit::Reject),
+        )
         .timeouts(
             Timeouts::new()
                 .handle_request(Duration::from_secs(1))
@@ -129,7 +136,8 @@ fn options_in_the_reference() -> BTreeMap<String, String> {
         if link.starts_with("Context::set_") {
             return Some((format!("handler.{key}"), "as the attribute says".to_string()));
         }
-        let is_option = ["Options::", "SocketOptions::", "Limits::", "Timeouts::", "ProxyOptions::", "TlsOptions::"]
+        let is_option =
+            ["Options::", "SocketOptions::", "Limits::", "Timeouts::", "Access::", "ProxyOptions::", "TlsOptions::"]
             .iter()
             .any(|it| link.starts_with(it));
         let path = key.replace('(', ".").replace(')', "");

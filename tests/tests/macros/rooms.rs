@@ -7,11 +7,12 @@ use std::{
 };
 
 /// From the lowest to the highest. A room is a file or a folder of `sockserver/src`; it imports lower rooms only.
-const ROOMS: [&str; 45] = [
+const ROOMS: [&str; 46] = [
     "primitives",
     "sys",
     "address",
     "network",
+    "rate",
     "unwind",
     "options",
     "configuration",

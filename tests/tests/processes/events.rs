@@ -144,6 +144,24 @@ fn who_is_turned_away_is_told_with_the_reason<C: Word>() {
     log.expect(&["3 accepted", "3 started", "4 accepted", "4 turned away: per_client"]);
 }
 
+fn who_is_not_let_in_is_told_with_the_reason<C: Word>() {
+    let log = Log::start::<C>(r#"{ "access": { "deny": ["127.0.4.0/24"] }, "limits": { "rate_per_client": "1/h" } }"#);
+    log.connect_from("127.0.4.1").wait_for_end();
+    log.expect(&["1 accepted", "1 turned away: denied"]);
+    log.say("hello\n");
+    log.expect(&["2 accepted", "2 started", "2 finished 6 6"]);
+    log.connect().wait_for_end();
+    log.expect(&["3 accepted", "3 turned away: rate_per_client"]);
+    if C::WORD == "sync" {
+        return;
+    }
+    let log = Log::start::<C>(r#"{ "limits": { "rate": "1/h", "on_limit": "reject" } }"#);
+    log.say("hello\n");
+    log.expect(&["1 accepted", "1 started", "1 finished 6 6"]);
+    log.connect().wait_for_end();
+    log.expect(&["2 accepted", "2 turned away: rate"]);
+}
+
 fn a_connection_that_is_ended_before_its_handler_starts_is_turned_away<C: Word>() {
     let log = Log::start::<C>(r#"{ "timeouts": { "lifetime": "50ms" } }"#);
     log.connect_from("127.0.3.1").wait_for_end();
@@ -376,6 +394,7 @@ in_each_concurrency! { [sync threading pool forking event_loop]:
     every_end_is_told_with_its_reason
     an_end_by_a_deadline_is_told
     who_is_turned_away_is_told_with_the_reason
+    who_is_not_let_in_is_told_with_the_reason
     each_accepted_connection_has_one_end
 }
 in_each_concurrency! { [threading pool forking event_loop]: a_limit_is_told_once_until_it_is_left }

@@ -17,8 +17,8 @@ use std::{
 
 use socket2::{Domain, Socket, Type};
 use sockserver::{
-    Address, Closing, Concurrency, HandlerResult, Limits, OnLimit, Options, RequestHandler, Server, ServerHandle,
-    Stream,
+    Access, Address, Closing, Concurrency, HandlerResult, Limits, OnLimit, Options, Rate, RequestHandler, Server,
+    ServerHandle, Stream,
     concurrency::{Pool, Synchronous, Threading},
     request_handler,
     transport::{StreamTransport, Tcp, Udp, Unix},
@@ -296,6 +296,118 @@ fn a_handler_can_ban_its_client() {
         }
         assert_eq!(client.rest(), answer);
     }
+}
+
+/// Lets the connections of these addresses of this machine in, as TOML has it.
+fn access(options: &str) -> Access {
+    let options: Options = toml::from_str(options).expect("it is right");
+    options.access
+}
+
+fn who_is_let_in_is_decided_by_the_longest_prefix<C: Concurrency + Default>() {
+    let server =
+        serve::<C>(|options| options.access = access("access.deny = ['127.0.0.0/8']\naccess.allow = ['127.0.0.2']"));
+    let connect = |ip| client_from(ip, server.server_address());
+    let mut before = assert_served(connect("127.0.0.2"));
+    assert_rejected(connect("127.0.0.1"));
+    assert_rejected(connect("127.0.0.3"));
+    assert_eq!(server.stats().rejected, 2);
+    let others = access("access.deny = ['127.0.0.2/31']");
+    server.set_access(others.clone()).expect("it is right");
+    assert_eq!(server.access(), others);
+    // A connection that is under way goes on.
+    assert_eq!(before.ask("still"), "STILL");
+    drop(before);
+    assert_rejected(connect("127.0.0.2"));
+    drop(assert_served(connect("127.0.0.1")));
+    server.set_access(Access::new()).expect("everybody is let in");
+    drop(assert_served(connect("127.0.0.2")));
+}
+
+#[test]
+fn access_that_could_not_be_bound_with_is_refused() {
+    let server = serve::<Threading>(|_| {});
+    let error = server.set_access(Access::new().allow(&[])).expect_err("nobody would be let in");
+    assert!(error.to_string().starts_with("the option `access.allow` cannot be empty"), "{error}");
+    assert_served(Client::connect(server.server_address()));
+}
+
+#[test]
+fn a_packet_is_let_in_as_a_connection_is() {
+    let options = options(|options| options.access = access("access.deny = ['127.0.0.1']"));
+    let server = Script::<Udp, Threading>::serve_with(upper, options);
+    let Address::Inet(address) = *server.server_address() else { unreachable!("it is a UDP server") };
+    let from = |ip: &str| std::net::UdpSocket::bind((ip, 0)).expect("a free port");
+    from("127.0.0.1").send_to(b"hello\n", address).expect("it is sent");
+    let other = from("127.0.0.2");
+    other.send_to(b"hello\n", address).expect("it is sent");
+    let mut reply = [0; 16];
+    other.set_read_timeout(Some(PATIENCE)).expect("an open socket");
+    assert_eq!(other.recv(&mut reply).expect("it is let in"), 6);
+    eventually("both have ended", || (server.stats().finished, server.stats().rejected) == (1, 1));
+}
+
+#[test]
+fn a_client_of_a_unix_socket_is_let_in() {
+    let options = options(|options| options.access = access("access.allow = ['192.0.2.1']"));
+    let server = Script::<Unix, Threading>::serve_with(upper, options);
+    assert_served(Client::connect(server.server_address()));
+}
+
+fn connections_that_come_too_fast_wait<C: Concurrency + Default>() {
+    let server = serve::<C>(|options| options.limits.rate = Some(Rate::per_hour(2)));
+    let connect = || Client::connect(server.server_address());
+    drop(assert_served(connect()));
+    drop(assert_served(connect()));
+    let mut third = connect();
+    third.send("at last\n");
+    assert_eq!(server.stats().accepted, 2);
+    // The share of the hour that the third waits for does not end meanwhile.
+    server.set_limits(server.limits().rate(Rate::per_second(1000))).expect("more than zero");
+    assert_eq!(third.line(), "AT LAST");
+}
+
+fn each_share_of_the_time_lets_one_in<C: Concurrency + Default>() {
+    let server = serve::<C>(|options| options.limits.rate = Some(Rate::per_second(10)));
+    let started = Instant::now();
+    for _ in 0..14 {
+        drop(assert_served(Client::connect(server.server_address())));
+    }
+    // Ten at once, and four more.
+    assert!(started.elapsed() >= Duration::from_millis(400), "{:?}", started.elapsed());
+    assert_eq!(server.stats().rejected, 0);
+}
+
+fn connections_that_come_too_fast_are_rejected<C: Concurrency + Default>() {
+    let server = serve::<C>(|options| {
+        options.limits.rate = Some(Rate::per_hour(2));
+        options.limits.on_limit = OnLimit::Reject;
+    });
+    let connect = || Client::connect(server.server_address());
+    let _served = [assert_served(connect()), assert_served(connect())];
+    assert_rejected(connect());
+    assert_rejected(connect());
+    assert_eq!(server.stats().rejected, 2);
+}
+
+fn a_client_that_comes_too_often_is_rejected<C: Concurrency + Default>() {
+    let server = serve::<C>(|options| options.limits.rate_per_client = Some(Rate::per_hour(2)));
+    let connect = |ip| client_from(ip, server.server_address());
+    drop(assert_served(connect("127.0.0.1")));
+    drop(assert_served(connect("127.0.0.1")));
+    assert_rejected(connect("127.0.0.1"));
+    drop(assert_served(connect("127.0.0.2")));
+    assert_eq!(server.stats().rejected, 1);
+    server.set_limits(server.limits().rate_per_client(Rate::per_hour(3))).expect("more than zero");
+    assert_served(connect("127.0.0.1"));
+}
+
+#[test]
+fn a_user_of_a_unix_socket_comes_as_often_as_the_rate_says() {
+    let options = options(|options| options.limits.rate_per_client = Some(Rate::per_hour(1)));
+    let server = Script::<Unix, Threading>::serve_with(upper, options);
+    drop(assert_served(Client::connect(server.server_address())));
+    assert_rejected(Client::connect(server.server_address()));
 }
 
 /// As IPv6 addresses they all are in one network.
@@ -647,6 +759,8 @@ in_each_concurrency! { [threading pool event_loop]:
     above_the_limit_clients_wait
     above_the_limit_clients_are_rejected
     whoever_has_seen_the_end_of_a_connection_can_have_the_next_one
+    connections_that_come_too_fast_are_rejected
+    who_is_let_in_is_decided_by_the_longest_prefix
     a_client_has_its_own_limit
     ipv4_clients_of_an_ipv6_server_have_a_limit_each
     connections_are_listed_oldest_first
@@ -668,5 +782,8 @@ in_each_concurrency! { [sync threading pool]:
 }
 in_each_concurrency! { [sync threading pool event_loop]:
     a_banned_client_is_turned_away_until_its_ban_ends
+    connections_that_come_too_fast_wait
+    each_share_of_the_time_lets_one_in
+    a_client_that_comes_too_often_is_rejected
     a_client_that_says_something_now_and_then_is_not_idle
 }

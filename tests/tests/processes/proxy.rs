@@ -8,7 +8,7 @@ use std::{
         mpsc::{self, Receiver},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use sockserver::{Concurrency, Job, Options, ProxyOptions, Server, Service, Stats, transport::Tcp};
@@ -277,6 +277,37 @@ fn a_client_behind_the_proxy_is_banned<C: Word>() {
     server.counts("rejected", 1);
 }
 
+fn the_lists_are_about_the_client_behind_the_proxy<C: Word>() {
+    let server = start::<C>(&["deny=203.0.113.0/24"]);
+    server.connect_for("203.0.113.9:1").wait_for_end();
+    assert_eq!(server.connect_for("198.51.100.1:1").ask("hello"), "HELLO");
+    server.counts("rejected", 1);
+}
+
+fn a_client_behind_the_proxy_comes_as_often_as_the_rate_says<C: Word>() {
+    let server = start::<C>(&["rate_per_client=2/h"]);
+    let is_served = |client: &str| server.connect_for(client).ask("hello") == "HELLO";
+    assert!(is_served("203.0.113.9:1"));
+    assert!(is_served("203.0.113.9:2"));
+    // A child knows of the clients whose headers had come before it was forked.
+    eventually("the client is turned away", || {
+        let proxy = server.connect();
+        let _ = proxy.socket().write_all(&[&line("203.0.113.9:3")[..], b"hello\n"].concat());
+        proxy.socket().read(&mut [0; 16]).is_ok_and(|read| read == 0)
+    });
+    assert!(is_served("203.0.113.10:1"));
+}
+
+fn connections_are_accepted_at_a_rate<C: Word>() {
+    let server = start::<C>(&["rate=10/s"]);
+    let started = Instant::now();
+    for _ in 0..14 {
+        assert_eq!(server.connect_for("203.0.113.9:1").ask("hello"), "HELLO");
+    }
+    // Ten at once, and four more.
+    assert!(started.elapsed() >= Duration::from_millis(400), "{:?}", started.elapsed());
+}
+
 fn the_server_knows_the_clients<C: Word>() {
     let server = start::<C>(&[]);
     let mut first = server.connect_for("203.0.113.9:5000");
@@ -392,6 +423,8 @@ in_each_concurrency! { [sync threading pool forking event_loop]:
     silence_ends_at_the_deadline
     half_a_header_ends_at_the_deadline
     verify_request_decides_by_the_client
+    the_lists_are_about_the_client_behind_the_proxy
+    a_client_behind_the_proxy_comes_as_often_as_the_rate_says
     health_checks_make_no_noise
 }
 
@@ -407,6 +440,8 @@ in_each_concurrency! { [threading pool forking event_loop]:
     a_server_can_reject_above_the_limit_of_handshakes
     a_proxy_on_a_unix_socket_names_the_client
 }
+
+in_each_concurrency! { [forking event_loop]: connections_are_accepted_at_a_rate }
 
 in_each_concurrency! { [threading]:
     only_the_version_that_was_chosen_is_accepted

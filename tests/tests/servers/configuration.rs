@@ -4,7 +4,7 @@ use std::{io::Write, sync::mpsc, time::Duration};
 
 use serde::{Deserialize, Deserializer};
 use sockserver::{
-    HandlerOptions, HandlerResult, Limits, LineTooLong, OnLimit, Options, Reader, RequestHandler, Server,
+    HandlerOptions, HandlerResult, Limits, LineTooLong, OnLimit, Options, Rate, Reader, RequestHandler, Server,
     SocketOptions, Timeouts, UntrustedPeer, Writer,
     concurrency::{Synchronous, Threading},
     request_handler,
@@ -45,7 +45,14 @@ const EVERYTHING: Options = Options::new()
             .mode(0o660)
             .unlink(false),
     )
-    .limits(Limits::new().connections(1000).per_client(2).on_limit(OnLimit::Reject))
+    .limits(
+        Limits::new()
+            .connections(1000)
+            .per_client(2)
+            .rate(Rate::per_second(200))
+            .rate_per_client(Rate::per_minute(100))
+            .on_limit(OnLimit::Reject),
+    )
     .timeouts(
         Timeouts::new()
             .handle_request(Duration::from_millis(250))
@@ -86,6 +93,8 @@ fn toml_has_the_words_of_the_attribute() {
         [limits]
         connections = 1_000
         per_client = 2
+        rate = "200/s"
+        rate_per_client = "100/m"
         on_limit = "reject"
 
         [timeouts]
@@ -115,7 +124,9 @@ fn json_has_the_words_of_the_attribute() {
             "request_queue_size": 5, "allow_reuse_address": false, "allow_reuse_port": true, "nodelay": false,
             "keepalive": "60s", "only_v6": true, "max_packet_size": 512, "mode": "0o660", "unlink": false
         },
-        "limits": { "connections": 1000, "per_client": 2, "on_limit": "reject" },
+        "limits": {
+            "connections": 1000, "per_client": 2, "rate": "200/s", "rate_per_client": "100/m", "on_limit": "reject"
+        },
         "timeouts": {
             "handle_request": "250ms", "idle": "5m", "lifetime": "1h", "linger": "0s", "shutdown": "5s", "poll": "6s"
         },
@@ -130,6 +141,13 @@ fn what_a_file_does_not_say_is_as_the_attribute_says() {
     let merged = from_toml_over(declared, "limits.connections = 20").expect("it is right");
     assert_eq!(merged, Options::new().limits(Limits::new().connections(20).per_client(2)));
     assert_eq!(from_json("{}"), Ok(Options::new()));
+}
+
+#[test]
+fn who_is_let_in_is_a_list() {
+    let options = from_toml("access = { allow = ['10.0.0.0/8'], deny = [] }").expect("it is right");
+    assert_eq!(options.access.allow, Some(&["10.0.0.0/8".parse().expect("a network")][..]));
+    assert_eq!(options.access.deny, Some(&[][..]));
 }
 
 #[test]
@@ -160,7 +178,15 @@ fn every_mistake_is_reported_with_its_key_and_what_to_write() {
         ("limits.connections = 1.5", &["`limits.connections`", "1.5"]),
         ("limits.connections = 0", &["`limits.connections` cannot be zero"]),
         ("limits.on_limit = \"refuse\"", &["`limits.on_limit`", r#"`"wait"` or `"reject"`"#]),
-        ("limits = 5", &["`limits`", "`connections`, `per_client`, `handshakes`, `threads`, `on_limit`"]),
+        (
+            "limits = 5",
+            &["`limits`", "`connections`, `per_client`, `handshakes`, `threads`, `rate`, `rate_per_client`, `on_limit`"],
+        ),
+        ("limits.rate = 20", &["`limits.rate`", r#"like `"20/s"`"#]),
+        ("limits.rate = \"20/sec\"", &["`limits.rate`", r#"like `"20/s"`"#]),
+        ("limits.rate_per_client = \"0/s\"", &["`limits.rate_per_client` cannot be zero"]),
+        ("access.allow = []", &["`access.allow` cannot be empty"]),
+        ("access.deny = [\"unix\"]", &["`access.deny`", "a list of networks, like"]),
         ("proxy.trust = \"10.0.0.0/8\"", &["`proxy.trust`", "a list of networks"]),
         ("proxy.trust = [\"10.0.0.1/8\"]", &["`proxy.trust`", "a list of networks"]),
         ("proxy.trust = []", &["`proxy.trust` cannot be empty"]),

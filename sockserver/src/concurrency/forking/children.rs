@@ -50,16 +50,16 @@ pub(super) struct Child {
 /// The job of a child, whatever the type of its server.
 trait ForkedJob: Send {
     /// Notes who the client is.
-    fn introduce(&self, client: Address) -> ConnectionId;
+    fn introduce(&self, client: &Address) -> ConnectionId;
     fn settle(self: Box<Self>, ended: Ended);
     fn abandon(self: Box<Self>);
 }
 
 impl<S: Service> ForkedJob for Job<S> {
-    fn introduce(&self, client: Address) -> ConnectionId {
+    fn introduce(&self, client: &Address) -> ConnectionId {
         let state = request::kind(self.request()).state();
-        if client != state.peer_address {
-            state.set_proxy_header(Box::new(ProxyHeader { source: Some(client), ..ProxyHeader::default() }));
+        if *client != state.peer_address {
+            state.set_proxy_header(Box::new(ProxyHeader { source: Some(client.clone()), ..ProxyHeader::default() }));
         }
         self.request().id()
     }
@@ -118,7 +118,7 @@ impl Child {
         let (client, report) = report::split_introduction(&bytes[..read]);
         self.report = report::parse(report);
         Message {
-            introduced: client.map(|client| self.job.introduce(client)),
+            introduced: client.map(|client| (self.job.introduce(&client), client)),
             is_last: read == 0 || !report.is_empty(),
         }
     }
@@ -153,8 +153,8 @@ impl Child {
 
 /// What a child has written to its pipe.
 struct Message {
-    /// The preamble of this connection is complete.
-    introduced: Option<ConnectionId>,
+    /// The preamble of this connection is complete, and this is its client.
+    introduced: Option<(ConnectionId, Address)>,
     /// The report has come, or the child closes its end without one.
     is_last: bool,
 }
@@ -185,8 +185,8 @@ impl Children {
             }
         }
         let state = server.state();
-        let awaited = introduced.into_iter().filter(|id| state.connections.end_handshake(*id) == Returned::Awaited);
-        if awaited.count() > 0 {
+        let returned = introduced.into_iter().map(|(id, client)| state.connections.end_handshake(id, &client));
+        if returned.filter(|returned| *returned == Returned::Awaited).count() > 0 {
             state.waker.wake();
         }
         for (child, status) in ended {
@@ -254,8 +254,8 @@ impl EventSource for Children {
 }
 
 /// Reads the pipes that are readable, if only because their children have ended. One system call finds them all. Returns the
-/// connections whose preambles are complete.
-fn read_pipes(children: &mut [Child]) -> Vec<ConnectionId> {
+/// connections whose preambles are complete, with their clients.
+fn read_pipes(children: &mut [Child]) -> Vec<(ConnectionId, Address)> {
     let running = || children.iter().filter(|child| child.backoff.is_none());
     let mut pipes: Vec<_> = running().map(|child| Watched::new(child.pipe.as_fd())).collect();
     let polled = sys::poll(&mut pipes, Some(Duration::ZERO));
