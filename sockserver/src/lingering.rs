@@ -66,22 +66,21 @@ struct State {
 }
 
 /// Whether a connection lingers on.
-#[derive(PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 enum Decision {
     Linger,
     Close,
 }
 
-struct Client {
-    connection: Arc<Connection>,
+/// How long a connection lingers. It reads no clock: it is told what time it is.
+struct Patience {
     began: Instant,
     last_input: Instant,
 }
 
-impl Client {
-    fn new(connection: Arc<Connection>) -> Client {
-        let now = Instant::now();
-        Client { connection, began: now, last_input: now }
+impl Patience {
+    fn new(now: Instant) -> Patience {
+        Patience { began: now, last_input: now }
     }
 
     /// When the connection is closed, unless the client sends something.
@@ -89,14 +88,31 @@ impl Client {
         (self.last_input + MAX_SILENCE).min(self.began + MAX_LINGER)
     }
 
-    /// Discards what the client has sent, and decides whether the connection lingers on.
-    fn discard_input(&mut self) -> Decision {
-        match discard_input(&self.connection) {
+    /// `discarded`: how many bytes have come since the last look. `None`: the connection is at its end.
+    fn decide(&mut self, discarded: Option<usize>, now: Instant) -> Decision {
+        match discarded {
             Some(0) => {}
-            Some(_) => self.last_input = Instant::now(),
+            Some(_) => self.last_input = now,
             None => return Decision::Close,
         }
-        if Instant::now() < self.deadline() { Decision::Linger } else { Decision::Close }
+        if now < self.deadline() { Decision::Linger } else { Decision::Close }
+    }
+}
+
+struct Client {
+    connection: Arc<Connection>,
+    patience: Patience,
+}
+
+impl Client {
+    fn new(connection: Arc<Connection>) -> Client {
+        Client { connection, patience: Patience::new(Instant::now()) }
+    }
+
+    /// Discards what the client has sent, and decides whether the connection lingers on.
+    fn discard_input(&mut self) -> Decision {
+        let discarded = discard_input(&self.connection);
+        self.patience.decide(discarded, Instant::now())
     }
 
     /// Whether the client has received everything. On a Unix socket it has read everything, too.
@@ -129,7 +145,7 @@ pub(crate) fn linger_here(connection: &Arc<Connection>, bell: &Bell, time: Durat
     let mut finish_by = None;
     while client.discard_input() == Decision::Linger {
         let now = Instant::now();
-        let mut deadline = client.deadline();
+        let mut deadline = client.patience.deadline();
         if finish_by.is_none() && bell.has_rung() {
             finish_by = Some(now + time);
         }
@@ -288,5 +304,42 @@ impl Lingering {
                 self.work_added.wait_until(&mut state, Instant::now() + tick);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is decided at each of these times, in milliseconds, when so many bytes have come.
+    fn decisions(looks: impl IntoIterator<Item = (u64, Option<usize>)>) -> Vec<Decision> {
+        let began = Instant::now();
+        let mut patience = Patience::new(began);
+        let looks = looks.into_iter();
+        looks.map(|(time, bytes)| patience.decide(bytes, began + Duration::from_millis(time))).collect()
+    }
+
+    use Decision::{Close, Linger};
+
+    #[test]
+    fn a_client_that_is_silent_for_two_seconds_is_waited_for_no_longer() {
+        assert_eq!(decisions([(0, Some(0)), (1999, Some(0)), (2000, Some(0))]), [Linger, Linger, Close]);
+        // Each byte is waited for as long again.
+        let looks = [(1999, Some(1)), (3998, Some(0)), (3999, Some(0))];
+        assert_eq!(decisions(looks), [Linger, Linger, Close]);
+    }
+
+    #[test]
+    fn a_client_that_sends_for_ever_is_waited_for_ten_seconds() {
+        let looks = (0..=100).map(|tenth| (tenth * 100, Some(16 << 10)));
+        let decisions = decisions(looks);
+        let (last, before) = decisions.split_last().expect("a hundred and one");
+        assert!(before.iter().all(|decision| *decision == Linger));
+        assert_eq!(*last, Close);
+    }
+
+    #[test]
+    fn a_client_that_has_ended_its_side_is_not_waited_for() {
+        assert_eq!(decisions([(0, Some(5)), (1, None)]), [Linger, Close]);
     }
 }
