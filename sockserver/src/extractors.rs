@@ -112,6 +112,7 @@ impl<S: Service<Transport: InetTransport>> FromRequest<S> for SocketAddr {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<S: BehindProxy> FromRequest<S> for ProxyHeader {
     fn from_request(cx: &mut Context<'_, S>) -> io::Result<ProxyHeader> {
         Ok(request::kind(cx.request()).state().proxy_header().cloned().unwrap_or_default())
