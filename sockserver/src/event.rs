@@ -83,7 +83,7 @@ pub enum Event<'a> {
     /// worked for ten seconds.
     AcceptError(&'a io::Error),
     /// So many connections are under way as `limits(connections)` allows: further clients wait or are rejected. It comes
-    /// once until `LimitLeft`, and not with `"sync"`.
+    /// once until `LimitLeft`, and not with `"sync"`. With `"pool"` it can mean that all its workers are busy.
     LimitReached(usize),
     /// After `LimitReached`, an eighth of `limits(connections)` is free again.
     LimitLeft(usize),

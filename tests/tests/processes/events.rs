@@ -1,6 +1,7 @@
 //! What a server tells its event hook: a program prints it, in each concurrency.
 
 use std::{
+    collections::BTreeSet,
     io::Write,
     net::{Shutdown, SocketAddr},
     process::Command,
@@ -14,7 +15,8 @@ use std::{
 
 use socket2::{Domain, Socket, Type};
 use sockserver::{
-    Address, Datagram, Event, HandlerResult, RequestHandler, Server, ServerHandle, Writer, request_handler,
+    Address, Datagram, Event, HandlerResult, RequestHandler, Server, ServerHandle, Writer, concurrency::Threading,
+    request_handler,
 };
 use sockserver_tests::{
     client::{Client, DatagramClient, PATIENCE, eventually},
@@ -23,6 +25,7 @@ use sockserver_tests::{
     place::Place,
     process::{ServerProcess, server, server_program},
     served::Served,
+    tls::Authority,
 };
 
 /// The program, with what it prints.
@@ -53,6 +56,28 @@ impl Log {
         for line in lines {
             assert_eq!(self.server.line(), *line);
         }
+    }
+
+    /// How so many connections have ended, without their numbers.
+    #[track_caller]
+    fn ends(&self, count: usize) -> Vec<String> {
+        let (mut accepted, mut ended, mut ends) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+        while ends.len() < count {
+            let line = self.server.line();
+            let Some((id, what)) = line.split_once(' ').filter(|(id, _)| id.parse::<u64>().is_ok()) else { continue };
+            match what {
+                "accepted" => assert!(accepted.insert(id.to_owned()), "{line}"),
+                "started" => assert!(accepted.contains(id), "{line}"),
+                end => {
+                    assert!(accepted.contains(id) && ended.insert(id.to_owned()), "{line}");
+                    let is_word = |word: &&str| word.parse::<u64>().is_err();
+                    let bytes_and_error = end.split(": ").next().filter(|_| !end.starts_with("turned away"));
+                    let words: Vec<_> = bytes_and_error.unwrap_or(end).split(' ').filter(is_word).collect();
+                    ends.push(words.join(" "));
+                }
+            }
+        }
+        ends
     }
 
     /// Says this on a connection of its own, to its end.
@@ -119,6 +144,125 @@ fn every_end_is_told_with_its_reason<C: Word>() {
     let rest = log.server.rest();
     assert!(rest.contains("6 finished 6 6 Draining\n"), "{rest}");
 }
+
+#[test]
+fn every_way_in_which_a_connection_can_end_is_one_event_with_its_reason() {
+    let log = |options: &str| Log::start::<Threading>(options);
+    let mut ends = Vec::new();
+
+    // The handler, the client and the server end it.
+    let server = log(r#"{ "timeouts": { "shutdown": "50ms" } }"#);
+    server.say("hello\n");
+    server.say("fail\n");
+    server.say("panic\n");
+    server.say("exact\nno 100 bytes");
+    let mut client = server.connect();
+    client.send("kick\n");
+    client.wait_for_end();
+    let mut idle = server.connect();
+    idle.ask("hello");
+    let mut busy = server.connect();
+    busy.ask("hello");
+    busy.send("exact\nno 100 bytes");
+    ends.extend(server.ends(5));
+    eventually("it waits for the rest", || server.say("bytes\n").contains(" 24 "));
+    server.say("stop\n");
+    let rest = server.server.rest();
+    for end in ["finished 6 6 Draining", "disconnected 24 6 Draining"] {
+        assert!(rest.lines().any(|line| line.ends_with(end) || line.contains(&format!("{end}: "))), "{end}: {rest}");
+    }
+    ends.extend(["finished Draining", "disconnected Draining"].map(str::to_owned));
+
+    // A deadline ends it.
+    for options in [
+        r#"{ "timeouts": { "idle": "50ms" } }"#,
+        r#"{ "timeouts": { "lifetime": "50ms" } }"#,
+        r#"{ "handler": { "timeout": "50ms" } }"#,
+    ] {
+        let server = log(options);
+        server.connect().wait_for_end();
+        ends.extend(server.ends(1));
+    }
+
+    // It is turned away by the program,
+    let server = log(r#"{ "timeouts": { "lifetime": "50ms" } }"#);
+    server.connect_from("127.0.3.1").wait_for_end();
+    ends.extend(server.ends(1));
+    let server = log(r#"{ "access": { "deny": ["127.0.4.0/24"] } }"#);
+    for ip in ["127.0.1.1", "127.0.2.1", "127.0.4.1"] {
+        server.connect_from(ip).wait_for_end();
+    }
+    server.say("ban\n");
+    server.connect().wait_for_end();
+    ends.extend(server.ends(5));
+    // by a limit,
+    for options in [
+        r#"{ "limits": { "connections": 1, "on_limit": "reject" } }"#,
+        r#"{ "limits": { "per_client": 1 } }"#,
+        r#"{ "limits": { "rate": "1/h", "on_limit": "reject" } }"#,
+        r#"{ "limits": { "rate_per_client": "1/h" } }"#,
+    ] {
+        let server = log(options);
+        let mut first = server.connect();
+        first.ask("hello");
+        server.connect().wait_for_end();
+        ends.extend(server.ends(1));
+    }
+    // or by what it begins with.
+    let server = log(r#"{ "proxy": { "trust": ["127.0.0.1"] } }"#);
+    assert_eq!(server.say("no header\n"), "");
+    server.connect_from("127.0.1.1").wait_for_end();
+    ends.extend(server.ends(2));
+    let authority = Authority::new();
+    authority.tls(&authority.certify("localhost"));
+    let [certificate, key] = ["cert.pem", "key.pem"].map(|file| authority.option(file));
+    let server = log(&format!(r#"{{ "tls": {{ "certificate": "{certificate}", "key": "{key}" }} }}"#));
+    let mut client = server.connect();
+    client.send("no TLS\n");
+    client.finish();
+    ends.extend(server.ends(1));
+
+    assert_eq!(
+        ends,
+        [
+            "finished",
+            "failed",
+            "panicked",
+            "disconnected",
+            "disconnected Kicked",
+            "finished Draining",
+            "disconnected Draining",
+            "timed_out Idle",
+            "timed_out Lifetime",
+            "timed_out",
+            "turned away: not_started",
+            "turned away: refused",
+            "panicked",
+            "turned away: denied",
+            "finished",
+            "turned away: banned",
+            "turned away: limit",
+            "turned away: per_client",
+            "turned away: rate",
+            "turned away: rate_per_client",
+            "turned away: preamble",
+            "turned away: untrusted",
+            "turned away: handshake",
+        ]
+    );
+    // That is all there is.
+    let (_, ways) = METRICS_PAGE.split_once("turned_away_total{why}` | counter: ").expect("the page has them");
+    for why in ways.split_once(" |").expect("a cell").0.split(", ") {
+        assert!(ends.contains(&format!("turned away: {}", why.trim_matches('`'))), "{why}");
+    }
+    let stats = sockserver::Stats::default().to_string();
+    for outcome in stats.split("outcome=\"").skip(1).filter_map(|rest| rest.split('"').next()) {
+        let is_turned_away = ["refused", "rejected", "bad_preamble", "bad_handshake"].contains(&outcome);
+        assert!(is_turned_away || ends.iter().any(|end| end.starts_with(outcome)), "{outcome}");
+    }
+}
+
+const METRICS_PAGE: &str = include_str!("../../../sockserver/docs/guide/metrics.md");
 
 fn an_end_by_a_deadline_is_told<C: Word>() {
     let log = Log::start::<C>(r#"{ "timeouts": { "idle": "50ms" } }"#);

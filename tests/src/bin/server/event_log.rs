@@ -1,7 +1,7 @@
 //! A server that prints every event: `event_log CONCURRENCY OPTIONS ADDRESS`, with the options in JSON.
 //!
 //! It answers each line in upper case. Of some words a line does what they say: `stop`, `suspend` (and resume), `kick`,
-//! `fail`, `panic`, `exit` (of the process). `verify_request` refuses 127.0.1.0/24, panics for 127.0.2.0/24, and takes 1.5 s
+//! `ban` (its client), `bytes` (of each connection), `fail`, `panic`, `exit` (of the process). `verify_request` refuses 127.0.1.0/24, panics for 127.0.2.0/24, and takes 1.5 s
 //! for 127.0.3.0/24.
 
 use std::{
@@ -67,6 +67,8 @@ impl<C: Concurrency + Default> EventLog<C> {
     }
 }
 
+const HOUR: Duration = Duration::from_secs(3600);
+
 #[request_handler]
 struct Session {
     rfile: Reader,
@@ -118,6 +120,14 @@ fn obey(line: &str, wfile: &mut Writer, server: &ServerHandle, id: ConnectionId)
             server.resume();
         }
         "kick" => _ = server.close(id),
+        "ban" => {
+            let client = server.connections().into_iter().find(|it| it.id == id);
+            client.and_then(|it| it.client_address.ip()).into_iter().for_each(|ip| server.ban(ip, HOUR));
+        }
+        "bytes" => {
+            let bytes: Vec<_> = server.connections().iter().map(|it| it.bytes_in.to_string()).collect();
+            writeln!(wfile, " {} ", bytes.join(" "))?;
+        }
         "fail" => return Err("no disk".into()),
         "panic" => panic!("no luck"),
         "exit" => process::exit(3),
