@@ -5,7 +5,11 @@ use std::{error::Error, fmt, io};
 use crate::{
     connections::stats::Outcome,
     handler::BoxError,
-    io::{closing::Closing, failures::Failures, state::ConnectionState},
+    io::{
+        closing::Closing,
+        failures::Failures,
+        state::{ConnectionInfo, ConnectionState},
+    },
     request::datagram,
 };
 
@@ -14,6 +18,7 @@ use crate::{
 pub struct HandlerError {
     stage: Stage,
     cause: Cause,
+    connection: Option<Box<ConnectionInfo>>,
     is_disconnect: bool,
     is_timeout: bool,
 }
@@ -83,12 +88,20 @@ impl HandlerError {
     /// assert_eq!(error.source().unwrap().to_string(), "no disk");
     /// ```
     pub fn new(stage: Stage, error: impl Into<BoxError>) -> HandlerError {
-        HandlerError { stage, cause: Cause::Error(error.into()), is_disconnect: false, is_timeout: false }
+        HandlerError::of(stage, Cause::Error(error.into()))
     }
 
     /// A panic in this stage, for the same tests.
     pub fn panic(stage: Stage, message: impl Into<String>) -> HandlerError {
-        HandlerError { stage, cause: Cause::Panic(message.into()), is_disconnect: false, is_timeout: false }
+        HandlerError::of(stage, Cause::Panic(message.into()))
+    }
+
+    fn of(stage: Stage, cause: Cause) -> HandlerError {
+        HandlerError { stage, cause, connection: None, is_disconnect: false, is_timeout: false }
+    }
+
+    pub(crate) fn with_connection(self, connection: ConnectionInfo) -> HandlerError {
+        HandlerError { connection: Some(Box::new(connection)), ..self }
     }
 
     /// Notes whether the error is about the client: an error of this kind must have occurred on the connection itself. The
@@ -112,6 +125,12 @@ impl HandlerError {
     /// How far the request had come.
     pub fn stage(&self) -> Stage {
         self.stage
+    }
+
+    /// The connection (on datagrams, the packet) as it was when the request had failed: its number, its age, its bytes.
+    /// `None` where there is no client ([`Stage::GetRequest`], [`Stage::Serve`]), and for an error that a test has made.
+    pub fn connection(&self) -> Option<&ConnectionInfo> {
+        self.connection.as_deref()
     }
 
     /// Whether it was a panic. Its message is in the text of this error.

@@ -99,6 +99,7 @@ impl<S: Service> Job<S> {
             Ok(()) => self.serve(),
             Err(ended) => ended,
         };
+        let error = self.of_connection(error);
         self.conclude(how, error.as_ref());
         error.map_or(Ok(()), Err)
     }
@@ -181,10 +182,15 @@ impl<S: Service> Job<S> {
 
     /// Counts how the request ended, reports its error, and ends it.
     pub(crate) fn settle(mut self, Ended { how, error }: Ended) {
+        let error = self.of_connection(error);
         self.conclude(how, error.as_ref());
         if let Some(error) = error.filter(|error| self.is_to_report(error)) {
             self.acceptor().hooks.handle_error(error, self.client_address());
         }
+    }
+
+    fn of_connection(&self, error: Option<HandlerError>) -> Option<HandlerError> {
+        error.map(|error| error.with_connection(self.connection().info()))
     }
 
     /// Must be called before the client can see the end. Only the first outcome counts.

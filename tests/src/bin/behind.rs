@@ -68,6 +68,8 @@ impl<T: StreamTransport, C: Concurrency + Default> Behind<T, C> {
             }
         }
         println!("clients: {}", clients.join(" "));
+        let connection = error.connection().expect("a client's error");
+        assert_eq!(connection.client_address, *client_address);
         println!("{:?} of {client_address} in {}: {}", error.stage(), process::id(), words_of(error));
     }
 

@@ -13,8 +13,10 @@ use std::{
 
 use socket2::{Domain, Socket, Type};
 use sockserver::{
-    Address, Concurrency, HandlerResult, Options, Stats,
+    Address, Concurrency, ConnectionId, ConnectionInfo, HandlerError, HandlerResult, Options, Reader, RequestHandler,
+    Server, Stage, Stats, Writer,
     concurrency::Synchronous,
+    request_handler,
     transport::{Tcp, Udp},
 };
 use sockserver_tests::{
@@ -25,6 +27,7 @@ use sockserver_tests::{
     place::{Directory, Place},
     process::{ServerProcess, server, server_program},
     script::{Script, Session},
+    served::Served,
 };
 
 const KINDS: [ErrorKind; 6] = [
@@ -50,6 +53,55 @@ impl Error for Upstream {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(&self.0)
     }
+}
+
+struct Clerk(mpsc::Sender<(Option<ConnectionInfo>, Stage)>);
+
+impl Server for Clerk {
+    type Transport = Tcp;
+    type Concurrency = Synchronous;
+    type Handler = Failing;
+
+    const OPTIONS: Options = Options::new();
+
+    fn handle_error(&self, error: &HandlerError, client_address: &Address) {
+        if let Some(connection) = error.connection() {
+            assert_eq!(connection.client_address, *client_address);
+        }
+        let _ = self.0.send((error.connection().cloned(), error.stage()));
+    }
+}
+
+#[request_handler]
+struct Failing {
+    rfile: Reader,
+    wfile: Writer,
+    id: ConnectionId,
+}
+
+impl RequestHandler for Failing {
+    fn handle(&mut self) -> HandlerResult {
+        self.rfile.next_line()?;
+        writeln!(self.wfile, "{}", self.id)?;
+        Err("no disk".into())
+    }
+}
+
+#[test]
+fn an_error_has_the_connection() {
+    let (errors, reported) = mpsc::channel();
+    let server = Served::new(Clerk(errors).bind("127.0.0.1:0").expect("a free port"));
+    for _ in 0..2 {
+        let mut client = Client::connect(server.server_address());
+        let id = client.ask("four");
+        client.wait_for_end();
+        let (connection, stage) = reported.recv_timeout(PATIENCE).expect("it is reported");
+        let connection = connection.expect("a handler has one");
+        assert_eq!((connection.id.to_string(), stage), (id.clone(), Stage::Handle));
+        let bytes = (connection.bytes_in, connection.bytes_out);
+        assert_eq!((bytes, connection.closing), ((5, id.len() as u64 + 1), None));
+    }
+    assert!(HandlerError::new(Stage::Handle, "by hand").connection().is_none());
 }
 
 fn an_error_of_another_connection_is_a_failure<C: Concurrency + Default>() {
