@@ -82,6 +82,9 @@ pub(crate) const HAS_PORT: Rule =
 
 pub(crate) const TCP: Rule = on(&["tcp", "stream"], "it is an option of TCP");
 
+pub(crate) const PASSES_BUFFERS_ON: Rule =
+    on(&["tcp", "udp", "unix_datagram", "stream"], "connections do not take it from the listening Unix socket");
+
 pub(crate) const IP: Rule = on(&["tcp", "udp", "stream"], "a Unix socket has no IP address");
 
 pub(crate) const COUNTS_CLIENTS: Rule = on(

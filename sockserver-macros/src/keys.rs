@@ -181,6 +181,35 @@ pub(crate) static SERVER: Grammar = Grammar {
                     // `MAX_TCP_KEEPIDLE` of Linux, above which binding would fail.
                     (Refusal::Above(32_767_000), "can be at most `\"32767s\"`, the longest that the kernel takes"),
                 ]),
+                Key::optional("keepalive_interval", Kind::Duration, "the kernel's").only(&composition::TCP).refused(&[
+                    (Refusal::Zero, "cannot be zero: leave it out for the kernel's"),
+                    // `MAX_TCP_KEEPINTVL` of Linux.
+                    (Refusal::Above(32_767_000), "can be at most `\"32767s\"`, the longest that the kernel takes"),
+                ]),
+                Key::optional("keepalive_retries", Kind::Count, "the kernel's").only(&composition::TCP).refused(&[
+                    (Refusal::Zero, "cannot be zero: leave it out for the kernel's"),
+                    // `MAX_TCP_KEEPCNT` of Linux.
+                    (Refusal::Above(127), "can be at most `127`, the most that the kernel takes"),
+                ]),
+                Key::optional("user_timeout", Kind::Duration, "the kernel's").only(&composition::TCP).refused(&[
+                    (Refusal::Zero, "cannot be zero: leave it out for the kernel's"),
+                    (Refusal::Above(i32::MAX as u64), "can be at most `\"596h\"`, the longest that the kernel takes"),
+                ]),
+                Key::optional("defer_accept", Kind::Duration, "clients are accepted at once")
+                    .only(&composition::TCP)
+                    .refused(&[(Refusal::Zero, "cannot be zero: leave it out to accept clients at once")]),
+                Key::optional("receive_buffer", Kind::Size, "the kernel's")
+                    .only(&composition::PASSES_BUFFERS_ON)
+                    .refused(NO_BUFFER),
+                Key::optional("send_buffer", Kind::Size, "the kernel's")
+                    .only(&composition::PASSES_BUFFERS_ON)
+                    .refused(NO_BUFFER),
+                Key::optional("dscp", Kind::Count, "the kernel's")
+                    .only(&composition::IP)
+                    .refused(&[(Refusal::Above(63), "can be at most `63`: it has six bits")]),
+                Key::optional("device", Kind::Text("eth0"), "all interfaces")
+                    .only(&composition::IP)
+                    .refused(&[(Refusal::Empty, "cannot be empty: leave it out for all interfaces")]),
                 Key::option("only_v6", Kind::Flag, "`false`").only(&composition::IP),
                 Key::option("max_packet_size", Kind::Size, "`65535`")
                     .only(&composition::HAS_PACKETS)
@@ -488,6 +517,11 @@ const NO_PATH: &[(Refusal, &str)] = &[(Refusal::Empty, "cannot be empty: it is t
 
 const NO_CLIENT: &[(Refusal, &str)] =
     &[(Refusal::Zero, "cannot be zero: no client could be served; leave it out for the default")];
+
+const NO_BUFFER: &[(Refusal, &str)] = &[
+    (Refusal::Zero, "cannot be zero: leave it out for the kernel's"),
+    (Refusal::Above(i32::MAX as u64), "can be at most `\"2047MiB\"`, the most that the kernel takes"),
+];
 
 const NO_TIMEOUT: &[(Refusal, &str)] = &[(Refusal::Zero, "cannot be zero: leave it out for no timeout")];
 

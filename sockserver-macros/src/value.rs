@@ -31,7 +31,6 @@ pub(crate) enum Kind {
     /// A list of networks and `"unix"`.
     Proxies,
     /// Text; with an example of it.
-    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only keys of TLS take it"))]
     Text(&'static str),
     /// A list of texts; with an example of one.
     #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only keys of TLS take it"))]
@@ -133,7 +132,9 @@ impl Kind {
         }
         if input.peek(Bracket) {
             match self {
-                Kind::Networks => return list(input, &wrong(""), |text| network(&text.value(), &[])).map(Value::Networks),
+                Kind::Networks => {
+                    return list(input, &wrong(""), |text| network(&text.value(), &[])).map(Value::Networks);
+                }
                 Kind::Proxies => return list(input, &wrong(""), |text| proxy(&text.value())).map(Value::Proxies),
                 Kind::Texts(_) => return list(input, &wrong(""), Ok).map(Value::Texts),
                 _ => {}
@@ -598,16 +599,9 @@ mod tests {
 
     #[test]
     fn data_can_be_a_constant() {
-        for kind in [
-            Kind::Count,
-            Kind::Size,
-            Kind::Duration,
-            Kind::Mode,
-            Kind::Flag,
-            Kind::Rate,
-            Kind::Networks,
-            Kind::Proxies,
-        ] {
+        for kind in
+            [Kind::Count, Kind::Size, Kind::Duration, Kind::Mode, Kind::Flag, Kind::Rate, Kind::Networks, Kind::Proxies]
+        {
             for text in ["MAX", "Self::MAX", "crate::limits::MAX", "::std::primitive::u32::MAX", "<T as Limits>::MAX"] {
                 assert!(matches!(parse(&kind, text), Ok(Value::Constant(_))), "{text}");
             }

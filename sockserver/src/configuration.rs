@@ -264,7 +264,6 @@ impl Given {
     }
 
     /// It lasts as long as the program, as that of an attribute does.
-    #[cfg(feature = "tls")]
     fn text(&self) -> Option<&'static str> {
         if let Given::Text(text) = self { Some(text.clone().leak()) } else { None }
     }

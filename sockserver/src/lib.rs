@@ -259,12 +259,12 @@ pub use job::Job;
 pub use message_handler::{HangUp, MailHandler, MessageHandler};
 pub use message_loop::{MailLoop, MessageLoop};
 pub use network::{Network, NotANetwork};
-#[cfg(feature = "tls")]
-pub use options::{ClientAuth, TlsOptions, TlsStart, TlsVersions};
 pub use options::{
     Access, HandlerOptions, Limits, OnLimit, Options, ProxyOptions, ProxyVersions, SocketOptions, Timeouts,
     TrustedProxy, UntrustedPeer,
 };
+#[cfg(feature = "tls")]
+pub use options::{ClientAuth, TlsOptions, TlsStart, TlsVersions};
 pub use proxy_header::{ProxyHeader, ProxySsl};
 pub use rate::{NotARate, Rate};
 pub use request::{

@@ -71,7 +71,8 @@ pub struct Options {
     pub allow_threads: bool,
 }
 
-/// `socket(…)`: options of the listening socket.
+/// `socket(…)`: options of the listening socket, from which TCP connections take theirs. Binding fails with
+/// [`io::ErrorKind::Unsupported`] for one that the system does not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SocketOptions {
@@ -91,6 +92,32 @@ pub struct SocketOptions {
     /// Probes a silent client after this time, in whole seconds, 32 767 at most (`SO_KEEPALIVE` and, if the system has
     /// it, `TCP_KEEPIDLE`). Default: off. tcp only.
     pub keepalive: Option<Duration>,
+    /// Probes again after this time, in whole seconds, 32 767 at most, while the client does not answer (`TCP_KEEPINTVL`).
+    /// It turns probes on, as `keepalive` does. Default: the kernel's, 75 s on Linux. tcp only.
+    pub keepalive_interval: Option<Duration>,
+    /// Ends a connection after so many probes without an answer, 127 at most (`TCP_KEEPCNT`). It turns probes on, as
+    /// `keepalive` does. Default: the kernel's, 9 on Linux. tcp only.
+    pub keepalive_retries: Option<u32>,
+    /// Ends a connection whose client has not acknowledged what was sent to it for this long, in milliseconds
+    /// (`TCP_USER_TIMEOUT`). With probes it also says how long they may go unanswered. Default: the kernel's, about a
+    /// quarter of an hour. tcp on Linux only.
+    pub user_timeout: Option<Duration>,
+    /// Has the kernel accept a connection when its first bytes have come, or after about this time, in whole seconds
+    /// (`TCP_DEFER_ACCEPT`): for protocols in which the client speaks first. Default: at once. tcp on Linux only.
+    pub defer_accept: Option<Duration>,
+    /// How many bytes the kernel holds of what was received and not read (`SO_RCVBUF`; Linux holds twice as many, and at
+    /// most `net.core.rmem_max`). Linux then no longer fits it to the connection. Default: the kernel's. Not on Unix stream
+    /// sockets.
+    pub receive_buffer: Option<usize>,
+    /// How many bytes the kernel holds of what was sent and not acknowledged (`SO_SNDBUF`, as `receive_buffer`). Default:
+    /// the kernel's. Not on Unix stream sockets.
+    pub send_buffer: Option<usize>,
+    /// How routers treat what is sent: the differentiated services codepoint, from 0 to 63 (`IP_TOS`, `IPV6_TCLASS`).
+    /// Default: the kernel's, which is 0. Internet sockets only.
+    pub dscp: Option<u32>,
+    /// Serves only what comes in by this network interface, such as `eth0` (`SO_BINDTODEVICE`). Default: by any. Internet
+    /// sockets on Linux only.
+    pub device: Option<&'static str>,
     /// Restricts an IPv6 socket to IPv6. Default: `false` on every system, so that `[::]` serves IPv4 clients too.
     pub only_v6: bool,
     /// The longest packet that is received whole, in bytes. Default: 65 535 (Python's `max_packet_size`: 8192).
@@ -470,6 +497,14 @@ impl SocketOptions {
             allow_reuse_port: false,
             nodelay: true,
             keepalive: None,
+            keepalive_interval: None,
+            keepalive_retries: None,
+            user_timeout: None,
+            defer_accept: None,
+            receive_buffer: None,
+            send_buffer: None,
+            dscp: None,
+            device: None,
             only_v6: false,
             max_packet_size: 65_535,
             mode: None,
@@ -591,6 +626,14 @@ setters! {
         allow_reuse_port: bool => allow_reuse_port,
         nodelay: bool => nodelay,
         keepalive: Duration => Some(keepalive),
+        keepalive_interval: Duration => Some(keepalive_interval),
+        keepalive_retries: u32 => Some(keepalive_retries),
+        user_timeout: Duration => Some(user_timeout),
+        defer_accept: Duration => Some(defer_accept),
+        receive_buffer: usize => Some(receive_buffer),
+        send_buffer: usize => Some(send_buffer),
+        dscp: u32 => Some(dscp),
+        device: &'static str => Some(device),
         only_v6: bool => only_v6,
         max_packet_size: usize => max_packet_size,
         mode: u32 => Some(mode),

@@ -27,6 +27,8 @@ impl ::sockserver::Server for Chat {
         options.socket.keepalive = ::core::option::Option::Some(
             ::core::time::Duration::from_secs(32767),
         );
+        options.socket.dscp = ::core::option::Option::Some(46);
+        options.socket.device = ::core::option::Option::Some("eth0");
         options.limits.connections = ::core::option::Option::Some(1000);
         options.limits.per_client = ::core::option::Option::Some(20);
         options.limits.rate = ::core::option::Option::Some(

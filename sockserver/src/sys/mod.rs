@@ -9,6 +9,7 @@ mod poll;
 mod process;
 mod shared_memory;
 mod socket;
+mod socket_options;
 mod thread;
 
 pub(crate) use file::{set_mode, try_lock};
@@ -18,4 +19,5 @@ pub(crate) use poll::{Watched, is_readable, poll};
 pub(crate) use process::*;
 pub(crate) use shared_memory::Shared;
 pub(crate) use socket::*;
+pub(crate) use socket_options::*;
 pub(crate) use thread::ThreadView;

@@ -9,7 +9,12 @@ use std::{
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::Transport;
-use crate::{address::Address, inheritance, options::Options, sys};
+use crate::{
+    address::Address,
+    inheritance,
+    options::{Options, SocketOptions},
+    sys,
+};
 
 /// How often port 0 is tried for a name that stands for several addresses: the port that the first one gets may be taken
 /// at another.
@@ -184,6 +189,7 @@ pub(super) fn bind_inet(address: SocketAddr, kind: Type, options: &Options) -> i
         bound.as_socket().is_some_and(is_same)
     };
     if let Some(socket) = inheritance::take_bound(kind, fits) {
+        set_options(&socket, address.is_ipv6(), &options.socket)?;
         return Ok(socket);
     }
     let socket = Socket::new(Domain::for_address(address), kind, None)?;
@@ -197,8 +203,35 @@ pub(super) fn bind_inet(address: SocketAddr, kind: Type, options: &Options) -> i
     if options.socket.allow_reuse_port {
         socket.set_reuse_port(true)?;
     }
+    set_options(&socket, address.is_ipv6(), &options.socket)?;
     socket.bind(&address.into())?;
     Ok(socket)
+}
+
+/// Sets the options that all internet sockets have: before bind(2), so that the interface is known, and before listen(2), so
+/// that the window of a TCP connection fits its buffer.
+pub(super) fn set_options(socket: &Socket, is_ipv6: bool, options: &SocketOptions) -> io::Result<()> {
+    set_buffers(socket, options)?;
+    if let Some(dscp) = options.dscp {
+        // The two bits below it are for congestion.
+        sys::set_traffic_class(socket, is_ipv6, dscp << 2)?;
+    }
+    if let Some(device) = options.device {
+        let bound = sys::bind_to_device(socket, device);
+        bound.map_err(|error| io::Error::new(error.kind(), format!("the interface {device}: {error}")))?;
+    }
+    Ok(())
+}
+
+/// SO_RCVBUF and SO_SNDBUF.
+pub(super) fn set_buffers(socket: &Socket, options: &SocketOptions) -> io::Result<()> {
+    if let Some(bytes) = options.receive_buffer {
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    if let Some(bytes) = options.send_buffer {
+        socket.set_send_buffer_size(bytes)?;
+    }
+    Ok(())
 }
 
 /// Implements [`BindTo`](crate::BindTo) for the types of internet addresses, once for each transport that has them.

@@ -7,13 +7,18 @@ use std::{
     time::Duration,
 };
 
-use socket2::{Socket, TcpKeepalive, Type};
+use socket2::{Socket, Type};
 
 use super::{
     InetTransport, StreamTransport, Transport, inet,
     stream_socket::{self, Owner},
 };
-use crate::{address::Address, options::Options, request::stream::Stream};
+use crate::{
+    address::Address,
+    options::{Options, SocketOptions},
+    request::stream::Stream,
+    sys,
+};
 
 /// `"tcp"`: Python's `TCPServer`. Connections inherit the options of the listening socket.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +38,7 @@ impl Transport for Tcp {
     fn from_listener(socket: OwnedFd, options: &Options) -> io::Result<TcpAcceptor> {
         let socket = Socket::from(socket);
         stream_socket::check_kind(&socket, Type::STREAM, false)?;
+        inet::set_options(&socket, socket.local_addr()?.is_ipv6(), &options.socket)?;
         Tcp::listen(socket, options, Owner::Several)
     }
 
@@ -55,10 +61,17 @@ impl Tcp {
 
     fn listen(socket: Socket, options: &Options, owner: Owner) -> io::Result<TcpAcceptor> {
         socket.set_tcp_nodelay(options.socket.nodelay)?;
-        if let Some(time) = options.socket.keepalive {
-            // The kernel counts in seconds, and zero is not allowed.
-            let time = time.max(Duration::from_secs(1));
-            socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(time))?;
+        let SocketOptions { keepalive, keepalive_interval, keepalive_retries, user_timeout, defer_accept, .. } =
+            options.socket;
+        if keepalive.is_some() || keepalive_interval.is_some() || keepalive_retries.is_some() {
+            let in_seconds = |time: Option<Duration>| time.map(|time| time.max(Duration::from_secs(1)));
+            sys::set_keepalive(&socket, in_seconds(keepalive), in_seconds(keepalive_interval), keepalive_retries)?;
+        }
+        if let Some(time) = user_timeout {
+            sys::set_user_timeout(&socket, time)?;
+        }
+        if let Some(time) = defer_accept {
+            sys::set_defer_accept(&socket, time)?;
         }
         stream_socket::listen(&socket, options)?;
         Ok(TcpAcceptor { socket, owner })

@@ -18,6 +18,7 @@ impl Transport for Udp {
     fn from_listener(socket: OwnedFd, options: &Options) -> io::Result<DatagramListener> {
         let socket = Socket::from(socket);
         stream_socket::check_kind(&socket, Type::DGRAM, false)?;
+        inet::set_options(&socket, socket.local_addr()?.is_ipv6(), &options.socket)?;
         sys::disable_recverr(&socket);
         DatagramListener::new(socket, options.socket.max_packet_size)
     }

@@ -9,7 +9,7 @@ use std::{
 use socket2::{Socket, Type};
 
 use super::{
-    BindTo, DatagramListener, DatagramTransport, Transport, stream_socket,
+    BindTo, DatagramListener, DatagramTransport, Transport, inet, stream_socket,
     unix::unix_addresses,
     unix_file::{SocketFile, bind_unix},
 };
@@ -35,6 +35,7 @@ impl Transport for UnixDatagram {
     fn from_listener(socket: OwnedFd, options: &Options) -> io::Result<UnixDatagramListener> {
         let socket = Socket::from(socket);
         stream_socket::check_kind(&socket, Type::DGRAM, true)?;
+        inet::set_buffers(&socket, &options.socket)?;
         let file = SocketFile::of_shared(&socket)?;
         let packets = DatagramListener::new(socket, options.socket.max_packet_size)?;
         Ok(UnixDatagramListener { packets, _file: file })
@@ -54,6 +55,7 @@ impl DatagramTransport for UnixDatagram {}
 impl UnixDatagram {
     fn bind(address: &Address, options: &Options) -> io::Result<UnixDatagramListener> {
         let (socket, file) = bind_unix(address, Type::DGRAM, options)?;
+        inet::set_buffers(&socket, &options.socket)?;
         let packets = DatagramListener::new(socket, options.socket.max_packet_size)?;
         Ok(UnixDatagramListener { packets, _file: file })
     }

@@ -54,6 +54,14 @@ fn options_of_the_methods_are_those_of_the_attribute() {
             allow_reuse_port = true,
             nodelay = false,
             keepalive = "60s",
+            keepalive_interval = "10s",
+            keepalive_retries = 3,
+            user_timeout = "90s",
+            defer_accept = "5s",
+            receive_buffer = "1MiB",
+            send_buffer = 65_536,
+            dscp = 46,
+            device = "eth0",
             only_v6 = true,
         ),
         limits(connections = 100, per_client = 2, rate = "200/s", rate_per_client = "100/m", on_limit = "reject"),
@@ -97,6 +105,14 @@ fn options_of_the_methods_are_those_of_the_attribute() {
                 .allow_reuse_port(true)
                 .nodelay(false)
                 .keepalive(Duration::from_secs(60))
+                .keepalive_interval(Duration::from_secs(10))
+                .keepalive_retries(3)
+                .user_timeout(Duration::from_secs(90))
+                .defer_accept(Duration::from_secs(5))
+                .receive_buffer(1 << 20)
+                .send_buffer(65_536)
+                .dscp(46)
+                .device("eth0")
                 .only_v6(true),
         )
         .limits(
@@ -138,8 +154,8 @@ fn options_in_the_reference() -> BTreeMap<String, String> {
         }
         let is_option =
             ["Options::", "SocketOptions::", "Limits::", "Timeouts::", "Access::", "ProxyOptions::", "TlsOptions::"]
-            .iter()
-            .any(|it| link.starts_with(it));
+                .iter()
+                .any(|it| link.starts_with(it));
         let path = key.replace('(', ".").replace(')', "");
         is_option.then(|| (path, cells[2].to_string()))
     });

@@ -4,9 +4,10 @@ use std::{io::Write, sync::mpsc, time::Duration};
 
 use serde::{Deserialize, Deserializer};
 use sockserver::{
-    HandlerOptions, HandlerResult, Limits, LineTooLong, OnLimit, Options, Rate, Reader, RequestHandler, Server,
-    SocketOptions, Timeouts, UntrustedPeer, Writer,
+    Frames, HandlerOptions, HandlerResult, Limits, LineTooLong, Mailbox, OnLimit, Options, Rate, Reader,
+    RequestHandler, Server, SocketOptions, Timeouts, UntrustedPeer, Writer,
     concurrency::{Synchronous, Threading},
+    framing::Line,
     request_handler,
     transport::Tcp,
 };
@@ -40,6 +41,14 @@ const EVERYTHING: Options = Options::new()
             .allow_reuse_port(true)
             .nodelay(false)
             .keepalive(Duration::from_secs(60))
+            .keepalive_interval(Duration::from_secs(10))
+            .keepalive_retries(3)
+            .user_timeout(Duration::from_secs(90))
+            .defer_accept(Duration::from_secs(5))
+            .receive_buffer(1 << 20)
+            .send_buffer(65_536)
+            .dscp(46)
+            .device("eth0")
             .only_v6(true)
             .max_packet_size(512)
             .mode(0o660)
@@ -85,6 +94,14 @@ fn toml_has_the_words_of_the_attribute() {
         allow_reuse_port = true
         nodelay = false
         keepalive = "60s"
+        keepalive_interval = "10s"
+        keepalive_retries = 3
+        user_timeout = "90s"
+        defer_accept = "5s"
+        receive_buffer = "1MiB"
+        send_buffer = 65_536
+        dscp = 46
+        device = "eth0"
         only_v6 = true
         max_packet_size = 512
         mode = 0o660
@@ -122,7 +139,8 @@ fn json_has_the_words_of_the_attribute() {
         "workers": 4, "stack_size": "256KiB", "allow_threads": true,
         "socket": {
             "request_queue_size": 5, "allow_reuse_address": false, "allow_reuse_port": true, "nodelay": false,
-            "keepalive": "60s", "only_v6": true, "max_packet_size": 512, "mode": "0o660", "unlink": false
+            "keepalive": "60s", "keepalive_interval": "10s", "keepalive_retries": 3, "user_timeout": "90s",
+            "defer_accept": "5s", "receive_buffer": "1MiB", "send_buffer": 65536, "dscp": 46, "device": "eth0", "only_v6": true, "max_packet_size": 512, "mode": "0o660", "unlink": false
         },
         "limits": {
             "connections": 1000, "per_client": 2, "rate": "200/s", "rate_per_client": "100/m", "on_limit": "reject"
@@ -169,6 +187,12 @@ fn every_mistake_is_reported_with_its_key_and_what_to_write() {
         ("timeouts.idle = \"0s\"", &["`timeouts.idle` cannot be zero: leave it out for no timeout"]),
         ("timeouts.idle = { minutes = 5 }", &["`timeouts.idle`", "an integer with a unit in quotes"]),
         ("socket.keepalive = \"10h\"", &["`socket.keepalive` can be at most `\"32767s\"`"]),
+        ("socket.keepalive_retries = 128", &["`socket.keepalive_retries` can be at most `127`"]),
+        ("socket.user_timeout = \"600h\"", &["`socket.user_timeout` can be at most `\"596h\"`"]),
+        ("socket.send_buffer = \"2GiB\"", &["`socket.send_buffer` can be at most `\"2047MiB\"`"]),
+        ("socket.dscp = 64", &["`socket.dscp` can be at most `63`"]),
+        ("socket.device = \"\"", &["`socket.device` cannot be empty"]),
+        ("socket.device = 0", &["`socket.device`", "text in quotes, like `\"eth0\"`"]),
         ("socket.mode = 660", &["`socket.mode`", "octal, like `0o660`"]),
         ("socket.mode = \"660\"", &["`socket.mode`", "octal, like `0o660`"]),
         ("socket.mode = \"0o1777\"", &["`socket.mode`", "at most `0o777`"]),
@@ -180,7 +204,10 @@ fn every_mistake_is_reported_with_its_key_and_what_to_write() {
         ("limits.on_limit = \"refuse\"", &["`limits.on_limit`", r#"`"wait"` or `"reject"`"#]),
         (
             "limits = 5",
-            &["`limits`", "`connections`, `per_client`, `handshakes`, `threads`, `rate`, `rate_per_client`, `on_limit`"],
+            &[
+                "`limits`",
+                "`connections`, `per_client`, `handshakes`, `threads`, `rate`, `rate_per_client`, `on_limit`",
+            ],
         ),
         ("limits.rate = 20", &["`limits.rate`", r#"like `"20/s"`"#]),
         ("limits.rate = \"20/sec\"", &["`limits.rate`", r#"like `"20/s"`"#]),
@@ -291,6 +318,41 @@ fn a_file_sets_the_timeout_of_a_handler() {
     let options = from_toml_over(ToldServer::OPTIONS, "handler.timeout = \"1ms\"").expect("it is right");
     let server = Served::new(ToldServer.bind_with("127.0.0.1:0", options).expect("a free port"));
     assert_eq!(Client::connect(server.server_address()).rest(), "timeout");
+}
+
+#[request_handler(max_frame = 4, mailbox = 1)]
+#[server(transport = "tcp", concurrency = "threading")]
+struct Framed {
+    frames: Frames<Line, str>,
+    mailbox: Mailbox<()>,
+    wfile: Writer,
+}
+
+impl RequestHandler for Framed {
+    fn handle(&mut self) -> HandlerResult {
+        let sender = self.mailbox.sender();
+        let mails = (0..).take_while(|_| sender.try_send(()).is_ok()).count();
+        match self.frames.next() {
+            Ok(frame) => Ok(write!(self.wfile, "{mails} mails, {frame:?}")?),
+            Err(error) => Ok(write!(self.wfile, "{mails} mails, {error}")?),
+        }
+    }
+}
+
+fn framed(options: &str) -> String {
+    let options = from_toml_over(FramedServer::OPTIONS, options).expect("it is right");
+    let server = Served::new(FramedServer.bind_with("127.0.0.1:0", options).expect("a free port"));
+    let mut client = Client::connect(server.server_address());
+    client.send("12345\n");
+    client.finish();
+    client.rest()
+}
+
+#[test]
+fn a_file_sets_how_long_a_frame_and_how_full_a_mailbox_can_be() {
+    assert_eq!(framed(""), "1 mails, a frame of 5 bytes or more is longer than max_frame (4 bytes)");
+    assert_eq!(framed("handler.max_frame = 5"), "1 mails, Some(\"12345\")");
+    assert_eq!(framed("handler = { max_frame = '1KiB', mailbox = 7 }"), "7 mails, Some(\"12345\")");
 }
 
 /// How much of two writes is sent before the handler ends, and in which pieces a reader receives.

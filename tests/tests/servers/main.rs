@@ -8,5 +8,6 @@ mod extending;
 mod lifecycle;
 mod matrix;
 mod metrics;
+mod socket_options;
 mod testing;
 mod unix_files;
