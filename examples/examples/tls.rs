@@ -1,7 +1,7 @@
 //! `upper` over TLS.
 //!
 //! ```console
-//! $ cargo run --example tls
+//! $ cargo run --features tls --example tls
 //! listening on 127.0.0.1:9999
 //! the certificate is in /tmp/sockserver-localhost.pem
 //! ```
@@ -12,7 +12,7 @@
 //! ```
 //!
 //! It makes a certificate for `localhost`, or takes one with its key, in PEM:
-//! `cargo run --example tls -- 127.0.0.1:9999 cert.pem key.pem`. A server with a certificate of its own needs no hook:
+//! `cargo run --features tls --example tls -- 127.0.0.1:9999 cert.pem key.pem`. A server with a certificate of its own needs no hook:
 //!
 //! ```ignore
 //! #[server(transport = "tcp", concurrency = "threading", tls(certificate = "cert.pem", key = "key.pem"))]

@@ -1,6 +1,7 @@
 //! What the tests share.
 
 pub mod behind;
+pub mod browser;
 pub mod client;
 pub mod concurrencies;
 pub mod either;

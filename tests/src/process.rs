@@ -299,9 +299,18 @@ fn build_examples() -> PathBuf {
         Some(name) => name,
         None => panic!("{} is no directory of a profile", profile.display()),
     };
-    // With the whole workspace selected, as for its tests, nothing has to be built twice.
+    // With the whole workspace selected and all features, as for its tests in CI, nothing has to be built twice.
     let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--workspace", "--examples", "--profile", profile_name, "--target-dir"])
+        .args([
+            "build",
+            "--quiet",
+            "--workspace",
+            "--all-features",
+            "--examples",
+            "--profile",
+            profile_name,
+            "--target-dir",
+        ])
         .arg(target)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()

@@ -88,6 +88,28 @@ impl Proxy {
         )
     }
 
+    /// Starts nginx with one server of HTTP, whose `listen` line has these further words, and whose block has this in it.
+    /// `None`: it is not installed.
+    #[track_caller]
+    pub fn nginx_http(listen: &str, server: &str) -> Option<Proxy> {
+        Proxy::start(
+            "nginx",
+            |_| (),
+            |address, directory| {
+                format!(
+                    "daemon off; master_process off; pid {directory}/pid; error_log stderr;
+                events {{ worker_connections 64; }}
+                http {{
+                    access_log off; client_body_temp_path {directory}/body; proxy_temp_path {directory}/proxy;
+                    fastcgi_temp_path {directory}/fastcgi; uwsgi_temp_path {directory}/uwsgi;
+                    scgi_temp_path {directory}/scgi;
+                    server {{ listen {address} {listen}; {server} }}
+                }}"
+                )
+            },
+        )
+    }
+
     fn start(
         program: &str,
         prepare: impl Fn(&Path),

@@ -1,0 +1,123 @@
+//! What `python -m http.server` is: the files of a directory, for a browser. With ranges, so that a film can be wound
+//! forward, conditional requests, so that what has not changed is not sent again, and connections that stay open.
+//!
+//! ```console
+//! $ cargo run --features http --example http -- 8000 --directory target/doc
+//! listening on 127.0.0.1:8000
+//! 127.0.0.1:51966 "GET /sockserver/index.html" 200 37342
+//! ```
+//!
+//! | | |
+//! |---|---|
+//! | `PORT` or `HOST:PORT` | where it listens: `127.0.0.1:8000` |
+//! | `--bind HOST` | `0.0.0.0` for all addresses of this machine, so that others can connect |
+//! | `--directory DIR` | what it serves: the current directory |
+//! | `--quiet` | no line for each request |
+//!
+//! Symbolic links are followed. A request has a head of 16 KiB at most, and no body. What is unclear about a head ends its
+//! connection, so that a proxy in front and this server cannot take different bytes for the next request.
+
+use std::{
+    env,
+    error::Error,
+    io::{self, Write},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use sockserver::{
+    Address, HandlerResult, HangUp, MessageHandler, Server, Writer, framing::FrameError, message_handler,
+};
+
+mod files;
+mod page;
+mod request;
+mod response;
+
+use request::{Heads, Request};
+use response::Response;
+
+#[derive(Server)]
+#[server(
+    transport = "tcp",
+    concurrency = "threading",
+    handler = Session,
+    limits(connections = 4096),
+    timeouts(idle = "1m", message = "20s", shutdown = "10s"),
+    stack_size = "256KiB",
+)]
+struct Site {
+    directory: PathBuf,
+    is_quiet: bool,
+}
+
+#[message_handler(framing = Heads, max_frame = "16KiB", wbufsize = "16KiB", timeout = "1m")]
+struct Session {
+    wfile: Writer,
+    client: Address,
+    site: Arc<Site>,
+}
+
+impl MessageHandler for Session {
+    type Message = Request<'static>;
+
+    fn message(&mut self, request: Request<'_>) -> HandlerResult {
+        let response = files::respond(&self.site.directory, &request);
+        self.log(&format!("{} {}", request.method, request.target), &response);
+        response.send(&mut self.wfile, &request)?;
+        if request.keeps_alive() { Ok(()) } else { Err(HangUp.into()) }
+    }
+
+    /// After a head that is none, nobody knows where the next one begins.
+    fn malformed(&mut self, error: FrameError) -> HandlerResult {
+        let (status, why) = match error {
+            FrameError::TooLong { limit, .. } => (431, format!("the head is longer than {limit} bytes")),
+            FrameError::Malformed(why) | FrameError::Broken(why) => (400, why.to_string()),
+            error => (400, error.to_string()),
+        };
+        let response = Response::error(status, &why);
+        self.log("?", &response);
+        response.send(&mut self.wfile, &Request::bad())?;
+        Err(HangUp.into())
+    }
+}
+
+impl Session {
+    fn log(&self, what: &str, response: &Response) {
+        if !self.site.is_quiet {
+            let what = what.escape_debug();
+            say(&format!("{} \"{what}\" {} {}", self.client, response.status, response.body.length()));
+        }
+    }
+}
+
+/// Prints a line, also where nobody reads it any more.
+fn say(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut site = Site { directory: ".".into(), is_quiet: false };
+    let (mut host, mut port) = ("127.0.0.1".to_owned(), "8000".to_owned());
+    let mut words = env::args().skip(1);
+    while let Some(word) = words.next() {
+        let mut value = || words.next().ok_or(format!("{word} takes a value"));
+        match &*word {
+            "--bind" => host = value()?,
+            "--directory" => site.directory = value()?.into(),
+            "--quiet" => site.is_quiet = true,
+            word if word.starts_with('-') => return Err(format!("{word} is not understood").into()),
+            address => match address.rsplit_once(':') {
+                Some((before, after)) => (host, port) = (before.trim_matches(['[', ']']).to_owned(), after.to_owned()),
+                None => port = address.to_owned(),
+            },
+        }
+    }
+    if !site.directory.is_dir() {
+        return Err(format!("{} is no directory", site.directory.display()).into());
+    }
+    let server = site.bind((host, port.parse::<u16>()?))?;
+    server.shutdown_on_signals()?;
+    say(&format!("listening on {}", server.server_address()));
+    Ok(server.serve_forever()?)
+}
