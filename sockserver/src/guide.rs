@@ -34,6 +34,9 @@ pub mod macros {}
 #[doc = include_str!("../docs/guide/metrics.md")]
 pub mod metrics {}
 
+#[doc = include_str!("../docs/guide/programs.md")]
+pub mod programs {}
+
 #[doc = include_str!("../docs/guide/protocols.md")]
 pub mod protocols {}
 
