@@ -8,9 +8,8 @@
 //! process of its own, up to some thousands of connections at once; or it is called once a message, on an event loop, for as
 //! many connections as the process may open.
 //!
-//! Take something else for HTTP (axum, actix-web), or where the program is asynchronous already and shares its tasks with
-//! the connections (tokio). There is no TLS in this crate: put a proxy that has it [in front](guide::proxies). It is for
-//! Unix systems, and tested on Linux.
+//! Take something else for web applications (axum, actix-web), or where the program is asynchronous already and shares its
+//! tasks with the connections (tokio). It is for Unix systems, and tested on Linux.
 //!
 //! # The smallest server
 //!
@@ -175,6 +174,7 @@
 //! | feature | what it adds | and brings |
 //! |---|---|---|
 //! | `signals` | `SocketServer::shutdown_on_signals`: a clean end on Ctrl-C and SIGTERM | `signal-hook` |
+//! | `tls` | the group `tls(…)`, `Reader::start_tls`: the page `tls` of the guide | `rustls` with `ring` |
 //! | `systemd` | `SocketServer::notify_systemd`: `Type=notify` services, with their watchdog | `sd-notify` |
 //! | `json` | `framing::Json`: typed messages in JSON | `serde_core`, `serde_json` |
 //! | `metrics` | counters, gauges and a histogram for the recorder of the crate `metrics`: [the guide](guide::metrics) | `metrics` |
