@@ -184,6 +184,11 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs)]
+// The pages tell of all features, as docs.rs shows them.
+#![cfg_attr(
+    not(all(feature = "json", feature = "signals", feature = "systemd", feature = "testing", feature = "tls")),
+    allow(rustdoc::broken_intra_doc_links)
+)]
 
 #[cfg(not(unix))]
 compile_error!("sockserver is for Unix systems: Linux, macOS and the BSDs");
