@@ -56,6 +56,12 @@ impl Proxy {
     /// Starts nginx with a stream server that passes all to this one. `None`: it is not installed, or has no streams.
     #[track_caller]
     pub fn nginx(server: &Address) -> Option<Proxy> {
+        Proxy::nginx_with(server, "")
+    }
+
+    /// Likewise, with these words about the server.
+    #[track_caller]
+    pub fn nginx_with(server: &Address, words: &str) -> Option<Proxy> {
         const MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
         if !Path::new(MODULE).exists() {
             skip("nginx has no stream module");
@@ -68,7 +74,7 @@ impl Proxy {
                 format!(
                     "load_module {MODULE}; daemon off; master_process off; pid {directory}/pid; error_log stderr;
                 events {{ worker_connections 64; }}
-                stream {{ server {{ listen {address}; proxy_pass {server}; proxy_protocol on; }} }}"
+                stream {{ server {{ listen {address}; proxy_pass {server}; proxy_protocol on; {words} }} }}"
                 )
             },
         )

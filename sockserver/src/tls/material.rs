@@ -111,6 +111,8 @@ fn config(
         Source::Resolver(resolver) => builder.with_cert_resolver(resolver),
         Source::Certificates(certificates) => builder.with_cert_resolver(Arc::new(certificates)),
     };
+    // All suites that rustls has are good, but scanners ask for an order.
+    config.ignore_client_order = true;
     config.alpn_protocols = options.alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     // Not the sessions themselves, which would be lost with a child process.
     config.session_storage = Arc::new(NoServerSessionStorage {});

@@ -3,6 +3,7 @@
 mod endings;
 mod everywhere;
 mod handshakes;
+mod hostile;
 mod material;
 #[path = "../handlers/obeying.rs"]
 mod obeying;

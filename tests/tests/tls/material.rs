@@ -2,7 +2,12 @@
 
 use std::{
     io::{self, ErrorKind, Write},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    thread,
+    time::{Duration, Instant},
 };
 
 use sockserver::{
@@ -10,7 +15,7 @@ use sockserver::{
     transport::Tcp,
 };
 use sockserver_tests::{
-    client::Client,
+    client::{Client, eventually},
     script::{Script, upper},
     served::Served,
     tls::{Authority, Certified, TlsClient},
@@ -113,6 +118,42 @@ fn a_reload_replaces_the_certificate_and_drops_no_connection() {
     server.reload().expect("the pair fits");
     assert_eq!(TlsClient::connect(server.server_address(), &new.client()).ask("new"), "NEW");
     assert_eq!(before.ask("still here"), "STILL HERE");
+}
+
+#[test]
+fn reloads_under_load_drop_no_connection() {
+    let authority = Authority::new();
+    let server = Script::<Tcp, Threading>::serve_with(upper, authority.options());
+    let (address, config) = (server.server_address().clone(), authority.client());
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let clients = || {
+            let mut asked = 0;
+            while !is_over.load(SeqCst) {
+                let mut client = TlsClient::connect(&address, &config);
+                for _ in 0..3 {
+                    assert_eq!(client.ask("hello"), "HELLO");
+                    asked += 1;
+                }
+            }
+            asked
+        };
+        let clients = [(); 4].map(|()| scope.spawn(clients));
+        let until = Instant::now() + Duration::from_secs(1);
+        let mut reloads = 0;
+        while reloads < 20 || Instant::now() < until {
+            // Both files are there, of an old pair or of a new one.
+            authority.options();
+            server.reload().expect("the pair fits");
+            reloads += 1;
+        }
+        is_over.store(true, SeqCst);
+        let asked: u32 = clients.into_iter().map(|client| client.join().expect("no answer is missing")).sum();
+        assert!(asked > 20, "{asked} answers");
+    });
+    eventually("all have ended", || server.stats().active == 0);
+    let stats = server.stats();
+    assert_eq!(stats.finished, stats.accepted, "{stats:?}");
 }
 
 #[test]

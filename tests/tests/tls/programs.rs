@@ -4,7 +4,9 @@ use std::{io::Write, process::Command};
 
 use sockserver::{HandlerResult, Options, concurrency::Threading, transport::Tcp};
 use sockserver_tests::{
+    behind::Behind,
     process::{Process, installed},
+    proxies::Proxy,
     script::{Script, Scripted, Session, upper},
     tls::{Authority, TlsClient},
 };
@@ -123,6 +125,69 @@ fn python_talks_and_closes_in_good_order() {
     let output = Process::start(python.arg("-c").args(arguments)).output();
     assert_eq!(output, "HELLO\nAGAIN\nboth sides have closed\n");
     assert_eq!(server.reported(), None);
+}
+
+/// The server, behind a proxy, with a certificate for `localhost`.
+fn behind_proxy(authority: &Authority) -> Behind {
+    authority.options();
+    let files = [("certificate", "cert.pem"), ("key", "key.pem")];
+    let files = files.map(|(key, file)| format!("{key}={}", authority.option(file)));
+    Behind::start::<Threading>(env!("CARGO_BIN_EXE_behind"), &files.each_ref().map(String::as_str))
+}
+
+#[test]
+fn haproxy_names_the_client_and_encrypts_then() {
+    let authority = Authority::new();
+    let server = behind_proxy(&authority);
+    let line = format!(
+        "{} send-proxy-v2-ssl-cn ssl sni str(localhost) verify required verifyhost localhost ca-file {}",
+        server.address(),
+        authority.option("ca.pem")
+    );
+    let Some(proxy) = Proxy::haproxy("", &line, "", |_| ()) else { return };
+    let mut client = proxy.connect();
+    let who = client.ask("who");
+    assert!(who.starts_with(&format!("{} by 127.0.0.1:", client.address())), "{who}");
+    assert_eq!(client.ask("hello"), "HELLO");
+    // The client of the proxy speaks no TLS.
+    assert!(client.ask("header").contains("is_encrypted: false"));
+}
+
+#[test]
+fn nginx_names_the_client_and_encrypts_then() {
+    let authority = Authority::new();
+    let server = behind_proxy(&authority);
+    let trust = format!("proxy_ssl_verify on; proxy_ssl_trusted_certificate {};", authority.option("ca.pem"));
+    let words = format!("proxy_ssl on; proxy_ssl_name localhost; proxy_ssl_server_name on; {trust}");
+    let Some(proxy) = Proxy::nginx_with(server.address(), &words) else { return };
+    let mut client = proxy.connect();
+    let who = client.ask("who");
+    assert!(who.starts_with(&format!("{} by 127.0.0.1:", client.address())), "{who}");
+    assert_eq!(client.ask("hello"), "HELLO");
+}
+
+#[test]
+#[ignore = "it takes a minute"]
+fn testssl_finds_nothing_above_low() {
+    let authority = Authority::new();
+    let server = serve_upper(authority.options());
+    let Some(mut testssl) = installed("testssl") else { return };
+    let report = authority.path("testssl.json");
+    testssl.args(["--quiet", "--warnings", "off", "--color", "0", "--severity", "MEDIUM", "--add-ca"]);
+    testssl.arg(authority.path("ca.pem")).arg("--jsonfile").arg(&report);
+    // What it asks of the server, and not of its certificate, which is made for a test.
+    testssl.args(["--protocols", "--std", "--server-preference", "--vulnerable", "--fs"]);
+    testssl.arg(format!("127.0.0.1:{}", port(&server)));
+    // Its status is no verdict.
+    let output = testssl.output().expect("it was there");
+    let findings = std::fs::read_to_string(report).expect("testssl reports");
+    let findings: Vec<serde_json::Value> = serde_json::from_str(&findings).expect("JSON");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("TLS 1.3    offered"), "it has asked");
+    let bad: Vec<_> = findings
+        .iter()
+        .filter(|finding| ["MEDIUM", "HIGH", "CRITICAL"].iter().any(|severity| finding["severity"] == *severity))
+        .collect();
+    assert!(bad.is_empty(), "{bad:#?}");
 }
 
 #[test]
