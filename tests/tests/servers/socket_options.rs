@@ -9,7 +9,7 @@ use sockserver::{
     transport::{Tcp, Udp, UnixDatagram},
 };
 use sockserver_tests::{
-    client::{Client, PATIENCE},
+    client::PATIENCE,
     place::Local,
     script::{Script, Session},
     served::Served,
@@ -106,6 +106,8 @@ fn what_is_sent_is_marked_as_the_options_say() {
 
 #[cfg(target_os = "linux")]
 mod on_linux {
+    use sockserver_tests::client::Client;
+
     use super::*;
 
     #[test]
