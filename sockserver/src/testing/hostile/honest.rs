@@ -36,6 +36,8 @@ impl Exchange {
             match client.read(&mut answer[received..]) {
                 Ok(0) => return Err(io::Error::other("the connection was ended without an answer")),
                 Ok(length) => received += length,
+                // By a signal, in a program that handles some.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {patience:?}")));
                 }
