@@ -27,7 +27,7 @@ use crate::{
     options::Timeouts,
     primitives::{
         Condvar, Mutex,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     sys::{self, Input},
 };
@@ -43,6 +43,8 @@ pub(crate) struct Connection {
     /// `outgoing` holds bytes back, and no thread is sending them. It changes under that lock. A thread that is about
     /// to wait for the client reads it without the lock.
     pub(super) has_held_back: AtomicBool,
+    /// How many bytes were unsent after the last write or send: an event loop asks after each message, without the lock.
+    pub(super) backlog: AtomicUsize,
     pub(super) activity: ActivityTracker,
     pub(super) waits: WaitState,
     bell: OnceLock<Arc<Bell>>,
@@ -82,6 +84,7 @@ impl Connection {
             outgoing: Mutex::default(),
             sender_ended: Condvar::new(),
             has_held_back: AtomicBool::new(false),
+            backlog: AtomicUsize::new(0),
             activity: ActivityTracker::new(),
             waits: WaitState::default(),
             bell: OnceLock::new(),

@@ -12,6 +12,12 @@ use crate::{
     sys,
 };
 
+/// How much of an answer on an event loop is sent at once before its turn has ended.
+const PIECE: usize = 64 << 10;
+
+/// Above that nothing is sent before the end of the turn.
+const PIECES: usize = 16 * PIECE;
+
 impl Connection {
     /// Waits for room in the kernel's buffer, and sends as much as fits.
     fn send(&self, bytes: &[u8]) -> io::Result<usize> {
@@ -92,13 +98,18 @@ impl Connection {
             // The buffer grows as needed: after short answers, an idle connection holds little memory.
             outgoing.buffer = buffers::take(&OUTGOING);
         }
+        let before = outgoing.buffer.len();
         outgoing.buffer.extend_from_slice(bytes);
+        let after = outgoing.buffer.len();
+        self.backlog.store(after, Relaxed);
+        // A long answer on a loop is sent as it grows: its client may be gone. Of one that takes little the rest waits.
+        let is_long = before / PIECE != after / PIECE && after <= PIECES && self.host.get().is_some();
         // A reader that sees the flag takes the lock, and then sees the bytes that were added here.
         if !self.has_held_back.load(Relaxed) {
             self.has_held_back.store(true, SeqCst);
         }
         drop(outgoing);
-        if capacity == 0 { self.send_now().map(drop) } else { Ok(()) }
+        if capacity == 0 || is_long { self.send_now().map(drop) } else { Ok(()) }
     }
 
     /// Sends held back bytes if another thread is receiving: that thread has already flushed, and may wait for the
@@ -201,6 +212,7 @@ impl Connection {
         }
         self.sender_ended.notify_all();
         let unsent = self.unsent(&outgoing);
+        self.backlog.store(unsent, Relaxed);
         drop(outgoing);
         sent?;
         if is_requested && is_all_sent { self.send_now() } else { Ok(unsent) }
@@ -236,12 +248,9 @@ impl Connection {
         Ok(sent)
     }
 
-    /// How many written bytes are held back.
-    pub(crate) fn bytes_held_back(&self) -> usize {
-        match self.has_held_back.load(SeqCst) {
-            true => self.unsent(&self.outgoing.lock()),
-            false => 0,
-        }
+    /// How many bytes are unsent, on an event loop. Another thread may be writing more.
+    pub(crate) fn backlog(&self) -> usize {
+        self.backlog.load(Relaxed)
     }
 
     /// Sends held back bytes at the end of the request. A handler may take longer than the time for its goodbye: then the

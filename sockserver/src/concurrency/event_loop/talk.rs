@@ -219,7 +219,7 @@ impl<S: Service> Talk<S> {
                 Step::Handled => {
                     handled += 1;
                     record.note_message();
-                    if (place.is_off_the_loop() || connection.bytes_held_back() >= BACKLOG)
+                    if (place.is_off_the_loop() || connection.backlog() >= BACKLOG)
                         && connection.send_in_turn(wait)? > 0
                     {
                         return Ok(Needs::Output(connection.rest_unsent(wait)?));
