@@ -17,5 +17,6 @@ mod mqtt_lite;
 mod parity;
 mod proxies;
 mod proxy;
+mod smtp_sink;
 mod systemd;
 mod tcp_proxy;
