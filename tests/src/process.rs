@@ -89,7 +89,8 @@ impl Process {
     #[track_caller]
     pub fn enter(&mut self, line: &str) {
         let stdin = self.stdin.as_mut().expect("the input is open");
-        writeln!(stdin, "{line}").expect("the program reads its input");
+        // In one write: the program may end when it has read the line without its end.
+        stdin.write_all(format!("{line}\n").as_bytes()).expect("the program reads its input");
     }
 
     /// Ends the program's standard input.
