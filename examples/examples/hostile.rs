@@ -92,7 +92,7 @@ fn answer(server: &Address, request: &str) -> io::Result<Vec<u8>> {
     Ok(answer)
 }
 
-/// Prints a line, also where nobody reads it any more.
+/// Prints a line. That nobody reads it is no error.
 fn say_line(line: String) {
     let _ = writeln!(io::stdout(), "{line}");
 }

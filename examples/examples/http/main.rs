@@ -68,7 +68,7 @@ impl MessageHandler for Session {
         if request.keeps_alive() { Ok(()) } else { Err(HangUp.into()) }
     }
 
-    /// After a head that is none, nobody knows where the next one begins.
+    /// A head that is malformed does not tell where the next one begins.
     fn malformed(&mut self, error: FrameError) -> HandlerResult {
         let (status, why) = match error {
             FrameError::TooLong { limit, .. } => (431, format!("the head is longer than {limit} bytes")),
@@ -91,7 +91,7 @@ impl Session {
     }
 }
 
-/// Prints a line, also where nobody reads it any more.
+/// Prints a line. That nobody reads it is no error.
 fn say(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
 }

@@ -105,7 +105,7 @@ impl Request<'_> {
         Request { is_1_0: true, ..Request::default() }
     }
 
-    /// Whether the connection stays open for the next request. It does not after a body, which nobody reads.
+    /// Whether the connection stays open for the next request. Bodies are not read, so it ends after one.
     pub(crate) fn keeps_alive(&self) -> bool {
         let says = |word: &str| {
             let mut words = self.connection.unwrap_or_default().split(',');

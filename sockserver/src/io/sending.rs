@@ -12,11 +12,11 @@ use crate::{
     sys,
 };
 
-/// How much of an answer on an event loop is sent at once before its turn has ended.
+/// Each time that so much was added to an answer on an event loop, it is sent, before its turn has ended.
 const PIECE: usize = 64 << 10;
 
-/// Above that nothing is sent before the end of the turn.
-const PIECES: usize = 16 * PIECE;
+/// While more than this is unsent, the client takes little, and nothing is sent before the end of the turn.
+const MAX_EARLY: usize = 16 * PIECE;
 
 impl Connection {
     /// Waits for room in the kernel's buffer, and sends as much as fits.
@@ -103,7 +103,7 @@ impl Connection {
         let after = outgoing.buffer.len();
         self.backlog.store(after, Relaxed);
         // A long answer on a loop is sent as it grows: its client may be gone. Of one that takes little the rest waits.
-        let is_long = before / PIECE != after / PIECE && after <= PIECES && self.host.get().is_some();
+        let is_long = before / PIECE != after / PIECE && after <= MAX_EARLY && self.host.get().is_some();
         // A reader that sees the flag takes the lock, and then sees the bytes that were added here.
         if !self.has_held_back.load(Relaxed) {
             self.has_held_back.store(true, SeqCst);

@@ -120,6 +120,12 @@ impl<C: Concurrency + Default> MessageHandler for Obedient<C> {
                 line.push(b'\n');
                 self.wfile.write_all(&line)?;
             }
+            "lines" => {
+                // Of a kibibyte each.
+                (0..rest.parse()?).try_for_each(|_: u32| writeln!(self.wfile, "{:01023}", 0))?;
+                self.server.gate.wait();
+                writeln!(self.wfile, "all")?;
+            }
             "join" => {
                 self.server.senders.lock().expect("no panic").push(self.mailbox.sender());
                 writeln!(self.wfile, "joined")?;
@@ -281,6 +287,18 @@ fn a_client_that_does_not_read_holds_up_nobody<C: Concurrency + Default>() {
         assert_eq!(lazy.bytes(1_000_001)[1_000_000], b'\n');
     }
     assert_eq!(lazy.line(), "end");
+}
+
+fn a_long_answer_is_sent_while_it_is_written<C: Concurrency + Default>() {
+    let scene = Scene::of::<C>();
+    let mut client = scene.client();
+    client.send("lines 200\n");
+    // The handler has not ended.
+    (0..128).for_each(|_| assert_eq!(client.line().len(), 1023));
+    scene.gate.is_waited_at_by(1);
+    scene.gate.open();
+    (128..200).for_each(|_| assert_eq!(client.line().len(), 1023));
+    assert_eq!(client.line(), "all");
 }
 
 fn mail_reaches_clients_that_say_nothing<C: Concurrency + Default>() {
@@ -450,6 +468,7 @@ in_each_concurrency! { [threading event_loop]:
     a_handler_that_computes_holds_up_nobody
     slow_and_quick_messages_stay_in_order
     a_client_that_does_not_read_holds_up_nobody
+    a_long_answer_is_sent_while_it_is_written
     mail_reaches_clients_that_say_nothing
     another_thread_writes_to_a_client_that_says_nothing
     errors_and_panics_end_their_connection_only
