@@ -2,9 +2,10 @@
 
 use std::{
     env, fs, io,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     process,
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed},
 };
 
 use sockserver::{
@@ -48,6 +49,13 @@ impl Place {
     pub fn path(&self) -> &Path {
         self.address.path().expect("the place of a Unix socket")
     }
+}
+
+/// An address of this machine that nobody else uses: all its ports are free, and stay free while a program is restarted.
+pub fn own_ip() -> Ipv4Addr {
+    static NEXT: AtomicU8 = AtomicU8::new(100);
+    let [_, _, high, low] = process::id().to_be_bytes();
+    Ipv4Addr::new(127, NEXT.fetch_add(1, Relaxed), high, low)
 }
 
 /// A new directory, which is removed with everything in it when this is dropped.

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::Command,
@@ -13,11 +13,11 @@ use sockserver::Address;
 
 use crate::{
     client::{Client, eventually},
-    place::Directory,
+    place::{Directory, own_ip},
     process::{Process, installed, skip},
 };
 
-/// A proxy of this test's own, which listens on a free port.
+/// A proxy of this test's own, which listens at an address of its own.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
@@ -121,37 +121,27 @@ impl Proxy {
         prepare: impl Fn(&Path),
         configuration: impl Fn(SocketAddr, &str) -> String,
     ) -> Option<Proxy> {
-        // A port that was free may be somebody else's a moment later: then the proxy ends.
-        loop {
-            let mut command = installed(program)?;
-            let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-            let address = listener.local_addr().expect("it is bound");
-            drop(listener);
-            let directory = Directory::new();
-            prepare(directory.path());
-            let file = directory.path().join("configuration");
-            let path = directory.path().to_str().expect("a path of ASCII");
-            // HAProxy warns of a last line without an end.
-            fs::write(&file, configuration(address, path) + "\n").expect("it can be written");
-            match program {
-                "nginx" => command.args(["-e", "stderr", "-p"]).arg(directory.path()).arg("-c").arg(&file),
-                _ => command.arg("-q").arg("-f").arg(&file),
-            };
-            let mut process = Process::start(&mut command);
-            // HAProxy listens on its port before it does on its socket.
-            let socket = directory.path().join("stats");
-            let has_socket = || program != "haproxy" || UnixStream::connect(&socket).is_ok();
-            let mut is_there = false;
-            eventually("the proxy serves, or has ended", || {
-                is_there = has_socket() && TcpStream::connect(address).is_ok();
-                is_there || process.has_ended()
-            });
-            if is_there && !process.has_ended() {
-                return Some(Proxy { address, process, directory });
-            }
-            let complaint = process.error_line();
-            assert!(complaint.is_empty() || complaint.contains("in use") || complaint.contains("bind"), "{complaint}");
-        }
+        let mut command = installed(program)?;
+        let address = SocketAddr::from((own_ip(), 7000));
+        let directory = Directory::new();
+        prepare(directory.path());
+        let file = directory.path().join("configuration");
+        let path = directory.path().to_str().expect("a path of ASCII");
+        // HAProxy warns of a last line without an end.
+        fs::write(&file, configuration(address, path) + "\n").expect("it can be written");
+        match program {
+            "nginx" => command.args(["-e", "stderr", "-p"]).arg(directory.path()).arg("-c").arg(&file),
+            _ => command.arg("-q").arg("-f").arg(&file),
+        };
+        let mut process = Process::start(&mut command);
+        // HAProxy listens on its port before it does on its socket.
+        let socket = directory.path().join("stats");
+        let has_socket = || program != "haproxy" || UnixStream::connect(&socket).is_ok();
+        eventually("the proxy serves", || {
+            assert!(!process.has_ended(), "{program} ended: {}", process.error_line());
+            has_socket() && TcpStream::connect(address).is_ok()
+        });
+        Some(Proxy { address, process, directory })
     }
 
     #[track_caller]

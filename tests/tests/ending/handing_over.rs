@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, BufRead, BufReader, Read, Write},
-    net::{Shutdown, TcpListener},
+    net::{Shutdown, SocketAddr},
     panic::{self, AssertUnwindSafe},
     process::{Command, Stdio},
     sync::atomic::{AtomicBool, Ordering::SeqCst},
@@ -16,7 +16,7 @@ use sockserver_tests::{
     client::{Client, PATIENCE, eventually},
     concurrencies::Word,
     in_each_concurrency,
-    place::{Directory, Place},
+    place::{Directory, Place, own_ip},
     process::{Process, server},
     resources::Observed,
     script::Script,
@@ -55,7 +55,7 @@ impl Dynasty {
 
     fn start(mut command: Command) -> Dynasty {
         let place = Place::unix();
-        let free = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("it is bound");
+        let free = SocketAddr::from((own_ip(), 7000));
         let first = Process::start(command.arg(format!("{free},unix:{}", place.address())));
         (0..2).for_each(|_| drop(first.line_after("listening on ")));
         Dynasty { serving: first.id(), first, addresses: [free.into(), place.address().clone()], _place: place }

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, ErrorKind, Read, Write},
-    net::{TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     os::{
         fd::{AsFd, OwnedFd},
         unix::{
@@ -33,7 +33,7 @@ use sockserver_tests::{
     concurrencies::Word,
     in_each_concurrency,
     last_word::{LastWord, word},
-    place::{Directory, Place},
+    place::{Directory, Place, own_ip},
     process::{Process, ServerProcess, installed, server},
     script::{Script, Session},
     served::Watchdog,
@@ -190,7 +190,7 @@ const CLIENT: &str = r#"
 import http.client, sys
 seen = 0
 for _ in range(int(sys.argv[2])):
-    connection = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]), timeout=20)
+    connection = http.client.HTTPConnection(sys.argv[1], timeout=20)
     try:
         connection.request("POST", "/", body=b"x" * 5_000_000)
         seen += connection.getresponse().status == 413
@@ -203,8 +203,7 @@ print(seen)
 /// How many of the visits of Python's `http.client` see the answer 413 to their 5 MB.
 fn seen_by_python(server: &Address, visits: usize) -> Option<usize> {
     let mut python = installed("python3")?;
-    let port = server.port().expect("a port").to_string();
-    let python = Process::start(python.args(["-c", CLIENT, &port, &visits.to_string()]));
+    let python = Process::start(python.args(["-c", CLIENT, &server.to_string(), &visits.to_string()]));
     Some(python.output().trim().parse().expect("a number"))
 }
 
@@ -261,40 +260,32 @@ struct Nginx {
 
 impl Nginx {
     fn start() -> Option<Nginx> {
-        // A port that was free may be somebody else's a moment later: then nginx ends.
-        loop {
-            let mut nginx = installed("nginx")?;
-            let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-            let address = listener.local_addr().expect("it is bound");
-            drop(listener);
-            let directory = Directory::new();
-            let prefix = directory.path().display();
-            let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-                .map(|kind| format!("{kind}_temp_path {prefix}/{kind};\n"))
-                .concat();
-            let configuration = format!(
-                "daemon off; master_process off; pid {prefix}/pid; error_log {prefix}/error.log;
-                events {{ worker_connections 64; }}
-                http {{
-                    access_log off; {temporary}
-                    server {{ listen {address}; client_max_body_size 1m; location / {{ return 200; }} }}
-                }}"
-            );
-            let file = directory.path().join("nginx.conf");
-            fs::write(&file, configuration).expect("it can be written");
-            nginx.arg("-p").arg(directory.path()).arg("-c").arg(&file);
-            nginx.arg("-e").arg(directory.path().join("error.log"));
-            become_nobody(&mut nginx, directory.path());
-            let mut process = Process::start(&mut nginx);
-            let mut is_there = false;
-            eventually("nginx serves, or has ended", || {
-                is_there = TcpStream::connect(address).is_ok();
-                is_there || process.has_ended()
-            });
-            if is_there && !process.has_ended() {
-                return Some(Nginx { address: address.into(), _process: process, _directory: directory });
-            }
-        }
+        let mut nginx = installed("nginx")?;
+        let address = SocketAddr::from((own_ip(), 7000));
+        let directory = Directory::new();
+        let prefix = directory.path().display();
+        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .map(|kind| format!("{kind}_temp_path {prefix}/{kind};\n"))
+            .concat();
+        let configuration = format!(
+            "daemon off; master_process off; pid {prefix}/pid; error_log {prefix}/error.log;
+            events {{ worker_connections 64; }}
+            http {{
+                access_log off; {temporary}
+                server {{ listen {address}; client_max_body_size 1m; location / {{ return 200; }} }}
+            }}"
+        );
+        let file = directory.path().join("nginx.conf");
+        fs::write(&file, configuration).expect("it can be written");
+        nginx.arg("-p").arg(directory.path()).arg("-c").arg(&file);
+        nginx.arg("-e").arg(directory.path().join("error.log"));
+        become_nobody(&mut nginx, directory.path());
+        let mut process = Process::start(&mut nginx);
+        eventually("nginx serves", || {
+            assert!(!process.has_ended(), "nginx ended: {}", process.error_line());
+            TcpStream::connect(address).is_ok()
+        });
+        Some(Nginx { address: address.into(), _process: process, _directory: directory })
     }
 }
 

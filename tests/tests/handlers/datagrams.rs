@@ -18,7 +18,7 @@ use sockserver::{
 };
 use sockserver_tests::{
     client::{DatagramClient, PATIENCE, eventually},
-    place::{Directory, Local},
+    place::{Directory, Local, own_ip},
     process::installed,
     script::{Script, Session},
     served::Served,
@@ -629,9 +629,9 @@ fn icmp_errors_that_come_back_do_not_disturb_the_loop() {
     let bind = |address: SocketAddr| UdpSocket::bind(address).expect("a free port");
     let socket = bind((Ipv4Addr::LOCALHOST, 0).into());
     let server_address = socket.local_addr().expect("it is bound");
-    // An address that no other test uses, so that the port is still free when it is bound again.
-    let client = bind((Ipv4Addr::new(127, 7, 7, 7), 0).into());
-    let client_address = client.local_addr().expect("it is bound");
+    // Its port is still free when it is bound again.
+    let client_address = SocketAddr::from((own_ip(), 7000));
+    let client = bind(client_address);
     socket.connect(client_address).expect("a connected socket");
 
     let gone = Arc::new(Barrier::new(2));

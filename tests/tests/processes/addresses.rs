@@ -21,7 +21,7 @@ use sockserver_tests::{
     client::{Client, DatagramClient, PATIENCE, eventually},
     concurrencies::Word,
     in_each_concurrency,
-    place::{Directory, Local, Place},
+    place::{Directory, Local, Place, own_ip},
     process::{Process, server},
     resources::Observed,
     script::Script,
@@ -52,10 +52,10 @@ fn has_ipv6() -> bool {
     has
 }
 
-/// A port that is free for both families, and soon taken.
+/// A port that is free for both families, and stays so: the kernel picks none of these.
 fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).expect("a free port");
-    listener.local_addr().expect("it is bound").port()
+    let is_free = |port: &u16| TcpListener::bind((Ipv6Addr::UNSPECIFIED, *port)).is_ok();
+    (20_000..30_000).find(is_free).expect("a free port")
 }
 
 /// The server `lines` on two ports.
@@ -159,7 +159,7 @@ fn a_shutdown_closes_every_socket() {
 fn all_sockets_are_bound_or_none() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let taken = listener.local_addr().expect("it is bound");
-    let free = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let free = SocketAddr::from((own_ip(), 7000));
     let error = try_bind::<Tcp>([free, taken]).expect_err("one is taken");
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     assert!(error.to_string().starts_with(&format!("cannot bind to {taken}: ")), "{error}");

@@ -4,12 +4,11 @@ use std::{
     collections::BTreeSet,
     fs,
     io::{self, BufRead, BufReader, Write},
-    net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream},
+    net::{Shutdown, SocketAddr, TcpStream},
     path::Path,
-    process,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     thread,
     time::Duration,
@@ -17,17 +16,10 @@ use std::{
 
 use sockserver_tests::{
     client::{Client, PATIENCE, eventually},
-    place::Directory,
+    place::{Directory, own_ip},
     process::{Process, example, installed},
     proxies::Proxy,
 };
-
-/// An address of this machine that nobody else uses, so that a program can be restarted at its ports.
-fn new_address() -> IpAddr {
-    static NEXT: AtomicU8 = AtomicU8::new(100);
-    let [_, _, high, low] = process::id().to_be_bytes();
-    Ipv4Addr::new(127, NEXT.fetch_add(1, SeqCst), high, low).into()
-}
 
 /// A redis-server that loses nothing which it has answered.
 struct Redis {
@@ -39,7 +31,7 @@ struct Redis {
 impl Redis {
     /// `None`: it is not installed.
     fn start() -> Option<Redis> {
-        let (address, directory) = ((new_address(), 6379).into(), Directory::new());
+        let (address, directory) = ((own_ip(), 6379).into(), Directory::new());
         let process = Redis::run(address, directory.path())?;
         Some(Redis { address, directory, process })
     }
@@ -89,8 +81,8 @@ struct Replica {
 
 impl Replica {
     fn start(redis: &Redis, proxies: &[&str]) -> Replica {
-        let ip = new_address();
-        let [address, agent] = [9999, 9998].map(|port| SocketAddr::new(ip, port));
+        let ip = own_ip();
+        let [address, agent] = [9999, 9998].map(|port| SocketAddr::from((ip, port)));
         let mut arguments: Vec<_> = [address, agent, redis.address].iter().map(SocketAddr::to_string).collect();
         arguments.extend(proxies.iter().map(|&proxy| proxy.to_owned()));
         let process = Replica::run(&arguments);

@@ -21,7 +21,7 @@ use sockserver_tests::{
     client::{Client, eventually},
     concurrencies::Word,
     in_each_concurrency,
-    place::Place,
+    place::{Place, own_ip},
     process::{Process, installed, server, server_program},
     script::{Script, upper},
     served::Served,
@@ -179,16 +179,14 @@ fn a_successor_inherits_what_its_predecessor_has_inherited<C: Word>() {
 
 in_each_concurrency! { [sync threading pool event_loop]: a_successor_inherits_what_its_predecessor_has_inherited }
 
+/// Any port, of an address of the test's own.
+const PORT: u16 = 7000;
+
 /// The server `lines` with these arguments, started by systemd-socket-activate with those.
 fn systemd_socket_activate(how: &[&str], arguments: &[&str]) -> Option<Process> {
     let mut command = installed("systemd-socket-activate")?;
     command.args(how).arg(server_program()).arg("lines").args(arguments);
     Some(Process::start(&mut command))
-}
-
-/// A port that is free, and that systemd-socket-activate can take.
-fn free_port() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port").local_addr().expect("it is bound")
 }
 
 /// Connects once something listens.
@@ -204,7 +202,7 @@ fn connect(address: &Address) -> Client {
 
 #[test]
 fn systemd_activates_a_server_on_several_sockets() {
-    let (address, place) = (free_port(), Place::unix());
+    let (address, place) = (SocketAddr::from((own_ip(), PORT)), Place::unix());
     let [tcp, unix] = [format!("--listen={address}"), format!("--listen={}", place.address())];
     let how = [&tcp, &unix, "--fdname=web:local"];
     let Some(process) = systemd_socket_activate(&how, &["threading", "inherited:local,inherited:web"]) else { return };
@@ -219,7 +217,7 @@ fn systemd_activates_a_server_on_several_sockets() {
 
 #[test]
 fn systemd_starts_a_server_for_each_connection() {
-    let address = free_port();
+    let address = SocketAddr::from((own_ip(), PORT));
     let listen = format!("--listen={address}");
     let Some(_process) = systemd_socket_activate(&[&listen, "--accept", "--inetd"], &["sync", "inetd"]) else { return };
     for _ in 0..2 {
