@@ -107,9 +107,18 @@ impl Client {
     /// What one system call receives; empty at the end of file.
     #[track_caller]
     pub fn receive(&mut self) -> Vec<u8> {
-        let received = self.socket.fill_buf().expect("something comes").to_vec();
-        self.socket.consume(received.len());
-        received
+        loop {
+            match self.socket.fill_buf() {
+                Ok(received) => {
+                    let received = received.to_vec();
+                    self.socket.consume(received.len());
+                    return received;
+                }
+                // A receive with a timeout does not go on by itself.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => panic!("nothing comes: {error}"),
+            }
+        }
     }
 
     /// So many bytes.

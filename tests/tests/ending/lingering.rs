@@ -87,8 +87,8 @@ fn narrow_client(server: &Address) -> Client {
 
 /// Sends as long as the server takes it. `false`: it does not any more.
 fn is_taken(client: &Client, byte: u8) -> bool {
-    match client.socket().send(&[byte]) {
-        Ok(_) => true,
+    match client.socket().write_all(&[byte]) {
+        Ok(()) => true,
         Err(error) if [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset].contains(&error.kind()) => false,
         Err(error) => panic!("sending: {error}"),
     }
