@@ -1,4 +1,4 @@
-//! An access log: a line on standard output for each connection, also for those that are turned away.
+//! An access log: a line on standard output for each connection, also if it is turned away.
 //!
 //! `cargo run --example access_log [ADDRESS]`, then `nc 127.0.0.1 9999`. Each line has the number of the connection, the
 //! client, how long it took, how many bytes were received and sent, and how it ended.

@@ -48,7 +48,7 @@ struct Seat {
 }
 
 impl Seat {
-    /// Does not wait: a member that does not read misses lines, and holds up nobody.
+    /// Does not wait: a member that does not read misses lines, and holds up no other.
     fn tell(&mut self, line: &Arc<str>) {
         if self.missed > 0 && self.mailbox.try_send(format!("* you missed {} lines", self.missed).into()).is_ok() {
             self.missed = 0;

@@ -92,7 +92,7 @@ fn answer(server: &Address, request: &str) -> io::Result<Vec<u8>> {
     Ok(answer)
 }
 
-/// Prints a line. That nobody reads it is no error.
+/// Prints a line. It is no error if the other end of the pipe is closed.
 fn say_line(line: String) {
     let _ = writeln!(io::stdout(), "{line}");
 }

@@ -9,11 +9,11 @@
 //! |---|---|
 //! | `HOST:PORT` | where it listens: `127.0.0.1:9999` |
 //! | `--to HOST:PORT` | the server behind it; several addresses of a host are tried one after the other |
-//! | `--send-proxy v1` or `v2` | the server behind it is told who the client is, by a PROXY header |
+//! | `--send-proxy v1` or `v2` | tells the server behind it who the client is, by a PROXY header |
 //! | `--idle SECONDS` | a connection on which nothing comes either way for so long is ended: 600 |
 //!
 //! Each half of a connection ends for itself: a client that has sent all can still receive. On Ctrl-C and SIGTERM no
-//! connection is accepted any more, and those that are there have 20 seconds to come to their own ends.
+//! connection is accepted any more, and each open one has 20 seconds to come to its own end.
 
 use std::{
     env,

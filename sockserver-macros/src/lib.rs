@@ -80,8 +80,8 @@ pub fn configured_options(_: proc_macro::TokenStream) -> proc_macro::TokenStream
 }
 
 /// For the runtime crate alone, which refuses at run time what means nothing without another group:
-/// `dependent_options!(options)` is a list of `(path of the option, whether it is given, the groups of which it needs
-/// one, why)`.
+/// `dependent_options!(options)` is a list of `(path of the option, whether it is given, groups, why)`. The option needs
+/// one of these groups.
 #[doc(hidden)]
 #[proc_macro]
 pub fn dependent_options(options: proc_macro::TokenStream) -> proc_macro::TokenStream {

@@ -116,7 +116,7 @@ impl HandlerError {
         (self.is_disconnect, self.is_timeout) = (is(&hang_ups) || is_unreachable, is(&[TimedOut]));
     }
 
-    /// The error that a child process has reported, of which only the text is known.
+    /// The error that a child process has reported. Only its text has come over.
     pub(crate) fn of_outcome(self, outcome: Outcome) -> HandlerError {
         let (is_disconnect, is_timeout) = (outcome == Outcome::Disconnected, outcome == Outcome::TimedOut);
         HandlerError { is_disconnect, is_timeout, ..self }

@@ -130,7 +130,7 @@ impl ServerHandle {
     /// Tells systemd that the service reloads, while the function runs: for what a unit with `Type=notify-reload` or
     /// `ExecReload=` has the service do, on SIGHUP as a rule. With [`notify_systemd`](crate::SocketServer::notify_systemd) it
     /// sends `RELOADING=1` with the time before, and `READY=1` after, also where the function panics. Else it only calls the
-    /// function. The server goes on meanwhile. [`hand_over`](Self::hand_over) is told as a reload by itself.
+    /// function. The server goes on meanwhile. [`hand_over`](Self::hand_over) tells systemd of a reload by itself.
     ///
     /// ```no_run
     /// # fn reload(handle: &sockserver::ServerHandle) -> std::io::Result<()> {
@@ -257,8 +257,8 @@ impl ServerHandle {
         self.state.connections.stats()
     }
 
-    /// The limits that new connections meet now: those that the server was bound with, or of the last
-    /// [`set_limits`](Self::set_limits).
+    /// The limits that new connections meet now: of the last [`set_limits`](Self::set_limits), or the limits that the server
+    /// was bound with.
     pub fn limits(&self) -> Limits {
         self.state.connections.limits()
     }
@@ -300,8 +300,8 @@ impl ServerHandle {
         self.state.connections.gate.access()
     }
 
-    /// Changes which clients are let in, as after a look at a configuration. It is asked about the connections that come from
-    /// now on; those that are under way go on. In a child of `"forking"` it changes nothing.
+    /// Changes which clients are let in, as after a look at a configuration. It is asked about each connection that comes
+    /// from now on; connections that are under way go on. In a child of `"forking"` it changes nothing.
     ///
     /// # Errors
     ///

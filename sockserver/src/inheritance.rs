@@ -1,4 +1,4 @@
-//! The sockets that this process was started with, and those that it hands over to a successor.
+//! The sockets that this process was started with, and the sockets that it hands over to a successor.
 //!
 //! systemd, or another manager that speaks its protocol, passes sockets by `sd_listen_fds(3)`. A predecessor passes them by
 //! [`SOCKETS`] and [`READY`]: the number of a process, which systemd's protocol needs, is not known before it is started.
@@ -174,7 +174,7 @@ pub(crate) fn serving(sockets: &[OwnedFd]) {
     }
     if let Some(ready) = inheritance.ready.take() {
         inheritance.foreign_files.clear();
-        // If the predecessor has ended, nobody waits for it.
+        // It fails if the predecessor has ended, which then does not wait for it.
         let _ = std::io::PipeWriter::from(ready).write(&[1]);
     }
 }

@@ -72,7 +72,7 @@ enum Decision {
     Close,
 }
 
-/// How long a connection lingers. It reads no clock: it is told what time it is.
+/// How long a connection lingers. It reads no clock: the caller passes the time.
 struct Patience {
     began: Instant,
     last_input: Instant,
@@ -189,7 +189,7 @@ impl LeaderClients {
         *self = LeaderClients::default();
     }
 
-    /// Checks the connections if it is time to, and closes those that are done.
+    /// Checks the connections if it is time to, and closes each one that is done.
     pub(crate) fn check(&mut self) {
         let now = Instant::now();
         if self.next_check.is_some_and(|next| now >= next) {

@@ -289,8 +289,8 @@ pub struct Access {
 pub struct ProxyOptions {
     /// The peers that begin each connection with a PROXY header: that of the real client, whose address is the client's from
     /// then on. A connection of such a peer that begins otherwise is ended, so that no client can speak for itself.
-    /// Everybody is `0.0.0.0/0` and `::/0`, which is right only where strangers cannot reach the port. Default: nobody,
-    /// and no header is looked for.
+    /// `0.0.0.0/0` and `::/0` trust every peer, which is right only where strangers cannot reach the port. Default: no peer
+    /// is trusted, and no header is looked for.
     pub trust: Option<&'static [TrustedProxy]>,
     /// What happens to a peer that is not trusted. Default: [`UntrustedPeer::Reject`].
     pub untrusted: UntrustedPeer,

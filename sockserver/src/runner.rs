@@ -37,7 +37,7 @@ impl<H: RequestHandler> Handler for H {
 
 /// A message handler as an event loop calls it: once a message, without waiting for the client.
 ///
-/// Its methods take what only this crate can make, so that nobody else calls or implements them.
+/// Its methods take values that only this crate can make, so no other crate calls or implements them.
 pub trait Messages: RequestHandler + Send {
     /// Handles the next message among the received bytes, or the next mail.
     fn handle_next(&mut self, token: Token) -> Result<Step, BoxError>;

@@ -1,7 +1,7 @@
 //! What a service tells systemd: the feature `systemd`.
 //!
-//! `sd_notify(3)` has the protocol. Without `NOTIFY_SOCKET` in the environment nothing is sent. If a message is lost, systemd
-//! is gone, and nobody else wants to know; only the first one is an error.
+//! `sd_notify(3)` has the protocol. Without `NOTIFY_SOCKET` in the environment nothing is sent. A message that cannot
+//! be sent means that systemd is gone. Only the first one is an error.
 
 use std::{
     io,
@@ -12,7 +12,7 @@ use sd_notify::NotifyState;
 
 use crate::{callbacks::OnStopping, primitives::Mutex};
 
-/// What is told about one server, until it is dropped.
+/// Tells systemd about one server, until it is dropped.
 pub(crate) struct Notifications {
     /// `None`: the unit has no watchdog.
     watchdog: Option<Watchdog>,

@@ -18,7 +18,7 @@ pub fn word(bytes: usize) -> Vec<u8> {
 #[derive(Debug)]
 pub struct LastWord {
     process: ServerProcess,
-    /// Those that it has while it serves nobody.
+    /// How many it has without a client.
     sockets: usize,
 }
 

@@ -180,7 +180,7 @@ impl Drop for Process {
     }
 }
 
-/// The lines of a pipe, which a thread reads, so that nobody waits for ever.
+/// The lines of a pipe, which a thread reads, so that no test waits for ever.
 #[derive(Debug)]
 struct Lines(Receiver<String>);
 
@@ -194,7 +194,7 @@ impl Lines {
         thread::spawn(move || {
             let lines = BufReader::new(pipe).split(b'\n').map_while(Result::ok);
             for line in lines {
-                // The program must be able to write also when nobody listens any more.
+                // The program must be able to write also when the test does not listen any more.
                 let _ = sender.send(String::from_utf8_lossy(&line).into_owned());
             }
         });
@@ -331,7 +331,7 @@ pub fn installed(program: &str) -> Option<Command> {
     is_there.then(|| Command::new(program))
 }
 
-/// Says that a test is over, for want of something that it needs. In CI that is a failure: everything is there.
+/// Says that a test is over, as something that it needs is missing. In CI that is a failure: everything is there.
 #[track_caller]
 pub fn skip(why: impl Display) {
     assert!(env::var_os("CI").is_none(), "skipped, which nothing is in CI: {why}");

@@ -86,7 +86,7 @@ impl Observed {
         soft.and_then(|soft| soft.parse().ok()).unwrap_or_else(|| panic!("no limit in {limits}"))
     }
 
-    /// How often its threads have gone to sleep, each of which takes a wake-up.
+    /// How often its threads have gone to sleep. Each time takes a wake-up.
     pub fn sleeps(self) -> usize {
         let statuses = self.threads().into_iter().map(|thread| thread.join("status"));
         statuses.filter_map(|status| field(&fs::read_to_string(status).ok()?, "voluntary_ctxt_switches")).sum()

@@ -153,7 +153,7 @@ impl<T: Transport, C: Concurrency + Default> RequestHandler for Session<T, C> {
 }
 
 impl<T: Transport, C: Concurrency + Default> Script<T, C> {
-    /// The receiver gets what `handle_error` is told.
+    /// The receiver gets what `handle_error` gets.
     pub fn new(handle: impl Handle<T, C>) -> (Script<T, C>, Receiver<Report>) {
         let (reports, receiver) = mpsc::channel();
         (Script { handle: Box::new(handle), line: None, reports, composition: PhantomData }, receiver)
@@ -219,7 +219,7 @@ pub struct Scripted {
 }
 
 impl Scripted {
-    /// The next error that `handle_error` is told of.
+    /// The next error that `handle_error` gets.
     #[track_caller]
     pub fn report(&self) -> Report {
         self.reports.recv_timeout(PATIENCE).expect("handle_error is called")

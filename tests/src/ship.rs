@@ -118,7 +118,7 @@ impl<C: Concurrency + Default> MessageHandler for LineSession<C> {
 fn obey(line: &str, wfile: &mut Writer) -> HandlerResult {
     match line {
         "fail" => return Err("as it was told to".into()),
-        // Without the message of a panic, of which there would be thousands.
+        // Without the message of a panic: there would be thousands.
         "panic" => panic::resume_unwind(Box::new("as it was told to")),
         // These end the process of the handler, or its drain.
         "hang" => thread::sleep(HANG),

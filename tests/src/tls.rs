@@ -292,7 +292,7 @@ impl TlsClient {
         String::from_utf8(rest).expect("text")
     }
 
-    /// Likewise, of bytes of which only the number matters.
+    /// Likewise, with bytes whose values do not matter.
     #[track_caller]
     pub fn count_rest(&mut self) -> usize {
         std::io::copy(&mut self.stream, &mut std::io::sink()).expect("the server says that it has sent everything")

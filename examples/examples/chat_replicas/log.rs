@@ -1,4 +1,4 @@
-//! What was said: a Redis stream, of which each replica has the end in memory.
+//! What was said: a Redis stream, whose end each replica has in memory.
 
 use std::{
     collections::VecDeque,

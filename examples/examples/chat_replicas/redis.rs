@@ -45,7 +45,7 @@ impl Redis {
         Redis { address, connection: Mutex::new(None) }
     }
 
-    /// Calls a command, which may be carried out more than once: if the connection breaks, nobody knows whether it was.
+    /// Calls a command, which may be carried out more than once: if the connection breaks, it is not known whether it was.
     pub(crate) fn call(&self, words: &[&str]) -> io::Result<Reply> {
         let deadline = Instant::now() + PATIENCE;
         loop {

@@ -50,7 +50,7 @@ impl Room {
     }
 }
 
-/// Does not wait: a member that does not read misses events, and holds up nobody.
+/// Does not wait: a member that does not read misses events, and holds up no other.
 fn tell(seats: &mut BTreeMap<String, Seat>, except: Option<&str>, event: &Value) {
     let event: Arc<str> = event.to_string().into();
     for (_, Seat { mailbox, missed }) in seats.iter_mut().filter(|(name, _)| Some(&***name) != except) {

@@ -181,7 +181,7 @@ fn request(head: &[u8]) -> Result<Incoming<'_>, &'static str> {
     if header("sec-websocket-version") != "13" {
         return Err("the version of WebSocket is not 13");
     }
-    // A page from elsewhere could talk here in the name of whoever looks at it. Programs that are no browsers send none.
+    // A page from elsewhere could talk here in the name of the person who looks at it. Only browsers send this header.
     let (_, origin) = header("origin").split_once("://").unwrap_or_default();
     if !origin.is_empty() && origin != header("host") {
         return Err("the page is from another server");

@@ -91,7 +91,7 @@ impl Session {
     }
 }
 
-/// Prints a line. That nobody reads it is no error.
+/// Prints a line. It is no error if the other end of the pipe is closed.
 fn say(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
 }

@@ -11,7 +11,7 @@ pub(crate) struct Heads;
 
 impl Framing for Heads {
     fn scan(&mut self, bytes: &[u8]) -> Result<Scan, BoxError> {
-        // A line end alone is refused later: here it is found, so that nobody waits for more.
+        // A line end alone is refused later. It is found here, as otherwise the server would wait for more.
         let end = (0..bytes.len()).find_map(|at| match bytes[at] {
             b'\n' if bytes[at + 1..].starts_with(b"\r\n") => Some(at + 3),
             b'\n' if bytes[at + 1..].starts_with(b"\n") => Some(at + 2),

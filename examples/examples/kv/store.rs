@@ -25,8 +25,8 @@ pub(crate) struct Keys {
 }
 
 impl Store {
-    /// The keys of this moment. Each command removes what has expired before it, so that nothing that is expired is
-    /// seen, and nothing that nobody asks for stays.
+    /// The keys of this moment. Each command first removes the keys that have expired, so that none of them is seen, and
+    /// none stays because no client asks for it.
     pub(crate) fn keys(&self) -> MutexGuard<'_, Keys> {
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         keys.remove_expired();

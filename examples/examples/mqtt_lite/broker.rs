@@ -62,7 +62,7 @@ impl Broker {
         }
     }
 
-    /// A device that does not read misses messages, and holds up nobody.
+    /// A device that does not read misses messages, and holds up no other.
     pub(crate) fn publish(&self, publish: Publish) {
         let publish = Arc::new(publish);
         let mut state = self.state();

@@ -84,7 +84,7 @@ pub(crate) fn configured_options() -> TokenStream {
     quote!([#(#keys),*])
 }
 
-/// `[(path, whether it is given, the groups of which it needs one, why)]`.
+/// `[(path, whether it is given, groups, why)]`: it needs one of these groups.
 pub(crate) fn dependent_options(options: &TokenStream) -> TokenStream {
     let dependent = keys().filter_map(|(group, key)| {
         let (groups, because) = key.needs?;

@@ -251,7 +251,7 @@ impl Connections {
 
     /// In the parent of the child that serves the connection: its preamble is complete, and this is its client.
     pub(crate) fn end_handshake(&self, id: ConnectionId, address: &Address) -> Returned {
-        // The child has decided by its copy of the gate. The client counts for those that are forked from now on.
+        // The child has decided by its copy of the gate. Children that are forked from now on count the client.
         let _ = self.gate.check(address.ip(), self.client_behind_proxy(address));
         self.registry.lock().handshakes.end(id)
     }

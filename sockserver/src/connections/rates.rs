@@ -18,7 +18,7 @@ impl Bucket {
 
     /// How long until there is a token. Zero: there is one.
     fn wait(self, rate: Rate, now: Instant) -> Duration {
-        // A token is missing of which the bucket is filled in the last share of the time.
+        // A missing token takes a share of the period to come. There is one unless they are all missing.
         let missing = self.full_at.saturating_duration_since(now);
         (missing + share(rate)).saturating_sub(rate.period())
     }

@@ -107,7 +107,7 @@ impl SharedClients {
     }
 }
 
-/// A client as numbers. The first says of which kind the client is.
+/// A client as numbers, the first of which is the kind of client.
 fn words(client: Client) -> [u64; 2] {
     match client {
         Client::Network(IpAddr::V4(ip)) => [0, ip.to_bits().into()],

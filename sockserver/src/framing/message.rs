@@ -100,7 +100,7 @@ impl FromFrame for Vec<u8> {
             `sockserver::framing::ToFrame`"
 )]
 pub trait ToFrame {
-    /// The bytes of the message: its own, or those that it writes into `buffer`, which is empty.
+    /// The bytes of the message. It can write them into `buffer`, which is empty, and return that.
     ///
     /// # Errors
     ///

@@ -65,7 +65,7 @@ impl Connection {
     }
 
     /// Shakes hands when the handler wants it, within `timeouts(handshake)`. Other threads cannot send meanwhile, and after
-    /// a failure nobody can.
+    /// a failure no thread can.
     pub(crate) fn start_tls(&self) -> io::Result<()> {
         let material = self.tls_material()?;
         let session = new_session(material)?;

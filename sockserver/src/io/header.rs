@@ -66,8 +66,8 @@ impl Connection {
     }
 }
 
-/// Receives what has come of the header. The bytes behind it stay in the queue of the socket: whoever reads next gets
-/// them, by a `Reader`, a `Stream` or the descriptor.
+/// Receives what has come of the header. The bytes behind it stay in the queue of the socket: the next read gets them,
+/// by a `Reader`, a `Stream` or the descriptor.
 fn receive_piece(
     socket: &Socket,
     decoder: &mut Decoder,

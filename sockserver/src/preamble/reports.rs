@@ -24,7 +24,7 @@ pub(super) enum Source {
 
 impl Reports {
     const INTERVAL: Duration = Duration::from_secs(3600);
-    /// So many proxies are told apart. The failures of further ones are not reported.
+    /// Failures are reported of at most so many different proxies.
     const MAX_SOURCES: usize = 1024;
 
     /// Whether the failure is to be reported, which is noted.

@@ -90,7 +90,7 @@ impl Decoder {
         }
     }
 
-    /// How long the header is, as soon as that is known, and of which version.
+    /// The length of the header, as soon as it is known, and its version.
     fn length(&self) -> Result<(Option<usize>, ProxyVersions), BadProxyHeader> {
         let begins_with = |signature: &[u8]| {
             let length = self.received.len().min(signature.len());

@@ -8,7 +8,7 @@ use crate::{address::Address, event::Event};
 
 pub(crate) use span::Span;
 
-/// What is told of the events of one server. Without the features it is nothing.
+/// Passes the events of one server to `tracing` and `metrics`. Without these features it is empty.
 pub(crate) struct Telemetry {
     #[cfg(feature = "metrics")]
     meters: meters::Meters,

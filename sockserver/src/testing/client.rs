@@ -158,7 +158,7 @@ fn unix_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((ours.into(), theirs.into()))
 }
 
-/// A TCP connection to nobody else. A pair of Unix sockets knows no resets.
+/// Both ends of a new TCP connection. A pair of Unix sockets cannot be reset.
 fn tcp_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let ours = TcpStream::connect(listener.local_addr()?)?;

@@ -21,7 +21,7 @@ pub(crate) struct Session {
     resolver: Arc<NotingResolver>,
     /// Received bytes that are not processed: at most a part of a record, or of a handshake message.
     partial: Vec<u8>,
-    /// Decrypted bytes that nobody has taken. Those before `taken` were taken.
+    /// Decrypted bytes. The first `taken` of them were taken.
     plaintext: Vec<u8>,
     taken: usize,
     /// Records to be sent, in this order, before all that are encrypted later.

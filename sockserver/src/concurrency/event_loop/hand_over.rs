@@ -9,7 +9,7 @@
 //! 2. The thread that was *left behind* has its turn and nothing else of the loop. When the turn has ended, the thread
 //!    posts it to the loop's inbox, from which the owner puts it back, and becomes a spare thread.
 //! 3. A connection whose turn was slow is served by a spare thread at once, until its turns are quick again. When threads
-//!    are scarce, so is a connection of which nothing is known.
+//!    are scarce, this holds for a connection that has had no turn yet as well.
 //!
 //! A turn is a value that is moved: it is in its loop, on the thread that runs it, in a job for a spare thread, or in the
 //! inbox. So the messages of a connection are handled one after the other, on whichever threads.

@@ -19,7 +19,7 @@ pub(super) struct Inbox<M> {
 
 struct State<M> {
     mails: Vec<M>,
-    /// The owner waits, or is about to, and nobody has woken it.
+    /// The owner waits, or is about to, and no thread has woken it.
     is_asleep: bool,
 }
 

@@ -169,7 +169,7 @@ impl Children {
         self.lock().push(child);
     }
 
-    /// Reads what the children report, reaps those that have ended, and settles their requests: Python's
+    /// Reads what the children report, reaps each child that has ended, and settles its request: Python's
     /// `collect_children`.
     fn reap(&self, server: &ServerHandle) {
         let mut ended = Vec::new();

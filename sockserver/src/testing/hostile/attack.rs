@@ -24,7 +24,7 @@ pub enum Attack {
     Flood,
     /// Begins a TLS handshake, and does not go on, or goes on with garbage.
     TlsLiar,
-    /// Says of itself, by a PROXY header, that it is somebody else, or begins a header of 64 KiB.
+    /// Names another client's address in a PROXY header, or begins a header of 64 KiB.
     ProxyLiar,
 }
 

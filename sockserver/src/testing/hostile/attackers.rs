@@ -22,8 +22,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A ClientHello that says that it has 512 bytes, of which these are the first: TLS 1.2 in the record, a handshake of the
-/// kind 1.
+/// The first bytes of a ClientHello that says that it has 512: TLS 1.2 in the record, a handshake of the kind 1.
 const CLIENT_HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
 
 /// The signature of PROXY version 2, PROXY over TCP and IPv4, and a length of 65535.
@@ -73,7 +72,7 @@ impl<'a> Attackers<'a> {
         self.connected
     }
 
-    /// How many of those that stay the server has not ended. `None`: none of them stays.
+    /// How many attackers that stay connected the server has not ended. `None`: this attack has none.
     pub(super) fn still_open(&self) -> Option<usize> {
         let open = self.staying.iter().filter(|attacker| !attacker.has_ended);
         (!self.come_and_go()).then(|| open.count())
