@@ -1,7 +1,7 @@
 //! One accepted connection: its socket, its buffers and its state. Nothing here waits.
 
 use std::{
-    io, mem,
+    io,
     net::Shutdown,
     os::fd::AsFd,
     sync::{Arc, OnceLock},
@@ -13,11 +13,12 @@ use socket2::Socket;
 use super::{
     activity::{Activity, ActivityTracker},
     bell::Bell,
-    buffers::{self, INCOMING, OUTGOING},
+    buffers::{self, INCOMING},
     closing::Closing,
     host::Host,
     incoming::Incoming,
     state::{ConnectionState, Endpoint, Marked},
+    unsent::Unsent,
     wait_state::WaitState,
 };
 #[cfg(feature = "tls")]
@@ -65,7 +66,7 @@ const QUIET: Duration = Duration::from_secs(if cfg!(sockserver_model) { 0 } else
 /// Bytes that the handler has written and no thread has sent.
 #[derive(Default)]
 pub(super) struct Outgoing {
-    pub(super) buffer: Vec<u8>,
+    pub(super) unsent: Unsent,
     /// A thread is sending bytes that it took out of the buffer. Other writers wait until it has finished.
     pub(super) is_sending: bool,
     /// Another thread waits for the client. The sending thread sends the buffer too before it finishes.
@@ -280,7 +281,7 @@ impl Endpoint for Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        buffers::put(&OUTGOING, mem::take(&mut self.outgoing.get_mut().buffer));
+        self.outgoing.get_mut().unsent.put_back();
         buffers::put(&INCOMING, self.incoming.get_mut().take().unwrap_or_default().buffer);
     }
 }

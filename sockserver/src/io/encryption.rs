@@ -13,6 +13,7 @@ use super::{
     buffers::{self, RECEIVED_RECORDS, SENT_RECORDS},
     connection::Connection,
     turns::{self, LoopWait},
+    unsent::Unsent,
     waiting::Patience,
 };
 use crate::{
@@ -234,7 +235,7 @@ impl Connection {
 
     /// Encrypts and sends as much as the kernel takes at once, and leaves the rest in `plaintext`, or as records with the
     /// session. Only the sending thread calls this.
-    pub(super) fn send_encrypted_now(&self, encryption: &Mutex<Session>, plaintext: &mut Vec<u8>) -> io::Result<()> {
+    pub(super) fn send_encrypted_now(&self, encryption: &Mutex<Session>, plaintext: &mut Unsent) -> io::Result<()> {
         let mut records = buffers::take(&SENT_RECORDS);
         let mut encrypted = 0;
         let sent = loop {
@@ -259,7 +260,7 @@ impl Connection {
             }
         };
         buffers::put(&SENT_RECORDS, records);
-        plaintext.drain(..encrypted);
+        plaintext.remove(encrypted);
         sent
     }
 

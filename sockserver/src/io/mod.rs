@@ -23,6 +23,7 @@ mod sending;
 pub(crate) mod shared;
 pub(crate) mod state;
 pub(crate) mod turns;
+mod unsent;
 pub(crate) mod wait_state;
 pub(crate) mod waiting;
 pub(crate) mod waker;

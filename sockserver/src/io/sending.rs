@@ -3,8 +3,8 @@
 use std::{io, mem, time::Instant};
 
 use super::{
-    buffers::{self, OUTGOING},
     connection::{Connection, Outgoing},
+    unsent::Unsent,
     waiting::{ClientWait, has_passed},
 };
 use crate::{
@@ -81,7 +81,7 @@ impl Connection {
         loop {
             self.check(&outgoing)?;
             // The loop sends it at the end of the turn.
-            if self.host.get().is_some() || outgoing.buffer.len() + bytes.len() <= capacity && bytes.len() < capacity {
+            if self.host.get().is_some() || outgoing.unsent.len() + bytes.len() <= capacity && bytes.len() < capacity {
                 break;
             }
             if outgoing.is_sending {
@@ -94,13 +94,9 @@ impl Connection {
                 return Ok(());
             }
         }
-        if outgoing.buffer.capacity() == 0 {
-            // The buffer grows as needed: after short answers, an idle connection holds little memory.
-            outgoing.buffer = buffers::take(&OUTGOING);
-        }
-        let before = outgoing.buffer.len();
-        outgoing.buffer.extend_from_slice(bytes);
-        let after = outgoing.buffer.len();
+        let before = outgoing.unsent.len();
+        outgoing.unsent.add(bytes);
+        let after = outgoing.unsent.len();
         self.backlog.store(after, Relaxed);
         // A long answer on a loop is sent as it grows: its client may be gone. Of one that takes little the rest waits.
         let is_long = before / PIECE != after / PIECE && after <= MAX_EARLY && self.host.get().is_some();
@@ -150,7 +146,7 @@ impl Connection {
         let records = self.pending_records();
         #[cfg(not(feature = "tls"))]
         let records = 0;
-        outgoing.buffer.len() + records
+        outgoing.unsent.len() + records
     }
 
     /// Sends held back bytes.
@@ -166,7 +162,7 @@ impl Connection {
         while outgoing.is_sending {
             self.wait_for_sender(&mut outgoing)?;
         }
-        if !outgoing.buffer.is_empty() {
+        if !outgoing.unsent.is_empty() {
             drop(self.send_held_back_then(outgoing, |_| Ok(()))?);
         }
         Ok(())
@@ -185,7 +181,7 @@ impl Connection {
             return Ok(0);
         }
         outgoing.is_sending = true;
-        let mut held_back = mem::take(&mut outgoing.buffer);
+        let mut held_back = mem::take(&mut outgoing.unsent);
         self.has_held_back.store(false, SeqCst);
         drop(outgoing);
         let sent = self.send_what_fits_of(&mut held_back);
@@ -196,17 +192,17 @@ impl Connection {
         match sent {
             Ok(()) => {
                 // Another thread may have written meanwhile.
-                held_back.append(&mut outgoing.buffer);
+                held_back.append(&mut outgoing.unsent);
                 if held_back.is_empty() {
-                    buffers::put(&OUTGOING, held_back);
+                    held_back.put_back();
                 } else {
-                    outgoing.buffer = held_back;
+                    outgoing.unsent = held_back;
                 }
                 self.has_held_back.store(self.has_output(&outgoing), SeqCst);
             }
             Err(_) => {
                 outgoing.has_failed = true;
-                outgoing.buffer.clear();
+                outgoing.unsent.clear();
                 self.has_held_back.store(false, SeqCst);
             }
         }
@@ -219,13 +215,13 @@ impl Connection {
     }
 
     /// Sends as many of the bytes as the kernel takes at once, and removes them.
-    fn send_what_fits_of(&self, held_back: &mut Vec<u8>) -> io::Result<()> {
+    fn send_what_fits_of(&self, held_back: &mut Unsent) -> io::Result<()> {
         #[cfg(feature = "tls")]
         if let Some(encryption) = self.encryption.get() {
             return self.send_encrypted_now(encryption, held_back);
         }
         let sent = self.send_what_fits(held_back)?;
-        held_back.drain(..sent);
+        held_back.remove(sent);
         Ok(())
     }
 
@@ -279,14 +275,15 @@ impl Connection {
             && !outgoing.has_failed
         {
             #[cfg(feature = "tls")]
-            if let Some(records) = self.last_records(&outgoing.buffer) {
-                outgoing.buffer = records;
+            if let Some(records) = self.last_records(&outgoing.unsent) {
+                outgoing.unsent.clear();
+                outgoing.unsent.add(&records);
             }
-            if outgoing.buffer.is_empty() {
+            if outgoing.unsent.is_empty() {
                 return;
             }
-            self.state.count_out(sys::send(&self.socket, &outgoing.buffer).unwrap_or(0));
-            outgoing.buffer.clear();
+            self.state.count_out(sys::send(&self.socket, &outgoing.unsent).unwrap_or(0));
+            outgoing.unsent.clear();
             self.has_held_back.store(false, Relaxed);
         }
     }
@@ -322,7 +319,7 @@ impl Connection {
     pub(crate) fn refuse_output(&self) {
         let mut outgoing = self.outgoing.lock();
         outgoing.has_failed = true;
-        outgoing.buffer.clear();
+        outgoing.unsent.clear();
         self.has_held_back.store(false, SeqCst);
     }
 
@@ -343,7 +340,7 @@ impl Connection {
         then: impl FnOnce(&Connection) -> io::Result<()>,
     ) -> io::Result<MutexGuard<'a, Outgoing>> {
         outgoing.is_sending = true;
-        let mut held_back = mem::take(&mut outgoing.buffer);
+        let mut held_back = mem::take(&mut outgoing.unsent);
         self.has_held_back.store(false, Relaxed);
         drop(outgoing);
         let earlier = self.send_all(&held_back);
@@ -355,7 +352,7 @@ impl Connection {
         let is_partial = held_back_is_lost || self.state.bytes_out() > before || self.is_encrypted();
         outgoing.has_failed |= sent.is_err() && is_partial;
         while mem::take(&mut outgoing.is_flush_requested) && !outgoing.has_failed && self.has_output(&outgoing) {
-            let requested = mem::take(&mut outgoing.buffer);
+            let requested = mem::take(&mut outgoing.unsent);
             self.has_held_back.store(false, Relaxed);
             drop(outgoing);
             let is_lost = self.send_all(&requested).is_err();
@@ -365,12 +362,12 @@ impl Connection {
         }
         outgoing.is_sending = false;
         if outgoing.has_failed {
-            outgoing.buffer.clear();
+            outgoing.unsent.clear();
             self.has_held_back.store(false, Relaxed);
         }
-        if outgoing.buffer.capacity() == 0 {
+        if outgoing.unsent.has_no_memory() {
             held_back.clear();
-            outgoing.buffer = held_back;
+            outgoing.unsent = held_back;
         }
         self.sender_ended.notify_all();
         sent.map(|()| outgoing)
