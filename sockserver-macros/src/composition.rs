@@ -47,8 +47,8 @@ pub(crate) enum Axis {
     Concurrency,
 }
 
-pub(crate) const POOL: Rule =
-    with(&["pool"], "the others have no fixed number of threads (see `limits(connections = …)`)");
+pub(crate) const WORKS: Rule =
+    with(&["pool", EVENT_LOOP], "the others have no fixed number of threads (see `limits(connections = …)`)");
 
 pub(crate) const STARTS_THREADS: Rule = with(&["threading", "pool", EVENT_LOOP], "the others start no threads");
 

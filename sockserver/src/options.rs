@@ -60,7 +60,8 @@ pub struct Options {
     /// `tls(…)`: how connections are encrypted.
     #[cfg(feature = "tls")]
     pub tls: TlsOptions,
-    /// `workers`: how many threads `"pool"` has. `None`: four for each core.
+    /// `workers`: how many threads `"pool"` has, or how many loops `"event_loop"`. `None`: four threads for each core, or one
+    /// loop.
     pub workers: Option<usize>,
     /// `stack_size`: bytes of stack for each thread that `"threading"`, `"pool"` and `"event_loop"` start. `None`: the
     /// default of [`std::thread`].
@@ -151,7 +152,7 @@ pub struct Limits {
     /// both is ended: so silent clients cannot keep others out. Default: half of `connections`. Only with `proxy(…)` or
     /// `tls(…)`.
     pub handshakes: Option<usize>,
-    /// How many threads `"event_loop"` may have: the one that drives the loop, the one that watches for slow handlers, and
+    /// How many threads `"event_loop"` may have: one that drives each loop, one that watches for slow handlers, and
     /// one for each handler that is slow at the moment. If more handlers are slow, some wait until a thread is free; if
     /// none becomes free, the loop waits too. `None`: 256.
     pub threads: Option<usize>,

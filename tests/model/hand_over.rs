@@ -222,10 +222,11 @@ impl Scene {
             .collect();
         for connection in 0..connections {
             let of = &mut loops[loop_of(connection, self.loops)];
-            of.open += 1;
+            of.open += usize::from(self.connections[connection].0 > 0);
             of.here[connection].turn = Some(Turn { connection, messages: 0, record: Record::default() });
         }
-        let started = hand_over.start(loops);
+        let mut loops = loops.into_iter();
+        let started = hand_over.start(loops.next().expect("a loop"), loops);
         let clients: Vec<_> = (0..connections)
             .map(|connection| {
                 let (hand_over, loops, way) = (hand_over.clone(), self.loops, self.way);
@@ -302,4 +303,11 @@ fn the_calling_thread_drives_a_loop_whose_thread_cannot_be_started() {
 #[test]
 fn two_loops_share_their_threads() {
     Scene { loops: 2, ..Scene::of(9, &[(2, Some(3)), (1, None), (1, None), (2, None)]) }.explore();
+}
+
+#[test]
+fn a_loop_whose_thread_cannot_be_started_is_done_without() {
+    // Nobody sends anything to it.
+    let failing_starts = vec![false, true];
+    Scene { loops: 2, failing_starts, ..Scene::of(9, &[(2, None), (0, None)]) }.explore();
 }

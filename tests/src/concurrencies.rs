@@ -1,7 +1,9 @@
 //! The same test in several concurrencies. A new one is named five times, in this file.
 
+use std::{cell::Cell, env, process::Command};
+
 use sockserver::{
-    Concurrency,
+    Concurrency, Options,
     concurrency::{EventLoop, Forking, Pool, Synchronous, Threading},
 };
 
@@ -34,6 +36,32 @@ impl Word for Forking {
 
 impl Word for EventLoop {
     const WORD: &str = "event_loop";
+}
+
+thread_local! {
+    static WORKERS: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+/// What tells a server in a process of its own how many loops it is to have.
+const VARIABLE: &str = "WORKERS_OF_TEST";
+
+/// Runs a test whose servers have so many loops, those that it starts as processes too.
+pub fn with_workers(workers: usize, test: impl FnOnce()) {
+    WORKERS.set(Some(workers));
+    test();
+}
+
+/// Gives a server as many workers as the test of this thread, or of the process that has started this one, is to have.
+pub fn set_workers(options: &mut Options) {
+    let of_process = || env::var(VARIABLE).ok().and_then(|workers| workers.parse().ok());
+    options.workers = WORKERS.get().or_else(of_process).or(options.workers);
+}
+
+/// Has the server that is started do so too.
+pub(crate) fn pass_workers(server: &mut Command) {
+    if let Some(workers) = WORKERS.get() {
+        server.env(VARIABLE, workers.to_string());
+    }
 }
 
 /// Calls a function that is generic over the concurrency with the one that has this word.
@@ -69,6 +97,12 @@ macro_rules! in_each_concurrency {
     (@case $test:ident pool) => { $crate::in_each_concurrency!(@case $test pool, Pool); };
     (@case $test:ident forking) => { $crate::in_each_concurrency!(@case $test forking, Forking); };
     (@case $test:ident event_loop) => { $crate::in_each_concurrency!(@case $test event_loop, EventLoop); };
+    (@case $test:ident two_loops) => {
+        #[test]
+        fn two_loops() {
+            $crate::concurrencies::with_workers(2, super::$test::<sockserver::concurrency::EventLoop>);
+        }
+    };
     (@case $test:ident $name:ident, $concurrency:ident) => {
         #[test]
         fn $name() {

@@ -18,6 +18,7 @@ use sockserver::{
 
 use crate::{
     client::{Client, PATIENCE},
+    concurrencies::set_workers,
     script::words_of,
     served::Served,
 };
@@ -140,7 +141,8 @@ impl<C: Concurrency + Default> Farewell<C> {
 
     /// Binds the server to a free port.
     #[track_caller]
-    pub fn bind(self, options: Options) -> (SocketServer<Farewell<C>>, Receiver<Call>) {
+    pub fn bind(self, mut options: Options) -> (SocketServer<Farewell<C>>, Receiver<Call>) {
+        set_workers(&mut options);
         let (sender, calls) = mpsc::channel();
         // A test that does not look has dropped the receiver.
         let telling = self.telling(move |call| _ = sender.send(call));

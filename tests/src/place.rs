@@ -13,6 +13,8 @@ use sockserver::{
     transport::{AnyStream, Tcp, Udp, Unix, UnixDatagram},
 };
 
+use crate::concurrencies::set_workers;
+
 /// An address that nobody else uses, until it is dropped.
 #[derive(Debug)]
 pub struct Place {
@@ -108,8 +110,9 @@ macro_rules! local {
             fn bind<S: Server<Transport = Self>>(
                 server: S,
                 address: &Address,
-                options: Options,
+                mut options: Options,
             ) -> io::Result<SocketServer<S>> {
+                set_workers(&mut options);
                 server.bind_with(address, options)
             }
         }

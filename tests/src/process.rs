@@ -24,6 +24,7 @@ use sockserver::Address;
 
 use crate::{
     client::{PATIENCE, eventually},
+    concurrencies::pass_workers,
     place::Place,
     resources::Observed,
 };
@@ -272,6 +273,7 @@ pub fn example(name: &str) -> Command {
 pub fn server(role: &str) -> Command {
     let mut command = Command::new(server_program());
     command.arg(role);
+    pass_workers(&mut command);
     command
 }
 

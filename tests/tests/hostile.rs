@@ -307,7 +307,7 @@ fn a_flood_of_rejects_that_goes_on<C: Word>() {
     });
 }
 
-in_each_concurrency! { [sync threading pool forking event_loop]:
+in_each_concurrency! { [sync threading pool forking event_loop two_loops]:
     a_slow_loris_that_connects_and_says_nothing
     a_slow_loris_in_mid_line
     clients_that_close_one_half
@@ -322,7 +322,7 @@ in_each_concurrency! { [sync threading pool forking event_loop]:
     what_a_client_has_sent_makes_no_lines_of_its_own_in_the_log
     thousands_of_idle_ones
 }
-in_each_concurrency! { [threading pool forking event_loop]:
+in_each_concurrency! { [threading pool forking event_loop two_loops]:
     a_flood_that_is_rejected
     a_flood_of_rejects_that_goes_on
 }

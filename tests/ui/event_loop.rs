@@ -11,7 +11,7 @@ impl RequestHandler for Whole {
 }
 
 #[derive(Server)]
-#[server(transport = "tcp", concurrency = "event_loop", handler = Whole, workers = 4, allow_threads = true)]
+#[server(transport = "tcp", concurrency = "event_loop", handler = Whole, workers = 0, allow_threads = true)]
 struct Wholes;
 
 #[message_handler(framing = "line")]

@@ -170,7 +170,7 @@ fn goes_on_if_its_successor_dies(mut dynasty: Dynasty) {
     assert!(!dynasty.addresses[1].path().expect("a path").exists());
 }
 
-in_each_concurrency! { [sync threading pool forking event_loop]:
+in_each_concurrency! { [sync threading pool forking event_loop two_loops]:
 no_client_notices_ten_successors a_server_goes_on_if_its_successor_dies }
 
 fn no_client_notices_ten_successors_of_two_servers<C: Word>() {
@@ -181,7 +181,7 @@ fn two_servers_go_on_if_their_successor_dies<C: Word>() {
     goes_on_if_its_successor_dies(Dynasty::found_together::<C>(Some("/bin/false")));
 }
 
-in_each_concurrency! { [sync threading pool event_loop]:
+in_each_concurrency! { [sync threading pool event_loop two_loops]:
 no_client_notices_ten_successors_of_two_servers two_servers_go_on_if_their_successor_dies }
 
 #[test]

@@ -148,7 +148,7 @@ fn come_unwelcome(ip: [u8; 4], server: &Address) -> io::Result<()> {
     Ok(())
 }
 
-in_each_concurrency! { [sync threading pool forking event_loop]:
+in_each_concurrency! { [sync threading pool forking event_loop two_loops]:
     clients_without_end_do_not_keep_it_from_the_signal
     the_first_signal_ends_an_idle_server_with_success
     a_client_between_requests_sees_the_end

@@ -18,7 +18,7 @@ use sockserver::{
 };
 use sockserver_tests::{
     client::{Client, PATIENCE, eventually},
-    concurrencies::Word,
+    concurrencies::{Word, set_workers},
     in_each_concurrency,
     line_server::LineServer,
     script::{Script, Scripted, Session, upper},
@@ -144,6 +144,7 @@ impl<C: Concurrency + Default> ShutBy<C> {
     fn bind(hook: &'static str) -> SocketServer<ShutBy<C>> {
         let mut options = Options::new();
         options.timeouts.handle_request = Some(Duration::from_millis(1));
+        set_workers(&mut options);
         let server = ShutBy { hook, handle: OnceLock::new(), concurrency: PhantomData };
         server.bind_with("127.0.0.1:0", options).expect("a free port")
     }
@@ -642,7 +643,7 @@ in_each_concurrency! { [sync threading pool]:
     what_still_does_not_return_is_reported_as_leaked
     a_request_during_whose_verification_the_server_is_shut_down_is_handled
 }
-in_each_concurrency! { [sync threading pool event_loop]:
+in_each_concurrency! { [sync threading pool event_loop two_loops]:
     shutdown_before_serving_is_kept
     shutdown_can_be_called_any_number_of_times
     an_idle_server_stops_at_once
@@ -657,8 +658,8 @@ in_each_concurrency! { [threading pool]:
     there_is_one_deadline_for_all
     all_ends_are_counted
 }
-in_each_concurrency! { [threading pool forking event_loop]:
+in_each_concurrency! { [threading pool forking event_loop two_loops]:
     a_drain_goes_the_same_way_in_every_process
     those_that_take_longer_are_cut_in_every_process
 }
-in_each_concurrency! { [sync threading pool forking event_loop]: an_idle_server_makes_no_wakeups }
+in_each_concurrency! { [sync threading pool forking event_loop two_loops]: an_idle_server_makes_no_wakeups }

@@ -7,6 +7,7 @@ mod frames;
 mod framing;
 mod framing_in_pieces;
 mod goodbye;
+mod loops;
 mod mailbox;
 mod messages;
 mod obeying;

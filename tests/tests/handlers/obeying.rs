@@ -17,7 +17,7 @@ use sockserver::{
     Address, Closing, Concurrency, Context, FromRequest, HandlerError, HandlerResult, MailHandler, Mailbox,
     MessageHandler, Options, Rate, Sender, Server, Stage, Stream, Writer, message_handler,
 };
-use sockserver_tests::{client::eventually, in_each_concurrency, served::Served};
+use sockserver_tests::{client::eventually, concurrencies::set_workers, in_each_concurrency, served::Served};
 
 use crate::peers::{Peer, Peers};
 
@@ -199,6 +199,7 @@ impl Scene {
             concurrency: PhantomData,
         };
         let mut options = Commander::<C>::OPTIONS;
+        set_workers(&mut options);
         change(&mut options);
         let peers = Peers::new();
         peers.change(&mut options);
@@ -460,7 +461,7 @@ fn a_client_that_is_not_welcome_is_turned_away<C: Concurrency + Default>() {
     assert_eq!(scene.server.stats().refused, 1);
 }
 
-in_each_concurrency! { [threading event_loop]:
+in_each_concurrency! { [threading event_loop two_loops]:
     messages_are_answered_in_order
     handlers_that_wait_hold_up_nobody
     a_handler_that_computes_holds_up_nobody

@@ -26,7 +26,7 @@ use sockserver::{
 };
 use sockserver_tests::{
     client::{Client, PATIENCE, eventually},
-    concurrencies::Word,
+    concurrencies::{Word, set_workers},
     in_each_concurrency,
     line_server::LineServer,
     process::{Process, installed, skip},
@@ -153,8 +153,9 @@ fn serve<C: Concurrency + Default>(faults: &Faults) -> (Served, Receiver<Report>
     serve_with::<C>(faults, Options::new())
 }
 
-fn serve_with<C: Concurrency + Default>(faults: &Faults, options: Options) -> (Served, Receiver<Report>) {
+fn serve_with<C: Concurrency + Default>(faults: &Faults, mut options: Options) -> (Served, Receiver<Report>) {
     let (script, reports) = Script::<Faulty, C>::upper();
+    set_workers(&mut options);
     (Served::new(script.bind_with(faults, options).expect("a free port")), reports)
 }
 

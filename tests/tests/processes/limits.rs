@@ -753,8 +753,8 @@ fn a_handler_can_close_its_own_connection<C: Concurrency + Default>() {
     assert_eq!(ends.recv_timeout(PATIENCE), Ok((Err(ErrorKind::ConnectionAborted), Some(Closing::Kicked))));
 }
 
-in_each_concurrency! { [threading forking event_loop]: by_default_a_server_leaves_descriptors_to_the_program }
-in_each_concurrency! { [threading pool event_loop]:
+in_each_concurrency! { [threading forking event_loop two_loops]: by_default_a_server_leaves_descriptors_to_the_program }
+in_each_concurrency! { [threading pool event_loop two_loops]:
     a_limit_is_raised_and_lowered_while_the_server_runs
     above_the_limit_clients_wait
     above_the_limit_clients_are_rejected
@@ -780,7 +780,7 @@ in_each_concurrency! { [sync threading pool]:
     a_connection_can_be_closed_by_its_number
     a_handler_can_close_its_own_connection
 }
-in_each_concurrency! { [sync threading pool event_loop]:
+in_each_concurrency! { [sync threading pool event_loop two_loops]:
     a_banned_client_is_turned_away_until_its_ban_ends
     connections_that_come_too_fast_wait
     each_share_of_the_time_lets_one_in

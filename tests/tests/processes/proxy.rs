@@ -413,7 +413,7 @@ fn only_the_version_that_was_chosen_is_accepted<C: Word>() {
     }
 }
 
-in_each_concurrency! { [sync threading pool forking event_loop]:
+in_each_concurrency! { [sync threading pool forking event_loop two_loops]:
     the_client_is_whom_the_proxy_names
     bytes_behind_the_header_are_the_handlers
     a_header_can_come_byte_by_byte
@@ -428,7 +428,7 @@ in_each_concurrency! { [sync threading pool forking event_loop]:
     health_checks_make_no_noise
 }
 
-in_each_concurrency! { [threading pool forking event_loop]:
+in_each_concurrency! { [threading pool forking event_loop two_loops]:
     a_silent_peer_holds_up_nobody
     a_drain_cuts_the_wait_for_a_header
     each_client_has_its_own_limit
@@ -441,7 +441,7 @@ in_each_concurrency! { [threading pool forking event_loop]:
     a_proxy_on_a_unix_socket_names_the_client
 }
 
-in_each_concurrency! { [forking event_loop]: connections_are_accepted_at_a_rate }
+in_each_concurrency! { [forking event_loop two_loops]: connections_are_accepted_at_a_rate }
 
 in_each_concurrency! { [threading]:
     only_the_version_that_was_chosen_is_accepted

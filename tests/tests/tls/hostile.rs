@@ -73,7 +73,7 @@ fn nothing_is_left_of_a_thousand_handshakes_that_stop_half_way<C: Word>() {
     nothing_is_left_of_handshakes_that_stop_half_way::<C>(1000);
 }
 
-in_each_concurrency! { [threading pool event_loop]:
+in_each_concurrency! { [threading pool event_loop two_loops]:
     nothing_is_left_of_ten_thousand_handshakes_that_stop_half_way
 }
 

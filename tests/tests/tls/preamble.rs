@@ -230,14 +230,14 @@ fn a_connection_that_has_shaken_hands_takes_no_place_of_handshakes<C: Word>() {
     }
 }
 
-in_each_concurrency! { [sync threading pool forking event_loop]:
+in_each_concurrency! { [sync threading pool forking event_loop two_loops]:
     the_header_comes_first_and_in_clear
     verify_request_decides_after_the_handshake
     a_handshake_ends_at_the_deadline
     failures_are_told_apart_and_reported_once
 }
 
-in_each_concurrency! { [threading pool forking event_loop]:
+in_each_concurrency! { [threading pool forking event_loop two_loops]:
     a_silent_client_holds_up_nobody
     a_drain_cuts_a_handshake
     each_client_has_its_own_limit

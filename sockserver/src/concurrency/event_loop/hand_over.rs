@@ -153,12 +153,14 @@ pub(crate) struct HandOver<W: Work> {
     doze: Doze,
     /// Spare threads run turns: there may be threads for that besides those of the loops and the monitor.
     has_servers: bool,
-    /// How many loops have not ended.
+    /// How many loops were started: those with the lowest numbers.
+    started: AtomicUsize,
+    /// How many of them have not ended.
     running: AtomicUsize,
 }
 
 impl<W: Work> HandOver<W> {
-    /// `threads` may be started at most, but one for each loop.
+    /// There may be so many loops, and so many threads, but one for each loop.
     pub(crate) fn new(work: W, loops: usize, threads: usize) -> Arc<HandOver<W>> {
         let shared = || Shared { lending: Lending::new(), inbox: Inbox::new(), owner: AtomicU64::new(0) };
         Arc::new(HandOver {
@@ -167,7 +169,8 @@ impl<W: Work> HandOver<W> {
             crew: Crew::new(threads.max(loops)),
             doze: Doze::new(),
             has_servers: threads > loops + 1 + RESERVED,
-            running: AtomicUsize::new(loops),
+            started: AtomicUsize::new(1),
+            running: AtomicUsize::new(1),
         })
     }
 
@@ -179,17 +182,33 @@ impl<W: Work> HandOver<W> {
     ///
     /// # Errors
     ///
-    /// A thread cannot be started. Its loop waits for the next thread that becomes spare, or [joins](Self::join).
-    pub(crate) fn start(self: &Arc<Self>, loops: Vec<W::Loop>) -> io::Result<()> {
-        let watch = Watch { sightings: vec![Sighting::default(); loops.len()], pace: Pace::default() };
-        let drives =
-            loops.into_iter().enumerate().map(|(number, of)| (Job::Drive(number, Box::new(of)), Urgency::First));
-        let started = drives.chain([(Job::Monitor(watch), Urgency::Second)]).map(|(job, urgency)| {
-            let call = self.crew.submit(job, urgency);
-            self.start_if_needed(call)
-        });
-        // Each job is submitted, also after an error.
-        started.fold(Ok(()), Result::and)
+    /// A thread cannot be started. If it is that of the first loop, or the monitor's, its job waits for the next thread that
+    /// becomes spare, or [joins](Self::join). The other loops without a thread are dropped.
+    pub(crate) fn start(self: &Arc<Self>, first: W::Loop, mut others: impl Iterator<Item = W::Loop>) -> io::Result<()> {
+        let watch = Watch { sightings: vec![Sighting::default(); self.loops.len()], pace: Pace::default() };
+        let first = self.start_if_needed(self.crew.submit(Job::Drive(0, Box::new(first)), Urgency::First));
+        let others = others.try_for_each(|another| self.start_another(another));
+        // It may have to do without a thread.
+        let monitor = self.start_if_needed(self.crew.submit(Job::Monitor(watch), Urgency::Second));
+        first.and(others).and(monitor)
+    }
+
+    fn start_another(self: &Arc<Self>, of: W::Loop) -> io::Result<()> {
+        let number = self.started();
+        self.running.fetch_add(1, SeqCst);
+        let call = self.crew.submit(Job::Drive(number, Box::new(of)), Urgency::First);
+        let started = self.start_if_needed(call);
+        if started.is_err() && self.crew.withdraw(|job| matches!(job, Job::Drive(of, _) if *of == number)).is_some() {
+            self.end_loop();
+            return started;
+        }
+        self.started.store(number + 1, SeqCst);
+        Ok(())
+    }
+
+    /// How many loops there are.
+    pub(crate) fn started(&self) -> usize {
+        self.started.load(SeqCst)
     }
 
     /// Gives a notice to the loop with this number.
@@ -320,7 +339,7 @@ impl<W: Work> HandOver<W> {
         while !self.crew.is_closed() {
             pause(watch.pace.tick(Instant::now()));
             let now = Instant::now();
-            for (number, shared) in self.loops.iter().enumerate() {
+            for (number, shared) in self.loops[..self.started()].iter().enumerate() {
                 let owner = ThreadView::from_bits(shared.owner.load(Relaxed));
                 let Some(lend) = watch.sightings[number].look(shared.lending.current(), owner, now) else { continue };
                 if let Some(of) = shared.lending.take(lend) {
@@ -337,7 +356,7 @@ impl<W: Work> HandOver<W> {
     }
 
     fn are_all_asleep(&self) -> bool {
-        self.loops.iter().all(|shared| shared.inbox.is_owner_asleep())
+        self.loops[..self.started()].iter().all(|shared| shared.inbox.is_owner_asleep())
     }
 }
 

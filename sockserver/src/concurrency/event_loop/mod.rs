@@ -2,7 +2,14 @@
 
 use std::sync::Arc;
 
-use crate::{acceptor::Acceptor, concurrency::Concurrency, job::Job, options::Options, service::Service};
+use crate::{
+    acceptor::Acceptor,
+    concurrency::Concurrency,
+    job::Job,
+    options::Options,
+    request,
+    service::{Request, Service},
+};
 
 mod crew;
 mod hand_over;
@@ -16,7 +23,7 @@ mod timers;
 
 use server_loop::ServerWork;
 
-/// `"event_loop"`: one thread serves all connections, message by message, and no thread waits for a client.
+/// `"event_loop"`: one thread, or one of a few, serves all connections, message by message, and no thread waits for a client.
 ///
 /// It serves [message handlers](crate::MessageHandler), which keep nothing on a stack between two messages. Their methods
 /// may compute, wait for a lock or ask a database. If one has kept the loop for about a millisecond, another thread goes on
@@ -26,6 +33,10 @@ use server_loop::ServerWork;
 ///
 /// A turn handles at most 16 messages of one connection. What they write is sent together, at the end of the turn. While
 /// the client has not taken all of it, its next messages wait, in the kernel. An idle connection holds no buffer.
+///
+/// There is one such loop, or as many as `workers` says. A new connection is given to the loop that has the fewest, and stays
+/// there. Several loops use several processors where one is not enough for what is to be done between the clients and the
+/// handlers; while one is enough, it takes less time for each message. Packets are served by one loop.
 ///
 /// ```
 /// use sockserver::{HandlerResult, MessageHandler, Server, Writer, message_handler};
@@ -79,7 +90,10 @@ impl Concurrency for EventLoop {
 
     fn serve<S: Service>(&self, acceptor: &Arc<Acceptor<S>>) {
         // The loops keep themselves alive until all connections have ended.
-        if let Err(error) = ServerWork::start(acceptor, acceptor.options().limits.threads.unwrap_or(THREADS)) {
+        let Options { workers, limits, .. } = acceptor.options();
+        // Packets are served while they are accepted, which one loop does.
+        let loops = if request::is_stream::<Request<S>>() { workers.unwrap_or(1) } else { 1 };
+        if let Err(error) = ServerWork::start(acceptor, loops, limits.threads.unwrap_or(THREADS)) {
             acceptor.state().fail(error);
         }
         acceptor.wait_for_stop();

@@ -28,14 +28,23 @@ use crate::{
 /// The loops of one server, as their threads share them.
 pub(super) struct ServerWork<S: Service> {
     acceptor: Arc<Acceptor<S>>,
-    /// End the waits of the loops, by their number.
-    wakers: Vec<mio::Waker>,
-    /// What connections reach their loops by.
-    turns: OnceLock<Weak<dyn Turns>>,
+    /// By the number of the loop.
+    loops: Vec<Public>,
+    /// What loops reach each other by, and connections their loop.
+    hand_over: OnceLock<Weak<HandOver<ServerWork<S>>>>,
     threads: AtomicUsize,
 }
 
-/// One loop.
+/// What all threads see of a loop.
+#[derive(Default)]
+struct Public {
+    /// Ends the wait of the loop. Set before it is started.
+    waker: OnceLock<mio::Waker>,
+    /// How many connections it has, or is to have.
+    connections: AtomicUsize,
+}
+
+/// One loop. The first one accepts, for all of them.
 pub(super) struct ServerLoop<S: Service> {
     number: usize,
     poller: Poller,
@@ -85,6 +94,16 @@ struct Accepting {
     is_offered: bool,
 }
 
+/// What a loop is told by other threads.
+pub(super) enum Notice<S: Service> {
+    /// The connection in this slot is to have a turn.
+    Turn(usize),
+    /// A connection that was accepted.
+    Connection(Job<S>),
+    /// There are no more of those.
+    NoMore,
+}
+
 pub(super) enum Turn<S: Service> {
     Accept(AcceptTurn<S>),
     Talk {
@@ -106,21 +125,55 @@ pub(super) struct AcceptTurn<S: Service> {
 }
 
 impl<S: Service> ServerWork<S> {
-    /// Makes one loop, and starts its threads.
-    pub(super) fn start(acceptor: &Arc<Acceptor<S>>, threads: usize) -> io::Result<Arc<HandOver<ServerWork<S>>>> {
-        let loops = vec![ServerLoop::new(0, acceptor)?];
-        let wakers = loops.iter().map(|of| of.poller.waker()).collect::<io::Result<_>>()?;
-        let turns = OnceLock::new();
-        let work = ServerWork { acceptor: acceptor.clone(), wakers, turns, threads: AtomicUsize::new(0) };
-        let hand_over = HandOver::new(work, loops.len(), threads);
-        let turns: Weak<dyn Turns> = Arc::<HandOver<ServerWork<S>>>::downgrade(&hand_over);
+    /// Starts so many loops, with their threads.
+    pub(super) fn start(acceptor: &Arc<Acceptor<S>>, loops: usize, threads: usize) -> io::Result<()> {
+        let work = ServerWork {
+            acceptor: acceptor.clone(),
+            loops: std::iter::repeat_with(Public::default).take(loops).collect(),
+            hand_over: OnceLock::new(),
+            threads: AtomicUsize::new(0),
+        };
+        // All are made before the first client comes.
+        let made: io::Result<Vec<_>> = (0..loops).map(|number| work.make_loop(number)).collect();
+        let mut made = made?.into_iter();
+        let Some(first) = made.next() else { return Ok(()) };
+        let hand_over = HandOver::new(work, loops, threads);
         // It is set once, here.
-        let _ = hand_over.work().turns.set(turns);
-        if let Err(error) = hand_over.start(loops) {
+        let _ = hand_over.work().hand_over.set(Arc::downgrade(&hand_over));
+        if let Err(error) = hand_over.start(first, made) {
             acceptor.report(Stage::Serve, error);
             hand_over.join();
         }
-        Ok(hand_over)
+        Ok(())
+    }
+
+    fn make_loop(&self, number: usize) -> io::Result<ServerLoop<S>> {
+        let of = ServerLoop::new(number, &self.acceptor)?;
+        // It fails if this loop was made before, and could not be started.
+        let _ = self.loops[number].waker.set(of.poller.waker()?);
+        Ok(of)
+    }
+
+    /// Has a loop serve a connection: the loop that has the fewest.
+    fn place(&self, of: &mut ServerLoop<S>, job: Job<S>) {
+        let Some(hand_over) = self.hand_over.get().and_then(Weak::upgrade) else { return };
+        let load = |number: &usize| self.loops[*number].connections.load(Relaxed);
+        let number = (0..hand_over.started()).min_by_key(load).unwrap_or(of.number);
+        self.loops[number].connections.fetch_add(1, Relaxed);
+        if number == of.number {
+            self.welcome(of, job);
+        } else {
+            hand_over.notify(number, Notice::Connection(job));
+        }
+    }
+
+    /// Gives a connection a slot, and its first turn.
+    fn welcome(&self, of: &mut ServerLoop<S>, job: Job<S>) {
+        let Some(hand_over) = self.hand_over.get() else { return };
+        let slot = of.free_slot();
+        let host = Host::new(hand_over.clone(), Place { of_loop: of.number, slot });
+        of.slots[slot].talk = Some(Box::new(Talk::new(job, host)));
+        of.make_ready(slot);
     }
 
     fn accept(&self, turn: &mut AcceptTurn<S>) {
@@ -159,15 +212,14 @@ impl<S: Service> ServerWork<S> {
 
 impl<S: Service> Turns for HandOver<ServerWork<S>> {
     fn request_turn(&self, Place { of_loop, slot }: Place) {
-        self.notify(of_loop, slot);
+        self.notify(of_loop, Notice::Turn(slot));
     }
 }
 
 impl<S: Service> Work for ServerWork<S> {
     type Loop = ServerLoop<S>;
     type Turn = Turn<S>;
-    /// The slot of a connection that is to have a turn.
-    type Notice = usize;
+    type Notice = Notice<S>;
 
     fn next(&self, of: &mut ServerLoop<S>) -> Next<Turn<S>> {
         loop {
@@ -199,7 +251,7 @@ impl<S: Service> Work for ServerWork<S> {
 
     fn wake(&self, number: usize) {
         // It fails only if the counter of the eventfd is full, which ends the wait as well.
-        let _ = self.wakers[number].wake();
+        self.loops[number].waker.get().map(mio::Waker::wake);
     }
 
     fn run(&self, turn: &mut Turn<S>, place: hand_over::Place<'_, ServerWork<S>>) {
@@ -220,20 +272,31 @@ impl<S: Service> Work for ServerWork<S> {
                 let poll_at = poll.and_then(|poll| Instant::now().checked_add(poll));
                 of.accepting.poll_at = self.acceptor.next_beat().into_iter().chain(poll_at).min();
                 if let Some(job) = of.accepting.end(accept) {
-                    let slot = of.free_slot();
-                    let place = Place { of_loop: of.number, slot };
-                    if let Some(turns) = self.turns.get() {
-                        of.slots[slot].talk = Some(Box::new(Talk::new(job, Host::new(turns.clone(), place))));
-                        of.make_ready(slot);
-                    }
+                    self.place(of, job);
+                }
+                if of.accepting.has_ended() {
+                    let hand_over = self.hand_over.get().and_then(Weak::upgrade);
+                    let all = |hand_over: Arc<HandOver<_>>| {
+                        (1..self.loops.len()).for_each(|number| hand_over.notify(number, Notice::NoMore));
+                    };
+                    hand_over.map(all);
                 }
             }
-            Turn::Talk { slot, talk, needs } => of.settle(slot, talk, needs),
+            Turn::Talk { slot, talk, needs } => {
+                if talk.is_none() {
+                    self.loops[of.number].connections.fetch_sub(1, Relaxed);
+                }
+                of.settle(slot, talk, needs);
+            }
         }
     }
 
-    fn notice(&self, of: &mut ServerLoop<S>, slot: usize) {
-        of.make_ready(slot);
+    fn notice(&self, of: &mut ServerLoop<S>, notice: Notice<S>) {
+        match notice {
+            Notice::Turn(slot) => of.make_ready(slot),
+            Notice::Connection(job) => self.welcome(of, job),
+            Notice::NoMore => of.accepting.is_over = true,
+        }
     }
 
     fn record(turn: &mut Turn<S>) -> Option<&mut Record> {
@@ -254,8 +317,14 @@ impl<S: Service> ServerLoop<S> {
         let poller = Poller::new()?;
         let state = acceptor.state();
         poller.watch_bell(state.bell.as_fd())?;
-        poller.watch_leader(state.waker.as_fd())?;
-        acceptor.with_listeners(|listener| poller.watch_listener(listener))?;
+        let mut accepting = Accepting::default();
+        if number == 0 {
+            poller.watch_leader(state.waker.as_fd())?;
+            acceptor.with_listeners(|listener| poller.watch_listener(listener))?;
+            // Clients may have come, and the waker may have been used, before.
+            accepting.report_clients();
+            accepting.is_offered = true;
+        }
         Ok(ServerLoop {
             number,
             poller,
@@ -264,13 +333,12 @@ impl<S: Service> ServerLoop<S> {
             ready: VecDeque::new(),
             round: 0,
             timers: Timers::default(),
-            // Clients may have come, and the waker may have been used, before.
-            accepting: Accepting { has_clients: true, is_reported: true, is_offered: true, ..Accepting::default() },
+            accepting,
         })
     }
 
     fn poll(&mut self, timeout: Option<Duration>) {
-        let ServerLoop { poller, slots, ready, accepting, .. } = self;
+        let ServerLoop { number, poller, slots, ready, accepting, .. } = self;
         poller.wait(timeout, |event| match event {
             Event::Slot(slot, readiness) => {
                 slots[slot].readiness.add(readiness);
@@ -284,9 +352,11 @@ impl<S: Service> ServerLoop<S> {
                 accepting.news += 1;
             }
             Event::Bell => {
+                if *number == 0 {
+                    // The listening sockets are closed.
+                    accepting.report_clients();
+                }
                 // Connections that have a turn get another one: it may have begun before the drain.
-                // The listening sockets are closed.
-                accepting.report_clients();
                 (0..slots.len()).for_each(|slot| make_ready(slots, ready, slot));
             }
         });

@@ -3,6 +3,7 @@
 use std::{error::Error, time::Duration};
 
 use sockserver::{OnLimit, Options};
+use sockserver_tests::concurrencies::set_workers;
 
 /// The options of a server of this concurrency.
 pub(crate) fn parse(concurrency: &str, arguments: &[String]) -> Result<Options, Box<dyn Error>> {
@@ -11,9 +12,10 @@ pub(crate) fn parse(concurrency: &str, arguments: &[String]) -> Result<Options, 
         set(&mut options, argument)?;
     }
     if concurrency != "pool" {
-        // It means nothing there.
+        // It means nothing there, or another thing.
         options.workers = None;
     }
+    set_workers(&mut options);
     Ok(options)
 }
 
