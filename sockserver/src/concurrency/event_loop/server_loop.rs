@@ -94,13 +94,13 @@ struct Accepting {
     is_offered: bool,
 }
 
-/// What a loop is told by other threads.
+/// What other threads tell a loop.
 pub(super) enum Notice<S: Service> {
     /// The connection in this slot is to have a turn.
     Turn(usize),
     /// A connection that was accepted.
     Connection(Job<S>),
-    /// There are no more of those.
+    /// No more connections will be accepted.
     NoMore,
 }
 
