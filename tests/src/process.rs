@@ -108,9 +108,17 @@ impl Process {
     /// The rest of the next line of its standard output that starts like this.
     #[track_caller]
     pub fn line_after(&self, start: &str) -> String {
-        let found =
-            std::iter::from_fn(|| self.stdout.next()).find_map(|line| Some(line.strip_prefix(start)?.to_owned()));
-        found.unwrap_or_else(|| panic!("the program has ended and not said `{start}`"))
+        let mut others = Vec::new();
+        loop {
+            let line = match self.stdout.try_next() {
+                Ok(line) => line,
+                Err(why) => panic!("the program has not said `{start}`, but {others:?} ({why:?} within {PATIENCE:?})"),
+            };
+            match line.strip_prefix(start) {
+                Some(rest) => return rest.to_owned(),
+                None => others.push(line),
+            }
+        }
     }
 
     /// The rest of its standard output, until its end.
@@ -204,11 +212,15 @@ impl Lines {
 
     #[track_caller]
     fn next(&self) -> Option<String> {
-        match self.0.recv_timeout(PATIENCE) {
+        match self.try_next() {
             Ok(line) => Some(line),
             Err(RecvTimeoutError::Disconnected) => None,
             Err(RecvTimeoutError::Timeout) => panic!("the program has written no line within {PATIENCE:?}"),
         }
+    }
+
+    fn try_next(&self) -> Result<String, RecvTimeoutError> {
+        self.0.recv_timeout(PATIENCE)
     }
 }
 

@@ -364,7 +364,9 @@ fn options_that_mean_nothing_in_the_composition_are_refused() {
     workers.workers = Some(4);
     let words = refusal(workers);
     assert!(
-        words.starts_with("the option `workers` means nothing with concurrency = \"sync\", only with \"pool\": "),
+        words.starts_with(
+            "the option `workers` means nothing with concurrency = \"sync\", only with \"pool\", \"event_loop\": "
+        ),
         "{words}"
     );
     let mut packets = Options::new();
