@@ -35,6 +35,9 @@ func computed(line []byte) []byte {
 		for begun := time.Now(); time.Since(begun) < 100*time.Millisecond; {
 		}
 	}
+	if line[0] == 'b' {
+		time.Sleep(100 * time.Millisecond)
+	}
 	return line
 }
 

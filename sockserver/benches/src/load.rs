@@ -16,7 +16,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::{
     measure::Meter,
-    servers::{BULK, COMPUTE},
+    servers::{BLOCK, BULK, COMPUTE},
     workload::{LINE, Workload},
 };
 
@@ -28,11 +28,11 @@ pub fn drive(workload: Workload, server: SocketAddr, meter: &mut Meter<'_>) -> i
     match workload {
         Workload::Connect { clients } => connect(server, clients, meter),
         Workload::Ping { connections } => exchange(server, &vec![&request(1)[..]; connections], LINE, meter),
-        Workload::Beside { connections } => {
-            let (ping, mut computing) = (request(1), request(1));
-            computing[0] = COMPUTE;
+        Workload::Beside { connections, blocked } => {
+            let (ping, mut slow) = (request(1), request(1));
+            slow[0] = if blocked > 0 { BLOCK } else { COMPUTE };
             let mut requests = vec![&ping[..]; connections];
-            requests.push(&computing);
+            requests.extend(vec![&slow[..]; blocked.max(1)]);
             exchange(server, &requests, LINE, meter)
         }
         Workload::Pipeline { connections, lines } => {
@@ -82,7 +82,10 @@ pub fn redis_benchmark(server: SocketAddr, requests: usize, at_once: usize) -> i
 }
 
 fn open(server: SocketAddr, connections: usize) -> io::Result<Vec<TcpStream>> {
-    (0..connections).map(|_| TcpStream::connect(server)).collect()
+    // In several rounds there are more than one address has ports.
+    let from =
+        |number| if connections > 1000 { connect_from(source(number), server) } else { TcpStream::connect(server) };
+    (0..connections as u32).map(from).collect()
 }
 
 fn request(lines: usize) -> Vec<u8> {
@@ -146,10 +149,10 @@ fn connect_from(source: SocketAddr, server: SocketAddr) -> io::Result<TcpStream>
     Ok(socket.into())
 }
 
-/// One connection for each of `requests`, which it sends again and again. What makes the server compute is not counted:
-/// it is there for the others to meet.
+/// One connection for each of `requests`, which it sends again and again. What makes the server compute, or block, is
+/// not counted: it is there for the others to meet.
 fn exchange(server: SocketAddr, requests: &[&[u8]], answer: usize, meter: &mut Meter<'_>) -> io::Result<()> {
-    let counts = |number: usize| requests[number][0] != COMPUTE;
+    let counts = |number: usize| ![BLOCK, COMPUTE].contains(&requests[number][0]);
     let poll = Poll::new()?;
     let mut all: Vec<Client> = Vec::new();
     for (number, mut connection) in open(server, requests.len())?.into_iter().enumerate() {

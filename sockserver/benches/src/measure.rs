@@ -5,7 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{cores::Cores, load, process::Process, servers::Program, workload::Workload};
+use crate::{
+    cores::Cores,
+    load,
+    process::Process,
+    servers::Program,
+    workload::{MANY, Workload},
+};
 
 /// What a measurement yields; what a workload does not tell is missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -59,6 +65,9 @@ const STORE_BATCHES: usize = 60_000;
 /// The same without connections, where CPython takes half a second each: the percentile is the longest.
 const BARE_STOPS: usize = 10;
 
+/// The same with so many that opening them takes a second: the percentile is the longest.
+const MANY_STOPS: usize = 3;
+
 pub fn measure(workload: Workload, program: &Program, time: Duration, cores: Option<Cores>) -> io::Result<Figures> {
     let start = || Process::start(program.command(workload.service()), cores);
     match workload {
@@ -97,7 +106,11 @@ fn idle(server: &Process, connections: usize) -> io::Result<Figures> {
 
 fn stop(start: impl Fn() -> io::Result<Process>, connections: usize) -> io::Result<Figures> {
     let mut latencies = Vec::new();
-    let stops = if connections == 0 { BARE_STOPS } else { STOPS };
+    let stops = match connections {
+        0 => BARE_STOPS,
+        MANY => MANY_STOPS,
+        _ => STOPS,
+    };
     for _ in 0..stops {
         let server = start()?;
         let idle = load::idle(server.address, connections.max(1))?;

@@ -11,8 +11,8 @@ pub enum Workload {
     Connect { clients: usize },
     /// A line and its answer at a time, over connections that stay.
     Ping { connections: usize },
-    /// The same, while one more client keeps a handler computing all the time.
-    Beside { connections: usize },
+    /// The same, while one more client keeps a handler computing all the time, or while so many keep theirs blocked.
+    Beside { connections: usize, blocked: usize },
     /// Many lines in one packet, answered before the next.
     Pipeline { connections: usize, lines: usize },
     /// A line, answered with 64 KiB.
@@ -30,8 +30,11 @@ pub enum Workload {
     Stop { connections: usize },
 }
 
+/// As many as a process may have that may open 20,000 descriptors.
+pub const MANY: usize = 19_000;
+
 impl Workload {
-    pub const ALL: [Workload; 19] = [
+    pub const ALL: [Workload; 22] = [
         Workload::Connect { clients: 1 },
         Workload::Connect { clients: 8 },
         Workload::Connect { clients: 32 },
@@ -39,7 +42,8 @@ impl Workload {
         Workload::Ping { connections: 16 },
         Workload::Ping { connections: 64 },
         Workload::Ping { connections: 1000 },
-        Workload::Beside { connections: 16 },
+        Workload::Beside { connections: 16, blocked: 0 },
+        Workload::Beside { connections: 16, blocked: 64 },
         Workload::Pipeline { connections: 1, lines: 16 },
         Workload::Pipeline { connections: 8, lines: 16 },
         Workload::Bulk { connections: 4 },
@@ -49,15 +53,18 @@ impl Workload {
         Workload::Store { at_once: 16 },
         Workload::Udp { under_way: 32 },
         Workload::Idle { connections: 5000 },
+        Workload::Idle { connections: MANY },
         Workload::Stop { connections: 0 },
         Workload::Stop { connections: 1000 },
+        Workload::Stop { connections: MANY },
     ];
 
     pub fn name(self) -> String {
         match self {
             Workload::Connect { clients } => format!("connect {clients}"),
             Workload::Ping { connections } => format!("ping {connections}"),
-            Workload::Beside { connections } => format!("ping {connections} beside 1"),
+            Workload::Beside { connections, blocked: 0 } => format!("ping {connections} beside 1"),
+            Workload::Beside { connections, blocked } => format!("ping {connections} beside {blocked} that block"),
             Workload::Pipeline { connections, .. } => format!("pipeline {connections}"),
             Workload::Bulk { .. } => "bulk".into(),
             Workload::Broadcast { members, beside_stuck: false } => format!("broadcast {members}"),
@@ -89,9 +96,18 @@ impl Workload {
     /// Whether the server has such a thing.
     pub fn is_for(self, peer: Peer) -> bool {
         match self {
-            Workload::Store { .. } => matches!(peer, Peer::Ours | Peer::Redis),
-            Workload::Broadcast { .. } => matches!(peer, Peer::Ours | Peer::Tokio),
+            Workload::Store { .. } => matches!(peer, Peer::Ours | Peer::OursOnLoop | Peer::Redis),
+            Workload::Broadcast { .. } => {
+                matches!(peer, Peer::Ours | Peer::OursOnLoop | Peer::OursOnLoops | Peer::Tokio)
+            }
             _ if peer == Peer::Redis => false,
+            // A thread for each would take the memory of the machine.
+            Workload::Idle { connections: MANY } => {
+                matches!(peer, Peer::OursOnLoop | Peer::Tokio | Peer::May | Peer::Go)
+            }
+            Workload::Stop { connections: MANY } => matches!(peer, Peer::OursOnLoop | Peer::Tokio),
+            // They have no other threads for what blocks.
+            Workload::Beside { blocked: 1.., .. } => !matches!(peer, Peer::May | Peer::Python),
             // Signals are seen while a server waits for what comes next, on a connection that stays.
             _ if peer == Peer::OursOnSignals => matches!(self, Workload::Ping { connections: 16 | 64 }),
             _ if peer == Peer::OursOnMessages => matches!(self, Workload::Pipeline { .. }),
@@ -100,7 +116,7 @@ impl Workload {
             Workload::Idle { .. } => peer != Peer::Limit,
             Workload::Stop { connections: 0 } => matches!(peer, Peer::Ours | Peer::Tokio | Peer::Python),
             // CPython would wait for its clients for ever, or leave their threads behind.
-            Workload::Stop { .. } => matches!(peer, Peer::Ours | Peer::Limit | Peer::Tokio),
+            Workload::Stop { .. } => matches!(peer, Peer::Ours | Peer::OursOnLoop | Peer::Limit | Peer::Tokio),
             _ => true,
         }
     }

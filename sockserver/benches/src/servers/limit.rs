@@ -48,7 +48,7 @@ fn answer(mut connection: TcpStream, service: Service) -> io::Result<()> {
             _ if service == Service::Bulk => connection.write_all(&BULK)?,
             received => {
                 if service == Service::Computing {
-                    super::compute_if_told(&buffer[..received]);
+                    super::be_slow_if_told(&buffer[..received]);
                 }
                 connection.write_all(&buffer[..received])?;
             }

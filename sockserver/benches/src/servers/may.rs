@@ -28,7 +28,7 @@ fn answer(connection: TcpStream, service: Service) -> io::Result<()> {
         match service {
             Service::Bulk => reader.get_mut().write_all(&BULK)?,
             Service::Computing => {
-                super::compute_if_told(&line);
+                super::be_slow_if_told(&line);
                 reader.get_mut().write_all(&line)?;
             }
             _ => reader.get_mut().write_all(&line)?,

@@ -9,6 +9,7 @@ use std::{
     os::unix::process::CommandExt,
     path::PathBuf,
     process::{self, Command, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -29,7 +30,7 @@ pub enum Service {
     Lines,
     /// The same, until the server is stopped while they are idle.
     Stopping,
-    /// The same, but computes before it answers a line that begins with [`COMPUTE`].
+    /// The same, but computes before it answers a line that begins with [`COMPUTE`], and blocks before one with [`BLOCK`].
     Computing,
     /// Answers each line with [`BULK`].
     Bulk,
@@ -50,14 +51,23 @@ pub static BULK: [u8; 64 * 1024] = [b'x'; 64 * 1024];
 /// How a line begins that makes [`Service::Computing`] compute. The peers in other languages know it too.
 pub const COMPUTE: u8 = b'c';
 
-/// Keeps its thread busy for 100 ms, if the line says so. That is time as the clock on the wall has it, since a goroutine
-/// has no other one.
-fn compute_if_told(line: &[u8]) {
-    if line.first() == Some(&COMPUTE) {
-        let begun = Instant::now();
-        while begun.elapsed() < Duration::from_millis(100) {
-            std::hint::spin_loop();
+/// How a line begins that makes [`Service::Computing`] wait for something else.
+pub const BLOCK: u8 = b'b';
+
+const SLOW: Duration = Duration::from_millis(100);
+
+/// Keeps its thread busy, or blocked, for 100 ms, if the line says so. That is time as the clock on the wall has it, since a
+/// goroutine has no other one.
+fn be_slow_if_told(line: &[u8]) {
+    match line.first() {
+        Some(&COMPUTE) => {
+            let begun = Instant::now();
+            while begun.elapsed() < SLOW {
+                std::hint::spin_loop();
+            }
         }
+        Some(&BLOCK) => thread::sleep(SLOW),
+        _ => {}
     }
 }
 
@@ -93,6 +103,8 @@ pub enum Peer {
     OursOnMessages,
     /// Ours on an event loop.
     OursOnLoop,
+    /// Ours on two event loops.
+    OursOnLoops,
     Limit,
     StdThreads,
     Tokio,
@@ -103,11 +115,12 @@ pub enum Peer {
 }
 
 impl Peer {
-    pub const ALL: [Peer; 11] = [
+    pub const ALL: [Peer; 12] = [
         Peer::Ours,
         Peer::OursOnSignals,
         Peer::OursOnMessages,
         Peer::OursOnLoop,
+        Peer::OursOnLoops,
         Peer::Limit,
         Peer::StdThreads,
         Peer::Tokio,
@@ -123,6 +136,7 @@ impl Peer {
             Peer::OursOnSignals => "sockserver with signals",
             Peer::OursOnMessages => "sockserver on messages",
             Peer::OursOnLoop => "sockserver on a loop",
+            Peer::OursOnLoops => "sockserver on two loops",
             Peer::Limit => "limit",
             Peer::StdThreads => "std thread each",
             Peer::Tokio => "tokio",
@@ -183,7 +197,9 @@ pub fn serve(peer: &str, service: &str) -> io::Result<()> {
         Peer::Ours => ours::serve(service, false),
         Peer::OursOnSignals => ours::serve(service, true),
         Peer::OursOnMessages => ours::serve_messages(),
-        Peer::OursOnLoop => ours::serve_on_loop(service),
+        Peer::OursOnLoop if service == Service::Store => kv_on_loop::main(),
+        Peer::OursOnLoop => ours::serve_on_loops(service, 1),
+        Peer::OursOnLoops => ours::serve_on_loops(service, 2),
         Peer::Limit => limit::serve(service),
         Peer::StdThreads => std_threads::serve(service),
         Peer::Tokio => tokio::serve(service),
@@ -192,6 +208,9 @@ pub fn serve(peer: &str, service: &str) -> io::Result<()> {
         Peer::Go | Peer::Python => Err(unknown()),
     }
 }
+
+// The example `kv` with another word: see build.rs.
+include!(concat!(env!("OUT_DIR"), "/kv_on_loop.rs"));
 
 fn announce(port: u16) {
     println!("{port}");
@@ -203,7 +222,7 @@ fn stopped() {
 
 /// Calls `stop` when standard input ends.
 fn when_told(stop: impl FnOnce() + Send + 'static) {
-    std::thread::spawn(|| {
+    thread::spawn(|| {
         let _ = io::stdin().read_to_end(&mut Vec::new());
         stop();
     });

@@ -2,12 +2,16 @@
 
 use std::{
     io::{self, BufRead, Write},
+    marker::PhantomData,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use sockserver::{
-    BindTo, Datagram, FrameWriter, HandlerResult, MailHandler, Mailbox, MessageHandler, Reader, RequestHandler, Sender,
-    Server, Writer, framing::Line, message_handler, request_handler,
+    BindTo, Concurrency, Datagram, FrameWriter, HandlerResult, MailHandler, Mailbox, MessageHandler, Reader,
+    RequestHandler, Sender, Server, SocketServer, Writer,
+    concurrency::{EventLoop, Threading},
+    framing::Line,
+    message_handler, request_handler,
 };
 
 use super::{BULK, GREETING, Service};
@@ -43,7 +47,7 @@ struct Computing {
 impl RequestHandler for Computing {
     fn handle(&mut self) -> HandlerResult {
         while self.rfile.read_until(b'\n', &mut self.line)? > 0 {
-            super::compute_if_told(&self.line);
+            super::be_slow_if_told(&self.line);
             self.wfile.write_all(&self.line)?;
             self.line.clear();
         }
@@ -97,20 +101,21 @@ impl MessageHandler for Messages {
 }
 
 #[derive(Default, Server)]
-#[server(transport = "tcp", concurrency = "threading", handler = Member, limits(connections = 10_000))]
-struct Broadcast {
+#[server(transport = "tcp", concurrency = C, handler = Member<C>, limits(connections = 10_000))]
+struct Broadcast<C: Concurrency + Default> {
     members: Mutex<Vec<Sender<Arc<[u8]>>>>,
+    concurrency: PhantomData<C>,
 }
 
 #[message_handler(framing = "line")]
-struct Member {
+struct Member<C: Concurrency + Default> {
     wfile: Writer,
     lines: FrameWriter<Line>,
     mailbox: Mailbox<Arc<[u8]>>,
-    server: Arc<Broadcast>,
+    server: Arc<Broadcast<C>>,
 }
 
-impl MessageHandler for Member {
+impl<C: Concurrency + Default> MessageHandler for Member<C> {
     type Message = [u8];
 
     fn setup(&mut self) -> HandlerResult {
@@ -127,7 +132,7 @@ impl MessageHandler for Member {
     }
 }
 
-impl MailHandler for Member {
+impl<C: Concurrency + Default> MailHandler for Member<C> {
     type Mail = Arc<[u8]>;
 
     fn mail(&mut self, line: Arc<[u8]>) -> HandlerResult {
@@ -145,7 +150,7 @@ mod on_loop {
 
     use sockserver::{HandlerResult, MessageHandler, Writer, message_handler};
 
-    use super::super::{BULK, compute_if_told};
+    use super::super::{BULK, be_slow_if_told};
 
     macro_rules! handlers {
         ($($name:ident: |$writer:ident, $line:ident| $answer:block)*) => { $(
@@ -177,7 +182,7 @@ mod on_loop {
             writer.write_all(b"\n")?;
         }
         Computing: |writer, line| {
-            compute_if_told(line);
+            be_slow_if_told(line);
             writer.write_all(line)?;
             writer.write_all(b"\n")?;
         }
@@ -185,13 +190,14 @@ mod on_loop {
     }
 }
 
-pub fn serve_on_loop(service: Service) -> io::Result<()> {
+pub fn serve_on_loops(service: Service, loops: usize) -> io::Result<()> {
     match service {
-        Service::OneLine | Service::Lines | Service::Stopping => run(on_loop::LinesServer, false),
-        Service::Computing => run(on_loop::ComputingServer, false),
-        Service::Bulk => run(on_loop::BulkServer, false),
+        Service::OneLine | Service::Lines | Service::Stopping => run_on_loops(on_loop::LinesServer, loops),
+        Service::Computing => run_on_loops(on_loop::ComputingServer, loops),
+        Service::Bulk => run_on_loops(on_loop::BulkServer, loops),
         Service::Packets => run(PacketsServer, false),
-        Service::Broadcast | Service::Store => Err(io::Error::other("there is no such server on a loop yet")),
+        Service::Broadcast => run_on_loops(Broadcast::<EventLoop>::default(), loops),
+        Service::Store => Err(io::Error::other("the store is an example, `kv`")),
     }
 }
 
@@ -200,7 +206,7 @@ pub fn serve(service: Service, on_signals: bool) -> io::Result<()> {
         Service::OneLine | Service::Lines | Service::Stopping => run(LinesServer, on_signals),
         Service::Computing => run(ComputingServer, on_signals),
         Service::Bulk => run(BulkServer, on_signals),
-        Service::Broadcast => run(Broadcast::default(), on_signals),
+        Service::Broadcast => run(Broadcast::<Threading>::default(), on_signals),
         Service::Packets => run(PacketsServer, on_signals),
         Service::Store => Err(io::Error::other("the store is an example, `kv`")),
     }
@@ -210,7 +216,19 @@ fn run<S: Server>(server: S, on_signals: bool) -> io::Result<()>
 where
     &'static str: BindTo<S::Transport>,
 {
-    let server = server.bind("127.0.0.1:0")?;
+    serve_bound(server.bind("127.0.0.1:0")?, on_signals)
+}
+
+fn run_on_loops<S: Server>(server: S, loops: usize) -> io::Result<()>
+where
+    &'static str: BindTo<S::Transport>,
+{
+    let mut options = S::OPTIONS;
+    options.workers = Some(loops);
+    serve_bound(server.bind_with("127.0.0.1:0", options)?, false)
+}
+
+fn serve_bound<S: Server>(server: SocketServer<S>, on_signals: bool) -> io::Result<()> {
     if on_signals {
         server.shutdown_on_signals()?;
     }

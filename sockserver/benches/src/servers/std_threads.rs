@@ -26,7 +26,7 @@ fn answer(mut connection: &TcpStream, service: Service) -> io::Result<()> {
         match service {
             Service::Bulk => connection.write_all(&BULK)?,
             Service::Computing => {
-                super::compute_if_told(&line);
+                super::be_slow_if_told(&line);
                 connection.write_all(&line)?;
             }
             _ => connection.write_all(&line)?,

@@ -10,7 +10,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{BULK, GREETING, Service};
+use super::{BLOCK, BULK, GREETING, Service};
 
 pub fn serve(service: Service) -> io::Result<()> {
     let runtime = Runtime::new()?;
@@ -55,8 +55,12 @@ async fn answer(mut connection: TcpStream, service: Service) -> io::Result<()> {
     while reader.read_until(b'\n', &mut line).await? > 0 {
         match service {
             Service::Bulk => writer.write_all(&BULK).await?,
+            Service::Computing if line.first() == Some(&BLOCK) => {
+                tokio::task::spawn_blocking(|| super::be_slow_if_told(&[BLOCK])).await?;
+                writer.write_all(&line).await?;
+            }
             Service::Computing => {
-                super::compute_if_told(&line);
+                super::be_slow_if_told(&line);
                 writer.write_all(&line).await?;
             }
             _ => writer.write_all(&line).await?,
