@@ -12,7 +12,7 @@ fn main() -> io::Result<()> {
         .replace("mod resp;", &format!("#[path = {:?}]\nmod resp;", folder.join("resp.rs")))
         .replace("mod store;", &format!("#[path = {:?}]\nmod store;", folder.join("store.rs")))
         .replace("\"threading\"", "\"event_loop\"")
-        .replace("env::args().nth(1)", "None::<String>")
+        .replace("env::args().nth(1)", "env::args().nth(4)")
         .replace("127.0.0.1:6379", "127.0.0.1:0")
         .replace("fn main", "pub fn main");
     let module = format!("mod kv_on_loop {{\n{example}}}\n");

@@ -158,6 +158,11 @@ impl Connection {
             }
             return Ok(());
         }
+        self.flush_all()
+    }
+
+    /// Sends held back bytes, and waits until the kernel has taken all of them.
+    fn flush_all(&self) -> io::Result<()> {
         let mut outgoing = self.outgoing.lock();
         while outgoing.is_sending {
             self.wait_for_sender(&mut outgoing)?;
@@ -261,7 +266,7 @@ impl Connection {
 
     /// Sends held back bytes, and says that they were the last ones.
     pub(crate) fn finish_output(&self) -> io::Result<()> {
-        self.flush()?;
+        self.flush_all()?;
         #[cfg(feature = "tls")]
         self.send_close_notify()?;
         Ok(())

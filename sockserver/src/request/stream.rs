@@ -132,7 +132,8 @@ impl Stream {
         self.connection.set_busy(is_busy);
     }
 
-    /// Ends one direction or both. [`Shutdown::Write`] first sends the bytes that a `Writer` holds back.
+    /// Ends one direction or both. [`Shutdown::Write`] first sends the bytes that a `Writer` holds back, and waits until the
+    /// kernel has taken them, on an event loop too.
     /// [`Shutdown::Both`] does not wait: it sends as many of these bytes as the kernel takes at once.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         match how {

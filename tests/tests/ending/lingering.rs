@@ -102,7 +102,7 @@ fn a_client_that_was_not_read_from_gets_everything<C: Word>() {
             println!("{transport}, {when}");
             let server = start::<C>(transport, when, MIB, &[]);
             let mut client = narrow_client(server.address());
-            client.send("?");
+            client.send("?\n");
             expect_word(&mut client, MIB);
         }
     }
@@ -156,7 +156,7 @@ fn the_goodbye_of_a_drain_arrives<C: Word>() {
     }
 }
 
-in_each_concurrency! { [sync threading pool forking]:
+in_each_concurrency! { [sync threading pool forking event_loop two_loops]:
     a_client_that_was_not_read_from_gets_everything
     a_client_that_sends_when_the_handler_has_ended_gets_everything
     a_client_that_has_ended_its_side_gets_everything
@@ -398,7 +398,7 @@ fn a_connection_that_lingers_ends_after_ten_seconds_of_sending<C: Word>() {
     assert!(begin.elapsed() >= Duration::from_secs(10), "after {:?}", begin.elapsed());
 }
 
-in_each_concurrency! { [sync threading pool forking]:
+in_each_concurrency! { [sync threading pool forking event_loop two_loops]:
     a_connection_that_lingers_holds_no_thread_and_no_place
     a_connection_that_lingers_ends_with_its_client
     a_connection_that_lingers_ends_after_two_seconds_of_silence
@@ -454,8 +454,8 @@ fn one_thread_lingers_which_ends_when_there_is_nothing_to_do<C: Word>() {
     eventually("its descriptors are closed", || server.observed().descriptors() <= before);
 }
 
-in_each_concurrency! { [sync threading pool forking]: of_many_connections_that_linger_the_latest_512_are_kept }
-in_each_concurrency! { [sync threading pool]:
+in_each_concurrency! { [sync threading pool forking event_loop]: of_many_connections_that_linger_the_latest_512_are_kept }
+in_each_concurrency! { [sync threading pool event_loop]:
     one_thread_lingers_which_ends_when_there_is_nothing_to_do
 }
 
@@ -530,7 +530,7 @@ fn a_stop_gives_a_client_that_takes_nothing_a_second<C: Word>() {
     assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
 }
 
-in_each_concurrency! { [sync threading pool forking]:
+in_each_concurrency! { [sync threading pool forking event_loop two_loops]:
     a_stop_waits_for_no_client_that_sends_for_ever
     a_stop_waits_until_the_client_has_everything
     a_stop_gives_a_client_that_takes_nothing_a_second

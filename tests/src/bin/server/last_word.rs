@@ -6,7 +6,8 @@
 //! when it is about to `fail` or to `panic`; `directly` on the connection; when it has left the connection to the
 //! server, which has `kept` it; and before it has `shut` its side. A server that is to `refuse` its clients writes when
 //! it verifies them. But for `closing`, where it waits for the server's end, no handler reads: it waits until its client
-//! has sent something, unless it is `unasked`, and leaves it unread. Each says when it has ended.
+//! has sent something, unless it is `unasked`, and leaves it unread. Each says when it has ended. On an event loop `setup` does
+//! what `handle` does elsewhere, and fails then, so that nothing is read there either; `finish` follows a line there.
 
 use std::{
     io::{self, Write},
@@ -19,12 +20,11 @@ use std::{
 
 use socket2::SockRef;
 use sockserver::{
-    Address, Closing, Concurrency, Context, FromRequest, HandlerResult, Options, Reader, RequestHandler, Server,
-    ServerHandle, SocketServer, Stream, Writer,
+    Address, Closing, Concurrency, Context, FromRequest, HandlerResult, HangUp, MessageHandler, Options, Reader,
+    RequestHandler, Server, ServerHandle, SocketServer, Stream, Writer,
     transport::{StreamTransport, Tcp, Transport, Unix},
 };
-use sockserver_tests::by_concurrency;
-use sockserver_tests::{last_word::word, place::Local};
+use sockserver_tests::{by_concurrency, either::Either, last_word::word, place::Local};
 
 use crate::{Ended, follow_parent, options};
 
@@ -38,11 +38,19 @@ struct LastWord<T, C> {
 }
 
 struct Session<T, C> {
-    stream: Stream,
     rfile: Reader,
+    writing: Writing<T, C>,
+}
+
+/// What both kinds of handlers have.
+struct Writing<T, C> {
+    stream: Stream,
     wfile: Writer,
     server: Arc<LastWord<T, C>>,
 }
+
+/// The handler on an event loop.
+struct LineSession<T, C>(Writing<T, C>);
 
 impl<T, C> LastWord<T, C> {
     fn is_to(&self, when: &str) -> bool {
@@ -61,7 +69,7 @@ impl<T, C> LastWord<T, C> {
 impl<T: StreamTransport + Transport<Request = Stream>, C: Concurrency + Default> Server for LastWord<T, C> {
     type Transport = T;
     type Concurrency = C;
-    type Handler = Session<T, C>;
+    type Handler = Either<Session<T, C>, LineSession<T, C>>;
     const OPTIONS: Options = Options::new();
 
     fn verify_request(&self, mut request: &Stream, _client_address: &Address) -> bool {
@@ -82,17 +90,75 @@ impl<T: StreamTransport + Transport<Request = Stream>, C: Concurrency + Default>
     for Session<T, C>
 {
     fn from_request(cx: &mut Context<'_, LastWord<T, C>>) -> io::Result<Session<T, C>> {
-        Ok(Session {
-            stream: Stream::from_request(cx)?,
-            rfile: Reader::from_request(cx)?,
-            wfile: Writer::from_request(cx)?,
-            server: cx.server().clone(),
-        })
+        Ok(Session { rfile: Reader::from_request(cx)?, writing: Writing::from_request(cx)? })
+    }
+}
+
+impl<T: StreamTransport + Transport<Request = Stream>, C: Concurrency + Default> FromRequest<LastWord<T, C>>
+    for LineSession<T, C>
+{
+    fn from_request(cx: &mut Context<'_, LastWord<T, C>>) -> io::Result<LineSession<T, C>> {
+        Ok(LineSession(Writing::from_request(cx)?))
+    }
+}
+
+impl<T: StreamTransport + Transport<Request = Stream>, C: Concurrency + Default> FromRequest<LastWord<T, C>>
+    for Writing<T, C>
+{
+    fn from_request(cx: &mut Context<'_, LastWord<T, C>>) -> io::Result<Writing<T, C>> {
+        Ok(Writing { stream: Stream::from_request(cx)?, wfile: Writer::from_request(cx)?, server: cx.server().clone() })
     }
 }
 
 impl<T, C> RequestHandler for Session<T, C> {
     fn setup(&mut self) -> HandlerResult {
+        self.writing.set_up()
+    }
+
+    fn handle(&mut self) -> HandlerResult {
+        while self.writing.server.is_to("closing") {
+            self.rfile.next_line()?;
+        }
+        self.writing.handle()
+    }
+
+    fn closing(&mut self, _why: Closing) -> HandlerResult {
+        self.writing.write()
+    }
+
+    fn finish(&mut self) -> HandlerResult {
+        if self.writing.server.is_to("finish") { self.writing.write() } else { Ok(()) }
+    }
+}
+
+impl<T: 'static, C: 'static> MessageHandler for LineSession<T, C> {
+    type Message = str;
+
+    fn setup(&mut self) -> HandlerResult {
+        self.0.set_up()?;
+        if self.0.server.is_to("closing") || self.0.server.is_to("finish") {
+            return Ok(());
+        }
+        self.0.handle()?;
+        Err("it is over".into())
+    }
+
+    fn message(&mut self, _: &str) -> HandlerResult {
+        Err(HangUp.into())
+    }
+
+    fn closing(&mut self, _why: Closing) -> HandlerResult {
+        self.0.write()
+    }
+
+    fn finish(&mut self) -> HandlerResult {
+        // The client has asked, with a line.
+        if self.0.server.is_to("finish") { Ok(self.0.wfile.write_all(&self.0.server.bytes)?) } else { Ok(()) }
+    }
+}
+
+impl<T, C> Writing<T, C> {
+    fn set_up(&mut self) -> HandlerResult {
         if self.server.is_to("setup") {
             self.write()?;
             return Err("as it was told to".into());
@@ -123,30 +189,17 @@ impl<T, C> RequestHandler for Session<T, C> {
                 self.write()?;
                 panic!("as it was told to")
             }
-            "closing" => loop {
-                self.rfile.next_line()?;
-            },
             _ => Ok(()),
         }
     }
 
-    fn closing(&mut self, _why: Closing) -> HandlerResult {
-        self.write()
-    }
-
-    fn finish(&mut self) -> HandlerResult {
-        if self.server.is_to("finish") { self.write() } else { Ok(()) }
-    }
-}
-
-impl<T, C> Session<T, C> {
     fn write(&mut self) -> HandlerResult {
         self.server.wait_to_be_asked(&self.stream)?;
         Ok(self.wfile.write_all(&self.server.bytes)?)
     }
 }
 
-impl<T, C> Drop for Session<T, C> {
+impl<T, C> Drop for Writing<T, C> {
     fn drop(&mut self) {
         println!("ended");
     }
