@@ -202,30 +202,35 @@ mod tls {
         })
     }
 
+    #[diagnostic::do_not_recommend]
     impl<S: Encrypted> FromRequest<S> for TlsInfo {
         fn from_request(cx: &mut Context<'_, S>) -> io::Result<TlsInfo> {
             of_session(cx, Session::info)
         }
     }
 
+    #[diagnostic::do_not_recommend]
     impl<S: Encrypted> FromRequest<S> for Alpn {
         fn from_request(cx: &mut Context<'_, S>) -> io::Result<Alpn> {
             of_session(cx, |session| Some(session.alpn()))
         }
     }
 
+    #[diagnostic::do_not_recommend]
     impl<S: Encrypted> FromRequest<S> for ServerName {
         fn from_request(cx: &mut Context<'_, S>) -> io::Result<ServerName> {
             of_session(cx, |session| Some(session.server_name()))
         }
     }
 
+    #[diagnostic::do_not_recommend]
     impl<S: RequiresCertificates> FromRequest<S> for PeerCertificate {
         fn from_request(cx: &mut Context<'_, S>) -> io::Result<PeerCertificate> {
             of_session(cx, Session::peer_certificate)
         }
     }
 
+    #[diagnostic::do_not_recommend]
     impl<S: AsksForCertificates> FromRequest<S> for Option<PeerCertificate> {
         fn from_request(cx: &mut Context<'_, S>) -> io::Result<Option<PeerCertificate>> {
             of_session(cx, |session| Some(session.peer_certificate()))

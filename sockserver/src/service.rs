@@ -94,7 +94,10 @@ pub trait Service: Send + Sync + Sized + 'static {
             `FromRequest` for the type",
     note = "every request has `Reader`, `Writer`, `Address`, `ConnectionId`, `ServerHandle` and the server as `Arc<{S}>`; \
             tcp, unix and stream also `Stream`, udp and unix_datagram `Datagram`, tcp and udp `SocketAddr`, unix `PeerCred`; \
-            behind a proxy (`proxy(trust = […])`) `ProxyHeader`"
+            behind a proxy (`proxy(trust = […])`) `ProxyHeader`",
+    note = "with the feature `tls` a server with `tls(certificate = …, key = …)` also has `TlsInfo`, `Alpn` and `ServerName`, with \
+            `client_auth = \"required\"` `PeerCertificate`, with `client_auth = \"optional\"` `Option<PeerCertificate>`; with \
+            `start = \"handler\"` it has none of them: ask the `Stream` after `start_tls`"
 )]
 pub trait FromRequest<S: Service>: Sized {
     /// Whether other requests use the value, in the memory of the process, as they use a [`Mailbox`](crate::Mailbox). A
