@@ -14,7 +14,7 @@ fn main() {
         for transport in ["tcp", "udp", "unix", "unix_datagram"] {
             cells.add("upper", transport, concurrency);
         }
-        for transport in ["tcp", "unix"] {
+        for transport in ["tcp", "unix", "stream"] {
             cells.add("tls", transport, concurrency);
         }
         // Those that Python's clients without line ends talk to.

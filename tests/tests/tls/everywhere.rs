@@ -1,16 +1,22 @@
-//! The example `tls` with every stream transport and every concurrency, each as a program: also those that fork.
+//! TLS with every stream transport and every concurrency: the example `tls` as a program, also where it forks, and connections
+//! that were accepted elsewhere.
 
-use std::{fs, process::Command};
+use std::{fs, net::TcpListener, os::unix::net::UnixStream, process::Command, thread};
 
+use sockserver::{Concurrency, Server, Stage, transport::AnyStream};
 use sockserver_tests::{
+    client::Client,
+    in_each_concurrency,
     place::{Directory, Place},
     process::ServerProcess,
-    tls::{TlsClient, client_of},
+    script::Script,
+    served::Watchdog,
+    tls::{Authority, TlsClient, client_of},
 };
 
 #[test]
 fn one_word_moves_tls_to_another_transport_or_concurrency() {
-    for transport in ["tcp", "unix"] {
+    for transport in ["tcp", "unix", "stream"] {
         for concurrency in ["sync", "threading", "pool", "forking"] {
             let cell = format!("tls {transport} {concurrency}");
             let directory = Directory::new();
@@ -27,4 +33,43 @@ fn one_word_moves_tls_to_another_transport_or_concurrency() {
             }
         }
     }
+}
+
+fn a_connection_that_was_accepted_elsewhere_is_encrypted<C: Concurrency + Default>() {
+    let _watchdog = Watchdog::new();
+    let authority = Authority::new();
+    let serve = |client: Client, request: socket2::Socket| {
+        thread::scope(|scope| {
+            let (server, _reports) = Script::<AnyStream, C>::upper();
+            let served = scope.spawn(|| server.serve_connection_with(request, authority.options()));
+            let mut client = TlsClient::begin(client.into_socket(), "localhost", &authority.client());
+            assert_eq!(client.ask("hello"), "HELLO");
+            client.finish();
+            assert_eq!(client.rest(), "");
+            served.join().expect("it does not panic").expect("the client has ended in order");
+        });
+    };
+    let (client, request) = UnixStream::pair().expect("a socket pair");
+    serve(Client::new(client), request.into());
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let client = Client::connect(&listener.local_addr().expect("an address").into());
+    serve(client, listener.accept().expect("the client").0.into());
+}
+
+fn a_connection_that_was_accepted_elsewhere_and_speaks_no_tls_is_an_error<C: Concurrency + Default>() {
+    let _watchdog = Watchdog::new();
+    let authority = Authority::new();
+    let (client, request) = UnixStream::pair().expect("a socket pair");
+    let mut client = Client::new(client);
+    client.send("hello\n");
+    let (server, _reports) = Script::<AnyStream, C>::upper();
+    let error = server.serve_connection_with(request, authority.options()).expect_err("that is no handshake");
+    assert_eq!(error.stage(), Stage::Handshake);
+    client.wait_for_end();
+}
+
+in_each_concurrency! {
+    [sync threading pool forking event_loop]:
+    a_connection_that_was_accepted_elsewhere_is_encrypted
+    a_connection_that_was_accepted_elsewhere_and_speaks_no_tls_is_an_error
 }
