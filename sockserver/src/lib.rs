@@ -174,7 +174,7 @@
 //! | feature | what it adds | and brings |
 //! |---|---|---|
 //! | `signals` | `SocketServer::shutdown_on_signals`: a clean end on Ctrl-C and SIGTERM | `signal-hook` |
-//! | `tls` | the group `tls(…)`, `Reader::start_tls`: the page `tls` of the guide | `rustls` with `ring` |
+//! | `tls` | the group `tls(…)`, `Reader::start_tls`, `StartTls`: the page `tls` of the guide | `rustls` with `ring` |
 //! | `systemd` | `SocketServer::notify_systemd`: `Type=notify` services, with their watchdog | `sd-notify` |
 //! | `json` | `framing::Json`: typed messages in JSON | `serde_core`, `serde_json` |
 //! | `metrics` | counters, gauges and a histogram for the recorder of the crate `metrics`: [the guide](guide::metrics) | `metrics` |
@@ -261,6 +261,8 @@ pub use io::{
     state::{ConnectionId, ConnectionInfo},
 };
 pub use job::Job;
+#[cfg(feature = "tls")]
+pub use message_handler::StartTls;
 pub use message_handler::{HangUp, MailHandler, MessageHandler};
 pub use message_loop::{MailLoop, MessageLoop};
 pub use network::{Network, NotANetwork};

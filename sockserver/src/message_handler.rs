@@ -136,6 +136,56 @@ impl fmt::Display for HangUp {
 
 impl Error for HangUp {}
 
+/// Begins TLS on a connection that is in plain text, as STARTTLS does, when [`message`](MessageHandler::message) or
+/// [`mail`](MailHandler::mail) returns it as its error. What was written is sent in plain text, then client and server shake
+/// hands, and the next message is the first that is encrypted. The server needs a certificate, and `tls(start = "handler")`.
+///
+/// What the handler has learned from the client before was not protected, and should be forgotten.
+///
+/// It is no failure, unless the handshake fails, or the client has sent bytes behind its request for TLS, which somebody
+/// between client and server can have added. Then the connection ends with that error. The conditions are those of
+/// [`Reader::start_tls`](crate::Reader::start_tls), which a [`RequestHandler`](crate::RequestHandler) calls instead.
+///
+/// ```
+/// # use sockserver::{HandlerResult, MessageHandler, Writer, message_handler};
+/// # use std::io::Write;
+/// use sockserver::StartTls;
+/// #[message_handler(framing = "line")]
+/// # #[server(transport = "tcp", concurrency = "event_loop", tls(certificate = "c.pem", key = "k.pem", start = "handler"))]
+/// struct Session {
+///     wfile: Writer,
+///     #[default]
+///     sender: Option<String>,
+/// }
+///
+/// impl MessageHandler for Session {
+///     type Message = str;
+///
+///     fn message(&mut self, line: &str) -> HandlerResult {
+///         if line == "STARTTLS" {
+///             writeln!(self.wfile, "220 go ahead")?;
+///             self.sender = None;
+///             return Err(StartTls.into());
+///         }
+///         self.sender = line.strip_prefix("MAIL FROM:").map(str::to_owned);
+///         Ok(writeln!(self.wfile, "250 OK")?)
+///     }
+/// }
+/// ```
+#[cfg(feature = "tls")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct StartTls;
+
+#[cfg(feature = "tls")]
+impl fmt::Display for StartTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the handler begins TLS, which it can after a message or a mail only")
+    }
+}
+
+#[cfg(feature = "tls")]
+impl Error for StartTls {}
+
 /// A message handler with a [`Mailbox`](crate::Mailbox), which is called once a mail as well.
 ///
 /// The struct has the mailbox as a field, and `#[message_handler]` finds it by its type. Its `sender()` is what others are given.

@@ -2,6 +2,8 @@
 
 use std::{fmt, io};
 
+#[cfg(feature = "tls")]
+use crate::message_handler::StartTls;
 use crate::{
     framing::{FrameError, Framing},
     handler::{BoxError, HandlerResult, RequestHandler},
@@ -39,7 +41,13 @@ impl<H: MessageHandler, F: Framing> Messages for MessageLoop<H, F> {
             Ok(Some(message)) => handler.message(message),
             Err(error) => report(handler, error),
         };
-        handled.or_else(unless_hung_up)
+        match step(handled)? {
+            #[cfg(feature = "tls")]
+            Step::StartedTls => {
+                Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the client has ended before TLS").into())
+            }
+            Step::Handled | Step::HungUp | Step::NothingCame => Ok(()),
+        }
     }
 
     fn received(&mut self, _: Token) -> Option<Received<'_>> {
@@ -75,8 +83,11 @@ impl<H: MessageHandler, F: Framing> RequestHandler for MessageLoop<H, F> {
                 Ok(None) => return Ok(()),
                 Err(error) => report(handler, error),
             };
-            if let Err(error) = handled {
-                return unless_hung_up(error);
+            match step(handled)? {
+                Step::HungUp => return Ok(()),
+                #[cfg(feature = "tls")]
+                Step::StartedTls => frames.start_tls()?,
+                Step::Handled | Step::NothingCame => {}
             }
         }
     }
@@ -117,8 +128,11 @@ impl<H: MailHandler + AsMut<Mailbox<H::Mail>>, F: Framing> RequestHandler for Ma
                 Ok(None) => return Ok(()),
                 Err(error) => report(handler, error),
             };
-            if let Err(error) = handled {
-                return unless_hung_up(error);
+            match step(handled)? {
+                Step::HungUp => return Ok(()),
+                #[cfg(feature = "tls")]
+                Step::StartedTls => frames.start_tls()?,
+                Step::Handled | Step::NothingCame => {}
             }
         }
     }
@@ -157,12 +171,11 @@ impl<H: MailHandler + AsMut<Mailbox<H::Mail>>, F: Framing> Messages for MailLoop
 fn step(handled: HandlerResult) -> Result<Step, BoxError> {
     match handled {
         Ok(()) => Ok(Step::Handled),
-        Err(error) => unless_hung_up(error).map(|()| Step::HungUp),
+        Err(error) if error.is::<HangUp>() => Ok(Step::HungUp),
+        #[cfg(feature = "tls")]
+        Err(error) if error.is::<StartTls>() => Ok(Step::StartedTls),
+        Err(error) => Err(error),
     }
-}
-
-fn unless_hung_up(error: BoxError) -> HandlerResult {
-    if error.is::<HangUp>() { Ok(()) } else { Err(error) }
 }
 
 /// Tells the handler what is wrong with a message.

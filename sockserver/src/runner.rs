@@ -59,6 +59,9 @@ pub enum Step {
     Handled,
     /// It has, and has ended the connection.
     HungUp,
+    /// It has, and the TLS handshake comes before the next one.
+    #[cfg(feature = "tls")]
+    StartedTls,
     /// There is none.
     NothingCame,
 }

@@ -249,6 +249,11 @@ impl Connection {
         false
     }
 
+    #[cfg(not(feature = "tls"))]
+    pub(super) fn is_shaking_hands(&self) -> bool {
+        false
+    }
+
     pub(super) fn note_end_of_file(&self) {
         self.state.failures().note(io::ErrorKind::UnexpectedEof);
     }

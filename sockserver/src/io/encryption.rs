@@ -5,14 +5,19 @@
 //! has to say, such as an alert, is sent by the sending thread too: records reach the client in the order in which they were
 //! encrypted.
 
-use std::{io, sync::Arc, time::Instant};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rustls::Error;
 
 use super::{
     buffers::{self, RECEIVED_RECORDS, SENT_RECORDS},
     connection::Connection,
-    turns::{self, LoopWait},
+    incoming::Incoming,
+    turns::{self, LoopWait, Rest},
     unsent::Unsent,
     waiting::Patience,
 };
@@ -67,18 +72,72 @@ impl Connection {
 
     /// Shakes hands when the handler wants it, within `timeouts(handshake)`. Other threads cannot send meanwhile, and after
     /// a failure no thread can.
-    pub(crate) fn start_tls(&self) -> io::Result<()> {
-        let material = self.tls_material()?;
-        let session = new_session(material)?;
-        let deadline = Instant::now().checked_add(material.handshake_timeout());
-        let write_timeout = self.waits.write_timeout.load();
-        self.set_deadline(deadline);
-        self.set_write_deadline(deadline);
+    pub(crate) fn start_tls(&self, incoming: &Incoming) -> io::Result<()> {
+        let session = new_session(self.tls_material()?)?;
+        let starting = self.begin_to_start_tls(incoming)?;
         // The session is set before the first byte is sent, so that nothing can be sent in plain text after a failure.
         let done = self.write_with(|connection| connection.finish_handshake(connection.encrypt_with(session)?));
-        self.set_write_timeout(write_timeout);
-        self.set_deadline(None);
+        self.end_to_start_tls(&starting);
         done
+    }
+
+    /// The handler wants TLS, and has handled all but these bytes.
+    pub(crate) fn begin_to_start_tls(&self, incoming: &Incoming) -> io::Result<StartingTls> {
+        let material = self.tls_material()?;
+        if !incoming.unread().is_empty() {
+            self.refuse_output();
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the client sent more before TLS began: somebody on the way can have added it",
+            ));
+        }
+        if self.is_encrypted() {
+            return Err(encrypted_already());
+        }
+        let starting = StartingTls { write_timeout: self.waits.write_timeout.load() };
+        let deadline = Instant::now().checked_add(material.handshake_timeout());
+        self.set_deadline(deadline);
+        self.set_write_deadline(deadline);
+        Ok(starting)
+    }
+
+    fn end_to_start_tls(&self, starting: &StartingTls) {
+        self.set_write_timeout(starting.write_timeout);
+        self.set_deadline(None);
+    }
+
+    /// As [`start_tls`](Self::start_tls), on an event loop. `None`: it is done.
+    pub(crate) fn start_tls_in_turn(
+        &self,
+        starting: &StartingTls,
+        has_input: &mut bool,
+        wait: &mut LoopWait,
+    ) -> io::Result<Option<Rest>> {
+        if !self.is_encrypted() && (self.send_in_turn(wait)? > 0 || !self.encrypt_if_all_is_sent()?) {
+            return Ok(Some(Rest::Unsent));
+        }
+        while *has_input {
+            match self.handshake_in_turn(wait) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => *has_input = false,
+                done => {
+                    self.end_to_start_tls(starting);
+                    // Other threads have waited, or have left what they wrote.
+                    self.sender_ended.notify_all();
+                    return done.map(|()| None);
+                }
+            }
+        }
+        self.rest(wait).map(Some)
+    }
+
+    /// `false`: another thread has written more, or is sending.
+    fn encrypt_if_all_is_sent(&self) -> io::Result<bool> {
+        let session = new_session(self.tls_material()?)?;
+        let outgoing = self.outgoing.lock();
+        if outgoing.is_sending || !outgoing.unsent.is_empty() {
+            return Ok(false);
+        }
+        self.encrypt_with(session).map(|_| true)
     }
 
     fn tls_material(&self) -> io::Result<&Material> {
@@ -92,7 +151,7 @@ impl Connection {
     fn encrypt_with(&self, session: Box<Mutex<Session>>) -> io::Result<&Mutex<Session>> {
         match (self.encryption.set(session), self.encryption.get()) {
             (Ok(()), Some(encryption)) => Ok(encryption),
-            _ => Err(io::Error::new(io::ErrorKind::AlreadyExists, "the connection is encrypted already")),
+            _ => Err(encrypted_already()),
         }
     }
 
@@ -241,7 +300,7 @@ impl Connection {
         let sent = loop {
             let rest = &plaintext[encrypted..];
             let mut session = encryption.lock();
-            let piece = if session.has_pending() { &[] } else { &rest[..rest.len().min(PIECE)] };
+            let piece = if session.is_busy() { &[] } else { &rest[..rest.len().min(PIECE)] };
             if piece.is_empty() && !session.has_pending() {
                 break Ok(());
             }
@@ -264,9 +323,9 @@ impl Connection {
         sent
     }
 
-    /// How many bytes of records wait to be sent. The caller may have the lock of `outgoing`.
-    pub(super) fn pending_records(&self) -> usize {
-        self.encryption.get().map_or(0, |encryption| encryption.lock().pending())
+    /// Whether a handshake is under way that the event loop goes on with in a later turn: nothing else can be sent.
+    pub(super) fn is_shaking_hands(&self) -> bool {
+        self.host.get().is_some() && self.session(Session::is_handshaking).unwrap_or_default()
     }
 
     /// Has a close_notify sent behind all that was sent. `false`: it was before, or there is none to be sent.
@@ -321,6 +380,11 @@ impl Connection {
     }
 }
 
+/// What is to be set again when the handler's handshake has ended.
+pub(crate) struct StartingTls {
+    write_timeout: Option<Duration>,
+}
+
 /// What a receive has brought.
 enum Received {
     /// So many bytes were delivered. It can be zero.
@@ -330,6 +394,10 @@ enum Received {
 
 fn new_session(material: &Material) -> io::Result<Box<Mutex<Session>>> {
     Ok(Box::new(Mutex::new(Session::new(&material.current()).map_err(tls_error)?)))
+}
+
+fn encrypted_already() -> io::Error {
+    io::Error::new(io::ErrorKind::AlreadyExists, "the connection is encrypted already")
 }
 
 fn ended_within_handshake() -> io::Error {

@@ -12,7 +12,7 @@ pub(crate) mod closing;
 pub(crate) mod connection;
 mod duration;
 #[cfg(feature = "tls")]
-mod encryption;
+pub(crate) mod encryption;
 pub(crate) mod ending;
 pub(crate) mod failures;
 mod header;

@@ -142,11 +142,12 @@ impl Connection {
 
     /// How many bytes there are to send.
     fn unsent(&self, outgoing: &Outgoing) -> usize {
+        let plaintext = outgoing.unsent.len();
         #[cfg(feature = "tls")]
-        let records = self.pending_records();
-        #[cfg(not(feature = "tls"))]
-        let records = 0;
-        outgoing.unsent.len() + records
+        if let Some(unsent) = self.session(|session| session.unsent(plaintext)) {
+            return unsent;
+        }
+        plaintext
     }
 
     /// Sends held back bytes.
@@ -203,7 +204,8 @@ impl Connection {
                 } else {
                     outgoing.unsent = held_back;
                 }
-                self.has_held_back.store(self.has_output(&outgoing), SeqCst);
+                // What is written during a handshake is sent after it.
+                self.has_held_back.store(!outgoing.unsent.is_empty() || self.has_output(&outgoing), SeqCst);
             }
             Err(_) => {
                 outgoing.has_failed = true;
@@ -311,7 +313,7 @@ impl Connection {
     pub(super) fn write_with(&self, send: impl FnOnce(&Connection) -> io::Result<()>) -> io::Result<()> {
         self.activity.note_reply();
         let mut outgoing = self.outgoing.lock();
-        while outgoing.is_sending {
+        while outgoing.is_sending || self.is_shaking_hands() && !outgoing.has_failed {
             self.wait_for_sender(&mut outgoing)?;
         }
         self.check(&outgoing)?;
@@ -326,6 +328,7 @@ impl Connection {
         outgoing.has_failed = true;
         outgoing.unsent.clear();
         self.has_held_back.store(false, SeqCst);
+        self.sender_ended.notify_all();
     }
 
     fn check(&self, outgoing: &Outgoing) -> io::Result<()> {

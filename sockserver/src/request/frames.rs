@@ -128,6 +128,19 @@ impl<F: Framing, M: FromFrame + ?Sized> Frames<F, M> {
         }
     }
 
+    /// Begins TLS behind the last message: see [`Reader::start_tls`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Reader::start_tls`].
+    #[cfg(feature = "tls")]
+    pub fn start_tls(&mut self) -> io::Result<()> {
+        if let Source::Stream { stream, .. } = &self.reader.source {
+            stream.connection().end_message();
+        }
+        self.reader.start_tls()
+    }
+
     /// Sends a message: see [`FrameWriter::send`].
     pub fn send<T: ToFrame + ?Sized>(&mut self, message: &T) -> io::Result<()> {
         self.writer.send(message)

@@ -174,14 +174,7 @@ impl Reader {
                 "datagrams cannot be encrypted: rustls has no DTLS",
             ));
         };
-        if !incoming.unread().is_empty() {
-            stream.connection().refuse_output();
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "the client sent more before TLS began: somebody on the way can have added it",
-            ));
-        }
-        stream.connection().start_tls()
+        stream.connection().start_tls(incoming)
     }
 
     /// Declares that a request is under way, or that none is: see [`Stream::set_busy`]. On datagrams it does nothing.

@@ -228,9 +228,14 @@ impl Session {
         !self.pending.is_empty()
     }
 
-    /// How many bytes of records wait to be sent.
-    pub(crate) fn pending(&self) -> usize {
-        self.pending.len()
+    /// Bytes that are encrypted now could not be sent: records go before them, or the handshake.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.has_pending() || self.is_handshaking()
+    }
+
+    /// How many bytes can be sent, of what is pending and of so much plaintext.
+    pub(crate) fn unsent(&self, plaintext: usize) -> usize {
+        self.pending.len() + if self.is_handshaking() { 0 } else { plaintext }
     }
 
     /// Decrypted bytes were kept.

@@ -5,6 +5,7 @@ mod everywhere;
 mod handshakes;
 mod hostile;
 mod material;
+mod message_handlers;
 #[path = "../handlers/obeying.rs"]
 mod obeying;
 mod peers;

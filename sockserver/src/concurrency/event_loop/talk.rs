@@ -10,6 +10,8 @@ use super::{
     hand_over::{Place, Record, Work},
     poller::{Readiness, Registered},
 };
+#[cfg(feature = "tls")]
+use crate::io::encryption::StartingTls;
 use crate::{
     error::{HandlerError, Stage as HandlerStage},
     finish_request::{Ended, conclude, drop_handler, finish_handler, first, run, set_up},
@@ -46,6 +48,9 @@ pub(super) struct Talk<S: Service> {
     pub(super) record: Record,
     /// Why the loop cannot wait for the client.
     failure: Option<io::Error>,
+    /// The handler has asked for TLS, and the handshake has not ended.
+    #[cfg(feature = "tls")]
+    starting_tls: Option<StartingTls>,
 }
 
 enum Stage {
@@ -93,6 +98,8 @@ impl<S: Service> Talk<S> {
             registered: Registered::Nothing,
             record: Record::default(),
             failure: None,
+            #[cfg(feature = "tls")]
+            starting_tls: None,
         };
         if let Some(connection) = talk.connection() {
             connection.enter_loop(talk.host.clone());
@@ -141,6 +148,10 @@ impl<S: Service> Talk<S> {
                 Ok(needs) => return Some((self, needs)),
                 Err(ending) => ending,
             };
+            #[cfg(feature = "tls")]
+            if self.starting_tls.take().is_some() {
+                self.connection()?.refuse_output();
+            }
             if let Stage::Talking(mut messages) = std::mem::replace(&mut self.stage, Stage::New) {
                 self.stage = Stage::Ending(span.run(|| {
                     let finished = finish_handler(id, self.job.request(), &mut *messages, handled);
@@ -203,13 +214,17 @@ impl<S: Service> Talk<S> {
 
     /// Handles messages, and sends what the handler has written.
     fn talk<W: Work>(&mut self, id: ServerId, place: &Place<'_, W>) -> Result<Needs, Ending> {
-        let Talk { job, stage, wait, host, readiness, record, failure, .. } = self;
+        if let Some(error) = self.failure.take() {
+            return Err(error.into());
+        }
+        #[cfg(feature = "tls")]
+        if let Some(needs) = self.start_tls()? {
+            return Ok(needs);
+        }
+        let Talk { job, stage, wait, host, readiness, record, .. } = self;
         let (Some(connection), Stage::Talking(messages)) = (request::kind(job.request()).connection(), stage) else {
             return Err(Ending(Ok(())));
         };
-        if let Some(error) = failure.take() {
-            return Err(error.into());
-        }
         if connection.send_in_turn(wait)? > 0 {
             return Ok(Needs::Output(connection.rest_unsent(wait)?));
         }
@@ -227,6 +242,14 @@ impl<S: Service> Talk<S> {
                     continue;
                 }
                 Step::HungUp => return Err(Ending(Ok(()))),
+                #[cfg(feature = "tls")]
+                Step::StartedTls => {
+                    connection.end_message();
+                    let received = messages.received(Token(()));
+                    let starting = received.map(|received| connection.begin_to_start_tls(received.incoming));
+                    self.starting_tls = starting.transpose()?;
+                    return Ok(Needs::Turn);
+                }
                 Step::NothingCame if readiness.input => {}
                 Step::NothingCame => match connection.rest(wait)? {
                     Rest::Until(until) => {
@@ -257,6 +280,28 @@ impl<S: Service> Talk<S> {
             0 => Ok(Needs::Turn),
             _ => Ok(Needs::Output(connection.rest_unsent(wait)?)),
         }
+    }
+
+    /// Goes on with the handshake that the handler has asked for. `None`: there is none, or it is done.
+    #[cfg(feature = "tls")]
+    fn start_tls(&mut self) -> io::Result<Option<Needs>> {
+        let Talk { job, wait, readiness, starting_tls, .. } = self;
+        let (Some(connection), Some(starting)) = (request::kind(job.request()).connection(), &starting_tls) else {
+            return Ok(None);
+        };
+        let needs = match connection.start_tls_in_turn(starting, &mut readiness.input, wait)? {
+            None => {
+                *starting_tls = None;
+                return Ok(None);
+            }
+            Some(Rest::Until(until)) => Needs::Input(until),
+            Some(Rest::Unsent) => Needs::Output(connection.rest_unsent(wait)?),
+            Some(Rest::Receive) => {
+                readiness.input = true;
+                Needs::Turn
+            }
+        };
+        Ok(Some(needs))
     }
 }
 
