@@ -273,7 +273,15 @@ pub trait Server: Send + Sync + Sized + 'static {
         options.check().map_err(cannot_serve)?;
         let socket = socket2::Socket::from(stream.into());
         let (client_address, server_address) = connected(&socket).map_err(cannot_serve)?;
-        let acceptor = Acceptor::unbound(self, server_address, options, Box::new(|_| Some(1))).map_err(cannot_serve)?;
+        let acceptor = Acceptor::unbound(
+            self,
+            server_address,
+            options,
+            Box::new(|_| Some(1)),
+            #[cfg(feature = "tls")]
+            None,
+        )
+        .map_err(cannot_serve)?;
         let stream = Stream::new(socket, client_address);
         let served = match acceptor.admit(&stream) {
             Ok(()) => Job::new(&acceptor, stream).verify_and_process(),

@@ -7,7 +7,7 @@ use std::{
 };
 
 #[cfg(feature = "tls")]
-use crate::tls::material::Material;
+use crate::tls::{certificates::Tls, material::Material};
 use crate::{
     address::Address,
     connections::{
@@ -90,19 +90,36 @@ impl<S: Service> Acceptor<S> {
             options.proxy.trust = None;
         }
         let addresses = listeners.iter().map(S::Transport::server_address).collect::<io::Result<_>>()?;
-        Acceptor::new(server, Some(Listeners::new(listeners)), addresses, options, strategy)
+        Acceptor::new(
+            server,
+            Some(Listeners::new(listeners)),
+            addresses,
+            options,
+            strategy,
+            #[cfg(feature = "tls")]
+            None,
+        )
     }
 
-    /// For connections that were accepted elsewhere.
+    /// For connections that were accepted elsewhere. `certificate`: in place of those that the hook or the options name.
     pub(crate) fn unbound(
         server: S,
         server_address: Address,
         options: Options,
         capacity: Capacity,
+        #[cfg(feature = "tls")] certificate: Option<Tls>,
     ) -> io::Result<Arc<Acceptor<S>>> {
         // The connections are handled on threads of the caller.
         let strategy = Strategy { capacity, forks: false, source: None };
-        Acceptor::new(server, None, vec![server_address], options, strategy)
+        Acceptor::new(
+            server,
+            None,
+            vec![server_address],
+            options,
+            strategy,
+            #[cfg(feature = "tls")]
+            certificate,
+        )
     }
 
     fn new(
@@ -111,6 +128,7 @@ impl<S: Service> Acceptor<S> {
         addresses: Vec<Address>,
         options: Options,
         strategy: Strategy,
+        #[cfg(feature = "tls")] certificate: Option<Tls>,
     ) -> io::Result<Arc<Acceptor<S>>> {
         let Strategy { capacity, forks, source } = strategy;
         let is_bound = listeners.is_some();
@@ -129,7 +147,11 @@ impl<S: Service> Acceptor<S> {
         let hooks = Hooks::new(server, id, &sockets.addresses[0]);
         #[cfg(feature = "tls")]
         let tls = match request::is_stream::<Request<S>>() {
-            true => Material::new(&options, hooks.on_tls())?.map(Arc::new),
+            true => {
+                let by_hook = hooks.on_tls();
+                let certificates = move || certificate.clone().map_or_else(&by_hook, |tls| Ok(Some(tls)));
+                Material::new(&options, certificates)?.map(Arc::new)
+            }
             false => None,
         };
         let state = ServerState::new(

@@ -2,7 +2,8 @@
 
 use std::{
     any::Any,
-    fmt, io,
+    fmt,
+    io::{self, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     os::{fd::OwnedFd, unix::net::UnixStream},
     sync::{Arc, mpsc},
@@ -11,7 +12,9 @@ use std::{
 
 use socket2::Socket;
 
-use super::{packets::Packets, peer::Peer, running::Running};
+#[cfg(feature = "tls")]
+use super::trust::Trust;
+use super::{packets::Packets, peer::Peer, running::Running, wire::Wire};
 use crate::{
     address::{Address, UnixAddress},
     job::Job,
@@ -26,11 +29,20 @@ pub struct Client<'a, S: Server> {
     server: &'a Arc<Running<S>>,
     address: Option<Address>,
     proxy: Option<Address>,
+    /// `None`: it takes any certificate.
+    #[cfg(feature = "tls")]
+    trust: Option<Trust>,
 }
 
 impl<'a, S: Server> Client<'a, S> {
     pub(super) fn new(server: &'a Arc<Running<S>>) -> Client<'a, S> {
-        Client { server, address: None, proxy: None }
+        Client {
+            server,
+            address: None,
+            proxy: None,
+            #[cfg(feature = "tls")]
+            trust: None,
+        }
     }
 
     /// Where the client is: an IP address with a port, or `unix:/path`. By default it is `192.0.2.9:50000`, and on
@@ -78,7 +90,51 @@ impl<'a, S: Server> Client<'a, S> {
         self
     }
 
-    /// Connects the client, and serves it on a thread of its own.
+    /// How the client shakes hands with a server that has TLS: with a certificate of its own, for example. The name is what it
+    /// asks for (SNI), and what the server's certificate has to be for. Without it the client asks for `localhost`, and takes any
+    /// certificate.
+    ///
+    /// ```
+    /// # use sockserver::{HandlerResult, Reader, RequestHandler, Server, Writer, request_handler, testing};
+    /// # use std::{io::Write, sync::Arc};
+    /// // The kit has a certificate in place of the files.
+    /// #[request_handler]
+    /// #[server(transport = "tcp", concurrency = "threading", tls(certificate = "/etc/app.pem", key = "/etc/app.key"))]
+    /// struct Hello {
+    ///     wfile: Writer,
+    /// }
+    ///
+    /// # impl RequestHandler for Hello {
+    /// #     fn handle(&mut self) -> HandlerResult {
+    /// #         Ok(self.wfile.write_all(b"hello")?)
+    /// #     }
+    /// # }
+    /// let server = testing::serve(HelloServer);
+    /// server.connect().expect("hello");
+    ///
+    /// let provider = Arc::new(rustls::crypto::ring::default_provider());
+    /// let nothing = rustls::ClientConfig::builder_with_provider(provider)
+    ///     .with_safe_default_protocol_versions()
+    ///     .unwrap()
+    ///     .with_root_certificates(rustls::RootCertStore::empty())
+    ///     .with_no_client_auth();
+    /// let distrustful = server.from("203.0.113.9:5000").tls(nothing, "localhost").connect();
+    /// assert!(distrustful.result().is_err());
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If it is no name of a server.
+    #[cfg(feature = "tls")]
+    #[track_caller]
+    pub fn tls(mut self, config: impl Into<Arc<rustls::ClientConfig>>, name: &str) -> Client<'a, S> {
+        let trust = Trust::new(config.into(), name);
+        self.trust = Some(trust.unwrap_or_else(|error| panic!("`{name}` is no name of a server: {error}")));
+        self
+    }
+
+    /// Connects the client, and serves it on a thread of its own. With TLS it shakes hands with the first that is sent or
+    /// expected.
     ///
     /// # Panics
     ///
@@ -121,11 +177,19 @@ impl<'a, S: Server> Client<'a, S> {
             let _ = report.send(served);
         };
         thread::Builder::new().name("sockserver test connection".into()).spawn(serve)?;
-        let mut peer = Peer::new(Socket::from(ours), result, running as Arc<dyn Any + Send + Sync>)?;
+        let mut wire = Wire::new(
+            Socket::from(ours),
+            #[cfg(feature = "tls")]
+            self.trust.map_or_else(Trust::blind, Ok)?,
+        )?;
         if let Some(header) = header {
-            peer.send(header.to_v2()?);
+            wire.write_all(&header.to_v2()?)?;
         }
-        Ok(peer)
+        #[cfg(feature = "tls")]
+        if running.0.state().shakes_hands() {
+            wire.encrypt()?;
+        }
+        Ok(Peer::new(wire, result, running as Arc<dyn Any + Send + Sync>))
     }
 
     /// A client that sends packets.

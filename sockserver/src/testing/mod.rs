@@ -45,6 +45,9 @@ mod packets;
 mod peer;
 mod running;
 mod test_server;
+#[cfg(feature = "tls")]
+mod trust;
+mod wire;
 
 pub use client::Client;
 pub use packets::Packets;
@@ -85,9 +88,13 @@ pub fn packets<S: Server<Transport: DatagramTransport>>(server: S) -> Packets {
 /// server.from("[2001:db8::1]:5000").connect().expect("[2001:db8::1]:5000\n");
 /// ```
 ///
+/// With the feature `tls`, clients of a server with TLS speak TLS: [`Client::tls`] says how. Where the attribute names the files of
+/// a certificate, the kit has one for `localhost` in their place.
+///
 /// # Panics
 ///
 /// If the server cannot be bound with the options of its attribute, or its hook `server_activate` panics.
+#[track_caller]
 pub fn serve<S: Server>(server: S) -> TestServer<S> {
-    TestServer::new(server, S::OPTIONS)
+    TestServer::of_attribute(server)
 }

@@ -9,11 +9,7 @@ use std::{
 
 use socket2::Socket;
 
-use super::{
-    difference::Difference,
-    peer::{PATIENCE, chain},
-    running::Running,
-};
+use super::{difference::Difference, peer::chain, running::Running, wire::PATIENCE};
 use crate::{
     address::Address,
     error::HandlerError,

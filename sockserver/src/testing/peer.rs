@@ -5,7 +5,6 @@ use std::{
     error::Error,
     fmt::{self, Write as _},
     io::{self, Read, Write},
-    net::Shutdown,
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError},
@@ -13,13 +12,11 @@ use std::{
     time::Duration,
 };
 
-use socket2::Socket;
-
-use super::difference::Difference;
+use super::{
+    difference::Difference,
+    wire::{PATIENCE, Wire},
+};
 use crate::error::HandlerError;
-
-/// How long a test waits for what it expects.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a test that has failed waits for more to show.
 const MORE: Duration = Duration::from_millis(100);
@@ -31,7 +28,7 @@ const MORE: Duration = Duration::from_millis(100);
 ///
 /// As a [`Read`] it gives what [`expect`](Self::expect) has not taken, and the handler's end as the end of file.
 pub struct Peer {
-    socket: Socket,
+    wire: Wire,
     /// What has come and was not taken.
     received: Vec<u8>,
     handler: Handler,
@@ -56,12 +53,11 @@ enum Arrival {
 
 impl Peer {
     pub(super) fn new(
-        socket: Socket,
+        wire: Wire,
         result: Receiver<Result<(), HandlerError>>,
         server: Arc<dyn Any + Send + Sync>,
-    ) -> io::Result<Peer> {
-        socket.set_write_timeout(Some(PATIENCE))?;
-        Ok(Peer { socket, received: Vec::new(), handler: Handler::Running(result), _server: server })
+    ) -> Peer {
+        Peer { wire, received: Vec::new(), handler: Handler::Running(result), _server: server }
     }
 
     /// Sends these bytes.
@@ -72,7 +68,7 @@ impl Peer {
     #[track_caller]
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let bytes = bytes.as_ref();
-        if let Err(error) = self.socket.write_all(bytes) {
+        if let Err(error) = self.wire.set_patience(PATIENCE).and_then(|()| self.wire.write_all(bytes)) {
             let sent = bytes[..bytes.len().min(100)].escape_ascii();
             panic!("the handler did not take \"{sent}\": {error}{}", self.why_it_has_ended());
         }
@@ -152,17 +148,37 @@ impl Peer {
         panic!("instead of the end came {what_came}{}", self.why_it_has_ended());
     }
 
+    /// Begins TLS, as a client does that was told to go ahead: for a server with `tls(start = "handler")`.
+    ///
+    /// # Panics
+    ///
+    /// If the handler has sent more in plain text than the test has taken, or if the handshake fails.
+    #[cfg(feature = "tls")]
+    #[track_caller]
+    pub fn start_tls(&mut self) {
+        let more = self.received.escape_ascii();
+        assert!(self.received.is_empty(), "before TLS the handler has sent \"{more}\" as well");
+        let begin = |wire: &mut Wire| {
+            wire.encrypt()?;
+            wire.set_patience(PATIENCE)?;
+            wire.shake_hands()
+        };
+        if let Err(error) = begin(&mut self.wire) {
+            panic!("the handshake has failed: {error}{}", self.why_it_has_ended());
+        }
+    }
+
     /// Ends the client's half of the connection: the handler reads the end of file, and can still answer.
     pub fn end(&mut self) {
         // It fails if the handler has ended the connection.
-        let _ = self.socket.shutdown(Shutdown::Write);
+        let _ = self.wire.set_patience(PATIENCE).and_then(|()| self.wire.end());
     }
 
     /// Ends the connection by a reset, as a client that has crashed does. A Unix socket knows resets only where bytes are
     /// unread: there it hangs up.
     pub fn reset(self) {
         // It fails for a Unix socket.
-        let _ = self.socket.set_linger(Some(Duration::ZERO));
+        let _ = self.wire.reset_at_end();
     }
 
     /// Hangs up, waits until the handler has ended, and returns the error that `handle_error` would get. It is `Ok` also where
@@ -188,10 +204,10 @@ impl Peer {
 
     fn receive(&mut self, patience: Duration) -> Arrival {
         let mut buffer = [0; 4096];
-        if let Err(error) = self.socket.set_read_timeout(Some(patience)) {
+        if let Err(error) = self.wire.set_patience(patience) {
             return Arrival::Broken(error);
         }
-        match self.socket.read(&mut buffer) {
+        match self.wire.read(&mut buffer) {
             Ok(0) => Arrival::End,
             Ok(length) => {
                 self.received.extend_from_slice(&buffer[..length]);

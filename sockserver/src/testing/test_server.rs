@@ -2,6 +2,11 @@
 
 use std::{fmt, sync::Arc};
 
+#[cfg(feature = "tls")]
+use super::trust;
+#[cfg(feature = "tls")]
+use crate::tls::certificates::Tls;
+
 use super::{client::Client, packets::Packets, peer::Peer, running::Running};
 use crate::{
     acceptor::Acceptor,
@@ -18,7 +23,7 @@ use crate::{
 ///
 /// It serves each connection on a thread of its own, whatever its concurrency, and packets on the thread of the test. All
 /// else is as in the real server: the limits, the timeouts, the PROXY header, and the hooks but `handle_error`, as
-/// [`Peer::result`] returns the error.
+/// [`Peer::result`] returns the error. With TLS, its clients speak TLS.
 ///
 /// When it and all its clients are dropped, the server drains, and `server_close` is called.
 pub struct TestServer<S: Server> {
@@ -33,6 +38,27 @@ impl<S: Server> TestServer<S> {
     /// If the server cannot be bound with these options, or its hook `server_activate` panics.
     #[track_caller]
     pub fn new(server: S, options: Options) -> TestServer<S> {
+        TestServer::serve(
+            server,
+            options,
+            #[cfg(feature = "tls")]
+            None,
+        )
+    }
+
+    /// A server with the options of its attribute, and without the files that they name.
+    #[track_caller]
+    pub(super) fn of_attribute(server: S) -> TestServer<S> {
+        TestServer::serve(
+            server,
+            S::OPTIONS,
+            #[cfg(feature = "tls")]
+            S::OPTIONS.tls.certificate.map(|_| trust::certificate().expect("the certificate of the kit is one")),
+        )
+    }
+
+    #[track_caller]
+    fn serve(server: S, options: Options, #[cfg(feature = "tls")] certificate: Option<Tls>) -> TestServer<S> {
         if let Err(error) = server::check_options::<S, S::Concurrency>(&options) {
             panic!("the server cannot be bound: {error}");
         }
@@ -42,8 +68,15 @@ impl<S: Server> TestServer<S> {
             _ => Address::Inet(([192, 0, 2, 1], 9999).into()),
         };
         let capacity = Box::new(|options: &Options| Some(S::Concurrency::default().max_connections(options)));
-        let acceptor = Acceptor::unbound(server, server_address, options, capacity)
-            .unwrap_or_else(|error| panic!("the server cannot be made: {error}"));
+        let acceptor = Acceptor::unbound(
+            server,
+            server_address,
+            options,
+            capacity,
+            #[cfg(feature = "tls")]
+            certificate,
+        )
+        .unwrap_or_else(|error| panic!("the server cannot be made: {error}"));
         if let Err(message) = acceptor.hooks.server_activate(acceptor.handle()) {
             panic!("server_activate panicked: {message}");
         }

@@ -4,6 +4,7 @@ mod endings;
 mod everywhere;
 mod handshakes;
 mod hostile;
+mod kit;
 mod material;
 mod message_handlers;
 #[path = "../handlers/obeying.rs"]
