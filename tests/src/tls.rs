@@ -14,8 +14,9 @@ use rcgen::{
 };
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned, SupportedProtocolVersion,
-    crypto::ring,
+    crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    version::TLS13,
 };
 use socket2::Socket;
 use sockserver::{Address, Options, TlsOptions};
@@ -117,10 +118,20 @@ impl Authority {
 
     /// A whole configuration of a server.
     pub fn server(&self, certified: &Certified) -> Arc<ServerConfig> {
+        self.server_by(ring::default_provider(), certified)
+    }
+
+    /// Likewise, by this provider.
+    pub fn server_by(&self, provider: CryptoProvider, certified: &Certified) -> Arc<ServerConfig> {
         let key = PrivateKeyDer::from_pem_slice(certified.key.as_bytes()).expect("a key");
-        let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("ring has both");
+        let versions = if provider.cipher_suites.iter().all(|suite| suite.tls13().is_some()) {
+            &[&TLS13][..]
+        } else {
+            rustls::DEFAULT_VERSIONS
+        };
+        let builder = ServerConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(versions)
+            .expect("the provider has them");
         let config = builder.with_no_client_auth().with_single_cert(chain(&certified.certificate), key);
         Arc::new(config.expect("they belong together"))
     }

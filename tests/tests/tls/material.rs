@@ -10,12 +10,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustls::crypto::{CryptoProvider, ring};
 use sockserver::{
-    HandlerResult, Options, RequestHandler, Server, Tls, TlsOptions, Writer, concurrency::Threading, request_handler,
-    transport::Tcp,
+    Address, HandlerResult, Options, RequestHandler, Server, Tls, TlsOptions, Writer, concurrency::Threading,
+    request_handler, transport::Tcp,
 };
 use sockserver_tests::{
     client::{Client, eventually},
+    place::Place,
+    process::{ServerProcess, server},
     script::{Script, upper},
     served::Served,
     tls::{Authority, Certified, TlsClient},
@@ -82,6 +85,64 @@ fn a_whole_configuration_is_taken_as_it_is() {
     let tls = Tls::from(authority.server(&authority.certify("localhost")));
     let server = Served::new(Greeter::with(Ok(tls)).bind("127.0.0.1:0").expect("a free port"));
     assert_eq!(TlsClient::connect(server.server_address(), &authority.client()).rest(), "hello");
+}
+
+/// A provider with one cipher suite stands for those that are not ring.
+#[test]
+fn the_provider_of_a_whole_configuration_is_used() {
+    let authority = Authority::new();
+    let suite = ring::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256;
+    let provider = CryptoProvider { cipher_suites: vec![suite], ..ring::default_provider() };
+    let tls = Tls::from(authority.server_by(provider, &authority.certify("localhost")));
+    let server = Served::new(Greeter::with(Ok(tls)).bind("127.0.0.1:0").expect("a free port"));
+    let mut client = TlsClient::connect(server.server_address(), &authority.client());
+    assert_eq!(client.connection().negotiated_cipher_suite(), Some(suite));
+    assert_eq!(client.rest(), "hello");
+}
+
+/// The certificate that the server shows, after a line was answered.
+fn certificate_of(server: &Address, authority: &Authority) -> Vec<u8> {
+    let mut client = TlsClient::connect(server, &authority.client());
+    assert_eq!(client.ask("hello"), "HELLO");
+    client.connection().peer_certificates().expect("it has shown one")[0].to_vec()
+}
+
+#[test]
+fn a_hang_up_reloads_the_certificate_of_a_server_under_load() {
+    for concurrency in ["threading", "forking", "event_loop"] {
+        let authority = Authority::new();
+        authority.options();
+        let mut command = server("tls");
+        command.args([concurrency, "accept", authority.option("cert.pem"), authority.option("key.pem")]);
+        let server = ServerProcess::start(command, Place::of("tcp"));
+        let address = server.address();
+        let before = certificate_of(address, &authority);
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let ask_on = || {
+                let mut lasting = TlsClient::connect(address, &authority.client());
+                while !is_over.load(SeqCst) {
+                    certificate_of(address, &authority);
+                    assert_eq!(lasting.ask("still here"), "STILL HERE");
+                }
+            };
+            let clients = [(); 4].map(|()| scope.spawn(ask_on));
+            authority.options();
+            server.signal("HUP");
+            assert_eq!(server.line(), "reloaded");
+            let after = certificate_of(address, &authority);
+            assert_ne!(after, before, "{concurrency}");
+            authority.write("cert.pem", "no certificate");
+            server.signal("HUP");
+            let report = server.line();
+            assert!(report.starts_with("not reloaded: ") && report.contains("cert.pem"), "{report}");
+            assert_eq!(certificate_of(address, &authority), after, "{concurrency}");
+            is_over.store(true, SeqCst);
+            for client in clients {
+                client.join().expect("no connection is dropped");
+            }
+        });
+    }
 }
 
 #[test]

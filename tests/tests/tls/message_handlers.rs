@@ -172,8 +172,8 @@ fn a_connection_goes_on_encrypted_in_every_concurrency_also_in_a_process_of_its_
     for concurrency in concurrencies::FOR_MESSAGES {
         let authority = Authority::new();
         authority.options();
-        let mut command = server("start_tls");
-        command.args([concurrency, authority.option("cert.pem"), authority.option("key.pem")]);
+        let mut command = server("tls");
+        command.args([concurrency, "handler", authority.option("cert.pem"), authority.option("key.pem")]);
         let server = ServerProcess::start(command, Place::of("tcp"));
         for _ in 0..2 {
             let mut client = Client::connect(server.address());

@@ -15,7 +15,7 @@ mod place;
 mod relay;
 mod several;
 mod signalled;
-mod start_tls;
+mod tls;
 mod together;
 
 use std::{
@@ -49,7 +49,7 @@ fn main() -> Ended {
         "relay" => relay::serve(arguments),
         "several" => several::serve(arguments),
         "signalled" => signalled::serve(arguments),
-        "start_tls" => start_tls::serve(arguments),
+        "tls" => tls::serve(arguments),
         "together" => together::serve(arguments),
         _ => Err(format!("there is no role {role}").into()),
     }
