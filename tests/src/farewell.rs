@@ -13,12 +13,14 @@ use std::{
 
 use sockserver::{
     Address, Closing, Concurrency, ConnectionId, Context, DrainReport, FromRequest, HandlerError, HandlerResult,
-    Options, Reader, RequestHandler, Server, ServerHandle, SocketServer, Stage, Stream, Writer, transport::Tcp,
+    MessageHandler, Options, Reader, RequestHandler, Server, ServerHandle, SocketServer, Stage, Stream, Writer,
+    transport::Tcp,
 };
 
 use crate::{
     client::{Client, PATIENCE},
     concurrencies::set_workers,
+    either::Either,
     script::words_of,
     served::Served,
 };
@@ -27,6 +29,8 @@ use crate::{
 pub struct Farewell<C: Concurrency + Default> {
     setup: Step<C>,
     handle: Step<C>,
+    /// What an event loop calls in the place of `handle`.
+    line: Option<LineStep<C>>,
     closing: Goodbye<C>,
     finish: Step<C>,
     tell: Box<dyn Fn(Call) + Send + Sync>,
@@ -35,6 +39,8 @@ pub struct Farewell<C: Concurrency + Default> {
 }
 
 type Step<C> = Box<dyn Fn(&mut Guest<C>) -> HandlerResult + Send + Sync>;
+
+type LineStep<C> = Box<dyn Fn(&mut LineGuest<C>, &str) -> HandlerResult + Send + Sync>;
 
 type Goodbye<C> = Box<dyn Fn(&mut Guest<C>, Closing) -> HandlerResult + Send + Sync>;
 
@@ -47,6 +53,14 @@ pub struct Guest<C: Concurrency + Default> {
     pub id: ConnectionId,
     pub server: ServerHandle,
     farewell: Arc<Farewell<C>>,
+}
+
+/// What the function of a line has. Of an event loop the other functions are not called, but for `tell`.
+#[derive(Debug)]
+pub struct LineGuest<C: Concurrency + Default> {
+    pub wfile: Writer,
+    farewell: Arc<Farewell<C>>,
+    has_ended: bool,
 }
 
 /// What has happened to a connection.
@@ -109,11 +123,23 @@ impl<C: Concurrency + Default> Farewell<C> {
         Farewell {
             setup: Box::new(|_| Ok(())),
             handle: Box::new(handle),
+            line: None,
             closing: Box::new(|_, _| Ok(())),
             finish: Box::new(|_| Ok(())),
             tell: Box::new(drop),
             started: Arc::default(),
         }
+    }
+
+    /// Answers each line in upper case. An event loop can serve it as well.
+    pub fn upper() -> Farewell<C> {
+        Farewell::new(upper).line(|guest, line| Ok(writeln!(guest.wfile, "{}", line.to_uppercase())?))
+    }
+
+    /// What an event loop calls for each line.
+    #[must_use]
+    pub fn line(self, line: impl Fn(&mut LineGuest<C>, &str) -> HandlerResult + Send + Sync + 'static) -> Farewell<C> {
+        Farewell { line: Some(Box::new(line)), ..self }
     }
 
     #[must_use]
@@ -167,7 +193,7 @@ impl<C: Concurrency + Default> fmt::Debug for Farewell<C> {
 impl<C: Concurrency + Default> Server for Farewell<C> {
     type Transport = Tcp;
     type Concurrency = C;
-    type Handler = Guest<C>;
+    type Handler = Either<Guest<C>, LineGuest<C>>;
     const OPTIONS: Options = Options::new();
 
     fn handle_error(&self, error: &HandlerError, _client_address: &Address) {
@@ -217,6 +243,53 @@ impl<C: Concurrency + Default> RequestHandler for Guest<C> {
         let farewell = self.farewell.clone();
         (farewell.tell)(Call::Finish);
         (farewell.finish)(self)
+    }
+}
+
+impl<C: Concurrency + Default> FromRequest<Farewell<C>> for LineGuest<C> {
+    fn from_request(cx: &mut Context<'_, Farewell<C>>) -> io::Result<LineGuest<C>> {
+        Ok(LineGuest { wfile: Writer::from_request(cx)?, farewell: cx.server().clone(), has_ended: false })
+    }
+}
+
+/// Tells what a [`Guest`] would tell.
+impl<C: Concurrency + Default> MessageHandler for LineGuest<C> {
+    type Message = str;
+
+    fn setup(&mut self) -> HandlerResult {
+        self.farewell.started.fetch_add(1, SeqCst);
+        Ok(())
+    }
+
+    fn message(&mut self, line: &str) -> HandlerResult {
+        let farewell = self.farewell.clone();
+        let line_function = farewell.line.as_ref().ok_or("the handler is a function of a connection")?;
+        let handled = line_function(self, line);
+        if handled.is_err() {
+            self.end(End::of_handler(&handled));
+        }
+        handled
+    }
+
+    fn closing(&mut self, why: Closing) -> HandlerResult {
+        self.end(End::Server(why));
+        (self.farewell.tell)(Call::Closing(why));
+        Ok(())
+    }
+
+    fn finish(&mut self) -> HandlerResult {
+        if !self.has_ended {
+            self.end(End::Fine);
+        }
+        (self.farewell.tell)(Call::Finish);
+        Ok(())
+    }
+}
+
+impl<C: Concurrency + Default> LineGuest<C> {
+    fn end(&mut self, end: End) {
+        self.has_ended = true;
+        (self.farewell.tell)(Call::Handled(end));
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     io::{self, BufRead, Read, Write},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
         mpsc::{self, Receiver, Sender},
     },
     thread,
@@ -15,7 +15,7 @@ use std::{
 use sockserver::{Closing, Concurrency, DrainReport, Options, ServerHandle};
 use sockserver_tests::{
     client::{Client, PATIENCE, eventually},
-    farewell::{Call, End, Farewell, Guest, Hosted, mail, said_goodbye, upper},
+    farewell::{Call, End, Farewell, Guest, Hosted, LineGuest, mail, said_goodbye, upper},
     in_each_concurrency,
 };
 
@@ -174,7 +174,7 @@ fn a_client_that_was_only_greeted_has_a_second_from_when_it_was_accepted<C: Conc
 
 fn a_first_line_shortly_after_the_shutdown_is_answered<C: Concurrency + Default>() {
     in_one_of_five("the client is in time", || {
-        let server = Farewell::new(upper::<C>).serve(Options::new());
+        let server = Farewell::<C>::upper().serve(Options::new());
         let connecting = Instant::now();
         let mut client = server.connect();
         eventually("it is accepted", || server.stats().active == 1);
@@ -191,7 +191,7 @@ fn a_first_line_shortly_after_the_shutdown_is_answered<C: Concurrency + Default>
 
 fn a_client_that_has_been_silent_for_a_second_ends_at_once<C: Concurrency + Default>() {
     in_one_of_five("without a further second", || {
-        let server = Farewell::new(upper::<C>).serve(Options::new());
+        let server = Farewell::<C>::upper().serve(Options::new());
         let _client = server.connect();
         eventually("it is accepted", || server.stats().active == 1);
         thread::sleep(QUIET);
@@ -389,6 +389,8 @@ fn no_way_of_reading_takes_half_a_chunk_for_the_whole() {
 /// Answers each line in upper case, and waits at the gate before the first answer.
 fn gated<C: Concurrency + Default>() -> (Hosted, Gate) {
     let (gate, pass) = Gate::new();
+    let pass = Arc::new(pass);
+    let (pass_once, has_passed) = (pass.clone(), AtomicBool::new(false));
     let handle = move |guest: &mut Guest<C>| {
         if guest.rfile.fill_buf()?.is_empty() {
             return Ok(());
@@ -396,7 +398,13 @@ fn gated<C: Concurrency + Default>() -> (Hosted, Gate) {
         pass();
         upper(guest)
     };
-    (Farewell::new(handle).serve(Options::new()), gate)
+    let line = move |guest: &mut LineGuest<C>, line: &str| {
+        if !has_passed.swap(true, SeqCst) {
+            pass_once();
+        }
+        Ok(writeln!(guest.wfile, "{}", line.to_uppercase())?)
+    };
+    (Farewell::new(handle).line(line).serve(Options::new()), gate)
 }
 
 fn what_had_come_before_the_shutdown_is_answered_and_no_more<C: Concurrency + Default>() {
@@ -453,7 +461,11 @@ fn two_requests_in_flight_for_ever_do_not_hold_up_the_stop<C: Concurrency + Defa
         }
         Ok(())
     };
-    let server = Farewell::new(slowly).serve(shutdown_after(Duration::from_secs(20)));
+    let slowly_a_line = |guest: &mut LineGuest<C>, line: &str| {
+        thread::sleep(Duration::from_millis(10));
+        Ok(writeln!(guest.wfile, "{}", line.repeat(20).to_uppercase())?)
+    };
+    let server = Farewell::new(slowly).line(slowly_a_line).serve(shutdown_after(Duration::from_secs(20)));
     is_not_held_up(server, |mut client| {
         client.send("a request\n");
         loop {
@@ -481,7 +493,7 @@ fn stream_requests(requests: &'static [u8]) -> impl FnOnce(Client) -> io::Result
 
 fn requests_without_a_pause_do_not_hold_up_the_stop<C: Concurrency + Default>() {
     for requests in [&b"a request\n"[..], "request\n".repeat(1024).as_bytes().to_vec().leak()] {
-        let server = Farewell::new(upper::<C>).serve(shutdown_after(Duration::from_secs(20)));
+        let server = Farewell::<C>::upper().serve(shutdown_after(Duration::from_secs(20)));
         is_not_held_up(server, stream_requests(requests));
     }
 }
@@ -489,7 +501,7 @@ fn requests_without_a_pause_do_not_hold_up_the_stop<C: Concurrency + Default>() 
 fn requests_in_pieces_without_a_pause_do_not_hold_up_the_stop<C: Concurrency + Default>() {
     // What the server receives ends in the middle of a request nearly each time.
     for requests in [&b"quest\nre"[..], b"a request of an odd length\n".repeat(997).leak()] {
-        let server = Farewell::new(upper::<C>).serve(shutdown_after(Duration::from_secs(20)));
+        let server = Farewell::<C>::upper().serve(shutdown_after(Duration::from_secs(20)));
         is_not_held_up(server, stream_requests(requests));
     }
 }
@@ -499,7 +511,7 @@ fn send_urgent(client: &Client) {
 }
 
 fn urgent_bytes_are_no_request<C: Concurrency + Default>(clients: usize) {
-    let server = Farewell::new(upper::<C>).serve(shutdown_after(Duration::from_secs(20)));
+    let server = Farewell::<C>::upper().serve(shutdown_after(Duration::from_secs(20)));
     let mut clients: Vec<_> = (0..clients).map(|_| server.connect()).collect();
     for client in &mut clients {
         assert_eq!(client.ask("x"), "X");
@@ -566,8 +578,6 @@ in_each_concurrency! { [sync threading pool]:
     a_one_way_client_is_not_cut_while_it_goes_on
     a_one_way_client_that_never_pauses_is_cut_at_the_end
     a_client_that_was_only_greeted_has_a_second_from_when_it_was_accepted
-    a_first_line_shortly_after_the_shutdown_is_answered
-    a_client_that_has_been_silent_for_a_second_ends_at_once
     a_mail_that_is_marked_busy_arrives_whole
     a_mail_that_is_not_marked_ends_with_an_error
     a_mail_that_takes_too_long_ends_with_an_error
@@ -576,11 +586,15 @@ in_each_concurrency! { [sync threading pool]:
     no_way_of_reading_takes_the_end_of_a_drain_for_that_of_a_file
     no_way_of_reading_takes_being_closed_for_the_end_of_a_file
     every_way_of_reading_sees_the_end_of_file_of_the_client
+    an_answer_is_not_lost_to_what_is_behind_an_urgent_byte
+}
+in_each_concurrency! { [sync threading pool event_loop two_loops]:
+    a_first_line_shortly_after_the_shutdown_is_answered
+    a_client_that_has_been_silent_for_a_second_ends_at_once
     what_had_come_before_the_shutdown_is_answered_and_no_more
     two_requests_in_flight_for_ever_do_not_hold_up_the_stop
     requests_without_a_pause_do_not_hold_up_the_stop
     requests_in_pieces_without_a_pause_do_not_hold_up_the_stop
     a_client_with_an_urgent_byte_does_not_hold_up_the_stop
     what_came_around_an_urgent_byte_is_answered
-    an_answer_is_not_lost_to_what_is_behind_an_urgent_byte
 }

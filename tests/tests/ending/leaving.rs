@@ -29,7 +29,7 @@ fn lingering(linger: Duration) -> Options {
 }
 
 fn serve<C: Concurrency + Default>() -> Hosted {
-    Farewell::new(upper::<C>).serve(Options::new())
+    Farewell::<C>::upper().serve(Options::new())
 }
 
 /// Counts how often it is called.
@@ -56,7 +56,7 @@ fn a_server_says_whether_it_is_ready<C: Concurrency + Default>() {
 }
 
 fn a_server_that_does_not_serve_yet_can_be_ready<C: Concurrency + Default>() {
-    let (server, _calls) = Farewell::new(upper::<C>).bind(Options::new());
+    let (server, _calls) = Farewell::<C>::upper().bind(Options::new());
     let handle = server.handle();
     assert_eq!((handle.is_ready(), handle.is_stopping()), (true, false));
     handle.shutdown();
@@ -166,7 +166,7 @@ fn a_panic_in_on_stopping_changes_nothing<C: Concurrency + Default>() {
 
 fn a_server_has_called_on_stopping_when_it_has_ended<C: Concurrency + Default>() {
     for linger in [Duration::ZERO, Duration::from_millis(50)] {
-        let server = Farewell::new(upper::<C>).serve(lingering(linger));
+        let server = Farewell::<C>::upper().serve(lingering(linger));
         assert_eq!(server.connect().ask("hello"), "HELLO");
         // What is called after this one comes late.
         let _first = server.on_stopping(|| thread::sleep(Duration::from_millis(300)));
@@ -232,7 +232,7 @@ const LINGER: Duration = Duration::from_millis(1500);
 
 /// `stop` makes the server linger, and returns when it has ended.
 fn lingers<C: Word>(stop: impl FnOnce(Hosted) -> Vec<Call> + Send + 'static) {
-    let server = Farewell::new(upper::<C>).serve(lingering(LINGER));
+    let server = Farewell::<C>::upper().serve(lingering(LINGER));
     let handle = ServerHandle::clone(&server);
     let (sender, stopping) = mpsc::channel();
     let _on_stopping = handle.on_stopping(move || sender.send(Instant::now()).expect("the test waits for it"));
@@ -288,7 +288,7 @@ fn a_suspended_server_lingers_and_drains<C: Word>() {
 }
 
 fn a_server_that_was_just_started_lingers_as_well<C: Concurrency + Default>() {
-    let server = Farewell::new(upper::<C>).serve(lingering(LINGER));
+    let server = Farewell::<C>::upper().serve(lingering(LINGER));
     let begin = Instant::now();
     assert_eq!(server.stop(), (DrainReport::default(), vec![]));
     assert!(begin.elapsed() >= LINGER);
@@ -302,7 +302,7 @@ fn a_dropped_server_lingers_as_well<C: Word>() {
 }
 
 fn idle_connections_live_on_while_the_server_lingers<C: Concurrency + Default>() {
-    let server = Farewell::new(upper::<C>).serve(lingering(LINGER));
+    let server = Farewell::<C>::upper().serve(lingering(LINGER));
     let mut client = server.connect();
     assert_eq!(client.ask("hello"), "HELLO");
     server.shutdown();
@@ -326,7 +326,7 @@ fn idle_connections_live_on_while_the_server_lingers<C: Concurrency + Default>()
 fn a_server_drains_after_lingering_although_the_next_lifetime_ends_later<C: Concurrency + Default>() {
     let mut options = lingering(Duration::from_millis(100));
     options.timeouts.lifetime = Some(Duration::from_secs(3600));
-    let server = Farewell::new(upper::<C>).serve(options);
+    let server = Farewell::<C>::upper().serve(options);
     let mut client = server.connect();
     assert_eq!(client.ask("hello"), "HELLO");
     server.shutdown();
@@ -339,7 +339,7 @@ fn lingering_is_not_waited_for_where_the_server_does_not_serve<C: Concurrency + 
     let _watchdog = Watchdog::new();
     // Longer than any test may take.
     let linger = lingering(Duration::from_secs(3600));
-    let (server, _calls) = Farewell::new(upper::<C>).bind(linger.clone());
+    let (server, _calls) = Farewell::<C>::upper().bind(linger.clone());
     let handle = server.handle();
     let (count, callback) = counter();
     let _on_stopping = handle.on_stopping(callback);
@@ -348,12 +348,12 @@ fn lingering_is_not_waited_for_where_the_server_does_not_serve<C: Concurrency + 
     assert_ne!(server.handle_request().expect("it is shut down"), Handled::Request);
     server.serve_forever().expect("it is shut down");
     // Dropped without having served, and between two single requests.
-    let (server, _calls) = Farewell::new(upper::<C>).bind(linger.clone());
+    let (server, _calls) = Farewell::<C>::upper().bind(linger.clone());
     let handle = server.handle();
     handle.shutdown();
     drop(server);
     assert_eq!(handle.wait().expect("no handler of the server"), DrainReport::default());
-    let (server, _calls) = Farewell::new(upper::<C>).bind(linger);
+    let (server, _calls) = Farewell::<C>::upper().bind(linger);
     let mut client = Client::connect(server.server_address());
     client.finish();
     assert_eq!(server.handle_request().expect("a client is there"), Handled::Request);
@@ -363,7 +363,7 @@ fn lingering_is_not_waited_for_where_the_server_does_not_serve<C: Concurrency + 
 
 fn a_single_request_that_is_waited_for_ends_without_lingering<C: Concurrency + Default>() {
     let _watchdog = Watchdog::new();
-    let (server, _calls) = Farewell::new(upper::<C>).bind(lingering(Duration::from_secs(3600)));
+    let (server, _calls) = Farewell::<C>::upper().bind(lingering(Duration::from_secs(3600)));
     let handle = server.handle();
     thread::scope(|scope| {
         let (sender, handled) = mpsc::channel();
@@ -376,9 +376,12 @@ fn a_single_request_that_is_waited_for_ends_without_lingering<C: Concurrency + D
 }
 
 in_each_concurrency! { [sync threading pool]:
+    a_handler_can_ask_whether_the_server_is_stopping
+    a_handler_that_waits_for_a_channel_ends_by_on_stopping
+}
+in_each_concurrency! { [sync threading pool event_loop]:
     a_server_says_whether_it_is_ready
     a_server_that_does_not_serve_yet_can_be_ready
-    a_handler_can_ask_whether_the_server_is_stopping
     on_stopping_is_called_once
     on_stopping_is_called_at_once_where_the_server_stops_already
     on_stopping_is_not_called_after_its_guard_was_dropped
@@ -386,7 +389,6 @@ in_each_concurrency! { [sync threading pool]:
     a_panic_in_on_stopping_changes_nothing
     a_server_has_called_on_stopping_when_it_has_ended
     on_stopping_can_steer_the_server
-    a_handler_that_waits_for_a_channel_ends_by_on_stopping
     a_server_lingers_before_it_drains
     a_second_shutdown_changes_nothing_about_lingering
     a_suspended_server_lingers_and_drains
