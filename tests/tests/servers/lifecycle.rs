@@ -19,14 +19,17 @@ use std::{
 
 use socket2::{Domain, Socket, Type};
 use sockserver::{
-    Address, Concurrency, Context, DrainReport, FromRequest, Handled, HandlerError, HandlerResult, Job, Options,
-    Reader, RequestHandler, RunningServer, Server, ServerHandle, Service, SocketServer, Stage, Stats, Stream, Writer,
+    Address, Concurrency, Context, DrainReport, FromRequest, Handled, HandlerError, HandlerResult, HangUp, Job,
+    MessageHandler, Options, Reader, RequestHandler, RunningServer, Server, ServerHandle, Service, SocketServer, Stage,
+    Stats, Stream, Writer,
     concurrency::{Pool, Synchronous, Threading},
-    request_handler,
+    message_handler, request_handler,
     transport::Tcp,
 };
 use sockserver_tests::{
     client::{Client, PATIENCE, eventually},
+    concurrencies::set_workers,
+    either::Either,
     in_each_concurrency,
     place::Local,
     script::{Report, Script, Session, words_of},
@@ -40,7 +43,7 @@ use sockserver_tests::{
 #[server(
     transport = "tcp",
     concurrency = C,
-    handler = Step<C>,
+    handler = Either<Step<C>, LineStep<C>>,
     timeouts(handle_request = "10ms"),
     hooks(
         server_activate = Self::activate,
@@ -147,6 +150,31 @@ impl<C: Concurrency + Default> RequestHandler for Step<C> {
     }
 }
 
+/// The handler on an event loop.
+#[message_handler(framing = "line")]
+struct LineStep<C: Concurrency + Default> {
+    made: Made<C>,
+    wfile: Writer,
+}
+
+impl<C: Concurrency + Default> MessageHandler for LineStep<C> {
+    type Message = str;
+
+    fn setup(&mut self) -> HandlerResult {
+        self.made.0.call("setup")
+    }
+
+    fn message(&mut self, _: &str) -> HandlerResult {
+        write!(self.wfile, "handled")?;
+        self.made.0.call("handle")?;
+        Err(HangUp.into())
+    }
+
+    fn finish(&mut self) -> HandlerResult {
+        self.made.0.call("finish")
+    }
+}
+
 struct Calls {
     called: Receiver<&'static str>,
     reported: Receiver<Report>,
@@ -171,8 +199,13 @@ struct Outcome {
 
 fn one_request<C: Concurrency + Default>(faults: &'static [Fault]) -> Outcome {
     let (server, calls) = Stepwise::<C>::new(faults);
-    let server = Served::new(server.bind("127.0.0.1:0").expect("a free port"));
-    let answer = Client::connect(server.server_address()).rest();
+    let mut options = Stepwise::<C>::OPTIONS;
+    set_workers(&mut options);
+    let server = Served::new(server.bind_with("127.0.0.1:0", options).expect("a free port"));
+    let mut client = Client::connect(server.server_address());
+    // It may have been turned away.
+    let _ = client.socket().send(b"a line\n");
+    let answer = client.rest();
     eventually("the request has ended", || server.stats().active == 0);
     let stats = server.stats();
     server.stop();
@@ -181,7 +214,7 @@ fn one_request<C: Concurrency + Default>(faults: &'static [Fault]) -> Outcome {
     Outcome { calls: between.to_vec(), reports: calls.reported.try_iter().collect(), stats, answer }
 }
 
-in_each_concurrency!([sync threading pool]:
+in_each_concurrency!([sync threading pool event_loop two_loops]:
     the_steps_of_a_request_have_pythons_order
     a_request_that_is_not_verified_gets_no_handler
     an_error_is_handled_after_finish
