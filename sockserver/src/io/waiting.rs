@@ -137,19 +137,28 @@ impl Connection {
     fn check_idle_timeout(&self, wait: &mut ClientWait) -> io::Result<Option<Instant>> {
         let can_be_idle = matches!(self.state.closing(), None | Some(Closing::Draining));
         let Some(idle) = self.waits.idle.load().filter(|_| can_be_idle) else { return Ok(None) };
+        let now = Instant::now();
+        let until_check = (idle / IDLE_CHECKS).max(Duration::from_millis(1));
+        if wait.unsent.is_none() {
+            let idle_at = self.instant(self.begin_quiet(now).saturating_add(idle));
+            let first_check = wait.began.checked_add(until_check).map_or(idle_at, |check| check.min(idle_at));
+            // A client that does not keep the server waiting costs no system call.
+            if now < first_check {
+                return Ok(Some(first_check));
+            }
+        }
         // Progress of bytes that the kernel holds shows in no call of this process.
         let unsent = sys::bytes_undelivered(&self.socket);
         if wait.unsent.replace(unsent).is_some_and(|before| before != unsent) {
             self.note_transfer();
         }
-        let now = Instant::now();
         let idle_at = self.instant(self.begin_quiet(now).saturating_add(idle));
         if now >= idle_at {
             return Err(self.end_with(Closing::Idle));
         }
         match unsent {
             0 => Ok(Some(idle_at)),
-            _ => Ok(Some(idle_at.min(now + (idle / IDLE_CHECKS).max(Duration::from_millis(1))))),
+            _ => Ok(Some(idle_at.min(now + until_check))),
         }
     }
 
