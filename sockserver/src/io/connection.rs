@@ -12,13 +12,13 @@ use socket2::Socket;
 
 use super::{
     activity::{Activity, ActivityTracker},
+    backlog::Backlog,
     bell::Bell,
     buffers::{self, INCOMING},
     closing::Closing,
     host::Host,
     incoming::Incoming,
     state::{ConnectionState, Endpoint, Marked},
-    unsent::Unsent,
     wait_state::WaitState,
 };
 #[cfg(feature = "tls")]
@@ -66,7 +66,7 @@ const QUIET: Duration = Duration::from_secs(if cfg!(sockserver_model) { 0 } else
 /// Bytes that the handler has written and no thread has sent.
 #[derive(Default)]
 pub(super) struct Outgoing {
-    pub(super) unsent: Unsent,
+    pub(super) unsent: Backlog,
     /// A thread is sending bytes that it took out of the buffer. Other writers wait until it has finished.
     pub(super) is_sending: bool,
     /// Another thread waits for the client. The sending thread sends the buffer too before it finishes.
@@ -286,7 +286,7 @@ impl Endpoint for Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.outgoing.get_mut().unsent.put_back();
+        self.outgoing.get_mut().unsent.bytes.put_back();
         buffers::put(&INCOMING, self.incoming.get_mut().take().unwrap_or_default().buffer);
     }
 }

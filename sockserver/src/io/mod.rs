@@ -6,6 +6,7 @@
 //! connection with TLS.
 
 mod activity;
+pub(crate) mod backlog;
 pub(crate) mod bell;
 mod buffers;
 pub(crate) mod closing;

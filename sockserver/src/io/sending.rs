@@ -1,8 +1,9 @@
 //! Sending to the client of a connection, and holding bytes back so that they are sent together.
 
-use std::{io, mem, time::Instant};
+use std::{fs::File, io, mem, ops::Range, time::Instant};
 
 use super::{
+    backlog::{self, Backlog},
     connection::{Connection, Outgoing},
     unsent::Unsent,
     waiting::{ClientWait, has_passed},
@@ -14,6 +15,9 @@ use crate::{
 
 /// Each time that so much was added to an answer on an event loop, it is sent, before its turn has ended.
 const PIECE: usize = 64 << 10;
+
+/// How many pieces of files are sent in a row before other connections of the loop have their turns.
+const FILE_PIECES: usize = 4;
 
 /// While more than this is unsent, the client takes little, and nothing is sent before the end of the turn.
 const MAX_EARLY: usize = 16 * PIECE;
@@ -95,7 +99,7 @@ impl Connection {
             }
         }
         let before = outgoing.unsent.len();
-        outgoing.unsent.add(bytes);
+        outgoing.unsent.bytes.add(bytes);
         let after = outgoing.unsent.len();
         self.backlog.store(after, Relaxed);
         // A long answer on a loop is sent as it grows: its client may be gone. Of one that takes little the rest waits.
@@ -106,6 +110,37 @@ impl Connection {
         }
         drop(outgoing);
         if capacity == 0 || is_long { self.send_now().map(drop) } else { Ok(()) }
+    }
+
+    /// Sends a part of a file behind what is held back. On an event loop it is left to the turns of the connection.
+    pub(crate) fn send_file(&self, file: File, part: Range<u64>, capacity: usize) -> io::Result<()> {
+        let length = part.end.saturating_sub(part.start);
+        if length <= backlog::PIECE as u64 {
+            // With the bytes before it, it can be sent as one.
+            let mut bytes = Vec::new();
+            backlog::read(&file, &part, backlog::PIECE, &mut bytes)?;
+            self.hold_back(&bytes, capacity)?;
+            return self.flush_if_receiving();
+        }
+        self.activity.note_reply();
+        let mut outgoing = self.outgoing.lock();
+        let Some(host) = self.host.get() else {
+            while outgoing.is_sending {
+                self.wait_for_sender(&mut outgoing)?;
+            }
+            self.check(&outgoing)?;
+            outgoing.unsent.push_file(file, part);
+            return self.send_held_back_then(outgoing, |_| Ok(())).map(drop);
+        };
+        self.check(&outgoing)?;
+        outgoing.unsent.push_file(file, part);
+        self.backlog.store(outgoing.unsent.len(), Relaxed);
+        self.has_held_back.store(true, SeqCst);
+        drop(outgoing);
+        if self.state.is_receiving() {
+            host.request_turn();
+        }
+        Ok(())
     }
 
     /// Sends held back bytes if another thread is receiving: that thread has already flushed, and may wait for the
@@ -200,7 +235,7 @@ impl Connection {
                 // Another thread may have written meanwhile.
                 held_back.append(&mut outgoing.unsent);
                 if held_back.is_empty() {
-                    held_back.put_back();
+                    held_back.bytes.put_back();
                 } else {
                     outgoing.unsent = held_back;
                 }
@@ -221,15 +256,52 @@ impl Connection {
         if is_requested && is_all_sent { self.send_now() } else { Ok(unsent) }
     }
 
-    /// Sends as many of the bytes as the kernel takes at once, and removes them.
-    fn send_what_fits_of(&self, held_back: &mut Unsent) -> io::Result<()> {
+    /// Sends as much as the kernel takes at once, and removes it.
+    fn send_what_fits_of(&self, unsent: &mut Backlog) -> io::Result<()> {
+        let mut pieces = 0;
+        while let Some(part) = unsent.files.front_mut() {
+            if pieces == FILE_PIECES
+                && let Some(host) = self.host.get()
+            {
+                // The kernel may take more, and would not report that.
+                host.request_turn();
+                return Ok(());
+            }
+            part.read_on()?;
+            self.send_bytes_that_fit(&mut part.bytes)?;
+            if !part.bytes.is_empty() {
+                part.unread();
+                return Ok(());
+            }
+            pieces += 1;
+            if part.is_sent() {
+                unsent.files.pop_front();
+            }
+        }
+        self.send_bytes_that_fit(&mut unsent.bytes)
+    }
+
+    fn send_bytes_that_fit(&self, bytes: &mut Unsent) -> io::Result<()> {
         #[cfg(feature = "tls")]
         if let Some(encryption) = self.encryption.get() {
-            return self.send_encrypted_now(encryption, held_back);
+            return self.send_encrypted_now(encryption, bytes);
         }
-        let sent = self.send_what_fits(held_back)?;
-        held_back.remove(sent);
+        let sent = self.send_what_fits(bytes)?;
+        bytes.remove(sent);
         Ok(())
+    }
+
+    /// Waits until the kernel has taken all.
+    fn send_all_of(&self, unsent: &mut Backlog) -> io::Result<()> {
+        while let Some(part) = unsent.files.front_mut() {
+            part.read_on()?;
+            self.send_all(&part.bytes)?;
+            part.bytes.clear();
+            if part.is_sent() {
+                unsent.files.pop_front();
+            }
+        }
+        self.send_all(&unsent.bytes)
     }
 
     pub(super) fn send_what_fits(&self, bytes: &[u8]) -> io::Result<usize> {
@@ -281,17 +353,17 @@ impl Connection {
             && !outgoing.is_sending
             && !outgoing.has_failed
         {
-            #[cfg(feature = "tls")]
-            if let Some(records) = self.last_records(&outgoing.unsent) {
-                outgoing.unsent.clear();
-                outgoing.unsent.add(&records);
-            }
-            if outgoing.unsent.is_empty() {
-                return;
-            }
-            self.state.count_out(sys::send(&self.socket, &outgoing.unsent).unwrap_or(0));
-            outgoing.unsent.clear();
+            let unsent = mem::take(&mut outgoing.unsent);
             self.has_held_back.store(false, Relaxed);
+            // A client that has lost a part of a file must not take the rest for everything.
+            let bytes = if unsent.files.is_empty() { &*unsent.bytes } else { return };
+            #[cfg(feature = "tls")]
+            let records = self.last_records(bytes);
+            #[cfg(feature = "tls")]
+            let bytes = records.as_deref().unwrap_or(bytes);
+            if !bytes.is_empty() {
+                self.state.count_out(sys::send(&self.socket, bytes).unwrap_or(0));
+            }
         }
     }
 
@@ -351,7 +423,7 @@ impl Connection {
         let mut held_back = mem::take(&mut outgoing.unsent);
         self.has_held_back.store(false, Relaxed);
         drop(outgoing);
-        let earlier = self.send_all(&held_back);
+        let earlier = self.send_all_of(&mut held_back);
         let (held_back_is_lost, before) = (earlier.is_err(), self.state.bytes_out());
         let sent = if earlier.is_ok() { then(self) } else { earlier };
         let mut outgoing = self.outgoing.lock();
@@ -360,10 +432,10 @@ impl Connection {
         let is_partial = held_back_is_lost || self.state.bytes_out() > before || self.is_encrypted();
         outgoing.has_failed |= sent.is_err() && is_partial;
         while mem::take(&mut outgoing.is_flush_requested) && !outgoing.has_failed && self.has_output(&outgoing) {
-            let requested = mem::take(&mut outgoing.unsent);
+            let mut requested = mem::take(&mut outgoing.unsent);
             self.has_held_back.store(false, Relaxed);
             drop(outgoing);
-            let is_lost = self.send_all(&requested).is_err();
+            let is_lost = self.send_all_of(&mut requested).is_err();
             outgoing = self.outgoing.lock();
             // The threads that wrote these bytes get the error from their next write.
             outgoing.has_failed |= is_lost;
@@ -373,7 +445,7 @@ impl Connection {
             outgoing.unsent.clear();
             self.has_held_back.store(false, Relaxed);
         }
-        if outgoing.unsent.has_no_memory() {
+        if outgoing.unsent.bytes.has_no_memory() {
             held_back.clear();
             outgoing.unsent = held_back;
         }

@@ -33,6 +33,19 @@ impl Unsent {
         }
     }
 
+    /// The memory behind the bytes, to add to it.
+    pub(super) fn end(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Removes so many bytes from the end, and the memory that they took.
+    pub(super) fn remove_last(&mut self, count: usize) {
+        self.bytes.truncate(self.bytes.len() - count.min(self.len()));
+        // What was sent takes memory too.
+        self.bytes.drain(..mem::take(&mut self.sent));
+        self.bytes.shrink_to_fit();
+    }
+
     /// Adds all bytes of another queue, which is empty then.
     pub(super) fn append(&mut self, later: &mut Unsent) {
         if !later.is_empty() {

@@ -1,7 +1,10 @@
 //! The user's handle on one received packet.
 
 use std::{
-    fmt, io,
+    fmt,
+    fs::File,
+    io,
+    ops::Range,
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
@@ -11,7 +14,10 @@ use socket2::SockAddr;
 use super::packet::Packet;
 use crate::{
     address::{Address, UnixAddress},
-    io::state::{ConnectionId, ConnectionState, Endpoint},
+    io::{
+        backlog,
+        state::{ConnectionId, ConnectionState, Endpoint},
+    },
     sys,
     unwind::unwind_safe,
 };
@@ -164,6 +170,13 @@ impl Datagram {
 
     pub(crate) fn write_later(&self, bytes: &[u8]) {
         self.packet.reply.lock().bytes.extend_from_slice(bytes);
+    }
+
+    pub(crate) fn write_file_later(&self, file: &File, part: &Range<u64>) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        backlog::read(file, part, usize::MAX, &mut bytes)?;
+        self.write_later(&bytes);
+        Ok(())
     }
 
     /// Sends the collected reply, unless it is empty.

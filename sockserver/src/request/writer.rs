@@ -2,7 +2,9 @@
 
 use std::{
     fmt,
+    fs::File,
     io::{self, Write},
+    ops::Range,
 };
 
 use super::{datagram::Datagram, files::Files, stream::Stream};
@@ -43,6 +45,49 @@ impl Writer {
 }
 
 impl Writer {
+    /// Sends a part of a file behind what was written: Python's `socket.sendfile`. The position of the file does not matter,
+    /// and is not changed.
+    ///
+    /// On an event loop it returns at once. The file is read and sent as the client takes it, without a thread or memory that
+    /// wait for the client; its next message is handled after that. Elsewhere the method returns when the kernel has taken
+    /// everything, as after a `flush`. Bytes of other threads do not come between. A part of at most 64 KiB is as if it was
+    /// written.
+    ///
+    /// # Errors
+    ///
+    /// What reading the file or sending fails with. If the file cannot be read, or ends within the part, the client has not got
+    /// all that it was to get: later writes fail. On an event loop, where this method has returned, the error ends the
+    /// connection and is reported.
+    ///
+    /// ```
+    /// use sockserver::{HandlerResult, MessageHandler, Server, Writer, message_handler};
+    /// use std::{fs::File, io::Write};
+    ///
+    /// /// Answers each name of a file with its length and its bytes.
+    /// #[message_handler(framing = "line")]
+    /// #[server(transport = "tcp", concurrency = "event_loop")]
+    /// struct Files {
+    ///     wfile: Writer,
+    /// }
+    ///
+    /// impl MessageHandler for Files {
+    ///     type Message = str;
+    ///
+    ///     fn message(&mut self, name: &str) -> HandlerResult {
+    ///         let file = File::open(name)?;
+    ///         let length = file.metadata()?.len();
+    ///         writeln!(self.wfile, "{length}")?;
+    ///         Ok(self.wfile.send_file(file, 0..length)?)
+    ///     }
+    /// }
+    /// ```
+    pub fn send_file(&mut self, file: File, part: Range<u64>) -> io::Result<()> {
+        match &self.sink {
+            Sink::Stream { stream, wbufsize } => stream.connection().send_file(file, part, *wbufsize),
+            Sink::Datagram(datagram) => datagram.write_file_later(&file, &part),
+        }
+    }
+
     /// The packet that a reply goes to.
     pub(super) fn datagram(&self) -> Option<&Datagram> {
         match &self.sink {

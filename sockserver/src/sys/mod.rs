@@ -12,7 +12,7 @@ mod socket;
 mod socket_options;
 mod thread;
 
-pub(crate) use file::{set_mode, try_lock};
+pub(crate) use file::{read_at, set_mode, try_lock};
 pub(crate) use memory::position;
 pub(crate) use packet::*;
 pub(crate) use poll::{Watched, is_readable, poll};

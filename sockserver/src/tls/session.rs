@@ -235,7 +235,8 @@ impl Session {
 
     /// How many bytes can be sent, of what is pending and of so much plaintext.
     pub(crate) fn unsent(&self, plaintext: usize) -> usize {
-        self.pending.len() + if self.is_handshaking() { 0 } else { plaintext }
+        let plaintext = if self.is_handshaking() { 0 } else { plaintext };
+        self.pending.len().saturating_add(plaintext)
     }
 
     /// Decrypted bytes were kept.

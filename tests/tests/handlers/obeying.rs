@@ -2,6 +2,7 @@
 //! clients, and in the program `tls` over TLS.
 
 use std::{
+    fs::{self, File},
     io::Write,
     marker::PhantomData,
     sync::{
@@ -17,7 +18,13 @@ use sockserver::{
     Address, Closing, Concurrency, Context, FromRequest, HandlerError, HandlerResult, MailHandler, Mailbox,
     MessageHandler, Options, Rate, Sender, Server, Stage, Stream, Writer, message_handler,
 };
-use sockserver_tests::{client::eventually, concurrencies::set_workers, in_each_concurrency, served::Served};
+use sockserver_tests::{
+    client::{PATIENCE, eventually},
+    concurrencies::set_workers,
+    in_each_concurrency,
+    place::Directory,
+    served::Served,
+};
 
 use crate::peers::{Peer, Peers};
 
@@ -125,6 +132,12 @@ impl<C: Concurrency + Default> MessageHandler for Obedient<C> {
                 (0..rest.parse()?).try_for_each(|_: u32| writeln!(self.wfile, "{:01023}", 0))?;
                 self.server.gate.wait();
                 writeln!(self.wfile, "all")?;
+            }
+            "file" => {
+                let (name, end) = rest.split_once(' ').ok_or("a name and an end")?;
+                write!(self.wfile, "file: ")?;
+                self.wfile.send_file(File::open(name)?, 3..end.parse()?)?;
+                writeln!(self.wfile, " :file")?;
             }
             "join" => {
                 self.server.senders.lock().expect("no panic").push(self.mailbox.sender());
@@ -302,6 +315,64 @@ fn a_long_answer_is_sent_while_it_is_written<C: Concurrency + Default>() {
     assert_eq!(client.line(), "all");
 }
 
+/// A file of so many bytes in a directory of its own, and its path.
+fn file_of(length: usize) -> (Directory, String, Vec<u8>) {
+    let directory = Directory::new();
+    let path = directory.path().join("file");
+    let bytes: Vec<u8> = (0..length).map(|byte| (byte % 251) as u8).collect();
+    fs::write(&path, &bytes).expect("a file");
+    let path = path.display().to_string();
+    (directory, path, bytes)
+}
+
+#[track_caller]
+fn is_sent(client: &mut Peer, part: &[u8]) {
+    assert_eq!(client.bytes(6), b"file: ");
+    assert!(client.bytes(part.len()) == part);
+    assert_eq!(client.line(), " :file");
+}
+
+fn parts_of_files_are_sent_in_their_places<C: Concurrency + Default>() {
+    let scene = Scene::of::<C>();
+    let (_directory, path, bytes) = file_of(3_000_000);
+    let mut client = scene.client();
+    for end in [3, 4, 1000, 65_538, 65_539, 65_540, 131_075, 3_000_000] {
+        client.send(format!("file {path} {end}\necho next\n"));
+        is_sent(&mut client, &bytes[3..end]);
+        assert_eq!(client.line(), "next");
+    }
+    // Several at once, and what is written between them.
+    client.send(format!("echo one\nfile {path} 100\nfile {path} 3000000\nfile {path} 2000000\necho two\n"));
+    assert_eq!(client.line(), "one");
+    [100, 3_000_000, 2_000_000].iter().for_each(|&end| is_sent(&mut client, &bytes[3..end]));
+    assert_eq!(client.line(), "two");
+}
+
+fn clients_that_do_not_take_their_files_hold_up_nobody<C: Concurrency + Default>() {
+    let scene = Scene::of::<C>();
+    let (_directory, path, bytes) = file_of(20_000_000);
+    let mut lazy: Vec<_> = (0..10).map(|_| scene.client()).collect();
+    lazy.iter_mut().for_each(|client| client.send(format!("file {path} 20000000\nend bye\n")));
+    let mut other = scene.client();
+    (0..100).for_each(|_| assert_eq!(other.ask("echo one"), "one"));
+    for mut client in lazy {
+        is_sent(&mut client, &bytes[3..]);
+        client.finish();
+        assert_eq!(client.rest(), "bye\n");
+    }
+}
+
+fn a_file_that_is_too_short_ends_the_connection<C: Concurrency + Default>() {
+    let scene = Scene::of::<C>();
+    let (_directory, path, _) = file_of(3_000_000);
+    for end in [3_000_001, 100_000_000] {
+        let mut client = scene.client();
+        client.send(format!("file {path} {end}\necho next\n"));
+        client.wait_for_end();
+        assert_eq!(scene.errors.recv_timeout(PATIENCE).map(|(stage, _)| stage), Ok(Stage::Handle));
+    }
+}
+
 fn mail_reaches_clients_that_say_nothing<C: Concurrency + Default>() {
     let scene = Scene::of::<C>();
     let mut members: Vec<_> = (0..5).map(|_| scene.client()).collect();
@@ -468,6 +539,9 @@ in_each_concurrency! { [threading event_loop two_loops]:
     slow_and_quick_messages_stay_in_order
     a_client_that_does_not_read_holds_up_nobody
     a_long_answer_is_sent_while_it_is_written
+    parts_of_files_are_sent_in_their_places
+    clients_that_do_not_take_their_files_hold_up_nobody
+    a_file_that_is_too_short_ends_the_connection
     mail_reaches_clients_that_say_nothing
     another_thread_writes_to_a_client_that_says_nothing
     errors_and_panics_end_their_connection_only
