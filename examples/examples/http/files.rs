@@ -2,10 +2,10 @@
 
 use std::{
     ffi::OsStr,
-    fs::{self, File, Metadata},
-    io::{self, ErrorKind, Seek, SeekFrom},
+    fs::{File, Metadata, OpenOptions},
+    io::{self, ErrorKind},
     ops::Range,
-    os::unix::ffi::OsStrExt,
+    os::unix::{ffi::OsStrExt, fs::OpenOptionsExt},
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -28,7 +28,8 @@ pub(crate) fn respond(directory: &Path, request: &Request<'_>) -> Response {
     let Some((names, is_directory)) = names(request.target) else {
         return Response::error(400, "This is no path.");
     };
-    let path = names.iter().fold(directory.to_path_buf(), |path, name| path.join(OsStr::from_bytes(name)));
+    let mut path = directory.to_path_buf();
+    path.extend(names.iter().map(|name| OsStr::from_bytes(name)));
     found(path, &names, is_directory, request).unwrap_or_else(|error| match error.kind() {
         ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename => {
             Response::error(404, "There is no such file.")
@@ -54,28 +55,34 @@ fn names(target: &str) -> Option<(Vec<Vec<u8>>, bool)> {
 }
 
 fn found(mut path: PathBuf, names: &[Vec<u8>], is_directory: bool, request: &Request<'_>) -> io::Result<Response> {
-    let mut metadata = fs::metadata(&path)?;
+    let (mut file, mut metadata) = open(&path)?;
     if metadata.is_dir() {
         if !is_directory {
             // Else the links of the page would lead elsewhere.
             return Ok(Response::error(301, "This is a directory.").with("Location", &page::link(names, true)));
         }
         let index = path.join("index.html");
-        match fs::metadata(&index) {
-            Ok(of_index) if of_index.is_file() => (path, metadata) = (index, of_index),
+        match open(&index) {
+            Ok((of_index, its)) if its.is_file() => (path, file, metadata) = (index, of_index, its),
             _ => return Ok(Response::page(200, page::listing(names, &path)?)),
         }
     } else if is_directory {
         return Err(ErrorKind::NotADirectory.into());
     }
     if !metadata.is_file() {
-        // To open a pipe would wait for its other end.
         return Err(ErrorKind::PermissionDenied.into());
     }
-    file(&path, &metadata, request)
+    answer_with(file, &path, &metadata, request)
 }
 
-fn file(path: &Path, metadata: &Metadata, request: &Request<'_>) -> io::Result<Response> {
+fn open(path: &Path) -> io::Result<(File, Metadata)> {
+    // Else opening a pipe would wait for its other end.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let metadata = file.metadata()?;
+    Ok((file, metadata))
+}
+
+fn answer_with(file: File, path: &Path, metadata: &Metadata, request: &Request<'_>) -> io::Result<Response> {
     let modified = metadata.modified()?;
     let etag = etag(metadata, modified);
     let with_version = |response: Response| {
@@ -97,11 +104,7 @@ fn file(path: &Path, metadata: &Metadata, request: &Request<'_>) -> io::Result<R
             return Ok(response.with("Content-Range", &format!("bytes */{length}")));
         }
     };
-    let mut file = File::open(path)?;
-    if range.start > 0 {
-        file.seek(SeekFrom::Start(range.start))?;
-    }
-    let response = Response::new(status, Body::File(file, range.end - range.start));
+    let response = Response::new(status, Body::File(file, range.clone()));
     let response = with_version(response).with("Content-Type", content_type(path));
     Ok(match status {
         206 => response.with("Content-Range", &format!("bytes {}-{}/{length}", range.start, range.end - 1)),

@@ -12,6 +12,7 @@
 //! | `PORT` or `HOST:PORT` | where it listens: `127.0.0.1:8000` |
 //! | `--bind HOST` | `0.0.0.0` for all addresses of this machine, so that others can connect |
 //! | `--directory DIR` | what it serves: the current directory |
+//! | `--certificate FILE`, `--key FILE` | `https`: a certificate with the chain behind it, and its key, in PEM |
 //! | `--quiet` | no line for each request |
 //!
 //! Symbolic links are followed. A request has a head of 16 KiB at most, and no body. What is unclear about a head ends its
@@ -20,8 +21,10 @@
 use std::{
     env,
     error::Error,
+    fs,
     io::{self, Write},
     path::PathBuf,
+    process::ExitCode,
     sync::Arc,
 };
 
@@ -40,11 +43,10 @@ use response::Response;
 #[derive(Server)]
 #[server(
     transport = "tcp",
-    concurrency = "threading",
+    concurrency = "event_loop",
     handler = Session,
     limits(connections = 4096),
     timeouts(idle = "1m", message = "20s", shutdown = "10s"),
-    stack_size = "256KiB",
 )]
 struct Site {
     directory: PathBuf,
@@ -63,7 +65,7 @@ impl MessageHandler for Session {
 
     fn message(&mut self, request: Request<'_>) -> HandlerResult {
         let response = files::respond(&self.site.directory, &request);
-        self.log(&format!("{} {}", request.method, request.target), &response);
+        self.log(request.method, request.target, &response);
         response.send(&mut self.wfile, &request)?;
         if request.keeps_alive() { Ok(()) } else { Err(HangUp.into()) }
     }
@@ -76,17 +78,17 @@ impl MessageHandler for Session {
             error => (400, error.to_string()),
         };
         let response = Response::error(status, &why);
-        self.log("?", &response);
+        self.log("?", "", &response);
         response.send(&mut self.wfile, &Request::bad())?;
         Err(HangUp.into())
     }
 }
 
 impl Session {
-    fn log(&self, what: &str, response: &Response) {
+    fn log(&self, method: &str, target: &str, Response { status, body, .. }: &Response) {
         if !self.site.is_quiet {
-            let what = what.escape_debug();
-            say(&format!("{} \"{what}\" {} {}", self.client, response.status, response.body.length()));
+            let length = body.length();
+            say(&format!("{} \"{method} {}\" {status} {length}", self.client, target.escape_debug()));
         }
     }
 }
@@ -96,27 +98,49 @@ fn say(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+const USAGE: &str = "\
+Serves the files of a directory by HTTP.
+
+http [PORT | HOST:PORT] [--bind HOST] [--directory DIR] [--certificate FILE --key FILE] [--quiet]
+";
+
+fn main() -> ExitCode {
+    match run(env::args().skip(1)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("http: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(mut words: impl Iterator<Item = String>) -> Result<(), Box<dyn Error>> {
     let mut site = Site { directory: ".".into(), is_quiet: false };
+    let mut options = Site::OPTIONS;
     let (mut host, mut port) = ("127.0.0.1".to_owned(), "8000".to_owned());
-    let mut words = env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word} takes a value"));
         match &*word {
             "--bind" => host = value()?,
             "--directory" => site.directory = value()?.into(),
+            "--certificate" => options.tls.certificate = Some(value()?.leak()),
+            "--key" => options.tls.key = Some(value()?.leak()),
             "--quiet" => site.is_quiet = true,
-            word if word.starts_with('-') => return Err(format!("{word} is not understood").into()),
+            "--help" => {
+                say(USAGE.trim_end());
+                return Ok(());
+            }
+            word if word.starts_with('-') => return Err(format!("{word} is not understood\n\n{USAGE}").into()),
             address => match address.rsplit_once(':') {
                 Some((before, after)) => (host, port) = (before.trim_matches(['[', ']']).to_owned(), after.to_owned()),
                 None => port = address.to_owned(),
             },
         }
     }
-    if !site.directory.is_dir() {
-        return Err(format!("{} is no directory", site.directory.display()).into());
-    }
-    let server = site.bind((host, port.parse::<u16>()?))?;
+    let port: u16 = port.parse().map_err(|_| format!("{port} is no port: it is a number up to 65535"))?;
+    // Else each request would find out.
+    fs::read_dir(&site.directory).map_err(|error| format!("{}: {error}", site.directory.display()))?;
+    let server = site.bind_with((host, port), options)?;
     server.shutdown_on_signals()?;
     say(&format!("listening on {}", server.server_address()));
     Ok(server.serve_forever()?)

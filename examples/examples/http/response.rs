@@ -2,19 +2,19 @@
 
 use std::{
     fs::File,
-    io::{self, Read, Write},
+    io::{self, Write},
+    ops::Range,
     time::SystemTime,
 };
 
-use crate::{page, request::Request};
+use sockserver::Writer;
 
-/// How much of a file is read and sent at once.
-const PIECE: usize = 256 << 10;
+use crate::{page, request::Request};
 
 pub(crate) struct Response {
     pub(crate) status: u16,
-    /// Whole lines, each with its end.
-    pub(crate) headers: String,
+    /// The status line and headers, each with its end.
+    head: String,
     pub(crate) body: Body,
 }
 
@@ -22,8 +22,8 @@ pub(crate) enum Body {
     /// There is none, and no length either.
     None,
     Page(String),
-    /// So many bytes of a file, from where it stands.
-    File(File, u64),
+    /// A part of a file.
+    File(File, Range<u64>),
 }
 
 impl Body {
@@ -31,14 +31,17 @@ impl Body {
         match self {
             Body::None => 0,
             Body::Page(page) => page.len() as u64,
-            Body::File(_, length) => *length,
+            Body::File(_, part) => part.end - part.start,
         }
     }
 }
 
 impl Response {
     pub(crate) fn new(status: u16, body: Body) -> Response {
-        Response { status, headers: String::new(), body }
+        let mut head = String::with_capacity(512);
+        head.extend(["HTTP/1.1 ", &status.to_string(), " ", reason(status), "\r\n"]);
+        let response = Response { status, head, body };
+        response.with("Server", "sockserver").with("X-Content-Type-Options", "nosniff")
     }
 
     pub(crate) fn page(status: u16, page: String) -> Response {
@@ -54,47 +57,27 @@ impl Response {
     }
 
     pub(crate) fn with(mut self, name: &str, value: &str) -> Response {
-        self.headers.extend([name, ": ", value, "\r\n"]);
+        self.head.extend([name, ": ", value, "\r\n"]);
         self
     }
 
-    pub(crate) fn send(self, client: &mut impl Write, request: &Request<'_>) -> io::Result<()> {
-        let Response { status, headers, body } = self;
-        let date = httpdate::fmt_http_date(SystemTime::now());
+    pub(crate) fn send(mut self, client: &mut Writer, request: &Request<'_>) -> io::Result<()> {
+        if !matches!(self.body, Body::None) {
+            let length = self.body.length().to_string();
+            self = self.with("Content-Length", &length);
+        }
         let connection = if request.keeps_alive() { "keep-alive" } else { "close" };
-        let length = match &body {
-            Body::None => String::new(),
-            body => format!("Content-Length: {}\r\n", body.length()),
-        };
-        let reason = reason(status);
-        write!(
-            client,
-            "HTTP/1.1 {status} {reason}\r\nServer: sockserver\r\nDate: {date}\r\nConnection: {connection}\r\n\
-             X-Content-Type-Options: nosniff\r\n{headers}{length}\r\n"
-        )?;
+        let date = httpdate::fmt_http_date(SystemTime::now());
+        let Response { mut head, body, .. } = self.with("Date", &date).with("Connection", connection);
+        head.push_str("\r\n");
+        client.write_all(head.as_bytes())?;
         match body {
             _ if request.method == "HEAD" => Ok(()),
             Body::None => Ok(()),
             Body::Page(page) => client.write_all(page.as_bytes()),
-            Body::File(file, length) => send_file(client, file, length),
+            Body::File(file, part) => client.send_file(file, part),
         }
     }
-}
-
-fn send_file(client: &mut impl Write, mut file: File, length: u64) -> io::Result<()> {
-    let mut left = length;
-    let mut piece = vec![0; left.min(PIECE as u64) as usize];
-    while left > 0 {
-        let end = left.min(PIECE as u64) as usize;
-        let read = file.read(&mut piece[..end])?;
-        if read == 0 {
-            // The client was promised more: the end of the connection is all that can tell it.
-            return Err(io::Error::other("a file has become shorter while it was sent"));
-        }
-        client.write_all(&piece[..read])?;
-        left -= read as u64;
-    }
-    Ok(())
 }
 
 fn reason(status: u16) -> &'static str {

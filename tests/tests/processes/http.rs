@@ -7,6 +7,7 @@ use sockserver_tests::{
     client::Client,
     place::{Directory, Place},
     process::{Process, ServerProcess, example, installed},
+    tls::Authority,
 };
 
 const BYTES: usize = 1_000_000;
@@ -19,6 +20,10 @@ struct Site {
 
 impl Site {
     fn start() -> Site {
+        Site::with(&[])
+    }
+
+    fn with(options: &[&str]) -> Site {
         let directory = Directory::new();
         let path = directory.path();
         fs::create_dir_all(path.join("public/films & <b>")).expect("a directory");
@@ -30,7 +35,7 @@ impl Site {
         let bytes: Vec<u8> = (0..BYTES).map(|byte| (byte % 251) as u8).collect();
         fs::write(public.join("bytes.bin"), bytes).expect("a file");
         let mut command = example("http");
-        command.arg("--directory").arg(&public);
+        command.arg("--directory").arg(&public).args(options);
         Site { server: ServerProcess::start(command, Place::of("tcp")), directory }
     }
 
@@ -184,6 +189,68 @@ fn curl_downloads_goes_on_and_keeps_the_connection() {
     let Some(mut curl) = installed("curl") else { return };
     let refused = ["--silent", "--max-time", "20", "-o", "/dev/null", "-w", "%{http_code}", "-T"];
     assert_eq!(Process::start(curl.args(refused).arg(&whole).arg(site.url("/upload"))).output(), "405\n");
+}
+
+#[test]
+fn curl_downloads_by_tls() {
+    let authority = Authority::new();
+    let tls = authority.tls(&authority.certify("localhost"));
+    let [certificate, key] = [tls.certificate, tls.key].map(|file| file.expect("both were written"));
+    let site = Site::with(&["--certificate", certificate, "--key", key]);
+    let Address::Inet(address) = site.server.address() else { panic!("no port") };
+    let Some(mut curl) = site.curl() else { return };
+    let resolve = format!("localhost:{}:{}", address.port(), address.ip());
+    curl.args(["--resolve", &resolve, "--cacert", authority.option("ca.pem")]);
+    let whole = site.file("whole");
+    let url = |path: &str| format!("https://localhost:{}{path}", address.port());
+    curl.args(["-w", "%{http_version} %{num_connects} ", "-o"]).arg(&whole).arg(url("/bytes.bin"));
+    let output = Process::start(curl.args(["-o", "/dev/null"]).arg(url("/hello.txt"))).output();
+    assert_eq!(output, "1.1 1 1.1 0 \n", "one connection for both");
+    assert_eq!(fs::read(&whole).expect("it is there"), fs::read(site.file("bytes.bin")).expect("it is there"));
+    // Who speaks no TLS gets nothing.
+    assert!(!site.get("/hello.txt", "").contains("hello"));
+}
+
+#[test]
+fn slow_downloads_take_no_threads_and_no_memory() {
+    let site = Site::start();
+    let Some(mut curl) = site.curl() else { return };
+    fs::write(site.file("large"), vec![b'x'; 20_000_000]).expect("a file");
+    let before = site.server.observed().resources();
+    let mut slow: Vec<_> = (0..200).map(|_| Client::connect(site.server.address())).collect();
+    for client in &mut slow {
+        client.send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(client.line(), "HTTP/1.1 200 OK\r");
+    }
+    assert_eq!(Process::start(curl.arg(site.url("/hello.txt"))).output(), "hello\n");
+    // Reading a file may be slow, so that a few threads took over from one another.
+    let during = site.server.observed().resources();
+    assert!(during.threads <= before.threads + 8, "{during:?} after {before:?}");
+    assert!(during.memory <= before.memory + (6 << 20), "{during:?} after {before:?}");
+    let mut last = slow.pop().expect("there are 200");
+    last.finish();
+    assert!(last.rest().ends_with(&"x".repeat(20_000_000)));
+}
+
+#[test]
+fn what_is_wrong_with_the_command_line_is_said() {
+    let site = Site::start();
+    let taken = site.server.address().to_string();
+    for (words, said) in [
+        (&["--loud"][..], "http: --loud is not understood"),
+        (&["--bind"], "http: --bind takes a value"),
+        (&["70000"], "http: 70000 is no port: it is a number up to 65535"),
+        (&["--directory", "/nowhere"], "http: /nowhere: No such file or directory"),
+        (&["--certificate", "cert.pem"], "key"),
+        (&["0", "--certificate", "/nowhere", "--key", "/nowhere"], "/nowhere"),
+        (&[&taken], "Address already in use"),
+    ] {
+        let mut process = Process::start(example("http").args(words));
+        process.reports(said);
+        assert!(!process.ended().success());
+    }
+    let help = Process::start(example("http").arg("--help")).output();
+    assert!(help.contains("--directory DIR"), "{help}");
 }
 
 #[test]
