@@ -178,6 +178,8 @@ struct Scene {
     failing_starts: Vec<bool>,
     /// How the messages come.
     way: Way,
+    /// The client of the first one sends when the second one has handled all its messages.
+    comes_after: Option<(usize, usize)>,
 }
 
 #[derive(Clone, Copy)]
@@ -190,7 +192,14 @@ enum Way {
 
 impl Scene {
     fn of(threads: usize, connections: &[(usize, Option<usize>)]) -> Scene {
-        Scene { loops: 1, threads, connections: connections.to_vec(), failing_starts: Vec::new(), way: Way::Socket }
+        Scene {
+            loops: 1,
+            threads,
+            connections: connections.to_vec(),
+            failing_starts: Vec::new(),
+            way: Way::Socket,
+            comes_after: None,
+        }
     }
 
     fn explore(self) {
@@ -231,7 +240,15 @@ impl Scene {
             .map(|connection| {
                 let (hand_over, loops, way) = (hand_over.clone(), self.loops, self.way);
                 let messages = self.connections[connection].0;
+                let comes_after = self.comes_after.filter(|(own, _)| *own == connection).map(|(_, other)| other);
                 thread::spawn(move || {
+                    let has_to_wait = |other: usize| {
+                        let counts = &hand_over.work().connections[other];
+                        counts.handled.load(SeqCst) < counts.expected
+                    };
+                    while comes_after.is_some_and(has_to_wait) {
+                        thread::yield_now();
+                    }
                     for _ in 0..messages {
                         match way {
                             Way::Inbox => hand_over.notify(loop_of(connection, loops), connection),
@@ -310,4 +327,13 @@ fn a_loop_whose_thread_cannot_be_started_is_done_without() {
     // Nobody sends anything to it.
     let failing_starts = vec![false, true];
     Scene { loops: 2, failing_starts, ..Scene::of(9, &[(2, None), (0, None)]) }.explore();
+}
+
+#[test]
+fn a_slow_handler_of_the_second_loop_holds_up_nobody() {
+    // The first loop ends before that, or sleeps meanwhile.
+    for comes_after in [None, Some((0, 3))] {
+        let connections = [(1, None), (1, Some(3)), (0, None), (1, None)];
+        Scene { loops: 2, comes_after, ..Scene::of(9, &connections) }.explore();
+    }
 }
