@@ -2,6 +2,10 @@
 
 use std::sync::{Arc, Weak};
 
+use crate::{service::Service, transport::Transport};
+
+pub(crate) type Listener<S> = <<S as Service>::Transport as Transport>::Listener;
+
 /// The listening sockets of one server, and which of them to try next.
 pub(super) struct Listeners<L> {
     /// At least one. Shared only with a `SocketServer` that does not serve yet.

@@ -31,6 +31,7 @@ use crate::{
     unwind::ServerId,
 };
 
+mod accepting;
 mod errors;
 mod event_source;
 mod heartbeat;
@@ -42,12 +43,11 @@ pub use event_source::EventSource;
 pub(crate) use leader::{Accepted, LeaderEvent};
 use leader::{Leader, close_listeners};
 use leader_lock::LeaderLock;
+pub(crate) use listeners::Listener;
 use listeners::Listeners;
 
 #[cfg(feature = "systemd")]
 use {crate::systemd::Notifications, std::sync::OnceLock};
-
-pub(crate) type Listener<S> = <<S as Service>::Transport as Transport>::Listener;
 
 /// Accepts the requests of one server, for all its threads.
 ///
