@@ -17,11 +17,12 @@ use socket2::{Domain, Socket, Type};
 use crate::{
     measure::Meter,
     servers::{BLOCK, BULK, COMPUTE},
+    tls_load,
     workload::{LINE, Workload},
 };
 
 /// Nothing has come for so long: the server is broken, or packets are lost.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Drives a server until the meter has seen enough.
 pub fn drive(workload: Workload, server: SocketAddr, meter: &mut Meter<'_>) -> io::Result<()> {
@@ -41,7 +42,9 @@ pub fn drive(workload: Workload, server: SocketAddr, meter: &mut Meter<'_>) -> i
         Workload::Bulk { connections } => exchange(server, &vec![&request(1)[..]; connections], BULK.len(), meter),
         Workload::Udp { under_way } => packets(server, under_way, meter),
         Workload::Broadcast { members, beside_stuck } => broadcast(server, members, beside_stuck, meter),
-        Workload::Store { .. } | Workload::Idle { .. } | Workload::Stop { .. } => Ok(()),
+        Workload::Handshakes { clients } => tls_load::handshakes(server, clients, meter),
+        Workload::TlsBulk { connections } => tls_load::bulk(server, connections, meter),
+        Workload::TlsIdle { .. } | Workload::Store { .. } | Workload::Idle { .. } | Workload::Stop { .. } => Ok(()),
     }
 }
 
@@ -61,14 +64,7 @@ pub fn idle(server: SocketAddr, connections: usize) -> io::Result<Vec<TcpStream>
 /// What redis-benchmark makes of a store: so many requests, half of each kind, over 50 connections with so many at once.
 /// Returns its requests a second.
 pub fn redis_benchmark(server: SocketAddr, requests: usize, at_once: usize) -> io::Result<f64> {
-    // redis-server says its port before it listens.
-    let begun = Instant::now();
-    while let Err(error) = TcpStream::connect(server) {
-        if begun.elapsed() > PATIENCE {
-            return Err(error);
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
+    wait_for(server)?;
     let mut command = Command::new("redis-benchmark");
     command.args(["-h", &server.ip().to_string(), "-p", &server.port().to_string()]);
     command.args(["-n", &(requests / 2).to_string(), "-P", &at_once.to_string()]);
@@ -81,6 +77,18 @@ pub fn redis_benchmark(server: SocketAddr, requests: usize, at_once: usize) -> i
     }
 }
 
+/// Waits until the server listens: some say their port before.
+pub fn wait_for(server: SocketAddr) -> io::Result<()> {
+    let begun = Instant::now();
+    while let Err(error) = TcpStream::connect(server) {
+        if begun.elapsed() > PATIENCE {
+            return Err(error);
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
 fn open(server: SocketAddr, connections: usize) -> io::Result<Vec<TcpStream>> {
     // In several rounds there are more than one address has ports.
     let from =
@@ -88,7 +96,7 @@ fn open(server: SocketAddr, connections: usize) -> io::Result<Vec<TcpStream>> {
     (0..connections as u32).map(from).collect()
 }
 
-fn request(lines: usize) -> Vec<u8> {
+pub fn request(lines: usize) -> Vec<u8> {
     let mut line = [b'a'; LINE];
     line[LINE - 1] = b'\n';
     line.repeat(lines)
@@ -136,12 +144,12 @@ fn connect(server: SocketAddr, clients: usize, meter: &mut Meter<'_>) -> io::Res
 }
 
 /// One of many addresses of this machine: the ports of a single one would all be used up by connections in TIME_WAIT.
-fn source(number: u32) -> SocketAddr {
+pub fn source(number: u32) -> SocketAddr {
     let [high, low] = u16::to_be_bytes((number % 50_000) as u16);
     (Ipv4Addr::new(127, 1, high, low.max(1)), 0).into()
 }
 
-fn connect_from(source: SocketAddr, server: SocketAddr) -> io::Result<TcpStream> {
+pub fn connect_from(source: SocketAddr, server: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     setsockopt(&socket, IpBindAddressNoPort, &true)?;
     socket.bind(&source.into())?;
@@ -267,18 +275,18 @@ fn packets(server: SocketAddr, under_way: usize, meter: &mut Meter<'_>) -> io::R
 }
 
 /// Which clients have something to read.
-struct Poll(Epoll);
+pub struct Poll(Epoll);
 
 impl Poll {
-    fn new() -> io::Result<Poll> {
+    pub fn new() -> io::Result<Poll> {
         Ok(Poll(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?))
     }
 
-    fn add(&self, connection: &TcpStream, number: usize) -> io::Result<()> {
+    pub fn add(&self, connection: &TcpStream, number: usize) -> io::Result<()> {
         Ok(self.0.add(connection, EpollEvent::new(EpollFlags::EPOLLIN, number as u64))?)
     }
 
-    fn wait(&self, mut ready: impl FnMut(usize) -> io::Result<()>) -> io::Result<()> {
+    pub fn wait(&self, mut ready: impl FnMut(usize) -> io::Result<()>) -> io::Result<()> {
         let mut events = [EpollEvent::empty(); 64];
         let timeout = EpollTimeout::try_from(PATIENCE).map_err(io::Error::other)?;
         match self.0.wait(&mut events, timeout)? {

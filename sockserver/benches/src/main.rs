@@ -21,6 +21,7 @@ mod plot;
 mod process;
 mod report;
 mod servers;
+mod tls_load;
 mod workload;
 
 struct Plan {
@@ -100,7 +101,7 @@ impl Plan {
                 for number in 0..installed.len() {
                     let (peer, program) = &installed[(number + round) % installed.len()];
                     // Memory is the same each time.
-                    let known = round > 0 && matches!(workload, Workload::Idle { .. });
+                    let known = round > 0 && matches!(workload, Workload::Idle { .. } | Workload::TlsIdle { .. });
                     if known || !workload.is_for(*peer) {
                         continue;
                     }

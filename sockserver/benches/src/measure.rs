@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
@@ -10,6 +11,7 @@ use crate::{
     load,
     process::Process,
     servers::Program,
+    tls_load,
     workload::{MANY, Workload},
 };
 
@@ -72,7 +74,8 @@ pub fn measure(workload: Workload, program: &Program, time: Duration, cores: Opt
     let start = || Process::start(program.command(workload.service()), cores);
     match workload {
         Workload::Store { at_once } => store(&start()?, at_once),
-        Workload::Idle { connections } => idle(&start()?, connections),
+        Workload::Idle { connections } => idle(&start()?, connections, load::idle),
+        Workload::TlsIdle { connections } => idle(&start()?, connections, tls_load::idle),
         Workload::Stop { connections } => stop(start, connections),
         _ => {
             let server = start()?;
@@ -94,11 +97,15 @@ fn store(server: &Process, at_once: usize) -> io::Result<Figures> {
     Ok(Figures { rate: Some(rate), cpu: Some(micros(cpu) / requests as f64), ..Figures::default() })
 }
 
-fn idle(server: &Process, connections: usize) -> io::Result<Figures> {
+fn idle<C>(
+    server: &Process,
+    connections: usize,
+    open: impl Fn(SocketAddr, usize) -> io::Result<Vec<C>>,
+) -> io::Result<Figures> {
     // What the first connection makes the server load is not what each one costs.
-    let first = load::idle(server.address, 1)?;
+    let first = open(server.address, 1)?;
     let before = server.resident_kib()?;
-    let all = load::idle(server.address, connections)?;
+    let all = open(server.address, connections)?;
     let resident = (server.resident_kib()? - before) / all.len() as f64;
     drop(first);
     Ok(Figures { resident: Some(resident), ..Figures::default() })

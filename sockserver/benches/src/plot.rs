@@ -96,5 +96,6 @@ fn colour(peer: Peer) -> &'static str {
         Peer::Go => "#17becf",
         Peer::Python => "#e0a800",
         Peer::Redis => "#7f7f7f",
+        Peer::Nginx => "#009639",
     }
 }

@@ -97,9 +97,11 @@ impl Run {
     /// What the workload is about: less is better.
     pub fn cost(&self, workload: Workload, peer: Peer) -> Option<f64> {
         self.median(workload, peer, |figures| match workload {
-            Workload::Bulk { .. } | Workload::Store { .. } => figures.rate.map(|rate| 1e6 / rate),
+            Workload::Bulk { .. } | Workload::TlsBulk { .. } | Workload::Store { .. } => {
+                figures.rate.map(|rate| 1e6 / rate)
+            }
             Workload::Beside { .. } => figures.tw99,
-            Workload::Idle { .. } => figures.resident,
+            Workload::Idle { .. } | Workload::TlsIdle { .. } => figures.resident,
             Workload::Stop { .. } => figures.p99,
             _ => figures.cpu,
         })
@@ -179,9 +181,9 @@ fn judged(figure: Option<f64>, target: Option<f64>, decimals: usize) -> String {
 
 fn unit(workload: Workload) -> &'static str {
     match workload {
-        Workload::Bulk { .. } | Workload::Store { .. } => "µs a request",
+        Workload::Bulk { .. } | Workload::TlsBulk { .. } | Workload::Store { .. } => "µs a request",
         Workload::Beside { .. } => "tw99 µs",
-        Workload::Idle { .. } => "KiB a connection",
+        Workload::Idle { .. } | Workload::TlsIdle { .. } => "KiB a connection",
         Workload::Stop { .. } => "p99 µs",
         _ => "CPU µs a request",
     }
@@ -214,6 +216,7 @@ fn target(workload: Workload, peer: Peer) -> Option<f64> {
         (Workload::Udp { .. }, Peer::Tokio) => 0.75,
         (Workload::Udp { .. }, Peer::Python) => 0.60,
         (Workload::Bulk { .. }, Peer::Limit) => 1.05,
+        (Workload::Handshakes { .. } | Workload::TlsBulk { .. }, Peer::Tokio) => 1.05,
         // Of its rate, 0.8.
         (Workload::Store { .. }, Peer::Redis) => 1.25,
         (Workload::Idle { .. }, Peer::StdThreads) => 1.10,

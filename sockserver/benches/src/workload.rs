@@ -26,6 +26,12 @@ pub enum Workload {
     Udp { under_way: usize },
     /// Connections that have each had one answer and then say nothing: the memory of each.
     Idle { connections: usize },
+    /// Clients that each connect, shake hands in full, send a line, read the answer, and connect anew.
+    Handshakes { clients: usize },
+    /// [`Bulk`](Workload::Bulk) over TLS.
+    TlsBulk { connections: usize },
+    /// [`Idle`](Workload::Idle) over TLS.
+    TlsIdle { connections: usize },
     /// From the word to stop until the server has stopped, with so many connections idle.
     Stop { connections: usize },
 }
@@ -34,7 +40,7 @@ pub enum Workload {
 pub const MANY: usize = 19_000;
 
 impl Workload {
-    pub const ALL: [Workload; 22] = [
+    pub const ALL: [Workload; 25] = [
         Workload::Connect { clients: 1 },
         Workload::Connect { clients: 8 },
         Workload::Connect { clients: 32 },
@@ -54,6 +60,9 @@ impl Workload {
         Workload::Udp { under_way: 32 },
         Workload::Idle { connections: 5000 },
         Workload::Idle { connections: MANY },
+        Workload::Handshakes { clients: 8 },
+        Workload::TlsBulk { connections: 4 },
+        Workload::TlsIdle { connections: 1000 },
         Workload::Stop { connections: 0 },
         Workload::Stop { connections: 1000 },
         Workload::Stop { connections: MANY },
@@ -72,6 +81,9 @@ impl Workload {
             Workload::Store { at_once } => format!("kv {at_once}"),
             Workload::Udp { .. } => "udp".into(),
             Workload::Idle { connections } => format!("idle {connections}"),
+            Workload::Handshakes { clients } => format!("handshakes {clients}"),
+            Workload::TlsBulk { .. } => "bulk over TLS".into(),
+            Workload::TlsIdle { connections } => format!("idle {connections} over TLS"),
             Workload::Stop { connections } => format!("shutdown {connections}"),
         }
     }
@@ -88,6 +100,8 @@ impl Workload {
             Workload::Broadcast { .. } => Service::Broadcast,
             Workload::Store { .. } => Service::Store,
             Workload::Udp { .. } => Service::Packets,
+            Workload::Handshakes { .. } | Workload::TlsIdle { .. } => Service::TlsLines,
+            Workload::TlsBulk { .. } => Service::TlsBulk,
             Workload::Stop { connections: 1.. } => Service::Stopping,
             _ => Service::Lines,
         }
@@ -101,6 +115,11 @@ impl Workload {
                 matches!(peer, Peer::Ours | Peer::OursOnLoop | Peer::OursOnLoops | Peer::Tokio)
             }
             _ if peer == Peer::Redis => false,
+            Workload::Handshakes { .. } if peer == Peer::Nginx => true,
+            Workload::Handshakes { .. } | Workload::TlsBulk { .. } | Workload::TlsIdle { .. } => {
+                matches!(peer, Peer::Ours | Peer::OursOnLoop | Peer::Tokio)
+            }
+            _ if peer == Peer::Nginx => false,
             // A thread for each would take the memory of the machine.
             Workload::Idle { connections: MANY } => {
                 matches!(peer, Peer::OursOnLoop | Peer::Tokio | Peer::May | Peer::Go)

@@ -17,6 +17,7 @@ use crate::workload::LINE;
 
 pub mod limit;
 pub mod may;
+pub mod nginx;
 pub mod ours;
 pub mod std_threads;
 pub mod tokio;
@@ -40,7 +41,15 @@ pub enum Service {
     Store,
     /// Answers each packet with itself.
     Packets,
+    /// [`Lines`](Service::Lines) over TLS.
+    TlsLines,
+    /// [`Bulk`](Service::Bulk) over TLS.
+    TlsBulk,
 }
+
+/// The certificate of all servers, for `localhost`, and its key, which everybody has.
+pub const CERTIFICATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peers/localhost.pem");
+pub const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peers/localhost.key");
 
 /// What a connection of [`Service::Broadcast`] is sent once it is a member: as long as each of the lines.
 pub static GREETING: [u8; LINE] = [b'\n'; LINE];
@@ -72,7 +81,7 @@ fn be_slow_if_told(line: &[u8]) {
 }
 
 impl Service {
-    const ALL: [(Service, &str); 8] = [
+    const ALL: [(Service, &str); 10] = [
         (Service::OneLine, "one-line"),
         (Service::Lines, "lines"),
         (Service::Stopping, "stopping"),
@@ -81,6 +90,8 @@ impl Service {
         (Service::Broadcast, "broadcast"),
         (Service::Store, "store"),
         (Service::Packets, "packets"),
+        (Service::TlsLines, "tls-lines"),
+        (Service::TlsBulk, "tls-bulk"),
     ];
 
     pub fn name(self) -> &'static str {
@@ -112,10 +123,11 @@ pub enum Peer {
     Go,
     Python,
     Redis,
+    Nginx,
 }
 
 impl Peer {
-    pub const ALL: [Peer; 12] = [
+    pub const ALL: [Peer; 13] = [
         Peer::Ours,
         Peer::OursOnSignals,
         Peer::OursOnMessages,
@@ -128,6 +140,7 @@ impl Peer {
         Peer::Go,
         Peer::Python,
         Peer::Redis,
+        Peer::Nginx,
     ];
 
     pub fn name(self) -> &'static str {
@@ -144,6 +157,7 @@ impl Peer {
             Peer::Go => "Go",
             Peer::Python => "CPython",
             Peer::Redis => "redis-server",
+            Peer::Nginx => "nginx",
         }
     }
 
@@ -170,6 +184,7 @@ impl Peer {
                 installed.then(|| Program { path: "python3".into(), arguments: vec![script] })
             }
             Peer::Redis if !succeeds(Command::new("redis-server").arg("--version")) => None,
+            Peer::Nginx if !succeeds(Command::new("nginx").arg("-v")) => None,
             _ => Some(Program { path: env::current_exe().ok()?, arguments: vec!["serve", self.name()] }),
         }
     }
@@ -205,6 +220,7 @@ pub fn serve(peer: &str, service: &str) -> io::Result<()> {
         Peer::Tokio => tokio::serve(service),
         Peer::May => may::serve(service),
         Peer::Redis => Err(redis_server()?.exec()),
+        Peer::Nginx => nginx::serve(),
         Peer::Go | Peer::Python => Err(unknown()),
     }
 }

@@ -7,14 +7,14 @@ use std::{
 };
 
 use sockserver::{
-    BindTo, Concurrency, Datagram, FrameWriter, HandlerResult, MailHandler, Mailbox, MessageHandler, Reader,
-    RequestHandler, Sender, Server, SocketServer, Writer,
+    BindTo, Concurrency, Datagram, FrameWriter, HandlerResult, MailHandler, Mailbox, MessageHandler, Options, Reader,
+    RequestHandler, Sender, Server, SocketServer, TlsOptions, Writer,
     concurrency::{EventLoop, Threading},
     framing::Line,
     message_handler, request_handler,
 };
 
-use super::{BULK, GREETING, Service};
+use super::{BULK, CERTIFICATE, GREETING, KEY, Service};
 
 #[request_handler]
 #[server(transport = "tcp", concurrency = "threading", limits(connections = 10_000))]
@@ -196,6 +196,8 @@ pub fn serve_on_loops(service: Service, loops: usize) -> io::Result<()> {
         Service::Computing => run_on_loops(on_loop::ComputingServer, loops),
         Service::Bulk => run_on_loops(on_loop::BulkServer, loops),
         Service::Packets => run(PacketsServer, false),
+        Service::TlsLines => run_with(on_loop::LinesServer, encrypted::<on_loop::LinesServer>(Some(loops))),
+        Service::TlsBulk => run_with(on_loop::BulkServer, encrypted::<on_loop::BulkServer>(Some(loops))),
         Service::Broadcast => run_on_loops(Broadcast::<EventLoop>::default(), loops),
         Service::Store => Err(io::Error::other("the store is an example, `kv`")),
     }
@@ -208,8 +210,18 @@ pub fn serve(service: Service, on_signals: bool) -> io::Result<()> {
         Service::Bulk => run(BulkServer, on_signals),
         Service::Broadcast => run(Broadcast::<Threading>::default(), on_signals),
         Service::Packets => run(PacketsServer, on_signals),
+        Service::TlsLines => run_with(LinesServer, encrypted::<LinesServer>(None)),
+        Service::TlsBulk => run_with(BulkServer, encrypted::<BulkServer>(None)),
         Service::Store => Err(io::Error::other("the store is an example, `kv`")),
     }
+}
+
+/// The options of the attribute, with a certificate.
+fn encrypted<S: Server>(loops: Option<usize>) -> Options {
+    let mut options = S::OPTIONS;
+    options.workers = loops;
+    options.limits.handshakes = options.limits.connections;
+    options.tls(TlsOptions::new().certificate(CERTIFICATE).key(KEY))
 }
 
 fn run<S: Server>(server: S, on_signals: bool) -> io::Result<()>
@@ -225,6 +237,13 @@ where
 {
     let mut options = S::OPTIONS;
     options.workers = Some(loops);
+    run_with(server, options)
+}
+
+fn run_with<S: Server>(server: S, options: Options) -> io::Result<()>
+where
+    &'static str: BindTo<S::Transport>,
+{
     serve_bound(server.bind_with("127.0.0.1:0", options)?, false)
 }
 

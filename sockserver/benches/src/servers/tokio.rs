@@ -2,23 +2,61 @@
 
 use std::{io, sync::Arc};
 
+use rustls::{
+    ServerConfig,
+    crypto::ring::{self, Ticketer},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, BufWriter},
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, BufStream, BufWriter},
     net::{TcpListener, TcpStream, UdpSocket},
     runtime::Runtime,
     sync::{broadcast, watch},
     task::JoinSet,
 };
+use tokio_rustls::TlsAcceptor;
 
-use super::{BLOCK, BULK, GREETING, Service};
+use super::{BLOCK, BULK, CERTIFICATE, GREETING, KEY, Service};
 
 pub fn serve(service: Service) -> io::Result<()> {
     let runtime = Runtime::new()?;
     match service {
         Service::Packets => runtime.block_on(packets()),
         Service::Broadcast => runtime.block_on(members()),
+        Service::TlsLines | Service::TlsBulk => runtime.block_on(encrypted(service)),
         _ => runtime.block_on(connections(service)),
     }
+}
+
+/// Over TLS, with tokio-rustls and the settings of sockserver.
+async fn encrypted(service: Service) -> io::Result<()> {
+    super::exit_when_told();
+    let listener = std_listener()?;
+    let acceptor = TlsAcceptor::from(Arc::new(tls_config().map_err(io::Error::other)?));
+    loop {
+        let (connection, _) = listener.accept().await?;
+        tokio::spawn(answer_encrypted(acceptor.clone(), connection, service));
+    }
+}
+
+async fn answer_encrypted(acceptor: TlsAcceptor, connection: TcpStream, service: Service) -> io::Result<()> {
+    let mut connection = BufStream::new(acceptor.accept(connection).await?);
+    let mut line = Vec::new();
+    while connection.read_until(b'\n', &mut line).await? > 0 {
+        connection.write_all(if service == Service::TlsBulk { &BULK } else { &line }).await?;
+        connection.flush().await?;
+        line.clear();
+    }
+    connection.shutdown().await
+}
+
+fn tls_config() -> Result<ServerConfig, Box<dyn std::error::Error + Send + Sync>> {
+    let chain = CertificateDer::pem_file_iter(CERTIFICATE)?.collect::<Result<_, _>>()?;
+    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions()?.with_no_client_auth();
+    let mut config = builder.with_single_cert(chain, PrivateKeyDer::from_pem_file(KEY)?)?;
+    config.ticketer = Ticketer::new()?;
+    Ok(config)
 }
 
 async fn connections(service: Service) -> io::Result<()> {
