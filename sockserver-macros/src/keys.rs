@@ -316,6 +316,7 @@ pub(crate) static SERVER: Grammar = Grammar {
                 Key::option("alpn", Kind::Texts("http/1.1"), "`[]`").only(&composition::HAS_TLS),
                 Key::option("versions", Kind::Word(&TLS_VERSIONS), "`\"both\"`").only(&composition::HAS_TLS),
                 Key::option("start", Kind::Word(&TLS_START), "`\"accept\"`").only(&composition::HAS_TLS),
+                Key::optional("reload", Kind::Duration, "never").only(&composition::HAS_TLS),
                 Key::option("tickets", Kind::Flag, "`true`").only(&composition::HAS_TLS),
             ],
         },

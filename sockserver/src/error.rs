@@ -35,6 +35,9 @@ pub enum Stage {
     /// The TLS handshake. `handle_error` is called at most once an hour for the handshakes of all clients together: anybody
     /// can make one fail.
     Handshake,
+    /// Reading the certificates again, as `tls(reload)` says: the old ones stay. There is no client: `handle_error` gets the
+    /// server's own address. It is called once for each change of the files.
+    Reload,
     /// In the hook `verify_request`.
     VerifyRequest,
     /// No thread or process could be started for the request.
@@ -55,10 +58,11 @@ pub enum Stage {
 }
 
 impl Stage {
-    pub(crate) const ALL: [Stage; 11] = [
+    pub(crate) const ALL: [Stage; 12] = [
         Stage::GetRequest,
         Stage::Preamble,
         Stage::Handshake,
+        Stage::Reload,
         Stage::VerifyRequest,
         Stage::ProcessRequest,
         Stage::Serve,
@@ -128,7 +132,7 @@ impl HandlerError {
     }
 
     /// The connection (on datagrams, the packet) as it was when the request had failed: its number, its age, its bytes.
-    /// `None` where there is no client ([`Stage::GetRequest`], [`Stage::Serve`]), and for an error that a test has made.
+    /// `None` where there is no client ([`Stage::GetRequest`], [`Stage::Reload`], [`Stage::Serve`]), and for an error that a test has made.
     pub fn connection(&self) -> Option<&ConnectionInfo> {
         self.connection.as_deref()
     }
@@ -200,6 +204,7 @@ impl fmt::Display for Stage {
             Stage::GetRequest => "accepting",
             Stage::Preamble => "reading the PROXY header",
             Stage::Handshake => "the TLS handshake",
+            Stage::Reload => "reading the certificates again",
             Stage::VerifyRequest => "verify_request",
             Stage::ProcessRequest => "starting the request",
             Stage::Serve => "starting a thread",

@@ -63,6 +63,18 @@ impl<S: Service> Hooks<S> {
         }
     }
 
+    /// The report of certificates that could not be read again, for the state as well.
+    #[cfg(feature = "tls")]
+    pub(crate) fn on_failed_reload(&self, server_address: &Address) -> impl Fn(io::Error) + Send + Sync + use<S> {
+        let (server, id, telemetry) = (Arc::downgrade(&self.server), self.id, self.telemetry.clone());
+        let server_address = server_address.clone();
+        move |error| {
+            if let Some(server) = server.upgrade() {
+                Hooks { server, id, telemetry: telemetry.clone() }.report(Stage::Reload, error, &server_address);
+            }
+        }
+    }
+
     /// Python's `get_request`. A panic counts as an error that concerns only the accepted connection.
     pub(crate) fn get_request(&self, listener: &<S::Transport as Transport>::Listener) -> io::Result<Request<S>> {
         unwind::run(self.id, || S::Transport::get_request(listener))

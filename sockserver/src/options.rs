@@ -369,6 +369,12 @@ pub struct TlsOptions {
     pub versions: TlsVersions,
     /// When the handshake comes. Default: [`TlsStart::Accept`].
     pub start: TlsStart,
+    /// How often the files are looked at. When a handshake begins and so much time has passed since the last look, a file that
+    /// has changed is read, with the others, as by [`ServerHandle::reload`](crate::ServerHandle::reload): so a certificate that
+    /// another program renews is used without a word to this one. If the new files do not fit together, the old ones stay, and
+    /// `handle_error` is called with [`Stage::Reload`](crate::Stage::Reload). Where the hook `tls` names the certificates, it is
+    /// called that often. With `"forking"` each child looks, and reports, for itself. Default: never.
+    pub reload: Option<Duration>,
     /// Whether clients get tickets, with which they resume their sessions at less cost. Not with `client_auth`: a resumed
     /// session does not show the certificate again. Default: `true`.
     pub tickets: bool,
@@ -578,6 +584,7 @@ impl TlsOptions {
             alpn: &[],
             versions: TlsVersions::Both,
             start: TlsStart::Accept,
+            reload: None,
             tickets: true,
         }
     }
@@ -698,6 +705,7 @@ setters! {
         alpn: &'static [&'static str] => alpn,
         versions: TlsVersions => versions,
         start: TlsStart => start,
+        reload: Duration => Some(reload),
         tickets: bool => tickets,
     }
 }

@@ -72,7 +72,7 @@ pub trait Server: Send + Sync + Sized + 'static {
         if error.is_disconnect() {
             return;
         }
-        let has_client = !matches!(error.stage(), Stage::GetRequest | Stage::Serve);
+        let has_client = !matches!(error.stage(), Stage::GetRequest | Stage::Reload | Stage::Serve);
         let of_whom = if has_client { "request from" } else { "server at" };
         let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
         // The cause may quote what a client has sent, which must not add lines.

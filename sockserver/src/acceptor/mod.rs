@@ -150,7 +150,7 @@ impl<S: Service> Acceptor<S> {
             true => {
                 let by_hook = hooks.on_tls();
                 let certificates = move || certificate.clone().map_or_else(&by_hook, |tls| Ok(Some(tls)));
-                Material::new(&options, certificates)?.map(Arc::new)
+                Material::new(&options, certificates, hooks.on_failed_reload(&sockets.addresses[0]))?.map(Arc::new)
             }
             false => None,
         };

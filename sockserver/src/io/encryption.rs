@@ -393,7 +393,7 @@ enum Received {
 }
 
 fn new_session(material: &Material) -> io::Result<Box<Mutex<Session>>> {
-    Ok(Box::new(Mutex::new(Session::new(&material.current()).map_err(tls_error)?)))
+    Ok(Box::new(Mutex::new(Session::new(&material.for_handshake()).map_err(tls_error)?)))
 }
 
 fn encrypted_already() -> io::Error {

@@ -9,7 +9,10 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 
-use super::certificates::{self, Source, Tls};
+use super::{
+    certificates::{self, Source, Tls},
+    watch::Watch,
+};
 use crate::{
     options::{ClientAuth, Options, TlsOptions, TlsStart, TlsVersions},
     primitives::Mutex,
@@ -25,6 +28,10 @@ pub(crate) struct Material {
     ticketer: Option<Arc<dyn ProducesTickets>>,
     /// What the server's hook returns. `None`: it has none, and the options name files.
     by_hook: Box<dyn Fn() -> io::Result<Option<Tls>> + Send + Sync>,
+    /// `tls(reload)`.
+    watch: Option<Watch>,
+    /// Reports that the configuration could not be made again for a handshake.
+    not_reloaded: Box<dyn Fn(io::Error) + Send + Sync>,
 }
 
 impl Material {
@@ -32,8 +39,10 @@ impl Material {
     pub(crate) fn new(
         options: &Options,
         by_hook: impl Fn() -> io::Result<Option<Tls>> + Send + Sync + 'static,
+        not_reloaded: impl Fn(io::Error) + Send + Sync + 'static,
     ) -> io::Result<Option<Material>> {
         let Options { tls: options, timeouts, .. } = options;
+        let watch = Watch::new(options);
         let Some(tls) = load(options, &by_hook)? else { return Ok(None) };
         // The ticket of a client whose certificate was accepted once would be accepted when it no longer is.
         let has_tickets = options.tickets && options.client_auth == ClientAuth::None;
@@ -43,8 +52,15 @@ impl Material {
             (_, false) => None,
         };
         let current = Mutex::new(config(tls, options, ticketer.as_ref())?);
-        let handshake = timeouts.handshake;
-        Ok(Some(Material { current, options: options.clone(), handshake, ticketer, by_hook: Box::new(by_hook) }))
+        Ok(Some(Material {
+            current,
+            options: options.clone(),
+            handshake: timeouts.handshake,
+            ticketer,
+            by_hook: Box::new(by_hook),
+            watch,
+            not_reloaded: Box::new(not_reloaded),
+        }))
     }
 
     /// Whether connections begin with the handshake.
@@ -57,7 +73,14 @@ impl Material {
         self.handshake
     }
 
-    pub(crate) fn current(&self) -> Arc<ServerConfig> {
+    /// The configuration for a handshake that begins now. With `tls(reload)` it is made again first if that is due: a
+    /// handshake never waits for another one's reload.
+    pub(crate) fn for_handshake(&self) -> Arc<ServerConfig> {
+        if self.watch.as_ref().is_some_and(Watch::has_changed)
+            && let Err(error) = self.reload()
+        {
+            (self.not_reloaded)(error);
+        }
         self.current.lock().clone()
     }
 

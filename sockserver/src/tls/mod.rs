@@ -5,3 +5,4 @@ pub(crate) mod certificates;
 pub(crate) mod info;
 pub(crate) mod material;
 pub(crate) mod session;
+mod watch;

@@ -151,6 +151,7 @@ fn options(settings: &[String]) -> Result<Options, Box<dyn Error>> {
             "lifetime" => options.timeouts.lifetime = Some(milliseconds()?),
             "shutdown" => options.timeouts.shutdown = milliseconds()?,
             "workers" => options.workers = Some(value.parse()?),
+            "reload" => options.tls.reload = Some(milliseconds()?),
             "certificate" => options.tls.certificate = Some(value.to_owned().leak()),
             "key" => options.tls.key = Some(value.to_owned().leak()),
             "trust" => options.proxy.trust = None,

@@ -12,11 +12,15 @@ use std::{
 
 use rustls::crypto::{CryptoProvider, ring};
 use sockserver::{
-    Address, HandlerResult, Options, RequestHandler, Server, Tls, TlsOptions, Writer, concurrency::Threading,
-    request_handler, transport::Tcp,
+    Address, Concurrency, HandlerResult, Options, RequestHandler, Server, Stage, Tls, TlsOptions, Writer,
+    concurrency::{Forking, Threading},
+    request_handler,
+    transport::Tcp,
 };
 use sockserver_tests::{
+    behind::Behind,
     client::{Client, eventually},
+    in_each_concurrency,
     place::Place,
     process::{ServerProcess, server},
     script::{Script, upper},
@@ -28,7 +32,7 @@ use sockserver_tests::{
 #[derive(Server)]
 #[server(transport = "tcp", concurrency = "threading", handler = Greet, hooks(tls = Self::certificates))]
 struct Greeter {
-    tls: Mutex<io::Result<Tls>>,
+    tls: Arc<Mutex<io::Result<Tls>>>,
 }
 
 #[request_handler]
@@ -51,7 +55,7 @@ impl Greeter {
     }
 
     fn with(tls: io::Result<Tls>) -> Greeter {
-        Greeter { tls: Mutex::new(tls) }
+        Greeter { tls: Arc::new(Mutex::new(tls)) }
     }
 }
 
@@ -215,6 +219,76 @@ fn reloads_under_load_drop_no_connection() {
     eventually("all have ended", || server.stats().active == 0);
     let stats = server.stats();
     assert_eq!(stats.finished, stats.accepted, "{stats:?}");
+}
+
+/// The options of a server that looks at its files so often.
+fn reloading(authority: &Authority, interval: Duration) -> Options {
+    let mut options = authority.options();
+    options.tls.reload = Some(interval);
+    options
+}
+
+fn a_certificate_that_is_renewed_is_used_by_itself<C: Concurrency + Default>() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let server = Script::<Tcp, C>::serve_upper(reloading(&old, Duration::ZERO));
+    let ask = |authority: &Authority| TlsClient::connect(server.server_address(), &authority.client()).ask("hello");
+    assert_eq!(ask(&old), "HELLO");
+    let replacement = new.certify("localhost");
+    old.write("cert.pem", &replacement.certificate);
+    // The pair does not fit. That is reported once.
+    assert_eq!([ask(&old), ask(&old)], ["HELLO", "HELLO"]);
+    let report = server.report();
+    assert_eq!(report.stage, Stage::Reload);
+    assert!(report.message.contains("cert.pem"), "{}", report.message);
+    assert_eq!(report.client_address, *server.server_address());
+    old.write("key.pem", &replacement.key);
+    assert_eq!([ask(&new), ask(&new)], ["HELLO", "HELLO"]);
+    assert!(server.reported().is_none());
+}
+
+in_each_concurrency! { [sync threading pool event_loop two_loops]: a_certificate_that_is_renewed_is_used_by_itself }
+
+#[test]
+fn a_certificate_that_is_renewed_is_used_by_the_children_of_a_forking_server() {
+    let authority = Authority::new();
+    authority.options();
+    let files = [("certificate", "cert.pem"), ("key", "key.pem")];
+    let [certificate, key] = files.map(|(key, file)| format!("{key}={}", authority.option(file)));
+    let program =
+        Behind::start::<Forking>(env!("CARGO_BIN_EXE_behind"), &[&certificate, &key, "reload=0", "trust=none"]);
+    let shown = || {
+        let mut client = TlsClient::connect(program.address(), &authority.client());
+        client.ask("stats");
+        client.connection().peer_certificates().expect("it has shown one")[0].to_vec()
+    };
+    let before = shown();
+    authority.options();
+    assert_ne!(shown(), before);
+}
+
+#[test]
+fn a_certificate_is_not_looked_at_before_it_is_time() {
+    let authority = Authority::new();
+    let server = Script::<Tcp, Threading>::serve_upper(reloading(&authority, Duration::from_secs(3600)));
+    let before = certificate_of(server.server_address(), &authority);
+    authority.options();
+    assert_eq!(certificate_of(server.server_address(), &authority), before);
+    server.reload().expect("the pair fits");
+    assert_ne!(certificate_of(server.server_address(), &authority), before);
+}
+
+#[test]
+fn a_hook_that_names_the_certificate_is_called_again() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let mut options = Greeter::OPTIONS;
+    options.tls.reload = Some(Duration::ZERO);
+    let greeter = Greeter::with(Ok(pem(&old.certify("localhost"))));
+    let tls = greeter.tls.clone();
+    let server = Served::new(greeter.bind_with("127.0.0.1:0", options).expect("a free port"));
+    let greeting = |authority: &Authority| TlsClient::connect(server.server_address(), &authority.client()).rest();
+    assert_eq!(greeting(&old), "hello");
+    *tls.lock().expect("nobody panics with it") = Ok(pem(&new.certify("localhost")));
+    assert_eq!(greeting(&new), "hello");
 }
 
 #[test]
