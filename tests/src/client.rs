@@ -46,7 +46,17 @@ impl Client {
         let address = system_address(server)?;
         let socket = Socket::new(Domain::from(i32::from(address.family())), Type::STREAM, None)?;
         be_patient(&socket);
-        socket.connect(&address)?;
+        loop {
+            match socket.connect(&address) {
+                // As std does: it goes on meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.raw_os_error() == Some(libc::EISCONN) => break,
+                connected => {
+                    connected?;
+                    break;
+                }
+            }
+        }
         Ok(Client::new(socket))
     }
 

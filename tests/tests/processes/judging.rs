@@ -80,11 +80,13 @@ fn a_pool_that_silent_clients_fill_is_found() {
 #[test]
 fn descriptors_that_do_not_come_back_are_found() {
     let server = serve(Pool { leaked: Some(Mutex::default()) }, Some(Duration::from_millis(100)));
-    // More than the tests beside this one open and close.
-    let plan = plan(&server).process(std::process::id()).clients(200).patience(Duration::from_secs(2));
-    let report = plan.attack(&[Attack::HalfClosing]);
-    let faults = report.findings()[0].faults().join("; ");
-    assert!(faults.contains("descriptors"), "{report}");
+    // The tests beside this one may close as many meanwhile, but not three times.
+    let reports = (0..3).map(|_| {
+        let plan = plan(&server).process(std::process::id()).clients(200).patience(Duration::from_secs(2));
+        plan.attack(&[Attack::HalfClosing])
+    });
+    let faults = reports.map(|report| report.findings()[0].faults().join("; ")).find(|faults| !faults.is_empty());
+    assert!(faults.as_ref().is_some_and(|faults| faults.contains("descriptors")), "{faults:?}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
     io::{self, BufReader, Read, Write},
     marker::PhantomData,
     process,
-    sync::OnceLock,
+    sync::{Mutex, OnceLock},
     thread,
     time::Duration,
 };
@@ -18,6 +18,8 @@ use sockserver::{Concurrency, HandlerResult, MessageHandler, Server, ServerHandl
 use sockserver_tests::by_concurrency;
 
 use crate::{Ended, HAS_PREDECESSOR, follow_parent, hand_over, place::Place};
+
+static HANDING_OVER: Mutex<()> = Mutex::new(());
 
 /// All servers of this process.
 static SERVERS: OnceLock<Vec<ServerHandle>> = OnceLock::new();
@@ -67,7 +69,12 @@ fn serve_all<C: Concurrency + Default>(addresses: &str) -> Ended {
     let handles = SERVERS.get_or_init(|| servers.iter().map(|server| server.handle()).collect());
     let (requests, signalled) = io::pipe()?;
     pipe::register(SIGUSR2, signalled)?;
-    thread::spawn(move || BufReader::new(requests).bytes().for_each(|_| hand_over(handles)));
+    thread::spawn(move || {
+        BufReader::new(requests).bytes().for_each(|_| {
+            let _lock = HANDING_OVER.lock();
+            hand_over(handles);
+        });
+    });
     servers[0].notify_systemd()?;
     let mut running = Vec::new();
     for server in servers {
@@ -80,5 +87,7 @@ fn serve_all<C: Concurrency + Default>(addresses: &str) -> Ended {
     for server in running {
         server.wait()?;
     }
+    // The servers end before the other thread has said what has become of the successor.
+    drop(HANDING_OVER.lock());
     Ok(())
 }
