@@ -112,7 +112,12 @@ impl Process {
         loop {
             let line = match self.stdout.try_next() {
                 Ok(line) => line,
-                Err(why) => panic!("the program has not said `{start}`, but {others:?} ({why:?} within {PATIENCE:?})"),
+                Err(why) => {
+                    let errors: Vec<_> = self.stderr.0.try_iter().collect();
+                    panic!(
+                        "the program has not said `{start}`, but {others:?} and {errors:?} ({why} within {PATIENCE:?})"
+                    )
+                }
             };
             match line.strip_prefix(start) {
                 Some(rest) => return rest.to_owned(),
