@@ -30,6 +30,18 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// What succeeds after a few attempts. An address is not free as soon as it was closed: a process that another test starts
+/// has a copy of the socket until it becomes its program.
+#[track_caller]
+pub fn soon<T>(what: &str, mut attempt: impl FnMut() -> io::Result<T>) -> T {
+    let mut done = None;
+    eventually(what, || {
+        done = attempt().ok();
+        done.is_some()
+    });
+    done.expect("it has succeeded")
+}
+
 /// A client of a stream server. What fails or takes longer than [`PATIENCE`] is a panic.
 #[derive(Debug)]
 pub struct Client {

@@ -17,7 +17,7 @@ use sockserver::{
     transport::{Udp, UnixDatagram},
 };
 use sockserver_tests::{
-    client::{DatagramClient, PATIENCE, eventually},
+    client::{DatagramClient, PATIENCE, eventually, soon},
     place::{Directory, Local, own_ip},
     process::installed,
     script::{Script, Session},
@@ -626,7 +626,7 @@ fn a_unix_client_that_is_gone_is_an_error_of_its_own_request() {
 #[test]
 fn icmp_errors_that_come_back_do_not_disturb_the_loop() {
     // Linux tells them to a socket that is connected, which an adopted one can be.
-    let bind = |address: SocketAddr| UdpSocket::bind(address).expect("a free port");
+    let bind = |address: SocketAddr| soon("a free port", || UdpSocket::bind(address));
     let socket = bind((Ipv4Addr::LOCALHOST, 0).into());
     let server_address = socket.local_addr().expect("it is bound");
     // Its port is still free when it is bound again.

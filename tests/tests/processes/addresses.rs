@@ -18,7 +18,7 @@ use sockserver::{
     transport::{AnyStream, Tcp, Udp, Unix, UnixDatagram},
 };
 use sockserver_tests::{
-    client::{Client, DatagramClient, PATIENCE, eventually},
+    client::{Client, DatagramClient, PATIENCE, eventually, soon},
     concurrencies::Word,
     in_each_concurrency,
     place::{Directory, Local, Place, own_ip},
@@ -151,7 +151,7 @@ fn a_shutdown_closes_every_socket() {
     server.stop();
     for address in addresses {
         let Address::Inet(address) = address else { panic!("an internet address") };
-        drop(TcpListener::bind(address).expect("it is free"));
+        drop(soon("it is free", || TcpListener::bind(address)));
     }
 }
 
@@ -163,7 +163,7 @@ fn all_sockets_are_bound_or_none() {
     let error = try_bind::<Tcp>([free, taken]).expect_err("one is taken");
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     assert!(error.to_string().starts_with(&format!("cannot bind to {taken}: ")), "{error}");
-    drop(TcpListener::bind(free).expect("it was closed again"));
+    drop(soon("it was closed again", || TcpListener::bind(free)));
 
     let directory = Directory::new();
     let [file, no_directory] = ["socket", "missing/socket"].map(|name| directory.path().join(name));
@@ -220,7 +220,7 @@ fn a_name_is_bound_as_a_whole_or_not_at_all() {
     let error = try_bind::<Tcp>(("localhost", port)).expect_err("half of it is taken");
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     assert!(error.to_string().starts_with(&format!("cannot bind to localhost:{port}: ")), "{error}");
-    drop(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("it was closed again"));
+    drop(soon("it was closed again", || TcpListener::bind((Ipv4Addr::LOCALHOST, port))));
 }
 
 #[test]
@@ -230,17 +230,11 @@ fn both_wildcards_share_a_port_in_either_order() {
     }
     let port = free_port();
     let [v4, v6] = [format!("0.0.0.0:{port}"), format!("[::]:{port}")];
-    // A process that another test starts has a copy of the last socket until it becomes its program.
     fn bind_soon<'a, T: Local>(list: [&'a String; 2], options: &Options) -> Bound<T>
     where
         &'a String: BindTo<T>,
     {
-        let mut server = None;
-        eventually("the port is free again", || {
-            server = Script::<T, Synchronous>::upper().0.bind_with(list, options.clone()).ok();
-            server.is_some()
-        });
-        server.expect("it is bound")
+        soon("the port is free", || Script::<T, Synchronous>::upper().0.bind_with(list, options.clone()))
     }
     let both = Options::new();
     // The second socket takes IPv6 only, or the first one takes both.
