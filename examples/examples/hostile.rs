@@ -34,18 +34,36 @@ use sockserver::{
 /// How much of an answer must be the same each time: a server may go on with the time, or with a number.
 const ANSWER: usize = 4;
 
-fn main() -> Result<ExitCode, Box<dyn Error>> {
-    let mut words = env::args().skip(1);
-    let address = words.next().ok_or("usage: hostile HOST:PORT [--say TEXT] [--clients N] [--seconds N]")?;
-    let address: Address = address.to_socket_addrs()?.next().ok_or("the host has no address")?.into();
+fn main() -> ExitCode {
+    match judge(env::args().skip(1)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("hostile: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether the server has held out.
+fn judge(mut words: impl Iterator<Item = String>) -> Result<bool, Box<dyn Error>> {
+    let server = words.next().ok_or("usage: hostile HOST:PORT [--say TEXT] [--clients N] [--seconds N]")?;
+    let mut addresses = server.to_socket_addrs().map_err(|error| format!("{server}: {error}"))?;
+    let address: Address = addresses.next().ok_or("the host has no address")?.into();
     let mut plan = Plan::new(&address);
     let mut say = None;
     while let Some(word) = words.next() {
         let value = words.next().ok_or(format!("{word} takes a value"))?;
         match &*word {
             "--say" => say = Some(value.replace("\\r", "\r").replace("\\n", "\n")),
-            "--clients" => plan = plan.clients(value.parse()?),
-            "--seconds" => plan = plan.duration(Duration::from_secs_f64(value.parse()?)),
+            "--clients" => {
+                let clients = value.parse().map_err(|_| format!("--clients is a whole number, not {value}"))?;
+                plan = plan.clients(clients);
+            }
+            "--seconds" => {
+                let seconds = value.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+                plan = plan.duration(seconds.ok_or(format!("--seconds is a number of seconds, not {value}"))?);
+            }
             _ => return Err(format!("{word} is not understood").into()),
         }
     }
@@ -78,7 +96,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     };
     let report = plan.attack(Attack::ALL);
     say_line(report.to_string());
-    Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(report.is_good())
 }
 
 /// The first bytes that the server answers.

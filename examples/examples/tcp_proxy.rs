@@ -20,6 +20,7 @@ use std::{
     error::Error,
     io::{self, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs},
+    process::ExitCode,
     sync::Arc,
     thread,
     time::Duration,
@@ -117,21 +118,38 @@ fn pass_on(mut from: impl Read, mut to: impl Write) -> io::Result<()> {
     }
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    match run(env::args().skip(1)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tcp_proxy: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(mut words: impl Iterator<Item = String>) -> Result<(), Box<dyn Error>> {
     let mut listen = "127.0.0.1:9999".to_owned();
     let mut proxy = Proxy { behind: Vec::new(), send_proxy: None };
     let mut options = Proxy::OPTIONS;
-    let mut words = env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word} takes a value"));
         match &*word {
-            "--to" => proxy.behind = value()?.to_socket_addrs()?.collect(),
+            "--to" => {
+                let server = value()?;
+                let addresses = server.to_socket_addrs().map_err(|error| format!("--to {server}: {error}"))?;
+                proxy.behind = addresses.collect();
+            }
             "--send-proxy" => match &*value()? {
                 "v1" => proxy.send_proxy = Some(Version::One),
                 "v2" => proxy.send_proxy = Some(Version::Two),
                 other => return Err(format!("--send-proxy is v1 or v2, not {other}").into()),
             },
-            "--idle" => options.timeouts.idle = Some(Duration::from_secs_f64(value()?.parse()?)),
+            "--idle" => {
+                let seconds = value()?;
+                let idle = seconds.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+                options.timeouts.idle = Some(idle.ok_or(format!("--idle is a number of seconds, not {seconds}"))?);
+            }
             word if word.starts_with('-') => return Err(format!("{word} is not understood").into()),
             _ => listen = word,
         }

@@ -106,3 +106,19 @@ fn the_example_judges_a_server() {
         assert!(row.is_some_and(|row| row.ends_with("| good |") && row.contains(" MiB |")), "{attack} in {table}");
     }
 }
+
+#[test]
+fn what_is_wrong_with_the_command_line_is_said() {
+    for (words, said) in [
+        (&[][..], "hostile: usage: hostile HOST:PORT"),
+        (&["nowhere"], "hostile: nowhere: "),
+        (&["127.0.0.1:9", "--loud", "1"], "hostile: --loud is not understood"),
+        (&["127.0.0.1:9", "--clients"], "hostile: --clients takes a value"),
+        (&["127.0.0.1:9", "--clients", "many"], "hostile: --clients is a whole number, not many"),
+        (&["127.0.0.1:9", "--seconds", "-1"], "hostile: --seconds is a number of seconds, not -1"),
+    ] {
+        let mut process = Process::start(example("hostile").args(words));
+        process.reports(said);
+        assert!(!process.ended().success());
+    }
+}

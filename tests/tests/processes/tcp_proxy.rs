@@ -195,3 +195,21 @@ fn haproxy_can_be_in_front_and_behind() {
     let Some(()) = download(&format!("http://{}/sent", front.address()), &directory) else { return };
     let Address::Inet(_) = inner.address() else { panic!("no port") };
 }
+
+#[test]
+fn what_is_wrong_with_the_command_line_is_said() {
+    let taken = address(&behind());
+    for (words, said) in [
+        (&["--loud"][..], "tcp_proxy: --loud is not understood"),
+        (&["--to"], "tcp_proxy: --to takes a value"),
+        (&["--to", "127.0.0.1"], "tcp_proxy: --to 127.0.0.1: "),
+        (&["--idle", "-1"], "tcp_proxy: --idle is a number of seconds, not -1"),
+        (&["--send-proxy", "v3"], "tcp_proxy: --send-proxy is v1 or v2, not v3"),
+        (&[], "tcp_proxy: say which server is behind: --to HOST:PORT"),
+        (&["nowhere", "--to", &taken], "tcp_proxy: "),
+    ] {
+        let mut process = Process::start(example("tcp_proxy").args(words));
+        process.reports(said);
+        assert!(!process.ended().success());
+    }
+}
