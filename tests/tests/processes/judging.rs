@@ -111,7 +111,7 @@ fn the_example_judges_a_server() {
 fn what_is_wrong_with_the_command_line_is_said() {
     for (words, said) in [
         (&[][..], "hostile: usage: hostile HOST:PORT"),
-        (&["nowhere"], "hostile: nowhere: "),
+        (&["127.0.0.1"], "hostile: 127.0.0.1: "),
         (&["127.0.0.1:9", "--loud", "1"], "hostile: --loud is not understood"),
         (&["127.0.0.1:9", "--clients"], "hostile: --clients takes a value"),
         (&["127.0.0.1:9", "--clients", "many"], "hostile: --clients is a whole number, not many"),

@@ -198,7 +198,8 @@ fn haproxy_can_be_in_front_and_behind() {
 
 #[test]
 fn what_is_wrong_with_the_command_line_is_said() {
-    let taken = address(&behind());
+    let listener = behind();
+    let taken = address(&listener);
     for (words, said) in [
         (&["--loud"][..], "tcp_proxy: --loud is not understood"),
         (&["--to"], "tcp_proxy: --to takes a value"),
@@ -206,7 +207,7 @@ fn what_is_wrong_with_the_command_line_is_said() {
         (&["--idle", "-1"], "tcp_proxy: --idle is a number of seconds, not -1"),
         (&["--send-proxy", "v3"], "tcp_proxy: --send-proxy is v1 or v2, not v3"),
         (&[], "tcp_proxy: say which server is behind: --to HOST:PORT"),
-        (&["nowhere", "--to", &taken], "tcp_proxy: "),
+        (&[&taken, "--to", &taken], "Address already in use"),
     ] {
         let mut process = Process::start(example("tcp_proxy").args(words));
         process.reports(said);

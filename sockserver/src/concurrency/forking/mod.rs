@@ -196,8 +196,8 @@ impl Forking {
 }
 
 /// How often the threads of the process are counted, a millisecond apart: the kernel may still count a thread that was
-/// joined a moment ago.
-const LOOKS: u32 = 10;
+/// joined a moment ago, and on a busy machine for many milliseconds.
+const LOOKS: u32 = 250;
 
 fn check_threads(options: &Options) -> io::Result<()> {
     if options.allow_threads {
