@@ -80,13 +80,14 @@ fn a_pool_that_silent_clients_fill_is_found() {
 #[test]
 fn descriptors_that_do_not_come_back_are_found() {
     let server = serve(Pool { leaked: Some(Mutex::default()) }, Some(Duration::from_millis(100)));
-    // The tests beside this one may close as many meanwhile, but not three times.
-    let reports = (0..3).map(|_| {
+    // The tests beside this one may close as many meanwhile, but not five times.
+    let is_found = (0..5).any(|_| {
         let plan = plan(&server).process(std::process::id()).clients(200).patience(Duration::from_secs(2));
-        plan.attack(&[Attack::HalfClosing])
+        let report = plan.attack(&[Attack::HalfClosing]);
+        println!("{report}");
+        report.findings()[0].faults().iter().any(|fault| fault.to_string().contains("descriptors"))
     });
-    let faults = reports.map(|report| report.findings()[0].faults().join("; ")).find(|faults| !faults.is_empty());
-    assert!(faults.as_ref().is_some_and(|faults| faults.contains("descriptors")), "{faults:?}");
+    assert!(is_found);
 }
 
 #[test]
