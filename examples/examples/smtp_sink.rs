@@ -79,7 +79,7 @@ impl RequestHandler for Session {
                 "STARTTLS" => {
                     self.reply("220 2.0.0 begin")?;
                     self.rfile.start_tls()?;
-                    // Somebody on the way can have said what came before.
+                    // An attacker on the way can have said what came before.
                     self.envelope = Envelope::default();
                 }
                 "MAIL" => self.mail_from(argument)?,

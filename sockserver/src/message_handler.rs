@@ -142,8 +142,8 @@ impl Error for HangUp {}
 ///
 /// What the handler has learned from the client before was not protected, and should be forgotten.
 ///
-/// It is no failure, unless the handshake fails, or the client has sent bytes behind its request for TLS, which somebody
-/// between client and server can have added. Then the connection ends with that error. The conditions are those of
+/// It is no failure, unless the handshake fails, or the client has sent bytes behind its request for TLS, which an
+/// attacker between client and server can have added. Then the connection ends with that error. The conditions are those of
 /// [`Reader::start_tls`](crate::Reader::start_tls), which a [`RequestHandler`](crate::RequestHandler) calls instead.
 ///
 /// ```

@@ -88,7 +88,7 @@ impl Connection {
             self.refuse_output();
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                "the client sent more before TLS began: somebody on the way can have added it",
+                "the client sent more before TLS began: an attacker on the way can have added it",
             ));
         }
         if self.is_encrypted() {

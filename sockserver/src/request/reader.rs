@@ -160,7 +160,7 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::InvalidData`] if the client has sent bytes behind its request for TLS. Somebody between client and
+    /// [`io::ErrorKind::InvalidData`] if the client has sent bytes behind its request for TLS. An attacker between client and
     /// server can have added them, to have them taken for the client's: the handler should end the connection. It is also
     /// the kind of a failed handshake, with rustls' error inside. [`io::ErrorKind::TimedOut`] after `timeouts(handshake)`.
     /// Nothing can be written after these: it would go out in plain text.

@@ -193,7 +193,7 @@ fn bytes_behind_the_request_for_tls_are_refused<C: Concurrency + Default>() {
     // Not even that TLS may begin is sent.
     assert_eq!(client.rest(), "");
     let report = chat.report();
-    assert!(report.message.contains("somebody on the way"), "{report:?}");
+    assert!(report.message.contains("an attacker on the way"), "{report:?}");
 }
 
 /// What comes until the end, an alert perhaps.

@@ -58,7 +58,7 @@ fn bytes_behind_the_request_for_tls_are_refused() {
     // The handler has written that TLS may begin, and nothing is sent any more.
     assert_eq!(client.rest(), "");
     let report = server.report();
-    assert!(report.message.contains("somebody on the way"), "{report:?}");
+    assert!(report.message.contains("an attacker on the way"), "{report:?}");
 }
 
 #[test]
