@@ -352,8 +352,9 @@ fn silent_peers_make_room_for_others<C: Word>() {
     // The places are taken, and the oldest one is given to this client after three seconds.
     assert_eq!(server.connect_for("203.0.113.9:5000").ask("hello"), "HELLO");
     silent[0].wait_for_end();
-    // On a busy machine the client itself may have needed more than that, and have got both places.
-    assert!((1..=2).contains(&server.stat("bad_preamble")));
+    // The thread or child of the silent client counts it when it has seen the end. On a busy machine the client itself may
+    // have needed more than three seconds, and have got both places.
+    eventually("it is counted", || (1..=2).contains(&server.stat("bad_preamble")));
     drop(silent);
 }
 
