@@ -186,8 +186,9 @@ impl<W: Work> HandOver<W> {
     /// becomes spare, or [joins](Self::join). The other loops without a thread are dropped.
     pub(crate) fn start(self: &Arc<Self>, first: W::Loop, mut others: impl Iterator<Item = W::Loop>) -> io::Result<()> {
         let watch = Watch { sightings: vec![Sighting::default(); self.loops.len()], pace: Pace::default() };
-        let first = self.start_if_needed(self.crew.submit(Job::Drive(0, Box::new(first)), Urgency::First));
+        // The first loop gives work to the others, which are there by then.
         let others = others.try_for_each(|another| self.start_another(another));
+        let first = self.start_if_needed(self.crew.submit(Job::Drive(0, Box::new(first)), Urgency::First));
         // It may have to do without a thread.
         let monitor = self.start_if_needed(self.crew.submit(Job::Monitor(watch), Urgency::Second));
         first.and(others).and(monitor)
