@@ -45,7 +45,7 @@ thread_local! {
 /// What tells a server in a process of its own how many loops it is to have.
 const VARIABLE: &str = "WORKERS_OF_TEST";
 
-/// Runs a test whose servers have so many loops, those that it starts as processes too.
+/// Runs a test whose servers have so many loops, also the servers that it starts as processes.
 pub fn with_workers(workers: usize, test: impl FnOnce()) {
     WORKERS.set(Some(workers));
     test();

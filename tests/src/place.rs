@@ -53,7 +53,7 @@ impl Place {
     }
 }
 
-/// An address of this machine that nobody else uses: all its ports are free, and stay free while a program is restarted.
+/// An address of this machine that no other test uses: all its ports are free, and stay free while a program is restarted.
 pub fn own_ip() -> Ipv4Addr {
     static NEXT: AtomicU8 = AtomicU8::new(100);
     let [_, _, high, low] = process::id().to_be_bytes();

@@ -101,7 +101,7 @@ impl<S: Service> Acceptor<S> {
         )
     }
 
-    /// For connections that were accepted elsewhere. `certificate`: in place of those that the hook or the options name.
+    /// For connections that were accepted elsewhere. `certificate` replaces the ones that the hook or the options name.
     pub(crate) fn unbound(
         server: S,
         server_address: Address,

@@ -91,7 +91,7 @@ fn a_whole_configuration_is_taken_as_it_is() {
     assert_eq!(TlsClient::connect(server.server_address(), &authority.client()).rest(), "hello");
 }
 
-/// A provider with one cipher suite stands for those that are not ring.
+/// A provider with one cipher suite stands for providers other than ring.
 #[test]
 fn the_provider_of_a_whole_configuration_is_used() {
     let authority = Authority::new();
