@@ -48,12 +48,13 @@ struct Seat {
 }
 
 impl Seat {
-    /// Does not wait: a member that does not read misses lines, and holds up no other.
+    /// Does not wait: a member that does not read misses lines, and holds up no other. It is told so before it gets another
+    /// one.
     fn tell(&mut self, line: &Arc<str>) {
         if self.missed > 0 && self.mailbox.try_send(format!("* you missed {} lines", self.missed).into()).is_ok() {
             self.missed = 0;
         }
-        if self.mailbox.try_send(line.clone()).is_err() {
+        if self.missed > 0 || self.mailbox.try_send(line.clone()).is_err() {
             self.missed += 1;
         }
     }

@@ -50,15 +50,15 @@ impl Room {
     }
 }
 
-/// Does not wait: a member that does not read misses events, and holds up no other.
+/// Does not wait: a member that does not read misses events, and holds up no other. It is told so before it gets another one.
 fn tell(seats: &mut BTreeMap<String, Seat>, except: Option<&str>, event: &Value) {
     let event: Arc<str> = event.to_string().into();
     for (_, Seat { mailbox, missed }) in seats.iter_mut().filter(|(name, _)| Some(&***name) != except) {
-        let notice = json!({"kind": "missed", "count": *missed});
-        if *missed > 0 && mailbox.try_send(notice.to_string().into()).is_ok() {
+        let notice = || json!({"kind": "missed", "count": *missed}).to_string().into();
+        if *missed > 0 && mailbox.try_send(notice()).is_ok() {
             *missed = 0;
         }
-        if mailbox.try_send(event.clone()).is_err() {
+        if *missed > 0 || mailbox.try_send(event.clone()).is_err() {
             *missed += 1;
         }
     }
