@@ -186,6 +186,7 @@ impl<F: Framing> Decoder<F> {
     }
 
     /// `Framing::scan`, which is not called without bytes.
+    #[inline]
     fn scan(&mut self, fresh: &[u8]) -> Result<Scan, FrameError> {
         if fresh.is_empty() {
             return Ok(Scan::More(0));

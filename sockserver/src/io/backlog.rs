@@ -31,8 +31,15 @@ impl Backlog {
         self.files.is_empty() && self.bytes.is_empty()
     }
 
+    #[inline]
     pub(super) fn len(&self) -> usize {
-        self.files.iter().fold(self.bytes.len(), |length, part| length.saturating_add(part.len()))
+        let bytes = self.bytes.len();
+        // A server without files asks after each write.
+        if self.files.is_empty() {
+            bytes
+        } else {
+            self.files.iter().fold(bytes, |all, part| all.saturating_add(part.len()))
+        }
     }
 
     pub(super) fn clear(&mut self) {

@@ -237,7 +237,7 @@ impl Connection {
     }
 
     pub(super) fn next_step(&self, closing: Option<Closing>) -> io::Result<NextStep> {
-        if has_passed(self.lifetime_deadline(), Instant::now()) {
+        if has_passed(self.lifetime_deadline()) {
             return Err(self.end_with(Closing::Lifetime));
         }
         let closing = match closing {

@@ -1,6 +1,6 @@
 //! Sending to the client of a connection, and holding bytes back so that they are sent together.
 
-use std::{fs::File, io, mem, ops::Range, time::Instant};
+use std::{fs::File, io, mem, ops::Range};
 
 use super::{
     backlog::{self, Backlog},
@@ -45,7 +45,7 @@ impl Connection {
         let mut wait = None;
         loop {
             if let Some(closing) = self.state.closing()
-                && has_passed(self.cut_deadline(), Instant::now())
+                && has_passed(self.cut_deadline())
             {
                 return Err(self.closing_error(closing));
             }
@@ -331,7 +331,7 @@ impl Connection {
     /// Sends held back bytes at the end of the request. A handler may take longer than the time for its goodbye: then the
     /// client is not waited for, but what the kernel takes at once is sent.
     pub(crate) fn flush_at_end(&self) -> io::Result<()> {
-        if has_passed(self.cut_deadline(), Instant::now()) {
+        if has_passed(self.cut_deadline()) {
             self.flush_without_waiting();
             return Ok(());
         }
@@ -403,14 +403,15 @@ impl Connection {
         self.sender_ended.notify_all();
     }
 
+    #[inline]
     fn check(&self, outgoing: &Outgoing) -> io::Result<()> {
-        match outgoing.has_failed {
-            false => Ok(()),
-            true => Err(self.call_error(io::Error::new(
-                io::ErrorKind::BrokenPipe,
-                "an earlier write failed half-way: the client would read later bytes as its rest",
-            ))),
-        }
+        if outgoing.has_failed { Err(self.broken_pipe()) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn broken_pipe(&self) -> io::Error {
+        let message = "an earlier write failed half-way: the client would read later bytes as its rest";
+        self.call_error(io::Error::new(io::ErrorKind::BrokenPipe, message))
     }
 
     /// Becomes the sending thread: sends held back bytes and then calls `then`, both without the lock.

@@ -58,8 +58,9 @@ impl ClientWait {
     }
 }
 
-pub(super) fn has_passed(deadline: Option<Instant>, now: Instant) -> bool {
-    deadline.is_some_and(|deadline| now >= deadline)
+/// It looks at the clock only if there is a deadline.
+pub(super) fn has_passed(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| Instant::now() >= deadline)
 }
 
 impl Connection {
@@ -118,16 +119,15 @@ impl Connection {
         reader: Option<Instant>,
         message: &'static str,
     ) -> io::Result<()> {
-        let now = Instant::now();
         if let Some(closing) = self.state.closing()
-            && has_passed(self.cut_deadline(), now)
+            && has_passed(self.cut_deadline())
         {
             return Err(self.closing_error(closing));
         }
-        if has_passed(reader, now) {
+        if has_passed(reader) {
             return Err(self.timeout_error("the client's message was not complete by the reader's deadline"));
         }
-        if has_passed(wait.deadline(), now) {
+        if has_passed(wait.deadline()) {
             return Err(self.timeout_error(message));
         }
         Ok(())

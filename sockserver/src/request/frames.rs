@@ -154,8 +154,11 @@ impl<F: Framing, M: FromFrame + ?Sized> Frames<F, M> {
             Source::Stream { stream, incoming, .. } => {
                 let connection = stream.connection();
                 // It is called again and again while a message comes, which goes on then.
-                if *has_message {
+                if std::mem::take(has_message) {
                     connection.end_message();
+                }
+                if incoming.unread().is_empty() && !decoder.is_skipping() {
+                    return Ok(None);
                 }
                 let found = next_received(connection, incoming, decoder, &mut MessageWait { connection, began });
                 *has_message = !matches!(found, Ok(None));

@@ -119,9 +119,12 @@ impl Writer {
 impl Write for Writer {
     /// Writes all bytes, or fails.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_all(bytes).map(|()| bytes.len())
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.hold_back(bytes)?;
-        self.flush_if_receiving()?;
-        Ok(bytes.len())
+        self.flush_if_receiving()
     }
 
     /// Writes all pieces together: while another thread waits for the client, they are sent as one.

@@ -230,13 +230,22 @@ impl<S: Service> Talk<S> {
         }
         let (mut handled, mut receives) = (0, 0);
         while handled < MESSAGES && receives < MESSAGES {
-            match run(id, HandlerStage::Handle, || messages.handle_next(Token(())))? {
+            let is_to_send = || place.is_off_the_loop() || connection.backlog() >= BACKLOG;
+            let step = run(id, HandlerStage::Handle, || {
+                loop {
+                    let step = messages.handle_next(Token(()))?;
+                    handled += usize::from(step == Step::Handled);
+                    if step != Step::Handled || handled == MESSAGES || is_to_send() {
+                        return Ok(step);
+                    }
+                }
+            })?;
+            if handled > 0 {
+                record.note_message();
+            }
+            match step {
                 Step::Handled => {
-                    handled += 1;
-                    record.note_message();
-                    if (place.is_off_the_loop() || connection.backlog() >= BACKLOG)
-                        && connection.send_in_turn(wait)? > 0
-                    {
+                    if is_to_send() && connection.send_in_turn(wait)? > 0 {
                         return Ok(Needs::Output(connection.rest_unsent(wait)?));
                     }
                     continue;
