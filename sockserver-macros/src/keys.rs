@@ -157,7 +157,7 @@ pub(crate) static SERVER: Grammar = Grammar {
                 Key::new("handler", Kind::Path("Session"), Target::Handler, "required").to("`#[derive(Server)]`"),
                 Key::new("name", Kind::Name("EchoServer"), Target::ServerName, "the handler's, and `Server`")
                     .to("`#[request_handler]` with `#[server(…)]`"),
-                Key::optional("workers", Kind::Count, "four for each core; one loop")
+                Key::optional("workers", Kind::Count, "four for each core; one loop, and more as needed")
                     .only(&composition::WORKS)
                     .refused(&[(Refusal::Zero, "cannot be zero: no thread would serve")]),
                 Key::optional("stack_size", Kind::Size, "that of `std::thread`")

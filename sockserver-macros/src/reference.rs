@@ -1,6 +1,6 @@
 //! Writes the reference page of the runtime crate from the table of keys.
 //!
-//! `UPDATE_EXPECT=1 cargo test -p sockserver-macros` writes what is new.
+//! `UPDATE_EXPECT=1 cargo test -p sockserver-macros --all-features` writes what is new.
 
 use crate::{
     composition::Axis,
@@ -11,10 +11,12 @@ use crate::{
 use expect_test::expect_file;
 use std::{fmt::Write, path::Path};
 
-/// The page has the keys of all features.
-#[cfg(feature = "tls")]
 #[test]
 fn the_reference_page_is_in_step_with_the_table() {
+    // The page has the keys of all features.
+    if cfg!(not(feature = "tls")) {
+        return;
+    }
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sockserver/docs/keys.md");
     if !page.exists() {
         return eprintln!("{} is not part of the package", page.display());

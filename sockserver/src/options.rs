@@ -60,8 +60,8 @@ pub struct Options {
     /// `tls(…)`: how connections are encrypted.
     #[cfg(feature = "tls")]
     pub tls: TlsOptions,
-    /// `workers`: how many threads `"pool"` has, or how many loops `"event_loop"`. `None`: four threads for each core, or one
-    /// loop.
+    /// `workers`: how many threads `"pool"` has, or how many loops `"event_loop"`. `None`: four threads for each core; one loop,
+    /// and more when it has too much to do, up to one for each core.
     pub workers: Option<usize>,
     /// `stack_size`: bytes of stack for each thread that `"threading"`, `"pool"` and `"event_loop"` start. `None`: the
     /// default of [`std::thread`].

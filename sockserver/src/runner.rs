@@ -1,6 +1,6 @@
 //! What serves one request, whichever kind its handler is of.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use crate::{
     handler::{BoxError, HandlerResult, RequestHandler},
@@ -77,7 +77,7 @@ pub struct Received<'a> {
 }
 
 /// How a sender of mail requests a turn.
-pub struct Requests<'a>(pub(crate) &'a Host);
+pub struct Requests<'a>(pub(crate) &'a Arc<Host>);
 
 impl fmt::Debug for Received<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

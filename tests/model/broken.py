@@ -61,6 +61,13 @@ STEPS = [
      "in self.loops[..self.started()].iter().enumerate()", "in self.loops[..1].iter().enumerate()"),
     ("the monitor dozes when the first loop sleeps", "hand_over.rs",
      "self.loops[..self.started()].iter().all(", "self.loops[..1].iter().all("),
+    # Connections that are given away.
+    ("a connection that was given away has its old place", "../../io/host.rs",
+     "self.place.store(u64::from(of_loop) << 32 | u64::from(slot), SeqCst);", "let _ = (of_loop, slot);"),
+    ("a loop ends while a connection is on its way to it", "occupancy.rs",
+     "self.connections.compare_exchange(0, ENDED, SeqCst, SeqCst).is_ok()", "true"),
+    ("a loop that has ended is given a connection", "occupancy.rs",
+     "connections.checked_add(1)", "Some(connections.wrapping_add(1))"),
     ("no monitor is started", "hand_over.rs",
      "let monitor = self.start_if_needed(self.crew.submit(Job::Monitor(watch), Urgency::Second));",
      "let monitor = { drop(watch); Ok(()) };"),

@@ -130,6 +130,11 @@ fn within_descriptors(requests: usize, descriptors_each: usize) -> usize {
     (sys::descriptor_limit() / 4 * 3 / descriptors_each).clamp(1, requests)
 }
 
+/// How many threads of this process can run at once.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// Starts a worker thread of the server. The end of the server waits for it.
 fn start_worker<S: Service>(
     acceptor: &Arc<Acceptor<S>>,

@@ -1,6 +1,6 @@
 //! A fixed number of threads.
 
-use std::{sync::Arc, thread};
+use std::sync::Arc;
 
 use crate::{
     acceptor::Acceptor,
@@ -44,7 +44,7 @@ impl Concurrency for Pool {
 }
 
 fn workers(options: &Options) -> usize {
-    options.workers.unwrap_or_else(|| 4 * thread::available_parallelism().map_or(1, usize::from))
+    options.workers.unwrap_or_else(|| 4 * super::processors())
 }
 
 fn work<S: Service>(acceptor: &Arc<Acceptor<S>>) {

@@ -50,7 +50,7 @@ pub(crate) struct Connection {
     pub(super) waits: WaitState,
     bell: OnceLock<Arc<Bell>>,
     /// The event loop that serves the connection. Threads that write do not wait for the client then.
-    pub(super) host: OnceLock<Host>,
+    pub(super) host: OnceLock<Arc<Host>>,
     /// The TLS session between the buffers and the socket. Not set: there is none.
     #[cfg(feature = "tls")]
     pub(super) encryption: OnceLock<Box<Mutex<Session>>>,

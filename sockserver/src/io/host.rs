@@ -1,6 +1,8 @@
 //! The event loop that serves a connection.
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
+
+use crate::primitives::atomic::{AtomicU64, Ordering::SeqCst};
 
 /// Gives connections a turn.
 pub(crate) trait Turns: Send + Sync {
@@ -11,26 +13,37 @@ pub(crate) trait Turns: Send + Sync {
 /// Where a connection is: the number of its loop, and its own number there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
-    pub(crate) of_loop: usize,
-    pub(crate) slot: usize,
+    pub(crate) of_loop: u32,
+    pub(crate) slot: u32,
 }
 
 /// The event loop of a connection, for threads that have something for it to do.
-#[derive(Clone)]
 pub(crate) struct Host {
     /// Weak, as users keep writers and senders beyond the end of the server.
     turns: Weak<dyn Turns>,
-    place: Place,
+    /// A [`Place`].
+    ///
+    /// No request is lost when the connection moves. A thread notes what there is to do and then reads the place. The loop
+    /// stores the new place and then gives the connection a turn, which looks at what there is to do. So a thread that has
+    /// read the old place comes before that turn.
+    place: AtomicU64,
 }
 
 impl Host {
-    pub(crate) fn new(turns: Weak<dyn Turns>, place: Place) -> Host {
-        Host { turns, place }
+    /// Of a connection that has no place yet. It gets a turn when it has one.
+    pub(crate) fn new(turns: Weak<dyn Turns>) -> Arc<Host> {
+        Arc::new(Host { turns, place: AtomicU64::new(0) })
+    }
+
+    /// A turn must follow.
+    pub(crate) fn set_place(&self, Place { of_loop, slot }: Place) {
+        self.place.store(u64::from(of_loop) << 32 | u64::from(slot), SeqCst);
     }
 
     pub(crate) fn request_turn(&self) {
         if let Some(turns) = self.turns.upgrade() {
-            turns.request_turn(self.place);
+            let place = self.place.load(SeqCst);
+            turns.request_turn(Place { of_loop: (place >> 32) as u32, slot: place as u32 });
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Between its turns a connection *rests*: the loop waits for its client. A resting connection counts as receiving, so
 //! that what another thread writes is sent at once.
 
-use std::{io, time::Instant};
+use std::{io, sync::Arc, time::Instant};
 
 use socket2::Socket;
 
@@ -52,9 +52,9 @@ pub(crate) enum Flushed {
 }
 
 impl Connection {
-    /// From now on this event loop serves the connection.
-    pub(crate) fn enter_loop(&self, host: Host) {
-        // A connection is served by one loop.
+    /// From now on an event loop serves the connection.
+    pub(crate) fn enter_loop(&self, host: Arc<Host>) {
+        // A connection has one server.
         let _ = self.host.set(host);
     }
 

@@ -109,7 +109,7 @@ enum Wakeup {
     /// Its thread waits.
     Thread(Waker),
     /// An event loop calls it.
-    Loop(Host),
+    Loop(Arc<Host>),
 }
 
 struct Queue<T> {
@@ -154,7 +154,7 @@ impl<T> Mailbox<T> {
     }
 
     /// Whether there is mail. If there is none, the next sender requests a turn of this event loop.
-    pub(crate) fn await_on_loop(&mut self, host: &Host) -> bool {
+    pub(crate) fn await_on_loop(&mut self, host: &Arc<Host>) -> bool {
         self.shared.wakeup.get_or_init(|| Wakeup::Loop(host.clone()));
         let mut queue = self.shared.queue.lock();
         queue.is_awaited = queue.mails.is_empty();

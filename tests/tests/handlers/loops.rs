@@ -1,11 +1,17 @@
 //! Several event loops of one server.
 
 use std::{
+    hint,
     io::Write,
-    sync::{Arc, Barrier},
+    sync::{
+        Arc, Barrier,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    thread,
+    time::{Duration, Instant},
 };
 
-use sockserver::{HandlerResult, MessageHandler, Server, Writer, message_handler};
+use sockserver::{HandlerResult, MailHandler, Mailbox, MessageHandler, Server, Writer, message_handler};
 use sockserver_tests::{
     client::{Client, eventually},
     served::Served,
@@ -81,5 +87,93 @@ fn a_connection_is_given_to_the_loop_that_has_the_fewest() {
     let mut new = [connect(&server), connect(&server)];
     for old in &mut clients {
         new.iter_mut().for_each(|new| meet([old, new]));
+    }
+}
+
+/// Two loops, and threads to look after them.
+#[derive(Default, Server)]
+#[server(transport = "tcp", concurrency = "event_loop", handler = Worker, workers = 2)]
+struct Workshop {
+    counts: Arc<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    working: AtomicUsize,
+    /// How often a handler has begun to work while another one worked.
+    overlaps: AtomicUsize,
+}
+
+/// Computes, but not for so long that its loop is taken from it. Each answer is mail that it sends to itself, from another
+/// thread.
+#[message_handler(framing = "line", mailbox = 1024)]
+struct Worker {
+    wfile: Writer,
+    mailbox: Mailbox<String>,
+    server: Arc<Workshop>,
+    #[default]
+    postman: Option<std::sync::mpsc::Sender<String>>,
+}
+
+impl MessageHandler for Worker {
+    type Message = str;
+
+    fn setup(&mut self) -> HandlerResult {
+        let (postman, letters) = std::sync::mpsc::channel::<String>();
+        let sender = self.mailbox.sender();
+        thread::spawn(move || letters.into_iter().try_for_each(|letter| sender.send(letter)));
+        self.postman = Some(postman);
+        Ok(())
+    }
+
+    fn message(&mut self, line: &str) -> HandlerResult {
+        let counts = &self.server.counts;
+        if counts.working.fetch_add(1, SeqCst) > 0 {
+            counts.overlaps.fetch_add(1, SeqCst);
+        }
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_micros(20) {
+            hint::spin_loop();
+        }
+        counts.working.fetch_sub(1, SeqCst);
+        self.postman.as_ref().map(|postman| postman.send(line.to_owned()));
+        Ok(())
+    }
+}
+
+impl MailHandler for Worker {
+    type Mail = String;
+
+    fn mail(&mut self, line: String) -> HandlerResult {
+        Ok(writeln!(self.wfile, "{line}")?)
+    }
+}
+
+#[test]
+fn a_loop_that_has_too_much_to_do_gives_a_connection_to_one_that_has_nothing_to_do() {
+    let counts = Arc::new(Counts::default());
+    let server = Served::new(Workshop { counts: counts.clone() }.bind("127.0.0.1:0").expect("a free port"));
+    for _ in 0..5 {
+        let mut clients: Vec<_> = (0..4).map(|_| connect(&server)).collect();
+        // The first and the third are on one loop.
+        drop(clients.remove(3));
+        drop(clients.remove(1));
+        eventually("two are left", || server.stats().active == 2);
+        counts.overlaps.store(0, SeqCst);
+        let overlap = || counts.overlaps.load(SeqCst) >= 500;
+        thread::scope(|scope| {
+            for mut client in clients {
+                scope.spawn(move || {
+                    let mut lines = 0..;
+                    // They overlap when each has a loop for itself.
+                    while !overlap() {
+                        let batch: Vec<_> = lines.by_ref().take(64).map(|line: usize| line.to_string()).collect();
+                        client.send(batch.join("\n") + "\n");
+                        batch.iter().for_each(|line| assert_eq!(client.line(), *line));
+                    }
+                });
+            }
+        });
+        eventually("all have left", || server.stats().active == 0);
     }
 }

@@ -24,6 +24,7 @@ use super::{
     crew::{Call, Crew, RESERVED, Urgency},
     inbox::{Inbox, Posted, Sleep},
     lending::{Lend, Lending},
+    load::{Load, Share},
     monitor::{Doze, Pace, Sighting, TICK},
 };
 use crate::{
@@ -63,8 +64,20 @@ pub(crate) trait Work: Send + Sync + Sized + 'static {
 
     fn notice(&self, of: &mut Self::Loop, notice: Self::Notice);
 
+    /// The loop has had more to do than it can. It gives a connection to the loop with this number, which had nothing to do.
+    fn share(&self, of: &mut Self::Loop, with: usize);
+
     /// What is known of the turns of a connection. `None`: they are never given to a spare thread.
     fn record(turn: &mut Self::Turn) -> Option<&mut Record>;
+
+    /// It is called once for each number.
+    fn make_loop(&self, number: usize) -> io::Result<Self::Loop>;
+
+    /// How long the processors of the machine have had nothing to do, in total. `None`: that is not known.
+    fn idle_time(&self) -> Option<Duration>;
+
+    /// A further loop cannot be started.
+    fn report(&self, error: io::Error);
 
     fn start_thread(&self, work: impl FnOnce() + Send + 'static) -> io::Result<()>;
 }
@@ -128,6 +141,8 @@ struct Shared<W: Work> {
 enum Mail<W: Work> {
     Turn(W::Turn),
     Notice(W::Notice),
+    /// Share with this loop.
+    Share(usize),
 }
 
 enum Job<W: Work> {
@@ -143,6 +158,9 @@ struct Watch {
     /// By the number of the loop.
     sightings: Vec<Sighting>,
     pace: Pace,
+    load: Load,
+    /// Another loop may be started, when the others have too much to do.
+    may_grow: bool,
 }
 
 /// The loops of a server, and the threads that drive them.
@@ -160,7 +178,7 @@ pub(crate) struct HandOver<W: Work> {
 }
 
 impl<W: Work> HandOver<W> {
-    /// There may be so many loops, and so many threads, but one for each loop.
+    /// There may be so many loops, all of them or more and more, and so many threads, but one for each loop.
     pub(crate) fn new(work: W, loops: usize, threads: usize) -> Arc<HandOver<W>> {
         let shared = || Shared { lending: Lending::new(), inbox: Inbox::new(), owner: AtomicU64::new(0) };
         Arc::new(HandOver {
@@ -185,9 +203,15 @@ impl<W: Work> HandOver<W> {
     /// A thread cannot be started. If it is that of the first loop, or the monitor's, its job waits for the next thread that
     /// becomes spare, or [joins](Self::join). The other loops without a thread are dropped.
     pub(crate) fn start(self: &Arc<Self>, first: W::Loop, mut others: impl Iterator<Item = W::Loop>) -> io::Result<()> {
-        let watch = Watch { sightings: vec![Sighting::default(); self.loops.len()], pace: Pace::default() };
         // The first loop gives work to the others, which are there by then.
         let others = others.try_for_each(|another| self.start_another(another));
+        let loops = self.loops.len();
+        let watch = Watch {
+            sightings: vec![Sighting::default(); loops],
+            pace: Pace::default(),
+            load: Load::new(loops),
+            may_grow: others.is_ok() && self.started() < loops,
+        };
         let first = self.start_if_needed(self.crew.submit(Job::Drive(0, Box::new(first)), Urgency::First));
         // It may have to do without a thread.
         let monitor = self.start_if_needed(self.crew.submit(Job::Monitor(watch), Urgency::Second));
@@ -255,6 +279,7 @@ impl<W: Work> HandOver<W> {
                 match mail {
                     Mail::Turn(turn) => self.work.settle(&mut of, turn),
                     Mail::Notice(notice) => self.work.notice(&mut of, notice),
+                    Mail::Share(with) => self.work.share(&mut of, with),
                 }
             }
             let mut turn = match self.work.next(&mut of) {
@@ -350,7 +375,23 @@ impl<W: Work> HandOver<W> {
                     return self.drive(number, of);
                 }
             }
-            if watch.pace.is_quiet(self.are_all_asleep(), now) {
+            let loops = self.started();
+            for (number, shared) in self.loops[..loops].iter().enumerate() {
+                watch.load.note(number, shared.inbox.is_owner_asleep(), now);
+            }
+            // A loop that has ended is not asleep.
+            let are_all_there = self.running.load(SeqCst) == loops;
+            if let Some(Share { from, to }) = watch.load.share(loops, now).filter(|_| are_all_there) {
+                self.post(from, Mail::Share(to));
+            }
+            if watch.may_grow && are_all_there && watch.load.is_too_much(loops, now, || self.work.idle_time()) {
+                let grown = self.work.make_loop(loops).and_then(|another| self.start_another(another));
+                watch.may_grow = grown.is_ok() && self.started() < self.loops.len();
+                if let Err(error) = grown {
+                    self.work.report(error);
+                }
+            }
+            if watch.pace.is_quiet(watch.load.are_all_asleep(loops), now) {
                 self.doze.doze_if(|| self.are_all_asleep());
             }
         }

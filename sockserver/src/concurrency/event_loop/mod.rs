@@ -15,7 +15,9 @@ mod crew;
 mod hand_over;
 mod inbox;
 mod lending;
+mod load;
 mod monitor;
+mod occupancy;
 mod poller;
 mod server_loop;
 mod talk;
@@ -34,9 +36,11 @@ use server_loop::ServerWork;
 /// A turn handles at most 16 messages of one connection. What they write is sent together, at the end of the turn. While
 /// the client has not taken all of it, its next messages wait, in the kernel. An idle connection holds no buffer.
 ///
-/// There is one such loop, or as many as `workers` says. A new connection is given to the loop that has the fewest, and stays
-/// there. Several loops use several processors where one is not enough for what is to be done between the clients and the
-/// handlers; while one is enough, it takes less time for each message. Packets are served by one loop.
+/// There is one such loop at first: while it is enough, it takes less time for each message than several. When all loops have
+/// had something to do without a pause for 150 ms, and meanwhile a processor had nothing to do for half of the last 100 ms,
+/// another one is started: at most one for each processor and each four of the threads. Or there are as many from the start
+/// as `workers` says. A new connection is given to the loop that has the fewest; a loop that has had too much to do for 10 ms
+/// gives connections to one that has nothing to do. Packets are served by one loop.
 ///
 /// ```
 /// use sockserver::{HandlerResult, MessageHandler, Server, Writer, message_handler};
@@ -80,6 +84,9 @@ pub struct EventLoop;
 /// How many threads there are at most, unless the options say so.
 const THREADS: usize = 256;
 
+/// How many threads there are at least for each loop that is started when the others have too much to do.
+const THREADS_FOR_EACH: usize = 4;
+
 /// How many connections are served at once, unless the options or the descriptors of the process say so.
 const CONNECTIONS: usize = 100_000;
 
@@ -91,9 +98,14 @@ impl Concurrency for EventLoop {
     fn serve<S: Service>(&self, acceptor: &Arc<Acceptor<S>>) {
         // The loops keep themselves alive until all connections have ended.
         let Options { workers, limits, .. } = acceptor.options();
+        let threads = limits.threads.unwrap_or(THREADS);
         // Packets are served while they are accepted, which one loop does.
-        let loops = if request::is_stream::<Request<S>>() { workers.unwrap_or(1) } else { 1 };
-        if let Err(error) = ServerWork::start(acceptor, loops, limits.threads.unwrap_or(THREADS)) {
+        let (loops, most) = match workers {
+            _ if !request::is_stream::<Request<S>>() => (1, 1),
+            Some(workers) => (*workers, *workers),
+            None => (1, super::processors().min(threads / THREADS_FOR_EACH).max(1)),
+        };
+        if let Err(error) = ServerWork::start(acceptor, loops, most, threads) {
             acceptor.state().fail(error);
         }
         acceptor.wait_for_stop();

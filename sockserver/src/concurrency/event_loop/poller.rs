@@ -109,6 +109,12 @@ impl Poller {
         }
     }
 
+    /// Registers no more for a socket.
+    pub(super) fn forget(&self, socket: BorrowedFd<'_>) {
+        // It fails only if nothing is registered.
+        let _ = self.poll.registry().deregister(&mut SourceFd(&socket.as_raw_fd()));
+    }
+
     /// Waits, for this long at most.
     pub(super) fn wait(&mut self, timeout: Option<Duration>, mut handle: impl FnMut(Event)) {
         // All threads of the model run on this thread, which must not block.

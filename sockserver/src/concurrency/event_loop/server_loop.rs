@@ -10,6 +10,7 @@ use std::{
 
 use super::{
     hand_over::{self, HandOver, Next, Record, Work},
+    occupancy::Occupancy,
     poller::{Event, Poller, Readiness, Registered},
     talk::{Needs, Talk},
     timers::Timers,
@@ -23,6 +24,7 @@ use crate::{
     primitives::atomic::{AtomicUsize, Ordering::Relaxed},
     request,
     service::{Request, Service},
+    sys,
 };
 
 /// The loops of one server, as their threads share them.
@@ -40,8 +42,7 @@ pub(super) struct ServerWork<S: Service> {
 struct Public {
     /// Ends the wait of the loop. Set before it is started.
     waker: OnceLock<mio::Waker>,
-    /// How many connections it has, or is to have.
-    connections: AtomicUsize,
+    occupancy: Occupancy,
 }
 
 /// One loop. The first one accepts, for all of them.
@@ -56,6 +57,10 @@ pub(super) struct ServerLoop<S: Service> {
     round: usize,
     timers: Timers,
     accepting: Accepting,
+    /// The slot that had the last turn.
+    last: usize,
+    /// The loop to which it gives the next connection that has a turn after another one had.
+    shares_with: Option<usize>,
 }
 
 struct Slot<S: Service> {
@@ -98,8 +103,8 @@ struct Accepting {
 pub(super) enum Notice<S: Service> {
     /// The connection in this slot is to have a turn.
     Turn(usize),
-    /// A connection that was accepted.
-    Connection(Job<S>),
+    /// A connection that was accepted, or was another loop's.
+    Connection(Box<Talk<S>>),
     /// No more connections will be accepted.
     NoMore,
 }
@@ -125,55 +130,66 @@ pub(super) struct AcceptTurn<S: Service> {
 }
 
 impl<S: Service> ServerWork<S> {
-    /// Starts so many loops, with their threads.
-    pub(super) fn start(acceptor: &Arc<Acceptor<S>>, loops: usize, threads: usize) -> io::Result<()> {
+    /// Starts so many loops, with their threads, of which there may be more loops later.
+    pub(super) fn start(acceptor: &Arc<Acceptor<S>>, loops: usize, most: usize, threads: usize) -> io::Result<()> {
         let work = ServerWork {
             acceptor: acceptor.clone(),
-            loops: std::iter::repeat_with(Public::default).take(loops).collect(),
+            loops: std::iter::repeat_with(Public::default).take(most).collect(),
             hand_over: OnceLock::new(),
             threads: AtomicUsize::new(0),
         };
-        // All are made before the first client comes.
+        // These are made before the first client comes.
         let made: io::Result<Vec<_>> = (0..loops).map(|number| work.make_loop(number)).collect();
         let mut made = made?.into_iter();
         let Some(first) = made.next() else { return Ok(()) };
-        let hand_over = HandOver::new(work, loops, threads);
+        let hand_over = HandOver::new(work, most, threads);
         // It is set once, here.
         let _ = hand_over.work().hand_over.set(Arc::downgrade(&hand_over));
         if let Err(error) = hand_over.start(first, made) {
-            acceptor.report(Stage::Serve, error);
+            hand_over.work().report(error);
             hand_over.join();
         }
         Ok(())
     }
 
-    fn make_loop(&self, number: usize) -> io::Result<ServerLoop<S>> {
-        let of = ServerLoop::new(number, &self.acceptor)?;
-        // It fails if this loop was made before, and could not be started.
-        let _ = self.loops[number].waker.set(of.poller.waker()?);
-        Ok(of)
+    fn hand_over(&self) -> Option<Arc<HandOver<Self>>> {
+        self.hand_over.get().and_then(Weak::upgrade)
     }
 
-    /// Has a loop serve a connection: the loop that has the fewest.
+    /// Has a loop serve a connection that was accepted: the loop that has the fewest.
     fn place(&self, of: &mut ServerLoop<S>, job: Job<S>) {
-        let Some(hand_over) = self.hand_over.get().and_then(Weak::upgrade) else { return };
-        let load = |number: &usize| self.loops[*number].connections.load(Relaxed);
-        let number = (0..hand_over.started()).min_by_key(load).unwrap_or(of.number);
-        self.loops[number].connections.fetch_add(1, Relaxed);
-        if number == of.number {
-            self.welcome(of, job);
-        } else {
-            hand_over.notify(number, Notice::Connection(job));
+        let Some(hand_over) = self.hand_over() else { return };
+        let talk = Talk::new(job, Host::new(Arc::downgrade(&hand_over) as Weak<dyn Turns>));
+        let count = |number: &usize| self.loops[*number].occupancy.count();
+        match (0..hand_over.started()).min_by_key(count) {
+            Some(number) if number != of.number && self.loops[number].occupancy.reserve() => {
+                hand_over.notify(number, Notice::Connection(talk));
+            }
+            _ => {
+                // It accepts, and so it has not ended.
+                let _ = self.loops[of.number].occupancy.reserve();
+                of.welcome(talk);
+            }
         }
     }
 
-    /// Gives a connection a slot, and its first turn.
-    fn welcome(&self, of: &mut ServerLoop<S>, job: Job<S>) {
-        let Some(hand_over) = self.hand_over.get() else { return };
-        let slot = of.free_slot();
-        let host = Host::new(hand_over.clone(), Place { of_loop: of.number, slot });
-        of.slots[slot].talk = Some(Box::new(Talk::new(job, host)));
-        of.make_ready(slot);
+    /// Gives a connection of this loop to another one. Returns the connection if that has ended.
+    fn give(&self, of: &mut ServerLoop<S>, to: usize, slot: usize, talk: Box<Talk<S>>) -> Option<Box<Talk<S>>> {
+        let Some(hand_over) = self.hand_over().filter(|_| self.loops[to].occupancy.reserve()) else {
+            return Some(talk);
+        };
+        if let Some(socket) = talk.socket() {
+            of.poller.forget(socket);
+        }
+        self.vacate(of, slot);
+        hand_over.notify(to, Notice::Connection(talk));
+        None
+    }
+
+    /// The loop has lost a connection.
+    fn vacate(&self, of: &mut ServerLoop<S>, slot: usize) {
+        of.vacate(slot);
+        self.loops[of.number].occupancy.release();
     }
 
     fn accept(&self, turn: &mut AcceptTurn<S>) {
@@ -212,7 +228,7 @@ impl<S: Service> ServerWork<S> {
 
 impl<S: Service> Turns for HandOver<ServerWork<S>> {
     fn request_turn(&self, Place { of_loop, slot }: Place) {
-        self.notify(of_loop, Notice::Turn(slot));
+        self.notify(of_loop as usize, Notice::Turn(slot as usize));
     }
 }
 
@@ -234,7 +250,7 @@ impl<S: Service> Work for ServerWork<S> {
                     return Next::Turn(Turn::Talk { slot, talk: Some(talk), needs: Needs::Turn });
                 }
             }
-            if of.accepting.has_ended() && of.free.len() == of.slots.len() {
+            if of.accepting.has_ended() && of.free.len() == of.slots.len() && self.loops[of.number].occupancy.end() {
                 return Next::End;
             }
             if of.ready.is_empty() && !of.accepting.has_something_to_do() {
@@ -275,18 +291,23 @@ impl<S: Service> Work for ServerWork<S> {
                     self.place(of, job);
                 }
                 if of.accepting.has_ended() {
-                    let hand_over = self.hand_over.get().and_then(Weak::upgrade);
                     let all = |hand_over: Arc<HandOver<_>>| {
                         (1..self.loops.len()).for_each(|number| hand_over.notify(number, Notice::NoMore));
                     };
-                    hand_over.map(all);
+                    self.hand_over().map(all);
                 }
             }
             Turn::Talk { slot, talk, needs } => {
-                if talk.is_none() {
-                    self.loops[of.number].connections.fetch_sub(1, Relaxed);
+                let Some(talk) = talk else { return self.vacate(of, slot) };
+                // The only one that has anything to do would have as much to do there.
+                let is_one_of_several = std::mem::replace(&mut of.last, slot) != slot;
+                let kept = match of.shares_with.take_if(|_| is_one_of_several) {
+                    Some(to) => self.give(of, to, slot, talk),
+                    None => Some(talk),
+                };
+                if let Some(talk) = kept {
+                    of.settle(slot, talk, needs);
                 }
-                of.settle(slot, talk, needs);
             }
         }
     }
@@ -294,9 +315,13 @@ impl<S: Service> Work for ServerWork<S> {
     fn notice(&self, of: &mut ServerLoop<S>, notice: Notice<S>) {
         match notice {
             Notice::Turn(slot) => of.make_ready(slot),
-            Notice::Connection(job) => self.welcome(of, job),
+            Notice::Connection(talk) => of.welcome(talk),
             Notice::NoMore => of.accepting.is_over = true,
         }
+    }
+
+    fn share(&self, of: &mut ServerLoop<S>, with: usize) {
+        of.shares_with = Some(with);
     }
 
     fn record(turn: &mut Turn<S>) -> Option<&mut Record> {
@@ -304,6 +329,21 @@ impl<S: Service> Work for ServerWork<S> {
             Turn::Accept(_) => None,
             Turn::Talk { talk, .. } => talk.as_mut().map(|talk| &mut talk.record),
         }
+    }
+
+    fn make_loop(&self, number: usize) -> io::Result<ServerLoop<S>> {
+        let of = ServerLoop::new(number, &self.acceptor)?;
+        // Each is made once.
+        let _ = self.loops[number].waker.set(of.poller.waker()?);
+        Ok(of)
+    }
+
+    fn idle_time(&self) -> Option<Duration> {
+        sys::idle_time()
+    }
+
+    fn report(&self, error: io::Error) {
+        self.acceptor.report(Stage::Serve, error);
     }
 
     fn start_thread(&self, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
@@ -334,6 +374,8 @@ impl<S: Service> ServerLoop<S> {
             round: 0,
             timers: Timers::default(),
             accepting,
+            last: usize::MAX,
+            shares_with: None,
         })
     }
 
@@ -385,6 +427,21 @@ impl<S: Service> ServerLoop<S> {
         Some(talk)
     }
 
+    /// Gives a connection a slot, and a turn.
+    fn welcome(&mut self, mut talk: Box<Talk<S>>) {
+        let slot = self.free_slot();
+        talk.arrive(Place { of_loop: self.number as u32, slot: slot as u32 });
+        self.slots[slot].talk = Some(talk);
+        self.make_ready(slot);
+    }
+
+    /// The connection of a slot is not here any more.
+    fn vacate(&mut self, slot: usize) {
+        self.slots[slot].is_used = false;
+        self.timers.set(slot, None);
+        self.free.push(slot);
+    }
+
     fn free_slot(&mut self) -> usize {
         let free = self.free.pop().unwrap_or_else(|| {
             let readiness = Readiness::default();
@@ -396,12 +453,7 @@ impl<S: Service> ServerLoop<S> {
         free
     }
 
-    fn settle(&mut self, slot: usize, talk: Option<Box<Talk<S>>>, needs: Needs) {
-        let Some(mut talk) = talk else {
-            self.slots[slot].is_used = false;
-            self.timers.set(slot, None);
-            return self.free.push(slot);
-        };
+    fn settle(&mut self, slot: usize, mut talk: Box<Talk<S>>, needs: Needs) {
         let (registered, until) = match needs {
             Needs::Turn => (Registered::Nothing, None),
             Needs::Input(until) => (Registered::Input, until),

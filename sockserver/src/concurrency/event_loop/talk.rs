@@ -3,6 +3,7 @@
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
     time::Instant,
 };
 
@@ -18,7 +19,7 @@ use crate::{
     io::{
         closing::Closing,
         connection::Connection,
-        host::Host,
+        host::{self, Host},
         turns::{Flushed, LoopWait, Rest},
     },
     job::Job,
@@ -36,12 +37,15 @@ const MESSAGES: usize = 16;
 /// sent, its next messages wait.
 const BACKLOG: usize = 64 * 1024;
 
+/// The client may have sent something already. The socket is registered when it has not.
+const UNKNOWN: Readiness = Readiness { input: true, output: true, is_peculiar: false };
+
 /// A connection that a loop serves.
 pub(super) struct Talk<S: Service> {
     job: Job<S>,
     stage: Stage,
     wait: LoopWait,
-    host: Host,
+    host: Arc<Host>,
     /// What the loop has seen of the socket, and the last turn has not used up.
     readiness: Readiness,
     pub(super) registered: Registered,
@@ -87,14 +91,13 @@ struct Ending(Result<(), HandlerError>);
 
 impl<S: Service> Talk<S> {
     /// The job is one of a stream.
-    pub(super) fn new(job: Job<S>, host: Host) -> Talk<S> {
+    pub(super) fn new(job: Job<S>, host: Arc<Host>) -> Box<Talk<S>> {
         let talk = Talk {
             job,
             stage: Stage::New,
             wait: LoopWait::default(),
             host,
-            // The client may have sent something already. The socket is registered when it has not.
-            readiness: Readiness { input: true, output: true, is_peculiar: false },
+            readiness: UNKNOWN,
             registered: Registered::Nothing,
             record: Record::default(),
             failure: None,
@@ -104,7 +107,13 @@ impl<S: Service> Talk<S> {
         if let Some(connection) = talk.connection() {
             connection.enter_loop(talk.host.clone());
         }
-        talk
+        Box::new(talk)
+    }
+
+    /// The connection has got a place in a loop, in which nothing is registered for it. A turn must follow.
+    pub(super) fn arrive(&mut self, place: host::Place) {
+        (self.readiness, self.registered) = (UNKNOWN, Registered::Nothing);
+        self.host.set_place(place);
     }
 
     pub(super) fn socket(&self) -> Option<BorrowedFd<'_>> {
