@@ -16,7 +16,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::{
     measure::Meter,
-    servers::{BLOCK, BULK, COMPUTE},
+    servers::{BLOCK, BULK, COMPUTE, COMPUTE_BRIEFLY},
     tls_load,
     workload::{LINE, Workload},
 };
@@ -35,6 +35,11 @@ pub fn drive(workload: Workload, server: SocketAddr, meter: &mut Meter<'_>) -> i
             let mut requests = vec![&ping[..]; connections];
             requests.extend(vec![&slow[..]; blocked.max(1)]);
             exchange(server, &requests, LINE, meter)
+        }
+        Workload::Compute { connections } => {
+            let mut line = request(1);
+            line[0] = COMPUTE_BRIEFLY;
+            exchange(server, &vec![&line[..]; connections], LINE, meter)
         }
         Workload::Pipeline { connections, lines } => {
             exchange(server, &vec![&request(lines)[..]; connections], lines * LINE, meter)

@@ -45,7 +45,7 @@ pub fn svg(run: &Run) -> String {
         WIDTH / 2.0,
         bottom + 42.0,
         "middle",
-        "server CPU time a request; ping beside 1: tw99; bulk and kv: time; idle: memory a connection; shutdown: p99",
+        "server CPU time a request; ping beside 1: tw99; bulk, compute and kv: time; idle: memory a connection; shutdown: p99",
     );
     let _ = writeln!(svg, "<!-- {} -->\n</svg>", run.origin());
     svg

@@ -97,7 +97,7 @@ impl Run {
     /// What the workload is about: less is better.
     pub fn cost(&self, workload: Workload, peer: Peer) -> Option<f64> {
         self.median(workload, peer, |figures| match workload {
-            Workload::Bulk { .. } | Workload::TlsBulk { .. } | Workload::Store { .. } => {
+            Workload::Bulk { .. } | Workload::TlsBulk { .. } | Workload::Store { .. } | Workload::Compute { .. } => {
                 figures.rate.map(|rate| 1e6 / rate)
             }
             Workload::Beside { .. } => figures.tw99,
@@ -181,7 +181,9 @@ fn judged(figure: Option<f64>, target: Option<f64>, decimals: usize) -> String {
 
 fn unit(workload: Workload) -> &'static str {
     match workload {
-        Workload::Bulk { .. } | Workload::TlsBulk { .. } | Workload::Store { .. } => "µs a request",
+        Workload::Bulk { .. } | Workload::TlsBulk { .. } | Workload::Store { .. } | Workload::Compute { .. } => {
+            "µs a request"
+        }
         Workload::Beside { .. } => "tw99 µs",
         Workload::Idle { .. } | Workload::TlsIdle { .. } => "KiB a connection",
         Workload::Stop { .. } => "p99 µs",

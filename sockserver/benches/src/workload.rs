@@ -13,6 +13,8 @@ pub enum Workload {
     Ping { connections: usize },
     /// The same, while one more client keeps a handler computing all the time, or while so many keep theirs blocked.
     Beside { connections: usize, blocked: usize },
+    /// [`Ping`](Workload::Ping), but each handler computes for a short time: one thread is not enough for all.
+    Compute { connections: usize },
     /// Many lines in one packet, answered before the next.
     Pipeline { connections: usize, lines: usize },
     /// A line, answered with 64 KiB.
@@ -40,7 +42,7 @@ pub enum Workload {
 pub const MANY: usize = 19_000;
 
 impl Workload {
-    pub const ALL: [Workload; 25] = [
+    pub const ALL: [Workload; 26] = [
         Workload::Connect { clients: 1 },
         Workload::Connect { clients: 8 },
         Workload::Connect { clients: 32 },
@@ -50,6 +52,7 @@ impl Workload {
         Workload::Ping { connections: 1000 },
         Workload::Beside { connections: 16, blocked: 0 },
         Workload::Beside { connections: 16, blocked: 64 },
+        Workload::Compute { connections: 16 },
         Workload::Pipeline { connections: 1, lines: 16 },
         Workload::Pipeline { connections: 8, lines: 16 },
         Workload::Bulk { connections: 4 },
@@ -74,6 +77,7 @@ impl Workload {
             Workload::Ping { connections } => format!("ping {connections}"),
             Workload::Beside { connections, blocked: 0 } => format!("ping {connections} beside 1"),
             Workload::Beside { connections, blocked } => format!("ping {connections} beside {blocked} that block"),
+            Workload::Compute { connections } => format!("compute {connections}"),
             Workload::Pipeline { connections, .. } => format!("pipeline {connections}"),
             Workload::Bulk { .. } => "bulk".into(),
             Workload::Broadcast { members, beside_stuck: false } => format!("broadcast {members}"),
@@ -95,7 +99,7 @@ impl Workload {
     pub fn service(self) -> Service {
         match self {
             Workload::Connect { .. } => Service::OneLine,
-            Workload::Beside { .. } => Service::Computing,
+            Workload::Beside { .. } | Workload::Compute { .. } => Service::Computing,
             Workload::Bulk { .. } => Service::Bulk,
             Workload::Broadcast { .. } => Service::Broadcast,
             Workload::Store { .. } => Service::Store,
@@ -125,6 +129,8 @@ impl Workload {
                 matches!(peer, Peer::OursOnLoop | Peer::Tokio | Peer::May | Peer::Go)
             }
             Workload::Stop { connections: MANY } => matches!(peer, Peer::OursOnLoop | Peer::Tokio),
+            // They do not know the line.
+            Workload::Compute { .. } => !matches!(peer, Peer::Go | Peer::Python),
             // They have no other threads for what blocks.
             Workload::Beside { blocked: 1.., .. } => !matches!(peer, Peer::May | Peer::Python),
             // Signals are seen while a server waits for what comes next, on a connection that stays.

@@ -4,7 +4,7 @@ use std::{
     hint,
     io::Write,
     sync::{
-        Arc, Barrier,
+        Arc, Barrier, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     thread,
@@ -176,4 +176,61 @@ fn a_loop_that_has_too_much_to_do_gives_a_connection_to_one_that_has_nothing_to_
         });
         eventually("all have left", || server.stats().active == 0);
     }
+}
+
+/// One thread, and nobody who would take its loop from it.
+#[derive(Server)]
+#[server(transport = "tcp", concurrency = "event_loop", handler = Guest, limits(threads = 1))]
+struct Party {
+    /// A handler waits there for the test.
+    barrier: Arc<Barrier>,
+    handled: Arc<AtomicUsize>,
+    /// For each guest, how many messages had been handled when it came.
+    guests: Arc<Mutex<Vec<usize>>>,
+}
+
+#[message_handler(framing = "line")]
+struct Guest {
+    wfile: Writer,
+    server: Arc<Party>,
+}
+
+impl MessageHandler for Guest {
+    type Message = str;
+
+    fn setup(&mut self) -> HandlerResult {
+        self.server.guests.lock().expect("no panic").push(self.server.handled.load(SeqCst));
+        Ok(())
+    }
+
+    fn message(&mut self, line: &str) -> HandlerResult {
+        if line == "wait" {
+            self.server.barrier.wait();
+            self.server.barrier.wait();
+        }
+        self.server.handled.fetch_add(1, SeqCst);
+        Ok(writeln!(self.wfile, "{line}")?)
+    }
+}
+
+#[test]
+fn busy_connections_do_not_keep_new_ones_out() {
+    const BUSY: usize = 64;
+    const LINES: usize = 200;
+    let (barrier, handled, guests) = (Arc::new(Barrier::new(2)), Arc::default(), Arc::<Mutex<Vec<_>>>::default());
+    let party = Party { barrier: barrier.clone(), handled: Arc::clone(&handled), guests: guests.clone() };
+    let server = Served::new(party.bind("127.0.0.1:0").expect("a free port"));
+    let mut busy: Vec<_> = (0..BUSY).map(|_| connect(&server)).collect();
+    let mut host = connect(&server);
+    host.send("wait\n");
+    barrier.wait();
+    // The loop stands still. When it goes on, all of this has come.
+    busy.iter_mut().for_each(|client| client.send("dance\n".repeat(LINES)));
+    let before = handled.load(SeqCst);
+    let late: Vec<_> = (0..10).map(|_| Client::connect(server.server_address())).collect();
+    barrier.wait();
+    busy.iter_mut().for_each(|client| (0..LINES).for_each(|_| assert_eq!(client.line(), "dance")));
+    eventually("all have come", || guests.lock().expect("no panic").len() == BUSY + 1 + late.len());
+    let last = guests.lock().expect("no panic").last().expect("many") - before;
+    assert!(last < BUSY * LINES / 2, "the last one has come after {last} of {} messages", BUSY * LINES);
 }

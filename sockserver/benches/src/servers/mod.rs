@@ -31,7 +31,8 @@ pub enum Service {
     Lines,
     /// The same, until the server is stopped while they are idle.
     Stopping,
-    /// The same, but computes before it answers a line that begins with [`COMPUTE`], and blocks before one with [`BLOCK`].
+    /// The same, but computes before it answers a line that begins with [`COMPUTE`] or [`COMPUTE_BRIEFLY`], and blocks before
+    /// one with [`BLOCK`].
     Computing,
     /// Answers each line with [`BULK`].
     Bulk,
@@ -60,21 +61,27 @@ pub static BULK: [u8; 64 * 1024] = [b'x'; 64 * 1024];
 /// How a line begins that makes [`Service::Computing`] compute. The peers in other languages know it too.
 pub const COMPUTE: u8 = b'c';
 
+/// How a line begins that makes [`Service::Computing`] compute for 20 µs.
+pub const COMPUTE_BRIEFLY: u8 = b's';
+
 /// How a line begins that makes [`Service::Computing`] wait for something else.
 pub const BLOCK: u8 = b'b';
 
 const SLOW: Duration = Duration::from_millis(100);
+const BRIEF: Duration = Duration::from_micros(20);
 
-/// Keeps its thread busy, or blocked, for 100 ms, if the line says so. That is time as the clock on the wall has it, since a
-/// goroutine has no other one.
+/// Keeps its thread busy, or blocked, if the line says so. That is time as the clock on the wall has it, since a goroutine
+/// has no other one.
 fn be_slow_if_told(line: &[u8]) {
-    match line.first() {
-        Some(&COMPUTE) => {
-            let begun = Instant::now();
-            while begun.elapsed() < SLOW {
-                std::hint::spin_loop();
-            }
+    let compute = |time: Duration| {
+        let begun = Instant::now();
+        while begun.elapsed() < time {
+            std::hint::spin_loop();
         }
+    };
+    match line.first() {
+        Some(&COMPUTE) => compute(SLOW),
+        Some(&COMPUTE_BRIEFLY) => compute(BRIEF),
         Some(&BLOCK) => thread::sleep(SLOW),
         _ => {}
     }
@@ -213,8 +220,8 @@ pub fn serve(peer: &str, service: &str) -> io::Result<()> {
         Peer::OursOnSignals => ours::serve(service, true),
         Peer::OursOnMessages => ours::serve_messages(),
         Peer::OursOnLoop if service == Service::Store => kv_on_loop::main(),
-        Peer::OursOnLoop => ours::serve_on_loops(service, 1),
-        Peer::OursOnLoops => ours::serve_on_loops(service, 2),
+        Peer::OursOnLoop => ours::serve_on_loops(service, None),
+        Peer::OursOnLoops => ours::serve_on_loops(service, Some(2)),
         Peer::Limit => limit::serve(service),
         Peer::StdThreads => std_threads::serve(service),
         Peer::Tokio => tokio::serve(service),

@@ -190,14 +190,15 @@ mod on_loop {
     }
 }
 
-pub fn serve_on_loops(service: Service, loops: usize) -> io::Result<()> {
+/// `None`: one loop, and more as needed.
+pub fn serve_on_loops(service: Service, loops: Option<usize>) -> io::Result<()> {
     match service {
         Service::OneLine | Service::Lines | Service::Stopping => run_on_loops(on_loop::LinesServer, loops),
         Service::Computing => run_on_loops(on_loop::ComputingServer, loops),
         Service::Bulk => run_on_loops(on_loop::BulkServer, loops),
         Service::Packets => run(PacketsServer, false),
-        Service::TlsLines => run_with(on_loop::LinesServer, encrypted::<on_loop::LinesServer>(Some(loops))),
-        Service::TlsBulk => run_with(on_loop::BulkServer, encrypted::<on_loop::BulkServer>(Some(loops))),
+        Service::TlsLines => run_with(on_loop::LinesServer, encrypted::<on_loop::LinesServer>(loops)),
+        Service::TlsBulk => run_with(on_loop::BulkServer, encrypted::<on_loop::BulkServer>(loops)),
         Service::Broadcast => run_on_loops(Broadcast::<EventLoop>::default(), loops),
         Service::Store => Err(io::Error::other("the store is an example, `kv`")),
     }
@@ -231,12 +232,12 @@ where
     serve_bound(server.bind("127.0.0.1:0")?, on_signals)
 }
 
-fn run_on_loops<S: Server>(server: S, loops: usize) -> io::Result<()>
+fn run_on_loops<S: Server>(server: S, loops: Option<usize>) -> io::Result<()>
 where
     &'static str: BindTo<S::Transport>,
 {
     let mut options = S::OPTIONS;
-    options.workers = Some(loops);
+    options.workers = loops;
     run_with(server, options)
 }
 

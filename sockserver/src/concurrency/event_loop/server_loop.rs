@@ -45,6 +45,9 @@ struct Public {
     occupancy: Occupancy,
 }
 
+/// How many turns connections have before the loop accepts once more, if it does not look at its sockets before that.
+const TURNS_BETWEEN: usize = 16;
+
 /// One loop. The first one accepts, for all of them.
 pub(super) struct ServerLoop<S: Service> {
     number: usize,
@@ -95,8 +98,8 @@ struct Accepting {
     is_over: bool,
     /// How many turns have begun and not ended. One may come back with a connection.
     under_way: usize,
-    /// Once each round.
-    is_offered: bool,
+    /// How many turns connections have until the next one.
+    pause: usize,
 }
 
 /// What other threads tell a loop.
@@ -239,7 +242,8 @@ impl<S: Service> Work for ServerWork<S> {
 
     fn next(&self, of: &mut ServerLoop<S>) -> Next<Turn<S>> {
         loop {
-            if std::mem::take(&mut of.accepting.is_offered) {
+            if of.accepting.pause == 0 && of.accepting.has_something_to_do() {
+                of.accepting.pause = TURNS_BETWEEN;
                 return Next::Turn(Turn::Accept(of.accepting.begin()));
             }
             while of.round > 0
@@ -247,6 +251,7 @@ impl<S: Service> Work for ServerWork<S> {
             {
                 of.round -= 1;
                 if let Some(talk) = of.take(slot) {
+                    of.accepting.pause = of.accepting.pause.saturating_sub(1);
                     return Next::Turn(Turn::Talk { slot, talk: Some(talk), needs: Needs::Turn });
                 }
             }
@@ -363,7 +368,6 @@ impl<S: Service> ServerLoop<S> {
             acceptor.with_listeners(|listener| poller.watch_listener(listener))?;
             // Clients may have come, and the waker may have been used, before.
             accepting.report_clients();
-            accepting.is_offered = true;
         }
         Ok(ServerLoop {
             number,
@@ -410,7 +414,7 @@ impl<S: Service> ServerLoop<S> {
             self.accepting.look_at_the_clock(now);
         }
         self.round = self.ready.len();
-        self.accepting.is_offered = self.accepting.has_something_to_do();
+        self.accepting.pause = 0;
     }
 
     fn make_ready(&mut self, slot: usize) {
