@@ -66,6 +66,7 @@ impl Process {
     #[track_caller]
     fn spawn(command: &mut Command, stdin: Stdio, stderr: Stdio) -> Process {
         heed_signals();
+        pass_workers(command);
         command.stdin(stdin).stdout(Stdio::piped()).stderr(stderr);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("starting {command:?}: {error}"));
         Process {
@@ -290,7 +291,6 @@ pub fn example(name: &str) -> Command {
 pub fn server(role: &str) -> Command {
     let mut command = Command::new(server_program());
     command.arg(role);
-    pass_workers(&mut command);
     command
 }
 

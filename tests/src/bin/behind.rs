@@ -24,7 +24,7 @@ use sockserver::{
     message_handler,
     transport::{StreamTransport, Tcp, Unix},
 };
-use sockserver_tests::script::words_of;
+use sockserver_tests::{concurrencies::set_workers, script::words_of};
 
 #[derive(Server)]
 #[server(
@@ -161,6 +161,7 @@ fn options(settings: &[String]) -> Result<Options, Box<dyn Error>> {
             unknown => return Err(format!("{unknown} is no key").into()),
         }
     }
+    set_workers(&mut options);
     Ok(options)
 }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use sockserver::{
-    Address, Concurrency, HandlerResult, Reader, RequestHandler, Server, SocketServer, Stream, Writer,
+    Address, Concurrency, HandlerResult, Options, Reader, RequestHandler, Server, SocketServer, Stream, Writer,
     concurrency::Synchronous, request_handler,
 };
 use sockserver_tests::{
@@ -19,10 +19,10 @@ use sockserver_tests::{
     either::{Either, UpperLines},
 };
 
-use crate::Ended;
+use crate::{Ended, options};
 
 #[derive(Server)]
-#[server(transport = "tcp", concurrency = C, workers = 2, handler = Either<Upper, UpperLines>, hooks(verify_request = Self::is_welcome))]
+#[server(transport = "tcp", concurrency = C, handler = Either<Upper, UpperLines>, hooks(verify_request = Self::is_welcome))]
 struct Lines<C: Concurrency + Default>(PhantomData<C>);
 
 #[request_handler]
@@ -62,23 +62,24 @@ pub(crate) fn serve(arguments: &[String]) -> Ended {
         _ => return Err("which concurrency, after how many others, and where?".into()),
     };
     for _ in 0..earlier.parse()? {
-        drop(bind::<Synchronous>("127.0.0.1:0")?);
+        drop(bind::<Synchronous>("127.0.0.1:0", Options::new())?);
     }
     let Some((concurrency, address)) = server else {
         println!("ended");
         return Ok(io::copy(&mut io::stdin(), &mut io::sink()).map(drop)?);
     };
-    by_concurrency!(concurrency, C => serve_signalled::<C>(address))
+    let options = options::parse(concurrency, &["workers=2".into()])?;
+    by_concurrency!(concurrency, C => serve_signalled::<C>(address, options))
 }
 
-fn serve_signalled<C: Concurrency + Default>(address: &str) -> Ended {
-    let server = bind::<C>(address)?;
+fn serve_signalled<C: Concurrency + Default>(address: &str, options: Options) -> Ended {
+    let server = bind::<C>(address, options)?;
     println!("listening on {}", server.server_address());
     Ok(server.serve_forever()?)
 }
 
-fn bind<C: Concurrency + Default>(address: &str) -> io::Result<SocketServer<Lines<C>>> {
-    let server = Lines::<C>(PhantomData).bind(address)?;
+fn bind<C: Concurrency + Default>(address: &str, options: Options) -> io::Result<SocketServer<Lines<C>>> {
+    let server = Lines::<C>(PhantomData).bind_with(address, options)?;
     server.shutdown_on_signals()?;
     Ok(server)
 }

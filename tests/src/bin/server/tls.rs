@@ -16,7 +16,7 @@ use sockserver::{
     Concurrency, HandlerResult, MessageHandler, Options, Server, ServerHandle, StartTls, Stream, TlsOptions, TlsStart,
     Writer, message_handler,
 };
-use sockserver_tests::by_concurrency;
+use sockserver_tests::{by_concurrency, concurrencies::set_workers};
 
 use crate::{Ended, follow_parent};
 
@@ -81,6 +81,7 @@ pub(crate) fn serve(arguments: &[String]) -> Ended {
     let [certificate, key] = [certificate, key].map(|path| &*path.clone().leak());
     let mut options = Options::new().tls(TlsOptions::new().certificate(certificate).key(key).start(start));
     options.timeouts.poll = Some(Duration::from_millis(10));
+    set_workers(&mut options);
     by_concurrency!(concurrency, C => serve_encrypted::<C>(options, address))
 }
 

@@ -15,7 +15,7 @@ use std::{
 
 use signal_hook::{consts::SIGUSR2, low_level::pipe};
 use sockserver::{Concurrency, HandlerResult, MessageHandler, Server, ServerHandle, Writer, message_handler};
-use sockserver_tests::by_concurrency;
+use sockserver_tests::{by_concurrency, concurrencies::set_workers};
 
 use crate::{Ended, HAS_PREDECESSOR, follow_parent, hand_over, place::Place};
 
@@ -64,7 +64,9 @@ pub(crate) fn serve(arguments: &[String]) -> Ended {
 }
 
 fn serve_all<C: Concurrency + Default>(addresses: &str) -> Ended {
-    let bind = |address| OneOf::<C>(PhantomData).bind(Place::parse(address));
+    let mut options = OneOf::<C>::OPTIONS;
+    set_workers(&mut options);
+    let bind = |address| OneOf::<C>(PhantomData).bind_with(Place::parse(address), options.clone());
     let servers = addresses.split(',').map(bind).collect::<io::Result<Vec<_>>>()?;
     let handles = SERVERS.get_or_init(|| servers.iter().map(|server| server.handle()).collect());
     let (requests, signalled) = io::pipe()?;
