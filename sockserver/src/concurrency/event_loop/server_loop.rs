@@ -45,7 +45,10 @@ struct Public {
     occupancy: Occupancy,
 }
 
-/// How many turns connections have before the loop accepts once more, if it does not look at its sockets before that.
+/// How many packets are received before the loop looks at its sockets again. Of connections, one is accepted.
+const PACKETS: usize = 16;
+
+/// How many turns connections have before one more is accepted, if the loop does not look at its sockets before that.
 const TURNS_BETWEEN: usize = 16;
 
 /// One loop. The first one accepts, for all of them.
@@ -98,8 +101,10 @@ struct Accepting {
     is_over: bool,
     /// How many turns have begun and not ended. One may come back with a connection.
     under_way: usize,
-    /// How many turns connections have until the next one.
-    pause: usize,
+    /// How many turns may begin before the loop looks at its sockets.
+    left: usize,
+    /// How many turns connections have had since `left` was set.
+    turns_between: usize,
 }
 
 /// What other threads tell a loop.
@@ -242,8 +247,7 @@ impl<S: Service> Work for ServerWork<S> {
 
     fn next(&self, of: &mut ServerLoop<S>) -> Next<Turn<S>> {
         loop {
-            if of.accepting.pause == 0 && of.accepting.has_something_to_do() {
-                of.accepting.pause = TURNS_BETWEEN;
+            if of.accepting.left > 0 && of.accepting.has_something_to_do() {
                 return Next::Turn(Turn::Accept(of.accepting.begin()));
             }
             while of.round > 0
@@ -251,7 +255,7 @@ impl<S: Service> Work for ServerWork<S> {
             {
                 of.round -= 1;
                 if let Some(talk) = of.take(slot) {
-                    of.accepting.pause = of.accepting.pause.saturating_sub(1);
+                    of.accepting.note_turn_between();
                     return Next::Turn(Turn::Talk { slot, talk: Some(talk), needs: Needs::Turn });
                 }
             }
@@ -414,7 +418,7 @@ impl<S: Service> ServerLoop<S> {
             self.accepting.look_at_the_clock(now);
         }
         self.round = self.ready.len();
-        self.accepting.pause = 0;
+        self.accepting.offer(if request::is_stream::<Request<S>>() { 1 } else { PACKETS });
     }
 
     fn make_ready(&mut self, slot: usize) {
@@ -503,6 +507,19 @@ impl Accepting {
         self.is_over && self.under_way == 0
     }
 
+    /// So many turns may begin.
+    fn offer(&mut self, turns: usize) {
+        (self.left, self.turns_between) = (turns, 0);
+    }
+
+    /// A connection has a turn. However many do, new ones are accepted.
+    fn note_turn_between(&mut self) {
+        self.turns_between += 1;
+        if self.turns_between == TURNS_BETWEEN {
+            self.offer(1);
+        }
+    }
+
     fn report_clients(&mut self) {
         (self.has_clients, self.is_reported) = (true, true);
         self.news += 1;
@@ -523,6 +540,7 @@ impl Accepting {
     fn begin<S: Service>(&mut self) -> AcceptTurn<S> {
         (self.is_paused, self.pause_end, self.is_due_to_poll) = (false, None, false);
         self.under_way += 1;
+        self.left = self.left.saturating_sub(1);
         AcceptTurn {
             is_woken: std::mem::take(&mut self.is_woken),
             has_clients: std::mem::take(&mut self.is_reported),
