@@ -176,6 +176,21 @@ mod on_loop {
         )* };
     }
 
+    /// A packet is a message. It has no line's end.
+    #[message_handler(framing = "line")]
+    #[server(transport = "udp", concurrency = "event_loop")]
+    pub(super) struct Packets {
+        wfile: Writer,
+    }
+
+    impl MessageHandler for Packets {
+        type Message = [u8];
+
+        fn message(&mut self, packet: &[u8]) -> HandlerResult {
+            Ok(self.wfile.write_all(packet)?)
+        }
+    }
+
     handlers! {
         Lines: |writer, line| {
             writer.write_all(line)?;
@@ -196,7 +211,7 @@ pub fn serve_on_loops(service: Service, loops: Option<usize>) -> io::Result<()> 
         Service::OneLine | Service::Lines | Service::Stopping => run_on_loops(on_loop::LinesServer, loops),
         Service::Computing => run_on_loops(on_loop::ComputingServer, loops),
         Service::Bulk => run_on_loops(on_loop::BulkServer, loops),
-        Service::Packets => run(PacketsServer, false),
+        Service::Packets => run(on_loop::PacketsServer, false),
         Service::TlsLines => run_with(on_loop::LinesServer, encrypted::<on_loop::LinesServer>(loops)),
         Service::TlsBulk => run_with(on_loop::BulkServer, encrypted::<on_loop::BulkServer>(loops)),
         Service::Broadcast => run_on_loops(Broadcast::<EventLoop>::default(), loops),
