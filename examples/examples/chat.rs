@@ -48,8 +48,8 @@ struct Seat {
 }
 
 impl Seat {
-    /// Does not wait: a member that does not read misses lines, and holds up no other. It is told so before it gets another
-    /// one.
+    /// Sends a line without waiting, so that a member that does not read holds up no other. Such a member misses lines. It is
+    /// told how many before it gets the next line.
     fn tell(&mut self, line: &Arc<str>) {
         if self.missed > 0 && self.mailbox.try_send(format!("* you missed {} lines", self.missed).into()).is_ok() {
             self.missed = 0;

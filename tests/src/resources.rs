@@ -64,7 +64,7 @@ impl Observed {
         }
     }
 
-    /// Without those that its event loops wait with: a server that is busy may start more loops, which stay.
+    /// The descriptors by which event loops wait are left out: a busy server starts more loops, and keeps them.
     pub fn descriptors(self) -> usize {
         let of_loop = ["anon_inode:[eventpoll]", "anon_inode:[eventfd]"];
         self.open().iter().filter(|link| !of_loop.contains(&link.as_str())).count()

@@ -20,7 +20,7 @@ use sockserver::{
     Writer, message_handler, request_handler,
 };
 use sockserver_tests::{
-    client::{Client, eventually},
+    client::{Client, DatagramClient, eventually},
     concurrencies::Word,
     in_each_concurrency,
     place::{Directory, Place},
@@ -412,6 +412,29 @@ fn a_message_on_an_event_loop_takes_a_receive_a_send_and_a_share_of_a_wait() {
     trace.expect_counts([("recvfrom", messages), ("recvfrom: EAGAIN", 0), ("sendto", messages), ("epoll_ctl", 0)]);
     // A wait returns all clients that have sent something by then. None of them is waited for by itself.
     assert!(trace.count("epoll_wait") <= messages + 2, "{} waits", trace.count("epoll_wait"));
+}
+
+#[test]
+fn a_packet_on_an_event_loop_takes_a_receive_a_send_and_a_share_of_a_wait() {
+    const AT_ONCE: usize = 32;
+    let _alone = alone();
+    let mut command = server("messages");
+    command.arg("udp_event_loop");
+    let server = ServerProcess::start(command, Place::of("udp"));
+    let client = DatagramClient::connect(server.address());
+    client.send("hello");
+    assert_eq!(client.receive(), b"HELLO\n");
+    let work = || {
+        for _ in 0..TIMES {
+            (0..AT_ONCE).for_each(|_| client.send("hello"));
+            (0..AT_ONCE).for_each(|_| assert_eq!(client.receive(), b"HELLO\n"));
+        }
+    };
+    let packets = AT_ONCE * TIMES;
+    let Some(trace) = Trace::until(&server, work, |trace| trace.count("sendto") == packets) else { return };
+    trace.expect_counts([("recvfrom", packets), ("sendto", packets), ("epoll_ctl", 0)]);
+    // A client that is slower than the server is waited for more often.
+    assert!(trace.count("epoll_wait") < packets / 2, "{} waits", trace.count("epoll_wait"));
 }
 
 fn shutdown_on_signals_costs_no_system_call_for_a_line<C: Word>() {

@@ -50,7 +50,8 @@ impl Room {
     }
 }
 
-/// Does not wait: a member that does not read misses events, and holds up no other. It is told so before it gets another one.
+/// Sends an event without waiting, so that a member that does not read holds up no other. Such a member misses events. It is
+/// told how many before it gets the next event.
 fn tell(seats: &mut BTreeMap<String, Seat>, except: Option<&str>, event: &Value) {
     let event: Arc<str> = event.to_string().into();
     for (_, Seat { mailbox, missed }) in seats.iter_mut().filter(|(name, _)| Some(&***name) != except) {

@@ -88,7 +88,7 @@ fn x(ratio: f64) -> f64 {
 fn colour(peer: Peer) -> &'static str {
     match peer {
         Peer::Ours | Peer::OursOnSignals | Peer::OursOnMessages => "#d62728",
-        Peer::OursOnLoop | Peer::OursOnLoops => "#ff7f0e",
+        Peer::OursOnLoop | Peer::OursOnLoops | Peer::OursOnOneLoop => "#ff7f0e",
         Peer::Limit => "#222",
         Peer::StdThreads => "#1f77b4",
         Peer::Tokio => "#9467bd",

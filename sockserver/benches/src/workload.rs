@@ -118,6 +118,8 @@ impl Workload {
             Workload::Broadcast { .. } => {
                 matches!(peer, Peer::Ours | Peer::OursOnLoop | Peer::OursOnLoops | Peer::Tokio)
             }
+            // Elsewhere no core has nothing to do, and there is one loop by default.
+            _ if peer == Peer::OursOnOneLoop => matches!(self, Workload::Compute { .. }),
             _ if peer == Peer::Redis => false,
             Workload::Handshakes { .. } if peer == Peer::Nginx => true,
             Workload::Handshakes { .. } | Workload::TlsBulk { .. } | Workload::TlsIdle { .. } => {

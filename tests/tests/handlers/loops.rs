@@ -90,7 +90,7 @@ fn a_connection_is_given_to_the_loop_that_has_the_fewest() {
     }
 }
 
-/// Two loops, and threads to look after them.
+/// Two loops with a monitor.
 #[derive(Default, Server)]
 #[server(transport = "tcp", concurrency = "event_loop", handler = Worker, workers = 2)]
 struct Workshop {
@@ -104,8 +104,7 @@ struct Counts {
     overlaps: AtomicUsize,
 }
 
-/// Computes, but not for so long that its loop is taken from it. Each answer is mail that it sends to itself, from another
-/// thread.
+/// Computes for so short a time that the monitor leaves it its loop. Another thread sends each answer to it as mail.
 #[message_handler(framing = "line", mailbox = 1024)]
 struct Worker {
     wfile: Writer,
@@ -178,7 +177,7 @@ fn a_loop_that_has_too_much_to_do_gives_a_connection_to_one_that_has_nothing_to_
     }
 }
 
-/// One thread, and nobody who would take its loop from it.
+/// It has one thread and so no monitor: the loop stands still while a handler waits.
 #[derive(Server)]
 #[server(transport = "tcp", concurrency = "event_loop", handler = Guest, limits(threads = 1))]
 struct Party {

@@ -123,6 +123,8 @@ pub enum Peer {
     OursOnLoop,
     /// Ours on two event loops.
     OursOnLoops,
+    /// Ours on an event loop that may not start another one.
+    OursOnOneLoop,
     Limit,
     StdThreads,
     Tokio,
@@ -134,12 +136,13 @@ pub enum Peer {
 }
 
 impl Peer {
-    pub const ALL: [Peer; 13] = [
+    pub const ALL: [Peer; 14] = [
         Peer::Ours,
         Peer::OursOnSignals,
         Peer::OursOnMessages,
         Peer::OursOnLoop,
         Peer::OursOnLoops,
+        Peer::OursOnOneLoop,
         Peer::Limit,
         Peer::StdThreads,
         Peer::Tokio,
@@ -157,6 +160,7 @@ impl Peer {
             Peer::OursOnMessages => "sockserver on messages",
             Peer::OursOnLoop => "sockserver on a loop",
             Peer::OursOnLoops => "sockserver on two loops",
+            Peer::OursOnOneLoop => "sockserver on one loop",
             Peer::Limit => "limit",
             Peer::StdThreads => "std thread each",
             Peer::Tokio => "tokio",
@@ -222,6 +226,7 @@ pub fn serve(peer: &str, service: &str) -> io::Result<()> {
         Peer::OursOnLoop if service == Service::Store => kv_on_loop::main(),
         Peer::OursOnLoop => ours::serve_on_loops(service, None),
         Peer::OursOnLoops => ours::serve_on_loops(service, Some(2)),
+        Peer::OursOnOneLoop => ours::serve_on_loops(service, Some(1)),
         Peer::Limit => limit::serve(service),
         Peer::StdThreads => std_threads::serve(service),
         Peer::Tokio => tokio::serve(service),

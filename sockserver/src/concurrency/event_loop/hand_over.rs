@@ -178,7 +178,7 @@ pub(crate) struct HandOver<W: Work> {
 }
 
 impl<W: Work> HandOver<W> {
-    /// There may be so many loops, all of them or more and more, and so many threads, but one for each loop.
+    /// `loops` is how many there may be at most. There may be this number of `threads`, and one for each loop in any case.
     pub(crate) fn new(work: W, loops: usize, threads: usize) -> Arc<HandOver<W>> {
         let shared = || Shared { lending: Lending::new(), inbox: Inbox::new(), owner: AtomicU64::new(0) };
         Arc::new(HandOver {
@@ -375,24 +375,31 @@ impl<W: Work> HandOver<W> {
                     return self.drive(number, of);
                 }
             }
-            let loops = self.started();
-            for (number, shared) in self.loops[..loops].iter().enumerate() {
-                watch.load.note(number, shared.inbox.is_owner_asleep(), now);
-            }
-            // A loop that has ended is not asleep.
-            let are_all_there = self.running.load(SeqCst) == loops;
-            if let Some(Share { from, to }) = watch.load.share(loops, now).filter(|_| are_all_there) {
-                self.post(from, Mail::Share(to));
-            }
-            if watch.may_grow && are_all_there && watch.load.is_too_much(loops, now, || self.work.idle_time()) {
-                let grown = self.work.make_loop(loops).and_then(|another| self.start_another(another));
-                watch.may_grow = grown.is_ok() && self.started() < self.loops.len();
-                if let Err(error) = grown {
-                    self.work.report(error);
-                }
-            }
-            if watch.pace.is_quiet(watch.load.are_all_asleep(loops), now) {
+            self.balance(&mut watch, now);
+            if watch.pace.is_quiet(self.are_all_asleep(), now) {
                 self.doze.doze_if(|| self.are_all_asleep());
+            }
+        }
+    }
+
+    /// Has a busy loop share with an idle one, or starts another loop.
+    fn balance(self: &Arc<Self>, watch: &mut Watch, now: Instant) {
+        let loops = self.started();
+        for (number, shared) in self.loops[..loops].iter().enumerate() {
+            watch.load.note(number, shared.inbox.is_owner_asleep(), now);
+        }
+        if self.running.load(SeqCst) != loops {
+            // A loop has ended, and so the server ends.
+            return;
+        }
+        if let Some(Share { from, to }) = watch.load.share(loops, now) {
+            self.post(from, Mail::Share(to));
+        }
+        if watch.may_grow && watch.load.is_too_much(loops, now, || self.work.idle_time()) {
+            let grown = self.work.make_loop(loops).and_then(|another| self.start_another(another));
+            watch.may_grow = grown.is_ok() && self.started() < self.loops.len();
+            if let Err(error) = grown {
+                self.work.report(error);
             }
         }
     }

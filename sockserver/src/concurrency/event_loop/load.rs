@@ -38,11 +38,6 @@ impl Load {
         *since = if is_asleep { None } else { since.or(Some(now)) };
     }
 
-    /// None of the first so many loops has anything to do.
-    pub(super) fn are_all_asleep(&self, loops: usize) -> bool {
-        self.awake_since[..loops].iter().all(Option::is_none)
-    }
-
     /// Which loop has too much to do while another one, of the first so many, has nothing to do.
     pub(super) fn share(&self, loops: usize, now: Instant) -> Option<Share> {
         let awake_since = &self.awake_since[..loops];

@@ -35,7 +35,7 @@ use server_loop::ServerWork;
 ///
 /// A turn handles at most 16 messages of one connection. What they write is sent together, at the end of the turn. While
 /// the client has not taken all of it, its next messages wait, in the kernel. An idle connection holds no buffer. However busy
-/// the connections are, a new client is accepted after 16 turns at most.
+/// the connections are, while clients wait to be accepted, one is accepted for each 16 turns.
 ///
 /// There is one such loop at first: while it is enough, it takes less time for each message than several. When all loops have
 /// had something to do without a pause for 150 ms, and meanwhile a processor had nothing to do for half of the last 100 ms,

@@ -138,7 +138,7 @@ pub(super) struct AcceptTurn<S: Service> {
 }
 
 impl<S: Service> ServerWork<S> {
-    /// Starts so many loops, with their threads, of which there may be more loops later.
+    /// Starts this number of `loops`. Later there may be `most` of them, and at any time this number of `threads`.
     pub(super) fn start(acceptor: &Arc<Acceptor<S>>, loops: usize, most: usize, threads: usize) -> io::Result<()> {
         let work = ServerWork {
             acceptor: acceptor.clone(),
