@@ -10,10 +10,13 @@ const CONCURRENCIES: [&str; 4] = ["sync", "threading", "pool", "forking"];
 
 fn main() {
     let mut cells = Cells::default();
-    for concurrency in CONCURRENCIES {
-        for transport in ["tcp", "udp", "unix", "unix_datagram"] {
+    for transport in ["tcp", "udp", "unix", "unix_datagram", "stream"] {
+        for concurrency in CONCURRENCIES {
             cells.add("upper", transport, concurrency);
         }
+        cells.add("upper", transport, "event_loop");
+    }
+    for concurrency in CONCURRENCIES {
         for transport in ["tcp", "unix", "stream"] {
             cells.add("tls", transport, concurrency);
         }

@@ -1,6 +1,6 @@
 //! Lines in upper case again, by UDP: the handler is that of `upper`, word for word, and only the transport differs.
 //!
-//! The `Reader` reads the packet, and what the `Writer` was given is sent back as one packet when the handler returns.
+//! A packet is a message, and what the `Writer` was given is sent back as one packet when the handler returns.
 //!
 //! ```console
 //! $ cargo run --example udp_upper
@@ -14,21 +14,19 @@
 
 use std::{env, io, io::Write};
 
-use sockserver::{HandlerResult, Reader, RequestHandler, Server, Writer, request_handler};
+use sockserver::{HandlerResult, MessageHandler, Server, Writer, message_handler};
 
-#[request_handler]
+#[message_handler(framing = "line")]
 #[server(transport = "udp", concurrency = "threading")]
 struct Upper {
-    rfile: Reader,
     wfile: Writer,
 }
 
-impl RequestHandler for Upper {
-    fn handle(&mut self) -> HandlerResult {
-        while let Some(line) = self.rfile.next_line()? {
-            writeln!(self.wfile, "{}", line.to_uppercase())?;
-        }
-        Ok(())
+impl MessageHandler for Upper {
+    type Message = str;
+
+    fn message(&mut self, line: &str) -> HandlerResult {
+        Ok(writeln!(self.wfile, "{}", line.to_uppercase())?)
     }
 }
 

@@ -14,25 +14,24 @@
 //! as for all examples: `cargo run --example upper -- '[::1]:8000'`.
 //!
 //! One word makes it another server: with `transport = "unix"` the argument is a path, and `nc -U` the client; with
-//! `concurrency = "sync"` the second client waits until the first has gone.
+//! `concurrency = "sync"` the second client waits until the first has gone, and with `"event_loop"` thousands of clients need no
+//! thread each.
 
 use std::{env, io, io::Write};
 
-use sockserver::{HandlerResult, Reader, RequestHandler, Server, Writer, request_handler};
+use sockserver::{HandlerResult, MessageHandler, Server, Writer, message_handler};
 
-#[request_handler]
+#[message_handler(framing = "line")]
 #[server(transport = "tcp", concurrency = "threading")]
 struct Upper {
-    rfile: Reader,
     wfile: Writer,
 }
 
-impl RequestHandler for Upper {
-    fn handle(&mut self) -> HandlerResult {
-        while let Some(line) = self.rfile.next_line()? {
-            writeln!(self.wfile, "{}", line.to_uppercase())?;
-        }
-        Ok(())
+impl MessageHandler for Upper {
+    type Message = str;
+
+    fn message(&mut self, line: &str) -> HandlerResult {
+        Ok(writeln!(self.wfile, "{}", line.to_uppercase())?)
     }
 }
 

@@ -14,7 +14,72 @@
 //! # The smallest server
 //!
 //! ```no_run
-//! use sockserver::{HandlerResult, Reader, RequestHandler, Server, Writer, request_handler};
+//! use sockserver::{HandlerResult, MessageHandler, Server, Writer, message_handler};
+//! use std::io::Write;
+//!
+//! #[message_handler(framing = "line")]
+//! #[server(transport = "tcp", concurrency = "threading")]
+//! struct Upper {
+//!     wfile: Writer,
+//! }
+//!
+//! impl MessageHandler for Upper {
+//!     type Message = str;
+//!
+//!     fn message(&mut self, line: &str) -> HandlerResult {
+//!         Ok(writeln!(self.wfile, "{}", line.to_uppercase())?)
+//!     }
+//! }
+//!
+//! fn main() -> std::io::Result<()> {
+//!     UpperServer.bind("127.0.0.1:9999")?.serve_forever()
+//! }
+//! ```
+//!
+//! `Upper` is the handler: one is made for each connection, and each field is taken from the connection by its type.
+//! `UpperServer` is the server, which the macro writes. What it writes amounts to this:
+//!
+//! ```
+//! # use sockserver::{HandlerResult, MessageHandler, Writer};
+//! # struct Upper { wfile: Writer }
+//! # impl MessageHandler for Upper { type Message = str; fn message(&mut self, _: &str) -> HandlerResult { Ok(()) } }
+//! use sockserver::{
+//!     Context, FromRequest, Handler, MessageLoop, Options, Server, concurrency::Threading, framing::Line, transport::Tcp,
+//! };
+//!
+//! impl<S: Server> FromRequest<S> for Upper {
+//!     fn from_request(cx: &mut Context<'_, S>) -> std::io::Result<Upper> {
+//!         Ok(Upper { wfile: Writer::from_request(cx)? })
+//!     }
+//! }
+//!
+//! impl Handler for Upper {
+//!     type Runner = MessageLoop<Self, Line>;
+//! }
+//!
+//! #[derive(Clone, Copy, Debug, Default)]
+//! struct UpperServer;
+//!
+//! impl Server for UpperServer {
+//!     type Transport = Tcp;
+//!     type Concurrency = Threading;
+//!     type Handler = Upper;
+//!     const OPTIONS: Options = Options::new();
+//! }
+//! ```
+//!
+//! One word changes the server: `transport` is `"tcp"`, `"udp"`, `"unix"`, `"unix_datagram"` or `"stream"`, `concurrency` is
+//! `"sync"`, `"threading"`, `"pool"`, `"forking"` or `"event_loop"`. The handler stays as it is.
+//! [All keys](derive@Server#all-keys) are in one table.
+//!
+//! # A handler that waits
+//!
+//! A [`MessageHandler`] is called once a message. A [`RequestHandler`] has the whole connection, as a class with a `handle`
+//! method has it in Python. It waits for its client wherever it likes, so a thread or a process waits with it: `concurrency`
+//! is any word but `"event_loop"`.
+//!
+//! ```
+//! use sockserver::{HandlerResult, Reader, RequestHandler, Writer, request_handler};
 //! use std::io::Write;
 //!
 //! #[request_handler]
@@ -32,42 +97,7 @@
 //!         Ok(())
 //!     }
 //! }
-//!
-//! fn main() -> std::io::Result<()> {
-//!     UpperServer.bind("127.0.0.1:9999")?.serve_forever()
-//! }
 //! ```
-//!
-//! `Upper` is the handler: one is made for each connection, and each field is taken from the connection by its type.
-//! `UpperServer` is the server, which the macro writes. What it writes amounts to this:
-//!
-//! ```
-//! # use sockserver::{HandlerResult, Reader, RequestHandler, Writer};
-//! # struct Upper { rfile: Reader, wfile: Writer }
-//! # impl RequestHandler for Upper { fn handle(&mut self) -> HandlerResult { Ok(()) } }
-//! use sockserver::{Context, FromRequest, Options, Server, concurrency::Threading, transport::Tcp};
-//!
-//! impl<S: Server> FromRequest<S> for Upper {
-//!     fn from_request(cx: &mut Context<'_, S>) -> std::io::Result<Upper> {
-//!         Ok(Upper { rfile: Reader::from_request(cx)?, wfile: Writer::from_request(cx)? })
-//!     }
-//! }
-//!
-//! #[derive(Clone, Copy, Debug, Default)]
-//! struct UpperServer;
-//!
-//! impl Server for UpperServer {
-//!     type Transport = Tcp;
-//!     type Concurrency = Threading;
-//!     type Handler = Upper;
-//!     const OPTIONS: Options = Options::new();
-//! }
-//! ```
-//!
-//! One word changes the server: `transport` is `"tcp"`, `"udp"`, `"unix"`, `"unix_datagram"` or `"stream"`, `concurrency` is
-//! `"sync"`, `"threading"`, `"pool"`, `"forking"` or `"event_loop"`. A handler of a [`Reader`] and a [`Writer`] serves all
-//! transports and the first four concurrencies unchanged, a [`MessageHandler`] all of both.
-//! [All keys](derive@Server#all-keys) are in one table.
 //!
 //! # Connections that share something
 //!

@@ -18,3 +18,7 @@ pub mod script;
 pub mod served;
 pub mod ship;
 pub mod tls;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+mod readme {}

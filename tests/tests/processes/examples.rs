@@ -64,12 +64,12 @@ fn line_from_nc(mut nc: Command, input: &str) -> String {
 /// `upper` as it is in every cell is one program, which the build script writes.
 #[test]
 fn one_word_moves_upper_to_another_transport_or_concurrency() {
-    for transport in ["tcp", "udp", "unix", "unix_datagram"] {
-        for concurrency in concurrencies::WORDS {
+    for transport in ["tcp", "udp", "unix", "unix_datagram", "stream"] {
+        for concurrency in concurrencies::FOR_MESSAGES {
             let cell = format!("{transport} {concurrency}");
             let server = ServerProcess::start(example_with("upper", transport, concurrency), Place::of(transport));
             let answer = match transport {
-                "tcp" | "unix" => Client::connect(server.address()).ask("hello"),
+                "tcp" | "unix" | "stream" => Client::connect(server.address()).ask("hello"),
                 _ => DatagramClient::connect(server.address()).ask("hello"),
             };
             assert_eq!(answer, "HELLO", "{cell}");
@@ -107,12 +107,12 @@ mod upper {
         let mut garbage = Client::connect(server.address());
         garbage.send(b"fine\n\xff\xfe\n");
         assert_eq!(garbage.rest(), "FINE\n");
-        server.reports("the line is not UTF-8");
+        server.reports("malformed message: invalid utf-8");
 
         let mut endless = Client::connect(server.address());
-        endless.send(vec![b'x'; 64 * 1024 + 1]);
+        endless.send(vec![b'x'; 65 * 1024]);
         assert_eq!(endless.rest(), "");
-        server.reports("the line is longer than max_line");
+        server.reports("longer than max_frame");
 
         assert_eq!(other.ask("after"), "AFTER");
     }
@@ -126,7 +126,7 @@ mod upper {
         let mut garbage = Client::connect(server.address());
         garbage.send(b"\xff\n");
         assert_eq!(garbage.rest(), "");
-        server.reports("the line is not UTF-8");
+        server.reports("malformed message: invalid utf-8");
     }
 
     #[test]
@@ -766,12 +766,17 @@ mod udp_upper {
     }
 
     #[test]
-    fn a_packet_that_is_empty_or_no_text_is_not_answered() {
+    fn an_empty_packet_is_an_empty_line() {
+        let server = serve("udp_upper", "udp");
+        assert_eq!(DatagramClient::connect(server.address()).ask(""), "");
+    }
+
+    #[test]
+    fn a_packet_that_is_no_text_is_not_answered() {
         let server = serve("udp_upper", "udp");
         let mut client = DatagramClient::connect(server.address());
-        client.send("");
         client.send(b"\xff\xff");
-        server.reports("the line is not UTF-8");
+        server.reports("malformed message: invalid utf-8");
         assert_eq!(client.ask("hello"), "HELLO");
     }
 

@@ -397,7 +397,7 @@ fn has_the_conversation_that_pythons_server_has(transport: &str) {
         return;
     };
     assert!(expected.contains("HELLO WORLD"), "{expected}");
-    for concurrency in concurrencies::WORDS {
+    for concurrency in concurrencies::FOR_MESSAGES {
         let heard = transcript(transport, &upper(transport, concurrency)).expect("Python is there");
         assert!(heard == expected, "{transport} {concurrency}: {heard}\nPython: {expected}");
     }
