@@ -307,7 +307,8 @@ pub use rate::{NotARate, Rate};
 pub use request::{
     AnyRequest,
     datagram::{Datagram, UnnamedPeer},
-    frames::{FrameWriter, Frames},
+    frame_writer::FrameWriter,
+    frames::Frames,
     mailbox::{Arrival, Mailbox, SendError, Sender},
     reader::{LineTooLong, Reader, ReaderTaken},
     stream::Stream,

@@ -10,7 +10,8 @@ use crate::{
     io::closing::Closing,
     message_handler::{HangUp, MailHandler, MessageHandler},
     request::{
-        frames::Frames,
+        self,
+        frame_reader::FrameReader,
         mailbox::{Arrival, Mailbox},
     },
     runner::{Messages, Received, Requests, Step, Token},
@@ -21,7 +22,7 @@ use crate::{
 /// [`Handler::Runner`](crate::Handler::Runner) of every message handler. `F` is the framing.
 pub struct MessageLoop<H: MessageHandler, F> {
     handler: H,
-    frames: Frames<F, H::Message>,
+    frames: FrameReader<F, H::Message>,
 }
 
 impl<H: MessageHandler, F: Framing> Messages for MessageLoop<H, F> {
@@ -65,7 +66,9 @@ impl<S: Service, H: MessageHandler + FromRequest<S>, F: Framing + Default> FromR
 
     fn from_request(cx: &mut Context<'_, S>) -> io::Result<MessageLoop<H, F>> {
         // The handler comes first: it sets `max_frame`, and its fields may read the first bytes themselves.
-        Ok(MessageLoop { handler: H::from_request(cx)?, frames: Frames::from_request(cx)? })
+        let handler = H::from_request(cx)?;
+        let reader = request::kind(cx.request()).reader(&cx.files)?;
+        Ok(MessageLoop { handler, frames: FrameReader::new(reader, cx.files.max_frame) })
     }
 }
 

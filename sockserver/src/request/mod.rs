@@ -19,6 +19,8 @@ use crate::{
 
 pub(crate) mod datagram;
 pub(crate) mod files;
+pub(crate) mod frame_reader;
+pub(crate) mod frame_writer;
 pub(crate) mod frames;
 pub(crate) mod mailbox;
 pub(crate) mod packet;
