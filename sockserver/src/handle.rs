@@ -246,7 +246,7 @@ impl ServerHandle {
     /// then the old certificates stay. [`io::ErrorKind::Unsupported`] for a server without TLS.
     #[cfg(feature = "tls")]
     pub fn reload(&self) -> io::Result<()> {
-        match &self.state.tls {
+        match &self.state.terms.tls {
             Some(material) => material.reload(),
             None => Err(io::Error::new(io::ErrorKind::Unsupported, "the server has no TLS, and nothing to read again")),
         }

@@ -11,7 +11,7 @@ use crate::{
     event::Event,
     exits::Exits,
     inheritance,
-    io::{bell::Bell, shared::Shared, state::ConnectionId, waker::Waker},
+    io::{shared::Shared, state::ConnectionId, terms::Terms, waker::Waker},
     lingering::Lingering,
     options::{Access, Limits, Options},
     primitives::{
@@ -38,15 +38,11 @@ pub(crate) struct ServerState {
     capacity: Capacity,
     /// Ends the wait of the leader.
     pub(crate) waker: Waker,
-    /// Ends the waits of handlers for their clients.
-    pub(crate) bell: Arc<Bell>,
+    pub(crate) terms: Arc<Terms>,
     pub(crate) lingering: Arc<Lingering>,
     /// Shared with the worker threads, which end after the server.
     pub(crate) exits: Arc<Exits>,
     pub(crate) callbacks: Arc<Callbacks>,
-    /// `None`: the server has no TLS.
-    #[cfg(feature = "tls")]
-    pub(crate) tls: Option<Arc<Material>>,
     /// Connections begin with a TLS handshake.
     shakes_hands: bool,
     /// `serve_forever` has begun.
@@ -91,12 +87,17 @@ impl ServerState {
         options: &Options,
         forks: bool,
         on_event: Option<EventHook>,
-        #[cfg(feature = "tls")] tls: Option<Arc<Material>>,
+        #[cfg(feature = "tls")] tls: Option<Material>,
     ) -> io::Result<ServerState> {
         #[cfg(feature = "tls")]
         let shakes_hands = tls.as_ref().is_some_and(|tls| tls.starts_at_accept());
         #[cfg(not(feature = "tls"))]
         let shakes_hands = false;
+        let terms = Arc::new(Terms::new(
+            &options.timeouts,
+            #[cfg(feature = "tls")]
+            tls,
+        )?);
         Ok(ServerState {
             id,
             sockets,
@@ -104,12 +105,10 @@ impl ServerState {
             options: options.clone(),
             capacity,
             waker: Waker::new()?,
-            bell: Arc::new(Bell::new()?),
             lingering: Arc::default(),
             exits: Arc::default(),
             callbacks: Arc::default(),
-            #[cfg(feature = "tls")]
-            tls,
+            terms,
             shakes_hands,
             is_serving: AtomicBool::new(false),
             is_leaving: Shared::new(forks)?,
@@ -136,7 +135,7 @@ impl ServerState {
 
     #[cfg(feature = "tls")]
     pub(crate) fn has_tls(&self) -> bool {
-        self.tls.is_some()
+        self.terms.tls.is_some()
     }
 
     #[cfg(not(feature = "tls"))]
@@ -151,7 +150,7 @@ impl ServerState {
 
     /// Whether this process is a child whose parent drains: the parent cannot set the flag of the child.
     pub(crate) fn is_stopping_in_parent(&self) -> bool {
-        self.is_copy.load(SeqCst) && self.bell.has_rung()
+        self.is_copy.load(SeqCst) && self.terms.bell.has_rung()
     }
 
     pub(crate) fn is_suspended(&self) -> bool {
@@ -236,7 +235,7 @@ impl ServerState {
         }
         let supervision = self.connections.begin_drain();
         self.exits.hold();
-        self.bell.ring();
+        self.terms.bell.ring();
         self.supervise(supervision);
         self.callbacks.call_announced(self.id);
     }

@@ -150,7 +150,7 @@ impl<S: Service> Acceptor<S> {
             true => {
                 let by_hook = hooks.on_tls();
                 let certificates = move || certificate.clone().map_or_else(&by_hook, |tls| Ok(Some(tls)));
-                Material::new(&options, certificates, hooks.on_failed_reload(&sockets.addresses[0]))?.map(Arc::new)
+                Material::new(&options, certificates, hooks.on_failed_reload(&sockets.addresses[0]))?
             }
             false => None,
         };
@@ -209,10 +209,8 @@ impl<S: Service> Acceptor<S> {
     fn register(&self, request: &Request<S>) -> Result<Room, Rejected> {
         let state = self.state();
         let kind = request::kind(request);
-        kind.attach(&state.bell, &self.options.timeouts);
-        #[cfg(feature = "tls")]
-        if let (Some(connection), Some(material)) = (kind.connection(), &state.tls) {
-            connection.offer_tls(material);
+        if let Some(connection) = kind.connection() {
+            connection.attach(&state.terms);
         }
         let admission = state.connections.register(kind.state(), kind.endpoint())?;
         state.supervise(admission.supervision);
@@ -262,7 +260,7 @@ impl<S: Service> Acceptor<S> {
         if !self.is_bound && connection.has_to_linger() {
             // This thread has nothing else to do than to wait for its only connection. The caller may read what the client
             // still sends.
-            lingering::linger_here(&connection, &state.bell, GRACE);
+            lingering::linger_here(&connection, &state.terms.bell, GRACE);
         } else if self.is_bound && state.forks() {
             state.lingering.add_on_leader(connection);
             if self.options.allow_threads {

@@ -4,7 +4,7 @@
 //! and no user code runs under it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, VecDeque},
     io,
     net::{IpAddr, Shutdown},
     sync::Weak,
@@ -125,7 +125,7 @@ impl Connections {
                 lifetime: timeouts.lifetime,
                 next_lifetime: ConnectionId::FIRST,
                 shutdown: timeouts.shutdown,
-                ending: BTreeSet::new(),
+                ending: VecDeque::new(),
                 drain_at: None,
                 drain: None,
                 workers: 0,
@@ -182,7 +182,7 @@ impl Connections {
         registry.permits.take();
         registry.pace.take();
         let accepted_at = state.accepted_at;
-        let connection = ActiveConnection { endpoint, client, has_place: true, accepted_at, cut_at: None };
+        let connection = ActiveConnection { endpoint, client, has_place: true, accepted_at, is_ending: false };
         registry.insert(state.id, connection);
         if self.has_preamble {
             registry.handshakes.begin(state.id, state.accepted_at);

@@ -1,7 +1,7 @@
 //! The connections that are under way, and their deadlines: the state that `Connections` keeps under its lock.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, VecDeque},
     net::Shutdown,
     sync::{Arc, Weak},
     time::{Duration, Instant},
@@ -33,8 +33,8 @@ pub(super) struct Registry {
     pub(super) next_lifetime: ConnectionId,
     pub(super) shutdown: Duration,
     /// The connections that a lifetime or [`ServerHandle::close`](crate::ServerHandle::close) has ended, by the time when
-    /// they are cut.
-    pub(super) ending: BTreeSet<(Instant, ConnectionId)>,
+    /// they are cut. Some of them may have ended since.
+    pub(super) ending: VecDeque<(Instant, ConnectionId)>,
     /// When the server, which still accepts, begins to drain.
     pub(super) drain_at: Option<Instant>,
     pub(super) drain: Option<Drain>,
@@ -66,8 +66,8 @@ pub(super) struct ActiveConnection {
     /// It takes a place of the limits.
     pub(super) has_place: bool,
     pub(super) accepted_at: Instant,
-    /// When it is cut: its key in `Registry::ending`.
-    pub(super) cut_at: Option<Instant>,
+    /// It is in `Registry::ending`, or was.
+    pub(super) is_ending: bool,
 }
 
 /// What has to be done to a connection after the lock is released.
@@ -142,11 +142,14 @@ impl Registry {
         }
     }
 
-    /// Takes a connection out, with its deadline. `None`: there is no such connection.
+    /// Takes a connection out. `None`: there is no such connection.
     pub(super) fn remove(&mut self, id: ConnectionId) -> Option<()> {
-        let connection = self.active.remove(&id)?;
-        if let Some(cut_at) = connection.cut_at {
-            self.ending.remove(&(cut_at, id));
+        self.active.remove(&id)?;
+        // The next deadline is that of a connection that has not ended.
+        while let Some((_, first)) = self.ending.front()
+            && !self.active.contains_key(first)
+        {
+            self.ending.pop_front();
         }
         Some(())
     }
@@ -154,9 +157,10 @@ impl Registry {
     /// Has a connection cut when its handler has had time to say goodbye. `None`: there is no such connection.
     pub(super) fn cut_later(&mut self, id: ConnectionId, now: Instant) -> Option<&ActiveConnection> {
         let connection = self.active.get_mut(&id)?;
-        if connection.cut_at.is_none() {
-            connection.cut_at = Some(now + GOODBYE);
-            self.ending.insert((now + GOODBYE, id));
+        if !connection.is_ending {
+            connection.is_ending = true;
+            // All have the same time, so that the first to end is the first to be cut.
+            self.ending.push_back((now + GOODBYE, id));
         }
         Some(connection)
     }
@@ -166,7 +170,7 @@ impl Registry {
         let drain = self.drain.as_ref().filter(|drain| drain.phase < DrainPhase::Abandoned);
         let deadlines = [
             self.next_end_of_life().map(|(_, end_of_life)| end_of_life),
-            self.ending.first().map(|(cut_at, _)| *cut_at),
+            self.ending.front().map(|(cut_at, _)| *cut_at),
             drain.map(|drain| drain.deadline),
             self.drain_at.filter(|_| self.drain.is_none()),
             self.handshakes.next_deadline(),
@@ -199,7 +203,7 @@ impl Registry {
             && now >= end_of_life
         {
             self.next_lifetime = id.next();
-            if let Some(connection) = self.active.get(&id).filter(|connection| connection.cut_at.is_none()) {
+            if let Some(connection) = self.active.get(&id).filter(|connection| !connection.is_ending) {
                 overdue.push(Action { endpoint: connection.endpoint.clone(), closing: Closing::Lifetime, how: None });
                 self.cut_later(id, now);
             }
@@ -208,10 +212,10 @@ impl Registry {
 
     /// Cuts the connections whose handlers have had time to say goodbye.
     fn collect_ending(&mut self, now: Instant, overdue: &mut Vec<Action>) {
-        while let Some(&(cut_at, id)) = self.ending.first()
+        while let Some(&(cut_at, id)) = self.ending.front()
             && now >= cut_at
         {
-            self.ending.pop_first();
+            self.ending.pop_front();
             if let Some(connection) = self.active.get(&id) {
                 // The connection has its reason already, and keeps it.
                 overdue.push(Action {

@@ -10,7 +10,9 @@ pub(super) const PIECE: usize = 64 << 10;
 
 #[derive(Default)]
 pub(super) struct Backlog {
-    pub(super) files: VecDeque<FilePart>,
+    /// Not empty.
+    #[expect(clippy::box_collection, reason = "most connections never have any, and each has the room for it")]
+    files: Option<Box<VecDeque<FilePart>>>,
     /// Behind all files.
     pub(super) bytes: Unsent,
 }
@@ -28,35 +30,52 @@ pub(super) struct FilePart {
 
 impl Backlog {
     pub(super) fn is_empty(&self) -> bool {
-        self.files.is_empty() && self.bytes.is_empty()
+        self.files.is_none() && self.bytes.is_empty()
     }
 
     #[inline]
     pub(super) fn len(&self) -> usize {
         let bytes = self.bytes.len();
         // A server without files asks after each write.
-        if self.files.is_empty() {
-            bytes
-        } else {
-            self.files.iter().fold(bytes, |all, part| all.saturating_add(part.len()))
+        match &self.files {
+            None => bytes,
+            Some(files) => files.iter().fold(bytes, |all, part| all.saturating_add(part.len())),
         }
     }
 
     pub(super) fn clear(&mut self) {
-        self.files.clear();
+        self.files = None;
         self.bytes.clear();
     }
 
     pub(super) fn push_file(&mut self, file: File, part: Range<u64>) {
-        self.files.push_back(FilePart { bytes: mem::take(&mut self.bytes), read: 0, file, rest: part });
+        let bytes = mem::take(&mut self.bytes);
+        self.files.get_or_insert_default().push_back(FilePart { bytes, read: 0, file, rest: part });
+    }
+
+    pub(super) fn has_files(&self) -> bool {
+        self.files.is_some()
+    }
+
+    pub(super) fn first_file(&mut self) -> Option<&mut FilePart> {
+        self.files.as_mut()?.front_mut()
+    }
+
+    pub(super) fn remove_first_file(&mut self) {
+        if let Some(files) = &mut self.files {
+            files.pop_front();
+        }
+        self.files.take_if(|files| files.is_empty());
     }
 
     /// Adds what was written later.
     pub(super) fn append(&mut self, later: &mut Backlog) {
-        if let Some(first) = later.files.front_mut() {
+        if let Some(first) = later.first_file() {
             self.bytes.append(&mut first.bytes);
             mem::swap(&mut self.bytes, &mut first.bytes);
-            self.files.append(&mut later.files);
+        }
+        if let Some(mut files) = later.files.take() {
+            self.files.get_or_insert_default().append(&mut files);
         }
         self.bytes.append(&mut later.bytes);
     }
@@ -122,12 +141,13 @@ mod tests {
     /// All of it, piece by piece.
     fn all_of(mut backlog: Backlog) -> Vec<u8> {
         let mut all = Vec::new();
-        for mut part in backlog.files.drain(..) {
+        while let Some(part) = backlog.first_file() {
             while !part.is_sent() {
                 part.read_on().expect("a file");
                 all.extend_from_slice(&part.bytes);
                 part.bytes.clear();
             }
+            backlog.remove_first_file();
         }
         all.extend_from_slice(&backlog.bytes);
         all
@@ -151,7 +171,7 @@ mod tests {
         let mut backlog = Backlog::default();
         backlog.bytes.add(b"before ");
         backlog.push_file(file(), 0..8);
-        let part = &mut backlog.files[0];
+        let part = backlog.first_file().expect("a part of it");
         part.read_on().expect("a file");
         assert_eq!(&*part.bytes, b"before //! What");
         part.bytes.remove(3);

@@ -13,19 +13,18 @@ use socket2::Socket;
 use super::{
     activity::{Activity, ActivityTracker},
     backlog::Backlog,
-    bell::Bell,
     buffers::{self, INCOMING},
     closing::Closing,
     host::Host,
     incoming::Incoming,
     state::{ConnectionState, Endpoint, Marked},
+    terms::Terms,
     wait_state::WaitState,
 };
 #[cfg(feature = "tls")]
-use crate::tls::{material::Material, session::Session};
+use crate::tls::session::Session;
 use crate::{
     address::Address,
-    options::Timeouts,
     primitives::{
         Condvar, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
@@ -48,15 +47,13 @@ pub(crate) struct Connection {
     pub(super) backlog: AtomicUsize,
     pub(super) activity: ActivityTracker,
     pub(super) waits: WaitState,
-    bell: OnceLock<Arc<Bell>>,
+    /// Not set: it has no server yet.
+    terms: OnceLock<Arc<Terms>>,
     /// The event loop that serves the connection. Threads that write do not wait for the client then.
     pub(super) host: OnceLock<Arc<Host>>,
     /// The TLS session between the buffers and the socket. Not set: there is none.
     #[cfg(feature = "tls")]
     pub(super) encryption: OnceLock<Box<Mutex<Session>>>,
-    /// What the server has for handshakes. Not set: it has no TLS.
-    #[cfg(feature = "tls")]
-    pub(super) tls_material: OnceLock<Arc<Material>>,
 }
 
 /// How long a connection must be quiet to count as idle when the handler has not replied. Zero in the model, where time
@@ -88,32 +85,22 @@ impl Connection {
             backlog: AtomicUsize::new(0),
             activity: ActivityTracker::new(),
             waits: WaitState::default(),
-            bell: OnceLock::new(),
+            terms: OnceLock::new(),
             host: OnceLock::new(),
             #[cfg(feature = "tls")]
             encryption: OnceLock::new(),
-            #[cfg(feature = "tls")]
-            tls_material: OnceLock::new(),
         }
     }
 
-    /// Sets what the server knows: the bell that wakes the connection's threads, and the limits of its life.
-    pub(crate) fn attach(&self, bell: &Arc<Bell>, timeouts: &Timeouts) {
+    /// From now on the connection is one of this server.
+    pub(crate) fn attach(&self, terms: &Arc<Terms>) {
         // A connection has one server.
-        let _ = self.bell.set(bell.clone());
-        self.waits.idle.store(timeouts.idle);
-        self.waits.lifetime.store(timeouts.lifetime);
-        self.waits.message.store(timeouts.message);
+        let _ = self.terms.set(terms.clone());
+        self.waits.idle.store(terms.idle);
     }
 
-    /// Sets what the server has for handshakes.
-    #[cfg(feature = "tls")]
-    pub(crate) fn offer_tls(&self, material: &Arc<Material>) {
-        let _ = self.tls_material.set(material.clone());
-    }
-
-    pub(super) fn bell(&self) -> Option<&Bell> {
-        self.bell.get().map(Arc::as_ref)
+    pub(super) fn terms(&self) -> Option<&Terms> {
+        self.terms.get().map(Arc::as_ref)
     }
 
     /// For calls that neither receive nor change the receive timeout.
@@ -189,7 +176,7 @@ impl Connection {
 
     /// How long the client may take for one message.
     pub(crate) fn message_timeout(&self) -> Option<Duration> {
-        self.waits.message.load()
+        self.terms()?.message
     }
 
     pub(crate) fn set_busy(&self, is_busy: bool) {

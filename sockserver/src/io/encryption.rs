@@ -7,7 +7,6 @@
 
 use std::{
     io,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -141,7 +140,7 @@ impl Connection {
     }
 
     fn tls_material(&self) -> io::Result<&Material> {
-        self.tls_material.get().map(Arc::as_ref).ok_or_else(|| {
+        self.terms().and_then(|terms| terms.tls.as_ref()).ok_or_else(|| {
             let message =
                 "the server has no certificate: give it one with `tls(certificate = …, key = …)` or the hook `tls`";
             io::Error::new(io::ErrorKind::Unsupported, message)

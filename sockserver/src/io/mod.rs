@@ -23,6 +23,7 @@ mod receiving;
 mod sending;
 pub(crate) mod shared;
 pub(crate) mod state;
+pub(crate) mod terms;
 pub(crate) mod turns;
 mod unsent;
 pub(crate) mod wait_state;

@@ -259,7 +259,7 @@ impl Connection {
     /// Sends as much as the kernel takes at once, and removes it.
     fn send_what_fits_of(&self, unsent: &mut Backlog) -> io::Result<()> {
         let mut pieces = 0;
-        while let Some(part) = unsent.files.front_mut() {
+        while let Some(part) = unsent.first_file() {
             if pieces == FILE_PIECES
                 && let Some(host) = self.host.get()
             {
@@ -275,7 +275,7 @@ impl Connection {
             }
             pieces += 1;
             if part.is_sent() {
-                unsent.files.pop_front();
+                unsent.remove_first_file();
             }
         }
         self.send_bytes_that_fit(&mut unsent.bytes)
@@ -293,12 +293,12 @@ impl Connection {
 
     /// Waits until the kernel has taken all.
     fn send_all_of(&self, unsent: &mut Backlog) -> io::Result<()> {
-        while let Some(part) = unsent.files.front_mut() {
+        while let Some(part) = unsent.first_file() {
             part.read_on()?;
             self.send_all(&part.bytes)?;
             part.bytes.clear();
             if part.is_sent() {
-                unsent.files.pop_front();
+                unsent.remove_first_file();
             }
         }
         self.send_all(&unsent.bytes)
@@ -356,7 +356,7 @@ impl Connection {
             let unsent = mem::take(&mut outgoing.unsent);
             self.has_held_back.store(false, Relaxed);
             // A client that has lost a part of a file must not take the rest for everything.
-            let bytes = if unsent.files.is_empty() { &*unsent.bytes } else { return };
+            let bytes = if unsent.has_files() { return } else { &*unsent.bytes };
             #[cfg(feature = "tls")]
             let records = self.last_records(bytes);
             #[cfg(feature = "tls")]

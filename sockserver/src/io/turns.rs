@@ -23,7 +23,8 @@ use crate::{address::Address, primitives::atomic::Ordering::SeqCst, sys};
 #[derive(Default)]
 pub(crate) struct LoopWait {
     to_receive: Option<ClientWait>,
-    to_send: Option<ClientWait>,
+    /// Boxed, as most clients take what they are sent.
+    to_send: Option<Box<ClientWait>>,
 }
 
 /// What has come of a receive.
@@ -56,6 +57,11 @@ impl Connection {
     pub(crate) fn enter_loop(&self, host: Arc<Host>) {
         // A connection has one server.
         let _ = self.host.set(host);
+    }
+
+    /// `None`: no event loop serves it.
+    pub(crate) fn host(&self) -> Option<&Arc<Host>> {
+        self.host.get()
     }
 
     /// The connection rests no more.
@@ -194,6 +200,6 @@ impl Connection {
     /// Until when the loop waits for the client to take what was written. An error ends the connection.
     pub(crate) fn rest_unsent(&self, wait: &mut LoopWait) -> io::Result<Option<Instant>> {
         let timeout = self.waits.write_timeout.load();
-        self.end_of_wait_to_send(wait.to_send.get_or_insert_with(|| ClientWait::begin(timeout)))
+        self.end_of_wait_to_send(wait.to_send.get_or_insert_with(|| Box::new(ClientWait::begin(timeout))))
     }
 }

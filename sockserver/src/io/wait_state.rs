@@ -9,9 +9,6 @@ pub(super) struct WaitState {
     pub(super) read_timeout: AtomicDuration,
     pub(super) write_timeout: AtomicDuration,
     pub(super) idle: AtomicDuration,
-    pub(super) lifetime: AtomicDuration,
-    /// How long the client may take for one message.
-    pub(super) message: AtomicDuration,
     /// When all reads end: [`Reader::set_deadline`](crate::Reader::set_deadline).
     pub(super) read_deadline: AtomicDuration,
     /// When all waits end: the handler has got a [`Closing`](super::closing::Closing) and its time to say goodbye is

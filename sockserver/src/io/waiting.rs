@@ -75,7 +75,7 @@ impl Connection {
     ) -> io::Result<Wakeup> {
         let deadline = self.end_of_wait_to_receive(wait, until)?;
         let client = Watched::new(self.socket.as_fd());
-        let bell = self.bell().filter(|_| closing.is_none()).map(|bell| Watched::new(bell.as_fd()));
+        let bell = self.terms().filter(|_| closing.is_none()).map(|terms| Watched::new(terms.bell.as_fd()));
         match (patience, bell) {
             (Patience::Unlimited, None) => poll(&mut [client], deadline),
             (Patience::Unlimited, Some(bell)) => poll(&mut [client, bell], deadline),
@@ -163,7 +163,7 @@ impl Connection {
     }
 
     pub(super) fn lifetime_deadline(&self) -> Option<Instant> {
-        self.waits.lifetime.load().map(|age| self.instant(age))
+        self.terms()?.lifetime.map(|age| self.instant(age))
     }
 
     pub(super) fn cut_deadline(&self) -> Option<Instant> {

@@ -9,12 +9,10 @@ use std::{
 use crate::{
     address::Address,
     io::{
-        bell::Bell,
         connection::Connection,
         ending::End,
         state::{ConnectionId, ConnectionState, Endpoint},
     },
-    options::Timeouts,
 };
 
 pub(crate) mod datagram;
@@ -159,13 +157,6 @@ impl<'a> Kind<'a> {
                 datagram.set_timeout(timeout);
                 Ok(())
             }
-        }
-    }
-
-    /// Sets the bell that wakes a waiting handler, and the limits of the connection's life. Does nothing for a packet.
-    pub(crate) fn attach(self, bell: &Arc<Bell>, timeouts: &Timeouts) {
-        if let Some(connection) = self.connection() {
-            connection.attach(bell, timeouts);
         }
     }
 

@@ -365,7 +365,7 @@ impl<S: Service> ServerLoop<S> {
     fn new(number: usize, acceptor: &Acceptor<S>) -> io::Result<ServerLoop<S>> {
         let poller = Poller::new()?;
         let state = acceptor.state();
-        poller.watch_bell(state.bell.as_fd())?;
+        poller.watch_bell(state.terms.bell.as_fd())?;
         let mut accepting = Accepting::default();
         if number == 0 {
             poller.watch_leader(state.waker.as_fd())?;

@@ -45,7 +45,6 @@ pub(super) struct Talk<S: Service> {
     job: Job<S>,
     stage: Stage,
     wait: LoopWait,
-    host: Arc<Host>,
     /// What the loop has seen of the socket, and the last turn has not used up.
     readiness: Readiness,
     pub(super) registered: Registered,
@@ -96,7 +95,6 @@ impl<S: Service> Talk<S> {
             job,
             stage: Stage::New,
             wait: LoopWait::default(),
-            host,
             readiness: UNKNOWN,
             registered: Registered::Nothing,
             record: Record::default(),
@@ -105,7 +103,7 @@ impl<S: Service> Talk<S> {
             starting_tls: None,
         };
         if let Some(connection) = talk.connection() {
-            connection.enter_loop(talk.host.clone());
+            connection.enter_loop(host);
         }
         Box::new(talk)
     }
@@ -113,7 +111,9 @@ impl<S: Service> Talk<S> {
     /// The connection has got a place in a loop, in which nothing is registered for it. A turn must follow.
     pub(super) fn arrive(&mut self, place: host::Place) {
         (self.readiness, self.registered) = (UNKNOWN, Registered::Nothing);
-        self.host.set_place(place);
+        if let Some(host) = self.connection().and_then(Connection::host) {
+            host.set_place(place);
+        }
     }
 
     pub(super) fn socket(&self) -> Option<BorrowedFd<'_>> {
@@ -230,7 +230,7 @@ impl<S: Service> Talk<S> {
         if let Some(needs) = self.start_tls()? {
             return Ok(needs);
         }
-        let Talk { job, stage, wait, host, readiness, record, .. } = self;
+        let Talk { job, stage, wait, readiness, record, .. } = self;
         let (Some(connection), Stage::Talking(messages)) = (request::kind(job.request()).connection(), stage) else {
             return Err(Ending(Ok(())));
         };
@@ -271,7 +271,7 @@ impl<S: Service> Talk<S> {
                 Step::NothingCame if readiness.input => {}
                 Step::NothingCame => match connection.rest(wait)? {
                     Rest::Until(until) => {
-                        if messages.has_mail(Requests(host)) {
+                        if connection.host().is_some_and(|host| messages.has_mail(Requests(host))) {
                             return Ok(Needs::Turn);
                         }
                         if let Some(Received { incoming, .. }) = messages.received(Token(())) {
