@@ -8,7 +8,7 @@ use std::{
 use super::writer::Writer;
 use crate::framing::{self, FrameError, Framing, ToFrame};
 
-/// Sends whole messages: the sending half of [`Frames`], for a handler that reads by other means.
+/// Sends whole messages: the sending half of [`Frames`](crate::Frames), for a handler that reads by other means.
 ///
 /// A handler can have a [`Writer`], which sends bytes, beside it.
 pub struct FrameWriter<F> {
