@@ -371,8 +371,9 @@ pub struct TlsOptions {
     pub start: TlsStart,
     /// How often the files are looked at. When a handshake begins and so much time has passed since the last look, a file that
     /// has changed is read, with the others, as by [`ServerHandle::reload`](crate::ServerHandle::reload): so a certificate that
-    /// another program renews is used without a word to this one. If the new files do not fit together, the old ones stay, and
-    /// `handle_error` is called with [`Stage::Reload`](crate::Stage::Reload). Where the hook `tls` names the certificates, it is
+    /// another program renews is used without a word to this one. If the new files cannot be read, or do not fit together, the old
+    /// ones stay, and `handle_error` is called with [`Stage::Reload`](crate::Stage::Reload), once for each change; they are
+    /// tried again after the same time. Where the hook `tls` names the certificates, it is
     /// called that often. With `"forking"` each child looks, and reports, for itself. Default: never.
     pub reload: Option<Duration>,
     /// Whether clients get tickets, with which they resume their sessions at less cost. Not with `client_auth`: a resumed

@@ -194,6 +194,14 @@ impl ServerState {
     /// `serve_forever` has begun.
     pub(crate) fn begin_serving(&self) {
         self.is_serving.store(true, SeqCst);
+    }
+
+    pub(crate) fn is_serving(&self) -> bool {
+        self.is_serving.load(SeqCst)
+    }
+
+    /// Tells the predecessor, if there is one, that it is not needed any more.
+    pub(crate) fn announce(&self) {
         if inheritance::is_awaited() {
             // If they cannot be duplicated, the predecessor waits in vain, and goes on.
             let sockets = (self.sockets.duplicate)().unwrap_or_default();

@@ -51,12 +51,17 @@ pub(crate) fn run<T>(server: ServerId, user_code: impl FnOnce() -> T) -> Result<
     if let Some(other) = other {
         let _ = CALLING.try_with(|calling| calling.borrow_mut().push(other));
     }
-    let result = catch_unwind(AssertUnwindSafe(user_code));
+    let result = catch(user_code);
     if other.is_some() {
         let _ = CALLING.try_with(|calling| calling.borrow_mut().pop());
     }
     let _ = RUNNING.try_with(|running| running.set(caller));
-    result.map_err(message)
+    result
+}
+
+/// Runs code that may panic. `Err` has the message of its panic.
+pub(crate) fn catch<T>(code: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(code)).map_err(message)
 }
 
 /// Whether this thread is running user code of this server.

@@ -48,7 +48,7 @@ STEPS = [
     ("no spare thread is called for a job", "crew.rs", "self.called.notify_one();", ""),
     ("no spare thread is called at the end", "crew.rs", "self.called.notify_all();", ""),
     ("the end is not told", "hand_over.rs", "self.crew.close();", ""),
-    ("there are more threads than the limit", "crew.rs", "state.threads + reserved < self.limit", "true"),
+    ("there are more threads than the limit", "crew.rs", "state.threads < self.limit", "true"),
     ("spare threads run turns though there may be none", "hand_over.rs",
      "has_servers: threads > loops + 1 + RESERVED", "has_servers: true"),
     ("a turn whose thread cannot be started is left in the queue", "hand_over.rs",

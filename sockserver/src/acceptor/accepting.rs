@@ -65,7 +65,7 @@ impl<S: Service> Acceptor<S> {
     /// become ready.
     pub(crate) fn try_accept(&self, has_clients: bool) -> Accepted<Request<S>> {
         // Another thread leads only while a turn of the loop accepts there.
-        let Some(mut leader) = self.leader.lock(Some(Instant::now())) else { return Accepted::Paused(None) };
+        let Some(mut leader) = self.leader.try_lock() else { return Accepted::Paused(None) };
         if has_clients && let Some(listeners) = &mut leader.listeners {
             listeners.try_all();
         }
@@ -85,9 +85,11 @@ impl<S: Service> Acceptor<S> {
 
     fn accept_as_leader(&self, leader: &mut Leader<S>) -> Accepted<Request<S>> {
         let state = self.state();
+        // The caller closes the listening sockets then, without the lock.
         if state.is_stopping() {
-            leader.listeners = None;
+            return Accepted::Stopped;
         }
+        self.announce(leader);
         let Leader { listeners: Some(listeners), backoff, room, .. } = leader else { return Accepted::Stopped };
         loop {
             let pause_end = backoff.pause_end();
@@ -172,11 +174,13 @@ impl<S: Service> Acceptor<S> {
 
     fn next_event(&self, leader: &mut Leader<S>, deadline: Option<Instant>) -> LeaderEvent<Request<S>> {
         let state = self.state();
+        self.announce(leader);
         loop {
+            // The caller closes the listening sockets then, without the lock.
             if state.is_stopping() {
-                leader.listeners = None;
+                return LeaderEvent::Stopped;
             }
-            let Leader { listeners: Some(listeners), backoff, in_a_row, room } = leader else {
+            let Leader { listeners: Some(listeners), backoff, in_a_row, room, .. } = leader else {
                 return LeaderEvent::Stopped;
             };
             let pause_end = backoff.pause_end();
@@ -231,6 +235,13 @@ impl<S: Service> Acceptor<S> {
                     }
                 }
             }
+        }
+    }
+
+    /// The predecessor goes on until a thread of this server leads: what comes before that can fail.
+    fn announce(&self, leader: &mut Leader<S>) {
+        if self.state().is_serving() && !std::mem::replace(&mut leader.has_announced, true) {
+            self.state().announce();
         }
     }
 

@@ -21,11 +21,13 @@ pub(super) struct Leader<S: Service> {
     pub(super) in_a_row: u32,
     /// `Left` stays true until the next connection is admitted, since only the leader admits connections.
     pub(super) room: Room,
+    /// Its predecessor, if there is one, knows that the server serves.
+    pub(super) has_announced: bool,
 }
 
 impl<S: Service> Leader<S> {
     pub(super) fn new(listeners: Option<Listeners<Listener<S>>>) -> Leader<S> {
-        Leader { listeners, backoff: AcceptBackoff::default(), in_a_row: 0, room: Room::Full }
+        Leader { listeners, backoff: AcceptBackoff::default(), in_a_row: 0, room: Room::Full, has_announced: false }
     }
 }
 

@@ -56,6 +56,12 @@ impl<T> LeaderLock<T> {
         Some(LeaderGuard { value: self.value.lock(), _turn: turn })
     }
 
+    /// Makes this thread the leader, unless there is one.
+    pub(crate) fn try_lock(&self) -> Option<LeaderGuard<'_, T>> {
+        let turn = self.turns.try_take()?;
+        Some(LeaderGuard { value: self.value.lock(), _turn: turn })
+    }
+
     /// The value, unless the leader works with it.
     pub(crate) fn try_value(&self) -> Option<MutexGuard<'_, T>> {
         self.value.try_lock()
@@ -68,6 +74,11 @@ impl<T> LeaderLock<T> {
 }
 
 impl Turns {
+    fn try_take(&self) -> Option<Turn<'_>> {
+        let is_taken = std::mem::replace(&mut self.state.lock().is_taken, true);
+        (!is_taken).then_some(Turn(self))
+    }
+
     fn take(&self, deadline: Option<Instant>) -> Option<Turn<'_>> {
         let mut state = self.state.lock();
         if state.is_taken {

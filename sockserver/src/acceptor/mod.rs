@@ -311,7 +311,9 @@ impl<S: Service> Acceptor<S> {
         let state = self.state();
         // `stop` does not close the listening sockets while a leader has them, and wakes that leader.
         state.stop();
-        self.leader.value().listeners = None;
+        let listeners = self.leader.value().listeners.take();
+        // They are closed after the lock is released.
+        drop(listeners);
         // `handle_request` may have left requests under way.
         self.drain();
         // A panic in the hook changes nothing about the end.

@@ -4,6 +4,7 @@ use std::{any::TypeId, io, sync::Arc};
 
 use crate::{
     acceptor::{Acceptor, EventSource},
+    handle::ServerHandle,
     job::Job,
     options::Options,
     primitives::thread,
@@ -141,19 +142,32 @@ fn start_worker<S: Service>(
     name: String,
     serve: impl FnOnce(&Arc<Acceptor<S>>) + Send + 'static,
 ) -> io::Result<()> {
-    let handle = acceptor.handle().clone();
     let acceptor_of_thread = acceptor.clone();
-    let handle_of_thread = handle.clone();
+    let worker = Worker::new(acceptor.handle());
     let work = move || {
         serve(&acceptor_of_thread);
         drop(acceptor_of_thread);
-        handle_of_thread.state().connections.worker_ended();
-        let exits = handle_of_thread.state().exits.clone();
-        drop(handle_of_thread);
+        let exits = worker.0.state().exits.clone();
+        drop(worker);
         exits.wait();
     };
-    handle.state().connections.worker_started();
-    thread(name, acceptor.options()).spawn(work).map(drop).inspect_err(|_| handle.state().connections.worker_ended())
+    thread(name, acceptor.options()).spawn(work).map(drop)
+}
+
+/// A worker thread is counted while there is one of these, also if it panics or cannot be started.
+struct Worker(ServerHandle);
+
+impl Worker {
+    fn new(handle: &ServerHandle) -> Worker {
+        handle.state().connections.worker_started();
+        Worker(handle.clone())
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.0.state().connections.worker_ended();
+    }
 }
 
 /// Makes a thread with the stack size of the options.

@@ -68,6 +68,8 @@ pub(super) struct Outgoing {
     pub(super) is_sending: bool,
     /// Another thread waits for the client. The sending thread sends the buffer too before it finishes.
     pub(super) is_flush_requested: bool,
+    /// The loop waits for the sending thread, which gives the connection a turn when it finishes.
+    pub(super) is_turn_requested: bool,
     /// Sending failed half-way, and the buffer was cleared. Later writes fail: the client would read them as the rest
     /// of the lost bytes.
     pub(super) has_failed: bool,

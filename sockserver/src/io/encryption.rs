@@ -76,6 +76,9 @@ impl Connection {
         let starting = self.begin_to_start_tls(incoming)?;
         // The session is set before the first byte is sent, so that nothing can be sent in plain text after a failure.
         let done = self.write_with(|connection| connection.finish_handshake(connection.encrypt_with(session)?));
+        if done.is_err() {
+            self.refuse_output();
+        }
         self.end_to_start_tls(&starting);
         done
     }
@@ -93,16 +96,17 @@ impl Connection {
         if self.is_encrypted() {
             return Err(encrypted_already());
         }
-        let starting = StartingTls { write_timeout: self.waits.write_timeout.load() };
+        let (write_timeout, read_deadline) = (self.waits.write_timeout.load(), self.waits.read_deadline.load());
         let deadline = Instant::now().checked_add(material.handshake_timeout());
-        self.set_deadline(deadline);
+        let earlier = read_deadline.map(|age| self.instant(age));
+        self.set_deadline(deadline.into_iter().chain(earlier).min());
         self.set_write_deadline(deadline);
-        Ok(starting)
+        Ok(StartingTls { write_timeout, read_deadline })
     }
 
     fn end_to_start_tls(&self, starting: &StartingTls) {
         self.set_write_timeout(starting.write_timeout);
-        self.set_deadline(None);
+        self.waits.read_deadline.store(starting.read_deadline);
     }
 
     /// As [`start_tls`](Self::start_tls), on an event loop. `None`: it is done.
@@ -112,8 +116,11 @@ impl Connection {
         has_input: &mut bool,
         wait: &mut LoopWait,
     ) -> io::Result<Option<Rest>> {
-        if !self.is_encrypted() && (self.send_in_turn(wait)? > 0 || !self.encrypt_if_all_is_sent()?) {
-            return Ok(Some(Rest::Unsent));
+        while !self.is_encrypted() {
+            if self.send_in_turn(wait)? > 0 || self.awaits_sender() {
+                return Ok(Some(Rest::Unsent));
+            }
+            self.encrypt_if_all_is_sent()?;
         }
         while *has_input {
             match self.handshake_in_turn(wait) {
@@ -129,14 +136,14 @@ impl Connection {
         self.rest(wait).map(Some)
     }
 
-    /// `false`: another thread has written more, or is sending.
-    fn encrypt_if_all_is_sent(&self) -> io::Result<bool> {
+    /// Does nothing if another thread has written more, or is sending.
+    fn encrypt_if_all_is_sent(&self) -> io::Result<()> {
         let session = new_session(self.tls_material()?)?;
         let outgoing = self.outgoing.lock();
         if outgoing.is_sending || !outgoing.unsent.is_empty() {
-            return Ok(false);
+            return Ok(());
         }
-        self.encrypt_with(session).map(|_| true)
+        self.encrypt_with(session).map(drop)
     }
 
     fn tls_material(&self) -> io::Result<&Material> {
@@ -382,6 +389,7 @@ impl Connection {
 /// What is to be set again when the handler's handshake has ended.
 pub(crate) struct StartingTls {
     write_timeout: Option<Duration>,
+    read_deadline: Option<Duration>,
 }
 
 /// What a receive has brought.
@@ -406,6 +414,7 @@ fn ended_within_handshake() -> io::Error {
 fn tls_error(error: Error) -> io::Error {
     let kind = match error {
         Error::AlertReceived(_) => io::ErrorKind::ConnectionAborted,
+        Error::Other(_) => io::ErrorKind::Other,
         _ => io::ErrorKind::InvalidData,
     };
     io::Error::new(kind, error)

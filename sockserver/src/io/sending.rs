@@ -212,48 +212,69 @@ impl Connection {
     /// Sends as many held back bytes as the kernel takes at once, and returns how many are left. They stay before what is
     /// written later. If another thread is sending, it sends all of them.
     pub(super) fn send_now(&self) -> io::Result<usize> {
-        let mut outgoing = self.outgoing.lock();
-        self.check(&outgoing)?;
-        if outgoing.is_sending {
-            outgoing.is_flush_requested = true;
-            return Ok(0);
-        }
-        if !self.has_output(&outgoing) {
-            return Ok(0);
-        }
-        outgoing.is_sending = true;
-        let mut held_back = mem::take(&mut outgoing.unsent);
-        self.has_held_back.store(false, SeqCst);
-        drop(outgoing);
-        let sent = self.send_what_fits_of(&mut held_back);
-        let mut outgoing = self.outgoing.lock();
-        outgoing.is_sending = false;
-        let is_all_sent = held_back.is_empty();
-        let is_requested = mem::take(&mut outgoing.is_flush_requested) && self.has_output(&outgoing);
-        match sent {
-            Ok(()) => {
-                // Another thread may have written meanwhile.
-                held_back.append(&mut outgoing.unsent);
-                if held_back.is_empty() {
-                    held_back.bytes.put_back();
-                } else {
-                    outgoing.unsent = held_back;
+        loop {
+            let mut outgoing = self.outgoing.lock();
+            self.check(&outgoing)?;
+            if outgoing.is_sending {
+                outgoing.is_flush_requested = true;
+                return Ok(0);
+            }
+            if !self.has_output(&outgoing) {
+                return Ok(0);
+            }
+            outgoing.is_sending = true;
+            let mut held_back = mem::take(&mut outgoing.unsent);
+            self.has_held_back.store(false, SeqCst);
+            drop(outgoing);
+            let sent = self.send_what_fits_of(&mut held_back);
+            let mut outgoing = self.outgoing.lock();
+            outgoing.is_sending = false;
+            let is_all_sent = held_back.is_empty();
+            let is_requested = mem::take(&mut outgoing.is_flush_requested) && self.has_output(&outgoing);
+            let is_turn_requested = mem::take(&mut outgoing.is_turn_requested);
+            match sent {
+                Ok(()) => {
+                    // Another thread may have written meanwhile.
+                    held_back.append(&mut outgoing.unsent);
+                    if held_back.is_empty() {
+                        held_back.bytes.put_back();
+                    } else {
+                        outgoing.unsent = held_back;
+                    }
+                    // What is written during a handshake is sent after it.
+                    self.has_held_back.store(!outgoing.unsent.is_empty() || self.has_output(&outgoing), SeqCst);
                 }
-                // What is written during a handshake is sent after it.
-                self.has_held_back.store(!outgoing.unsent.is_empty() || self.has_output(&outgoing), SeqCst);
+                Err(_) => {
+                    outgoing.has_failed = true;
+                    outgoing.unsent.clear();
+                    self.has_held_back.store(false, SeqCst);
+                }
             }
-            Err(_) => {
-                outgoing.has_failed = true;
-                outgoing.unsent.clear();
-                self.has_held_back.store(false, SeqCst);
+            self.sender_ended.notify_all();
+            let unsent = self.unsent(&outgoing);
+            self.backlog.store(unsent, Relaxed);
+            drop(outgoing);
+            if is_turn_requested {
+                self.request_turn();
+            }
+            sent?;
+            if !is_requested || !is_all_sent {
+                return Ok(unsent);
             }
         }
-        self.sender_ended.notify_all();
-        let unsent = self.unsent(&outgoing);
-        self.backlog.store(unsent, Relaxed);
-        drop(outgoing);
-        sent?;
-        if is_requested && is_all_sent { self.send_now() } else { Ok(unsent) }
+    }
+
+    fn request_turn(&self) {
+        if let Some(host) = self.host.get() {
+            host.request_turn();
+        }
+    }
+
+    /// Whether another thread is sending. When it finishes, it gives the connection a turn.
+    pub(super) fn awaits_sender(&self) -> bool {
+        let mut outgoing = self.outgoing.lock();
+        outgoing.is_turn_requested = outgoing.is_sending;
+        outgoing.is_sending
     }
 
     /// Sends as much as the kernel takes at once, and removes it.
@@ -389,8 +410,11 @@ impl Connection {
             self.wait_for_sender(&mut outgoing)?;
         }
         self.check(&outgoing)?;
-        drop(self.send_held_back_then(outgoing, send)?);
-        Ok(())
+        let sent = self.send_held_back_then(outgoing, send).map(drop);
+        if self.host.get().is_some() && mem::take(&mut self.outgoing.lock().is_turn_requested) {
+            self.request_turn();
+        }
+        sent
     }
 
     /// Drops what is held back. All later writes fail.

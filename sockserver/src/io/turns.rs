@@ -178,13 +178,17 @@ impl Connection {
         Ok(unsent)
     }
 
-    /// Sends what was written at the end of the request: as [`flush_at_end`](Self::flush_at_end).
+    /// Sends what was written at the end of the request. As [`flush_at_end`](Self::flush_at_end), it lets a thread finish
+    /// that is sending.
     pub(crate) fn flush_in_turn(&self, wait: &mut LoopWait) -> io::Result<Flushed> {
         if has_passed(self.cut_deadline()) {
             self.flush_without_waiting();
             return Ok(Flushed::Done);
         }
         let unsent = self.send_in_turn(wait)?;
+        if self.awaits_sender() {
+            return self.rest_unsent(wait).map(Flushed::Until);
+        }
         #[cfg(feature = "tls")]
         let unsent = match unsent {
             // A client that has all it wants need not wait for it.

@@ -22,6 +22,13 @@ impl Failure {
         Failure { how: Ending::TurnedAway(why), error: Some(HandlerError::new(stage, error)) }
     }
 
+    /// Code of the user's has panicked within the handshake.
+    #[cfg(feature = "tls")]
+    pub(super) fn panic(message: &str) -> Failure {
+        let error = HandlerError::panic(Stage::Handshake, message);
+        Failure { how: Ending::Ended(Outcome::Panicked), error: Some(error) }
+    }
+
     /// Nothing is reported.
     pub(super) fn silent(why: TurnedAway) -> Failure {
         Failure { how: Ending::TurnedAway(why), error: None }

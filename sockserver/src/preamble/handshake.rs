@@ -2,10 +2,13 @@
 
 use std::{io, time::Instant};
 
+use rustls::OtherError;
+
 use super::failure::Failure;
 use crate::{
     event::TurnedAway,
     io::{connection::Connection, turns::LoopWait},
+    tls::session::Panicked,
 };
 
 pub(crate) struct Handshake {
@@ -47,6 +50,9 @@ impl Handshake {
         if connection.state.bytes_in() == self.before {
             return Failure::silent(TurnedAway::Handshake);
         }
+        if let Some(message) = panic_of(&error) {
+            return Failure::panic(message);
+        }
         let error = match error.kind() {
             io::ErrorKind::TimedOut => {
                 io::Error::new(io::ErrorKind::TimedOut, "it was not complete in time (`timeouts(handshake)`)")
@@ -54,5 +60,13 @@ impl Handshake {
             _ => error,
         };
         Failure::of(TurnedAway::Handshake, error)
+    }
+}
+
+/// What the user's code has panicked with, within the handshake.
+fn panic_of(error: &io::Error) -> Option<&str> {
+    match error.get_ref()?.downcast_ref()? {
+        rustls::Error::Other(OtherError(other)) => other.downcast_ref().map(|Panicked(message)| message.as_str()),
+        _ => None,
     }
 }

@@ -120,6 +120,14 @@ struct Queue<T> {
     is_awaited: bool,
 }
 
+/// How long a sender waits for room.
+#[derive(Clone, Copy)]
+enum Wait {
+    Never,
+    Until(Instant),
+    Forever,
+}
+
 /// After this many mails in a row a handler checks for its client and for a stop, however much mail is left.
 const MAILS_IN_A_ROW: usize = 16;
 
@@ -209,7 +217,7 @@ impl<T> Sender<T> {
     ///
     /// [`SendError::Full`], [`SendError::Closed`].
     pub fn try_send(&self, mail: T) -> Result<(), SendError<T>> {
-        self.send_by(mail, Some(Instant::now()))
+        self.send_by(mail, Wait::Never)
     }
 
     /// Sends. If the mailbox is full it waits, for as long as the mailbox exists. A handler that calls this waits for
@@ -219,7 +227,7 @@ impl<T> Sender<T> {
     ///
     /// [`SendError::Closed`].
     pub fn send(&self, mail: T) -> Result<(), SendError<T>> {
-        self.send_by(mail, None)
+        self.send_by(mail, Wait::Forever)
     }
 
     /// Sends. If the mailbox is full it waits, at most this long.
@@ -228,7 +236,7 @@ impl<T> Sender<T> {
     ///
     /// [`SendError::Full`], [`SendError::Closed`].
     pub fn send_timeout(&self, mail: T, timeout: Duration) -> Result<(), SendError<T>> {
-        self.send_by(mail, Instant::now().checked_add(timeout))
+        self.send_by(mail, Instant::now().checked_add(timeout).map_or(Wait::Forever, Wait::Until))
     }
 
     /// Whether the mailbox was dropped, with its handler: nothing can be sent any more.
@@ -236,7 +244,7 @@ impl<T> Sender<T> {
         self.shared.queue.lock().is_closed
     }
 
-    fn send_by(&self, mail: T, deadline: Option<Instant>) -> Result<(), SendError<T>> {
+    fn send_by(&self, mail: T, wait: Wait) -> Result<(), SendError<T>> {
         let mut queue = self.shared.queue.lock();
         loop {
             if queue.is_closed {
@@ -245,12 +253,12 @@ impl<T> Sender<T> {
             if queue.mails.len() < queue.capacity {
                 break;
             }
-            match deadline {
-                None => self.shared.has_room.wait(&mut queue),
-                Some(deadline) if Instant::now() < deadline => {
+            match wait {
+                Wait::Forever => self.shared.has_room.wait(&mut queue),
+                Wait::Until(deadline) if Instant::now() < deadline => {
                     let _ = self.shared.has_room.wait_until(&mut queue, deadline);
                 }
-                Some(_) => return Err(SendError::Full(mail)),
+                Wait::Until(_) | Wait::Never => return Err(SendError::Full(mail)),
             }
         }
         queue.mails.push_back(mail);

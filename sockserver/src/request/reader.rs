@@ -114,7 +114,7 @@ impl Reader {
         let mut searched = 0;
         loop {
             let unread = incoming.unread();
-            if unread[searched..].contains(&b'\n') || unread.len() > self.max_line {
+            if sys::position(b'\n', &unread[searched..]).is_some() || unread.len() > self.max_line {
                 return Ok(());
             }
             searched = unread.len();

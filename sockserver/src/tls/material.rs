@@ -76,10 +76,14 @@ impl Material {
     /// The configuration for a handshake that begins now. With `tls(reload)` it is made again first if that is due: a
     /// handshake never waits for another one's reload.
     pub(crate) fn for_handshake(&self) -> Arc<ServerConfig> {
-        if self.watch.as_ref().is_some_and(Watch::has_changed)
-            && let Err(error) = self.reload()
+        if let Some(watch) = &self.watch
+            && let Some(versions) = watch.changed()
         {
-            (self.not_reloaded)(error);
+            match self.reload() {
+                Ok(()) => watch.note_loaded(versions),
+                Err(error) if watch.note_failed(versions) => (self.not_reloaded)(error),
+                Err(_) => {}
+            }
         }
         self.current.lock().clone()
     }

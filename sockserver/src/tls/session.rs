@@ -1,12 +1,12 @@
 //! The TLS session of one connection: records in, plaintext out, and the other way round.
 
 use std::{
-    mem,
+    fmt, mem,
     sync::{Arc, OnceLock},
 };
 
 use rustls::{
-    Error, ServerConfig,
+    Error, OtherError, ServerConfig,
     server::{ClientHello, ResolvesServerCert, ServerConnectionData, UnbufferedServerConnection},
     sign::CertifiedKey,
     unbuffered::{
@@ -14,6 +14,8 @@ use rustls::{
         WriteTraffic,
     },
 };
+
+use crate::unwind;
 
 /// The server's end of a TLS session.
 pub(crate) struct Session {
@@ -173,8 +175,15 @@ impl Session {
             return consumed;
         }
         loop {
+            // A resolver of certificates and a verifier can be the user's.
             let UnbufferedStatus { mut discard, state } =
-                self.connection.process_tls_records(&mut received[consumed..]);
+                match unwind::catch(|| self.connection.process_tls_records(&mut received[consumed..])) {
+                    Ok(status) => status,
+                    Err(message) => {
+                        self.failure = Some(Error::Other(OtherError(Arc::new(Panicked(message)))));
+                        return consumed;
+                    }
+                };
             let result = match state {
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => loop {
                     match traffic.next_record() {
@@ -274,6 +283,18 @@ impl ResolvesServerCert for NotingResolver {
         self.inner.only_raw_public_keys()
     }
 }
+
+/// What the user has written for rustls has panicked, with this message.
+#[derive(Debug)]
+pub(crate) struct Panicked(pub(crate) String);
+
+impl fmt::Display for Panicked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the resolver of certificates or the verifier panicked: {}", self.0)
+    }
+}
+
+impl std::error::Error for Panicked {}
 
 /// Why nothing was written.
 enum Refusal {

@@ -2,17 +2,21 @@
 
 use std::{
     io::Write,
+    marker::PhantomData,
     sync::{Arc, mpsc},
+    thread,
+    time::Duration,
 };
 
 use sockserver::{
-    Address, BoxError, Closing, HandlerError, HandlerResult, HangUp, MessageHandler, Server, Stage, Writer,
+    Address, BoxError, Closing, Concurrency, HandlerError, HandlerResult, HangUp, MessageHandler, Server, Stage,
+    Stream, Writer,
     framing::{FrameError, FromFrame},
     message_handler,
 };
 use sockserver_tests::{
     client::{Client, DatagramClient, eventually},
-    concurrencies,
+    concurrencies, in_each_concurrency,
     place::Place,
     process::{ServerProcess, server},
     served::Served,
@@ -35,6 +39,59 @@ fn one_handler_serves_every_transport_with_every_concurrency() {
             }
         }
     }
+}
+
+/// Sends this much on a thread of its own, which is longer than the kernel takes at once.
+const MUCH: usize = 8 << 20;
+
+#[derive(Server)]
+#[server(transport = "tcp", concurrency = C, handler = Streamer)]
+struct Streaming<C: Concurrency + Default>(PhantomData<C>);
+
+#[message_handler(framing = "line")]
+struct Streamer {
+    request: Stream,
+    wfile: Writer,
+}
+
+impl MessageHandler for Streamer {
+    type Message = str;
+
+    fn message(&mut self, line: &str) -> HandlerResult {
+        match line {
+            "stream" => {
+                let request = self.request.clone();
+                thread::spawn(move || (&request).write_all(&vec![b'x'; MUCH]));
+                Ok(())
+            }
+            _ => {
+                writeln!(self.wfile, "bye")?;
+                Err(HangUp.into())
+            }
+        }
+    }
+}
+
+fn a_connection_ends_behind_what_another_thread_is_sending<C: Concurrency + Default>() {
+    let server = Served::new(Streaming::<C>(PhantomData).bind("127.0.0.1:0").expect("a free port"));
+    let mut client = Client::connect(server.server_address());
+    client.send(
+        "stream
+",
+    );
+    eventually("it sends", || server.connections().first().is_some_and(|info| info.bytes_out > 0));
+    client.send(
+        "quit
+",
+    );
+    // The handler has hung up by then.
+    thread::sleep(Duration::from_millis(50));
+    let all = client.rest();
+    assert_eq!((all.len(), all.ends_with("xbye\n")), (MUCH + 4, true));
+}
+
+in_each_concurrency! { [sync threading pool event_loop two_loops]:
+    a_connection_ends_behind_what_another_thread_is_sending
 }
 
 /// What was called, and which error was reported.

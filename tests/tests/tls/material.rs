@@ -2,24 +2,31 @@
 
 use std::{
     io::{self, ErrorKind, Write},
+    marker::PhantomData,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering::SeqCst},
+        mpsc,
     },
     thread,
     time::{Duration, Instant},
 };
 
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::{
+    crypto::{CryptoProvider, ring},
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+};
 use sockserver::{
-    Address, Concurrency, HandlerResult, Options, RequestHandler, Server, Stage, Tls, TlsOptions, Writer,
+    Address, Concurrency, HandlerError, HandlerResult, MessageHandler, Options, RequestHandler, Server, Stage, Tls,
+    TlsOptions, Writer,
     concurrency::{Forking, Threading},
-    request_handler,
+    message_handler, request_handler,
     transport::Tcp,
 };
 use sockserver_tests::{
     behind::Behind,
-    client::{Client, eventually},
+    client::{Client, PATIENCE, eventually},
     in_each_concurrency,
     place::Place,
     process::{ServerProcess, server},
@@ -289,6 +296,79 @@ fn a_hook_that_names_the_certificate_is_called_again() {
     assert_eq!(greeting(&old), "hello");
     *tls.lock().expect("nobody panics with it") = Ok(pem(&new.certify("localhost")));
     assert_eq!(greeting(&new), "hello");
+}
+
+/// It panics for one name.
+#[derive(Debug)]
+struct Choosy(Arc<dyn ResolvesServerCert>);
+
+impl ResolvesServerCert for Choosy {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        assert!(hello.server_name() != Some("panic.example"), "no certificate");
+        self.0.resolve(hello)
+    }
+}
+
+#[derive(Server)]
+#[server(
+    transport = "tcp",
+    concurrency = C,
+    handler = Upper,
+    limits(connections = 2),
+    timeouts(shutdown = "20s"),
+    hooks(tls = Self::certificates, handle_error = Self::note),
+)]
+struct Resolving<C: Concurrency + Default> {
+    certificates: Tls,
+    errors: mpsc::Sender<String>,
+    concurrency: PhantomData<C>,
+}
+
+impl<C: Concurrency + Default> Resolving<C> {
+    fn certificates(&self) -> io::Result<Tls> {
+        Ok(self.certificates.clone())
+    }
+
+    fn note(&self, error: &HandlerError, _: &Address) {
+        let _ = self.errors.send(error.to_string());
+    }
+}
+
+#[message_handler(framing = "line")]
+struct Upper {
+    wfile: Writer,
+}
+
+impl MessageHandler for Upper {
+    type Message = str;
+
+    fn message(&mut self, line: &str) -> HandlerResult {
+        Ok(writeln!(self.wfile, "{}", line.to_uppercase())?)
+    }
+}
+
+fn a_resolver_that_panics_ends_its_own_connection_only<C: Concurrency + Default>() {
+    let authority = Authority::new();
+    let resolver = Choosy(authority.server(&authority.certify("localhost")).cert_resolver.clone());
+    let (errors, reports) = mpsc::channel();
+    let certificates = Tls::resolver(Arc::new(resolver));
+    let resolving = Resolving::<C> { certificates, errors, concurrency: PhantomData };
+    let server = Served::new(resolving.bind("127.0.0.1:0").expect("a free port"));
+    for _ in 0..5 {
+        let client = Client::connect(server.server_address());
+        let shaken = TlsClient::try_begin(client.into_socket(), "panic.example", &authority.client());
+        assert!(shaken.is_err());
+    }
+    assert_eq!(TlsClient::connect(server.server_address(), &authority.client()).ask("hello"), "HELLO");
+    // The failures of handshakes are reported once an hour.
+    let report = reports.recv_timeout(PATIENCE).expect("a report");
+    assert!(report.contains("panicked") && report.contains("no certificate"), "{report}");
+    eventually("all are counted", || server.stats().panicked == 5);
+    assert_eq!(server.stop().leaked, 0);
+}
+
+in_each_concurrency! { [sync threading pool event_loop two_loops]:
+    a_resolver_that_panics_ends_its_own_connection_only
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! TLS that the handler begins.
 
-use std::io::{self, ErrorKind, Write};
+use std::{
+    io::{self, ErrorKind, Write},
+    time::{Duration, Instant},
+};
 
 use sockserver::{HandlerResult, Options, TlsStart, concurrency::Threading, transport::Tcp};
 use sockserver_tests::{
@@ -94,6 +97,29 @@ fn nothing_is_sent_in_plain_text_after_a_failed_handshake() {
         let kinds = format!("{:?}", [ErrorKind::BrokenPipe; 2]);
         assert!(report.message.contains(&kinds), "{report:?}");
     }
+}
+
+#[test]
+fn a_deadline_of_the_handler_holds_behind_the_handshake() {
+    let authority = Authority::new();
+    let tls = authority.options().tls.start(TlsStart::Handler);
+    let server = Script::<Tcp, Threading>::serve_with(
+        |session| {
+            session.rfile.next_line()?;
+            session.rfile.set_deadline(Instant::now() + Duration::from_secs(1));
+            writeln!(session.wfile, "go ahead")?;
+            session.rfile.start_tls()?;
+            upper(session)
+        },
+        Options::new().tls(tls),
+    );
+    let mut client = Client::connect(server.server_address());
+    assert_eq!(client.ask("STARTTLS"), "go ahead");
+    let mut client = TlsClient::begin(client.into_socket(), "localhost", &authority.client());
+    assert_eq!(client.ask("hello"), "HELLO");
+    client.wait_for_end();
+    let report = server.report();
+    assert!(report.message.contains("by the reader's deadline"), "{report:?}");
 }
 
 #[test]

@@ -16,6 +16,8 @@ pub(super) struct Crew<J> {
     called: Condvar,
     /// How many threads there may be.
     limit: usize,
+    /// How many of them may have turns at once. It leaves [`RESERVED`] threads for what is urgent.
+    most_turns: usize,
     /// Fewer than [`FEW`] threads could take a job.
     is_scarce: AtomicBool,
 }
@@ -25,9 +27,19 @@ struct State<J> {
     threads: usize,
     /// Those that wait for a job.
     spare: usize,
-    /// Jobs that no thread has taken, the urgent ones first. A spare thread was called for each, as far as there are any.
+    /// Jobs that no thread has taken, the urgent ones first. A spare thread was called for each that a thread may take, as far
+    /// as there are any.
     jobs: VecDeque<(Urgency, J)>,
+    /// How many of them are turns.
+    waiting_turns: usize,
+    /// How many turns threads have taken and not ended.
+    turns: usize,
     is_closed: bool,
+}
+
+/// What a thread has taken. It is given back to [`Crew::wait_for_job`] when it has ended.
+pub(super) struct Taken {
+    urgency: Urgency,
 }
 
 /// What the caller of [`Crew::submit`] has to do.
@@ -47,7 +59,7 @@ pub(super) enum Urgency {
     First,
     /// The monitor.
     Second,
-    /// A turn. It does not take the last [`RESERVED`] threads.
+    /// A turn. Turns do not take the last [`RESERVED`] threads.
     Last,
 }
 
@@ -60,9 +72,12 @@ pub(super) const RESERVED: usize = 2;
 const FEW: usize = 5;
 
 impl<J> Crew<J> {
-    pub(super) fn new(limit: usize) -> Crew<J> {
-        let state = State { threads: 0, spare: 0, jobs: VecDeque::new(), is_closed: false };
-        let crew = Crew { state: Mutex::new(state), called: Condvar::new(), limit, is_scarce: AtomicBool::new(false) };
+    /// There may be this many threads, `busy` of which drive loops or are the monitor.
+    pub(super) fn new(limit: usize, busy: usize) -> Crew<J> {
+        let state = State { threads: 0, spare: 0, jobs: VecDeque::new(), waiting_turns: 0, turns: 0, is_closed: false };
+        let most_turns = limit.saturating_sub(busy + RESERVED);
+        let (state, is_scarce) = (Mutex::new(state), AtomicBool::new(false));
+        let crew = Crew { state, called: Condvar::new(), limit, most_turns, is_scarce };
         crew.note_scarcity(&crew.state.lock());
         crew
     }
@@ -71,11 +86,14 @@ impl<J> Crew<J> {
         let mut state = self.state.lock();
         let position = state.jobs.iter().position(|(other, _)| *other > urgency).unwrap_or(state.jobs.len());
         state.jobs.insert(position, (urgency, job));
-        let reserved = if urgency == Urgency::Last { RESERVED } else { 0 };
-        let call = if state.spare >= state.jobs.len() {
+        state.waiting_turns += usize::from(urgency == Urgency::Last);
+        let call = if urgency == Urgency::Last && state.turns + state.waiting_turns > self.most_turns {
+            // The thread that ends a turn takes it.
+            Call::Made
+        } else if state.spare >= self.due(&state) {
             self.called.notify_one();
             Call::Made
-        } else if state.threads + reserved < self.limit {
+        } else if state.threads < self.limit {
             state.threads += 1;
             Call::NeedsThread
         } else {
@@ -83,6 +101,12 @@ impl<J> Crew<J> {
         };
         self.note_scarcity(&state);
         call
+    }
+
+    /// How many jobs threads may take.
+    fn due(&self, state: &State<J>) -> usize {
+        let turns = state.waiting_turns.min(self.most_turns.saturating_sub(state.turns));
+        state.jobs.len() - state.waiting_turns + turns
     }
 
     /// Counts a thread that was not started for a job.
@@ -101,19 +125,27 @@ impl<J> Crew<J> {
     pub(super) fn withdraw(&self, is_own: impl Fn(&J) -> bool) -> Option<J> {
         let mut state = self.state.lock();
         let position = state.jobs.iter().rposition(|(_, job)| is_own(job))?;
-        let job = state.jobs.remove(position);
+        let (urgency, job) = state.jobs.remove(position)?;
+        state.waiting_turns -= usize::from(urgency == Urgency::Last);
         self.note_scarcity(&state);
-        job.map(|(_, job)| job)
+        Some(job)
     }
 
-    /// This thread is spare until there is a job. `None`: it ends, and counts no more.
-    pub(super) fn wait_for_job(&self) -> Option<J> {
+    /// This thread is spare, after it has ended its last job, until there is a job that it may take. `None`: it ends, and
+    /// counts no more.
+    pub(super) fn wait_for_job(&self, ended: Option<Taken>) -> Option<(Taken, J)> {
         let until = Instant::now() + SPARE_TIME;
         let mut state = self.state.lock();
+        state.turns -= usize::from(ended.is_some_and(|taken| taken.urgency == Urgency::Last));
         state.spare += 1;
         let job = loop {
-            if let Some((_, job)) = state.jobs.pop_front() {
-                break Some(job);
+            if self.due(&state) > 0
+                && let Some((urgency, job)) = state.jobs.pop_front()
+            {
+                let is_turn = usize::from(urgency == Urgency::Last);
+                state.waiting_turns -= is_turn;
+                state.turns += is_turn;
+                break Some((Taken { urgency }, job));
             }
             if state.is_closed || Instant::now() >= until {
                 state.threads -= 1;
@@ -154,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_thread_that_cannot_be_started_is_not_counted() {
-        let crew = Crew::new(1);
+        let crew = Crew::new(1, 1);
         assert_eq!(crew.submit("a loop", Urgency::First), Call::NeedsThread);
         crew.thread_failed();
         assert_eq!(crew.submit("the monitor", Urgency::Second), Call::NeedsThread);
@@ -162,14 +194,34 @@ mod tests {
 
     #[test]
     fn the_urgent_job_is_taken_first() {
-        let crew = Crew::new(1);
-        assert_eq!(crew.submit("a turn", Urgency::Last), Call::Made, "a turn does not take the last threads");
+        let crew = Crew::new(4, 1);
+        assert_eq!(crew.submit("a turn", Urgency::Last), Call::NeedsThread);
+        assert_eq!(crew.submit("another turn", Urgency::Last), Call::Made, "it would take one of the last threads");
         assert_eq!(crew.submit("the monitor", Urgency::Second), Call::NeedsThread);
-        assert_eq!(crew.submit("a loop", Urgency::First), Call::Made, "there may be no more threads");
-        assert_eq!(crew.submit("another turn", Urgency::Last), Call::Made);
-        assert_eq!(crew.withdraw(|job| job.ends_with("turn")), Some("another turn"));
+        assert_eq!(crew.submit("a loop", Urgency::First), Call::NeedsThread);
+        assert_eq!(crew.submit("a third turn", Urgency::Last), Call::Made);
+        assert_eq!(crew.withdraw(|job| job.ends_with("turn")), Some("a third turn"));
         crew.close();
-        let jobs: Vec<_> = std::iter::from_fn(|| crew.wait_for_job()).collect();
-        assert_eq!(jobs, ["a loop", "the monitor", "a turn"]);
+        let (mut last, mut jobs) = (None, Vec::new());
+        while let Some((taken, job)) = crew.wait_for_job(last) {
+            jobs.push(job);
+            last = Some(taken);
+        }
+        assert_eq!(jobs, ["a loop", "the monitor", "a turn", "another turn"]);
+    }
+
+    #[test]
+    fn turns_leave_threads_for_what_is_urgent() {
+        let crew = Crew::new(4, 1);
+        let _ = crew.submit("a turn", Urgency::Last);
+        let (turn, _) = crew.wait_for_job(None).expect("a job");
+        let _ = crew.submit("another turn", Urgency::Last);
+        let _ = crew.submit("the monitor", Urgency::Second);
+        // Another thread takes no turn while the first one has one.
+        let (monitor, job) = crew.wait_for_job(None).expect("a job");
+        assert_eq!(job, "the monitor");
+        crew.close();
+        assert!(crew.wait_for_job(Some(monitor)).is_none());
+        assert_eq!(crew.wait_for_job(Some(turn)).map(|(_, job)| job), Some("another turn"));
     }
 }

@@ -184,7 +184,7 @@ impl<W: Work> HandOver<W> {
         Arc::new(HandOver {
             work,
             loops: std::iter::repeat_with(shared).take(loops).collect(),
-            crew: Crew::new(threads.max(loops)),
+            crew: Crew::new(threads.max(loops), loops + 1),
             doze: Doze::new(),
             has_servers: threads > loops + 1 + RESERVED,
             started: AtomicUsize::new(1),
@@ -249,12 +249,14 @@ impl<W: Work> HandOver<W> {
 
     /// Takes jobs until this thread is not needed any more.
     fn take_jobs(self: &Arc<Self>) {
-        while let Some(job) = self.crew.wait_for_job() {
+        let mut last = None;
+        while let Some((taken, job)) = self.crew.wait_for_job(last) {
             match job {
                 Job::Drive(number, of) => self.drive(number, of),
                 Job::Monitor(watch) => self.monitor(watch),
                 Job::Serve(number, turn) => self.serve(number, turn),
             }
+            last = Some(taken);
         }
     }
 
@@ -366,8 +368,10 @@ impl<W: Work> HandOver<W> {
             pause(watch.pace.tick(Instant::now()));
             let now = Instant::now();
             for (number, shared) in self.loops[..self.started()].iter().enumerate() {
+                // The owner is stored before it lends the loop, and `current` sees that.
+                let lend = shared.lending.current();
                 let owner = ThreadView::from_bits(shared.owner.load(Relaxed));
-                let Some(lend) = watch.sightings[number].look(shared.lending.current(), owner, now) else { continue };
+                let Some(lend) = watch.sightings[number].look(lend, owner, now) else { continue };
                 if let Some(of) = shared.lending.take(lend) {
                     watch.pace.alert(now);
                     // If no thread can be started, the next spare thread is the monitor.

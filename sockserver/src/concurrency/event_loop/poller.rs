@@ -17,8 +17,8 @@ pub(super) struct Poller {
 /// What has ended a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
-    /// The client of this slot has done something.
-    Slot(usize, Readiness),
+    /// A client has done something.
+    Client(Registration, Readiness),
     /// A listening socket has a client.
     Listener,
     /// The waker of the leader is readable.
@@ -51,6 +51,28 @@ pub(super) enum Registered {
     Nothing,
     Input,
     InputAndOutput,
+}
+
+/// By which a socket is registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Registration {
+    pub(super) slot: usize,
+    /// Of the slot: it tells a socket that outlives its connection, as it lingers or is the user's too, from the socket of a
+    /// later one. Not for certain, as it begins anew: a connection can have a turn too many.
+    pub(super) generation: u8,
+}
+
+impl Registration {
+    /// Where the generation is in a token.
+    const SHIFT: u32 = usize::BITS - u8::BITS;
+
+    fn token(self) -> Token {
+        Token(usize::from(self.generation) << Self::SHIFT | self.slot)
+    }
+
+    fn of_token(Token(token): Token) -> Registration {
+        Registration { slot: token & !(usize::MAX << Self::SHIFT), generation: (token >> Self::SHIFT) as u8 }
+    }
 }
 
 const LISTENER: Token = Token(usize::MAX);
@@ -88,11 +110,11 @@ impl Poller {
         register(self.poll.registry(), bell, BELL)
     }
 
-    /// Registers more for a socket than it has been registered for. What is ready already is reported as well. Closing
-    /// the socket ends it.
+    /// Registers more for a socket than it has been registered for. What is ready already is reported as well. It ends
+    /// when the last descriptor of the socket is closed.
     pub(super) fn watch(
         &self,
-        slot: usize,
+        of: Registration,
         socket: BorrowedFd<'_>,
         before: Registered,
         now: Registered,
@@ -104,8 +126,8 @@ impl Poller {
         };
         let (registry, raw) = (self.poll.registry(), socket.as_raw_fd());
         match before {
-            Registered::Nothing => registry.register(&mut SourceFd(&raw), Token(slot), interest),
-            _ => registry.reregister(&mut SourceFd(&raw), Token(slot), interest),
+            Registered::Nothing => registry.register(&mut SourceFd(&raw), of.token(), interest),
+            _ => registry.reregister(&mut SourceFd(&raw), of.token(), interest),
         }
     }
 
@@ -133,14 +155,14 @@ impl Poller {
                 LEADER => handle(Event::Waker),
                 BELL => handle(Event::Bell),
                 MAILS => {}
-                Token(slot) => {
+                token => {
                     let is_over = event.is_read_closed() || event.is_write_closed() || event.is_error();
                     let readiness = Readiness {
                         input: event.is_readable() || is_over || event.is_priority(),
                         output: event.is_writable() || is_over,
                         is_peculiar: is_over || event.is_priority(),
                     };
-                    handle(Event::Slot(slot, readiness));
+                    handle(Event::Client(Registration::of_token(token), readiness));
                 }
             }
         }
@@ -149,4 +171,19 @@ impl Poller {
 
 fn register(registry: &Registry, descriptor: BorrowedFd<'_>, token: Token) -> io::Result<()> {
     registry.register(&mut SourceFd(&descriptor.as_raw_fd()), token, Interest::READABLE)
+}
+
+#[cfg(not(sockserver_model))]
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_tells_the_slot_and_its_generation() {
+        for registration in [(0, 0), (1, 7), (123_456, 254)].map(|(slot, generation)| Registration { slot, generation })
+        {
+            assert_eq!(Registration::of_token(registration.token()), registration);
+            assert!(![LISTENER, LEADER, BELL, MAILS].contains(&registration.token()));
+        }
+    }
 }

@@ -11,7 +11,7 @@ use std::{
 use super::{
     hand_over::{self, HandOver, Next, Record, Work},
     occupancy::Occupancy,
-    poller::{Event, Poller, Readiness, Registered},
+    poller::{Event, Poller, Readiness, Registered, Registration},
     talk::{Needs, Talk},
     timers::Timers,
 };
@@ -24,7 +24,7 @@ use crate::{
     primitives::atomic::{AtomicUsize, Ordering::Relaxed},
     request,
     service::{Request, Service},
-    sys,
+    sys, unwind,
 };
 
 /// The loops of one server, as their threads share them.
@@ -72,6 +72,8 @@ pub(super) struct ServerLoop<S: Service> {
 struct Slot<S: Service> {
     /// `None`: the connection has a turn, or there is none.
     talk: Option<Box<Talk<S>>>,
+    /// How many connections it has had, modulo 255.
+    generation: u8,
     is_used: bool,
     /// It is in `ready`.
     is_queued: bool,
@@ -283,7 +285,9 @@ impl<S: Service> Work for ServerWork<S> {
         match turn {
             Turn::Accept(accept) => self.accept(accept),
             Turn::Talk { talk, needs, .. } => {
-                if let Some((rest, then)) = talk.take().and_then(|talk| talk.turn(&place)) {
+                // The user's code has its panics caught. A mistake here must not cost more than its connection either.
+                let rest = unwind::catch(|| talk.take().and_then(|talk| talk.turn(&place)));
+                if let Ok(Some((rest, then))) = rest {
                     (*talk, *needs) = (Some(rest), then);
                 }
             }
@@ -390,9 +394,11 @@ impl<S: Service> ServerLoop<S> {
     fn poll(&mut self, timeout: Option<Duration>) {
         let ServerLoop { number, poller, slots, ready, accepting, .. } = self;
         poller.wait(timeout, |event| match event {
-            Event::Slot(slot, readiness) => {
-                slots[slot].readiness.add(readiness);
-                make_ready(slots, ready, slot);
+            Event::Client(Registration { slot, generation }, readiness) => {
+                if slots[slot].generation == generation {
+                    slots[slot].readiness.add(readiness);
+                    make_ready(slots, ready, slot);
+                }
             }
             Event::Listener => {
                 accepting.report_clients();
@@ -453,10 +459,13 @@ impl<S: Service> ServerLoop<S> {
     fn free_slot(&mut self) -> usize {
         let free = self.free.pop().unwrap_or_else(|| {
             let readiness = Readiness::default();
-            self.slots.push(Slot { talk: None, is_used: false, is_queued: false, is_wanted: false, readiness });
+            let (is_used, is_queued, is_wanted) = (false, false, false);
+            self.slots.push(Slot { talk: None, generation: 0, is_used, is_queued, is_wanted, readiness });
             self.slots.len() - 1
         });
         let slot = &mut self.slots[free];
+        // The highest generations are those of the tokens that are no clients'.
+        slot.generation = (slot.generation + 1) % u8::MAX;
         (slot.is_used, slot.is_wanted, slot.readiness) = (true, false, Readiness::default());
         free
     }
@@ -471,7 +480,8 @@ impl<S: Service> ServerLoop<S> {
         if registered > talk.registered
             && let Some(socket) = talk.socket()
         {
-            match self.poller.watch(slot, socket, talk.registered, registered) {
+            let of = Registration { slot, generation: self.slots[slot].generation };
+            match self.poller.watch(of, socket, talk.registered, registered) {
                 Ok(()) => talk.registered = registered,
                 Err(error) => {
                     talk.fail(error);

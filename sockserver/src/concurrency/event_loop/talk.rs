@@ -169,7 +169,14 @@ impl<S: Service> Talk<S> {
             }
         }
         let connection = request::kind(self.job.request()).connection()?;
-        let flushed = match connection.flush_in_turn(&mut self.wait) {
+        let flushed = match self.failure.take() {
+            None => connection.flush_in_turn(&mut self.wait),
+            Some(error) => {
+                connection.flush_without_waiting();
+                Err(error)
+            }
+        };
+        let flushed = match flushed {
             Ok(Flushed::Until(until)) => return Some((self, Needs::Output(until))),
             Ok(Flushed::Done) => Ok(()),
             Err(error) => Err(error),
@@ -290,7 +297,10 @@ impl<S: Service> Talk<S> {
                     return Err(Ending(run(id, HandlerStage::Handle, || messages.handle_last(Token(())))));
                 }
                 Ok(received) => readiness.input = !received.is_all || readiness.is_peculiar,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => readiness.input = false,
+                // What was peculiar was received, and the kernel reports what comes next.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    (readiness.input, readiness.is_peculiar) = (false, false);
+                }
                 Err(error) => return Err(error.into()),
             }
         }
