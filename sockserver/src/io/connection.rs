@@ -73,6 +73,8 @@ pub(super) struct Outgoing {
     /// Sending failed half-way, and the buffer was cleared. Later writes fail: the client would read them as the rest
     /// of the lost bytes.
     pub(super) has_failed: bool,
+    /// The request has ended. What was written before is sent, and nothing can be written.
+    pub(super) has_ended: bool,
 }
 
 impl Connection {

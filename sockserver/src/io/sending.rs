@@ -22,6 +22,9 @@ const FILE_PIECES: usize = 4;
 /// While more than this is unsent, the client takes little, and nothing is sent before the end of the turn.
 const MAX_EARLY: usize = 16 * PIECE;
 
+/// How often bytes are sent in a row that other threads have written meanwhile.
+const SENDS: u32 = 16;
+
 impl Connection {
     /// Waits for room in the kernel's buffer, and sends as much as fits.
     fn send(&self, bytes: &[u8]) -> io::Result<usize> {
@@ -83,7 +86,7 @@ impl Connection {
         self.activity.note_reply();
         let mut outgoing = self.outgoing.lock();
         loop {
-            self.check(&outgoing)?;
+            self.check_writable(&outgoing)?;
             // The loop sends it at the end of the turn.
             if self.host.get().is_some() || outgoing.unsent.len() + bytes.len() <= capacity && bytes.len() < capacity {
                 break;
@@ -128,11 +131,11 @@ impl Connection {
             while outgoing.is_sending {
                 self.wait_for_sender(&mut outgoing)?;
             }
-            self.check(&outgoing)?;
+            self.check_writable(&outgoing)?;
             outgoing.unsent.push_file(file, part);
             return self.send_held_back_then(outgoing, |_| Ok(())).map(drop);
         };
-        self.check(&outgoing)?;
+        self.check_writable(&outgoing)?;
         outgoing.unsent.push_file(file, part);
         self.backlog.store(outgoing.unsent.len(), Relaxed);
         self.has_held_back.store(true, SeqCst);
@@ -209,9 +212,11 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends as many held back bytes as the kernel takes at once, and returns how many are left. They stay before what is
-    /// written later. If another thread is sending, it sends all of them.
+    /// Sends as many held back bytes as the kernel takes at once, and returns how many are left: if there are any, the kernel
+    /// reports when it takes more, or the connection gets a turn. They stay before what is written later. If another thread
+    /// is sending, it sends all of them.
     pub(super) fn send_now(&self) -> io::Result<usize> {
+        let mut sends = 0;
         loop {
             let mut outgoing = self.outgoing.lock();
             self.check(&outgoing)?;
@@ -229,12 +234,12 @@ impl Connection {
             let sent = self.send_what_fits_of(&mut held_back);
             let mut outgoing = self.outgoing.lock();
             outgoing.is_sending = false;
-            let is_all_sent = held_back.is_empty();
+            // Another thread may have written meanwhile.
             let is_requested = mem::take(&mut outgoing.is_flush_requested) && self.has_output(&outgoing);
+            let has_more = held_back.is_empty() && (is_requested || !outgoing.unsent.is_empty());
             let is_turn_requested = mem::take(&mut outgoing.is_turn_requested);
             match sent {
                 Ok(()) => {
-                    // Another thread may have written meanwhile.
                     held_back.append(&mut outgoing.unsent);
                     if held_back.is_empty() {
                         held_back.bytes.put_back();
@@ -258,8 +263,15 @@ impl Connection {
                 self.request_turn();
             }
             sent?;
-            if !is_requested || !is_all_sent {
-                return Ok(unsent);
+            sends += 1;
+            match self.host.get() {
+                _ if !has_more => return Ok(unsent),
+                // A thread that writes as fast as the client takes it does not keep this one.
+                Some(host) if sends == SENDS => {
+                    host.request_turn();
+                    return Ok(unsent);
+                }
+                _ => {}
             }
         }
     }
@@ -270,8 +282,13 @@ impl Connection {
         }
     }
 
+    /// The request has ended: nothing more can be written.
+    pub(super) fn end_output(&self) {
+        self.outgoing.lock().has_ended = true;
+    }
+
     /// Whether another thread is sending. When it finishes, it gives the connection a turn.
-    pub(super) fn awaits_sender(&self) -> bool {
+    pub(crate) fn awaits_sender(&self) -> bool {
         let mut outgoing = self.outgoing.lock();
         outgoing.is_turn_requested = outgoing.is_sending;
         outgoing.is_sending
@@ -409,12 +426,8 @@ impl Connection {
         while outgoing.is_sending || self.is_shaking_hands() && !outgoing.has_failed {
             self.wait_for_sender(&mut outgoing)?;
         }
-        self.check(&outgoing)?;
-        let sent = self.send_held_back_then(outgoing, send).map(drop);
-        if self.host.get().is_some() && mem::take(&mut self.outgoing.lock().is_turn_requested) {
-            self.request_turn();
-        }
-        sent
+        self.check_writable(&outgoing)?;
+        self.send_held_back_then(outgoing, send).map(drop)
     }
 
     /// Drops what is held back. All later writes fail.
@@ -427,9 +440,19 @@ impl Connection {
         self.sender_ended.notify_all();
     }
 
+    /// Whether more can be sent.
     #[inline]
     fn check(&self, outgoing: &Outgoing) -> io::Result<()> {
         if outgoing.has_failed { Err(self.broken_pipe()) } else { Ok(()) }
+    }
+
+    /// Whether more can be written.
+    #[inline]
+    fn check_writable(&self, outgoing: &Outgoing) -> io::Result<()> {
+        if outgoing.has_ended {
+            return Err(io::Error::new(io::ErrorKind::BrokenPipe, "the request has ended"));
+        }
+        self.check(outgoing)
     }
 
     #[cold]
@@ -470,11 +493,19 @@ impl Connection {
             outgoing.unsent.clear();
             self.has_held_back.store(false, Relaxed);
         }
-        if outgoing.unsent.bytes.has_no_memory() {
+        if outgoing.unsent.is_empty() && outgoing.unsent.bytes.has_no_memory() {
             held_back.clear();
             outgoing.unsent = held_back;
         }
         self.sender_ended.notify_all();
+        if self.host.get().is_some() {
+            self.backlog.store(self.unsent(&outgoing), Relaxed);
+        }
+        if mem::take(&mut outgoing.is_turn_requested) {
+            drop(outgoing);
+            self.request_turn();
+            outgoing = self.outgoing.lock();
+        }
         sent.map(|()| outgoing)
     }
 

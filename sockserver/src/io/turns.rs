@@ -24,7 +24,20 @@ use crate::{address::Address, primitives::atomic::Ordering::SeqCst, sys};
 pub(crate) struct LoopWait {
     to_receive: Option<ClientWait>,
     /// Boxed, as most clients take what they are sent.
-    to_send: Option<Box<ClientWait>>,
+    to_send: Option<Box<SendWait>>,
+}
+
+struct SendWait {
+    wait: ClientWait,
+    /// How many bytes were sent before it.
+    before: u64,
+}
+
+impl LoopWait {
+    /// The handler has done something: the next wait to receive is another one.
+    pub(crate) fn end_to_receive(&mut self) {
+        self.to_receive = None;
+    }
 }
 
 /// What has come of a receive.
@@ -170,9 +183,8 @@ impl Connection {
 
     /// Sends what was written, as far as the kernel takes it, and returns how many bytes are left.
     pub(crate) fn send_in_turn(&self, wait: &mut LoopWait) -> io::Result<usize> {
-        let before = self.state.bytes_out();
         let unsent = if self.has_held_back.load(SeqCst) { self.send_now()? } else { 0 };
-        if unsent == 0 || self.state.bytes_out() != before {
+        if unsent == 0 {
             wait.to_send = None;
         }
         Ok(unsent)
@@ -185,6 +197,7 @@ impl Connection {
             self.flush_without_waiting();
             return Ok(Flushed::Done);
         }
+        self.end_output();
         let unsent = self.send_in_turn(wait)?;
         if self.awaits_sender() {
             return self.rest_unsent(wait).map(Flushed::Until);
@@ -203,7 +216,10 @@ impl Connection {
 
     /// Until when the loop waits for the client to take what was written. An error ends the connection.
     pub(crate) fn rest_unsent(&self, wait: &mut LoopWait) -> io::Result<Option<Instant>> {
-        let timeout = self.waits.write_timeout.load();
-        self.end_of_wait_to_send(wait.to_send.get_or_insert_with(|| Box::new(ClientWait::begin(timeout))))
+        let (sent, timeout) = (self.state.bytes_out(), self.waits.write_timeout.load());
+        // Another thread may have sent something.
+        wait.to_send.take_if(|wait| wait.before != sent);
+        let begin = || Box::new(SendWait { wait: ClientWait::begin(timeout), before: sent });
+        self.end_of_wait_to_send(&mut wait.to_send.get_or_insert_with(begin).wait)
     }
 }

@@ -11,7 +11,7 @@ use super::{
     connection::Connection,
     waker::Waker,
 };
-use crate::sys::{self, Watched};
+use crate::sys::{self, Input, Watched};
 
 /// How many times within `timeouts(idle)` a sending or waiting thread checks whether the client still receives.
 const IDLE_CHECKS: u32 = 8;
@@ -94,7 +94,7 @@ impl Connection {
     ) -> io::Result<Option<Instant>> {
         let reader_deadline = self.waits.read_deadline.load().map(|age| self.instant(age));
         self.check_deadlines(wait, reader_deadline, "the client sent nothing within the read timeout")?;
-        let next_idle_check = self.check_idle_timeout(wait)?;
+        let next_idle_check = self.check_idle_timeout(wait, || sys::peek(&self.socket) != Input::Nothing)?;
         let deadlines =
             [until, wait.deadline(), reader_deadline, next_idle_check, self.lifetime_deadline(), self.cut_deadline()];
         Ok(deadlines.into_iter().flatten().min())
@@ -109,7 +109,7 @@ impl Connection {
     /// When a wait for room in the kernel's buffer ends. An error if it ends now.
     pub(super) fn end_of_wait_to_send(&self, wait: &mut ClientWait) -> io::Result<Option<Instant>> {
         self.check_deadlines(wait, None, "the client received nothing within the write timeout")?;
-        let next_idle_check = self.check_idle_timeout(wait)?;
+        let next_idle_check = self.check_idle_timeout(wait, || false)?;
         Ok([wait.deadline(), next_idle_check, self.cut_deadline()].into_iter().flatten().min())
     }
 
@@ -134,7 +134,12 @@ impl Connection {
     }
 
     /// Ends a connection on which nothing was transferred for `timeouts(idle)`. Otherwise returns when to check again.
-    fn check_idle_timeout(&self, wait: &mut ClientWait) -> io::Result<Option<Instant>> {
+    /// `has_come`: whether there is something to receive, which may have come while the handler was busy.
+    fn check_idle_timeout(
+        &self,
+        wait: &mut ClientWait,
+        has_come: impl FnOnce() -> bool,
+    ) -> io::Result<Option<Instant>> {
         let can_be_idle = matches!(self.state.closing(), None | Some(Closing::Draining));
         let Some(idle) = self.waits.idle.load().filter(|_| can_be_idle) else { return Ok(None) };
         let now = Instant::now();
@@ -153,7 +158,7 @@ impl Connection {
             self.note_transfer();
         }
         let idle_at = self.instant(self.begin_quiet(now).saturating_add(idle));
-        if now >= idle_at {
+        if now >= idle_at && !has_come() {
             return Err(self.end_with(Closing::Idle));
         }
         match unsent {

@@ -241,7 +241,12 @@ impl<S: Service> Talk<S> {
         let (Some(connection), Stage::Talking(messages)) = (request::kind(job.request()).connection(), stage) else {
             return Err(Ending(Ok(())));
         };
-        if connection.send_in_turn(wait)? > 0 {
+        // Whether the next message has to wait until the client has taken more, or another thread has sent its bytes.
+        let is_blocked = |wait: &mut LoopWait| {
+            let is_unsent = connection.send_in_turn(wait)? > 0;
+            Ok::<bool, io::Error>(is_unsent || connection.backlog() >= BACKLOG && connection.awaits_sender())
+        };
+        if is_blocked(wait)? {
             return Ok(Needs::Output(connection.rest_unsent(wait)?));
         }
         let (mut handled, mut receives) = (0, 0);
@@ -258,10 +263,11 @@ impl<S: Service> Talk<S> {
             })?;
             if handled > 0 {
                 record.note_message();
+                wait.end_to_receive();
             }
             match step {
                 Step::Handled => {
-                    if is_to_send() && connection.send_in_turn(wait)? > 0 {
+                    if is_to_send() && is_blocked(wait)? {
                         return Ok(Needs::Output(connection.rest_unsent(wait)?));
                     }
                     continue;
@@ -304,9 +310,9 @@ impl<S: Service> Talk<S> {
                 Err(error) => return Err(error.into()),
             }
         }
-        match connection.send_in_turn(wait)? {
-            0 => Ok(Needs::Turn),
-            _ => Ok(Needs::Output(connection.rest_unsent(wait)?)),
+        match is_blocked(wait)? {
+            false => Ok(Needs::Turn),
+            true => Ok(Needs::Output(connection.rest_unsent(wait)?)),
         }
     }
 
