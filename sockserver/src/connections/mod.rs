@@ -151,7 +151,8 @@ impl Connections {
     pub(crate) fn look_for_room(&self) -> Admission {
         let mut registry = self.registry.lock();
         let mut supervision = Supervision::Provided;
-        if registry.permits.room() == Room::Full {
+        // A leader that turns clients away does not wait for a permit.
+        if registry.permits.room() == Room::Full && !self.rejects {
             registry.permits.await_return();
         }
         if registry.handshakes.room() == Room::Full {

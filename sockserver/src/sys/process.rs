@@ -24,7 +24,7 @@ pub(crate) fn replace_with_closed_pipe(fd: BorrowedFd<'_>) {
     // If the process has no descriptor to spare, the file stays open until its owner closes it.
     let Ok((end, _)) = io::pipe() else { return };
     // SAFETY: both descriptors are open, and the owner of `fd` still owns an open descriptor of that number. FD_CLOEXEC
-    // keeps it from programs that this process starts.
+    // keeps it from programs that this process starts later. One that is started in between inherits a closed pipe.
     unsafe {
         libc::dup2(end.as_raw_fd(), fd.as_raw_fd());
         libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC);
@@ -297,8 +297,8 @@ pub(crate) fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
     if unsafe { libc::fcntl(number, libc::F_SETFD, flags | libc::FD_CLOEXEC) } == -1 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the descriptor is open. All of this process that makes descriptors makes them close-on-exec, so that this one
-    // came by exec(2) and has no other owner.
+    // SAFETY: the descriptor is open. It is not close-on-exec, as all are that std makes, and the environment names it: so it
+    // came by exec(2), and has no other owner unless code outside of std has opened it in its place.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 

@@ -40,8 +40,8 @@ pub(crate) fn has_urgent_byte(socket: &Socket) -> bool {
     poll(&mut watched, Some(Duration::ZERO)).is_ok() && watched[0].inner.revents & libc::POLLPRI != 0
 }
 
-/// recv(2) of at most `limit` bytes into the capacity of the empty buffer. The capacity is not zeroed first, so that
-/// only the pages that were received into take memory.
+/// recv(2) of at most `limit` bytes, behind those of the buffer and within its capacity. The capacity is not zeroed first, so
+/// that only the pages that were received into take memory.
 pub(crate) fn receive(socket: &Socket, buffer: &mut Vec<u8>, limit: usize, flags: i32) -> io::Result<usize> {
     let before = buffer.len();
     let room = buffer.spare_capacity_mut();
