@@ -62,6 +62,9 @@ pub struct Options {
     pub tls: TlsOptions,
     /// `workers`: how many threads `"pool"` has, or how many loops `"event_loop"`. `None`: four threads for each core; one loop,
     /// and more when it has too much to do, up to one for each core.
+    ///
+    /// With `"pool"` a silent client holds a worker, and with all workers held nobody else is served:
+    /// [how a pool starves](crate::guide::choosing#how-a-pool-starves).
     pub workers: Option<usize>,
     /// `stack_size`: bytes of stack for each thread that `"threading"`, `"pool"` and `"event_loop"` start. `None`: the
     /// default of [`std::thread`].
