@@ -143,6 +143,9 @@ pub struct Limits {
     /// workers for `"pool"`, 40 for `"forking"` (Python's `max_children`), 100 000 for `"event_loop"`; less where these would take more than three
     /// quarters of the descriptors that the process may open (`ulimit -n`). Whatever this is, `"pool"` serves at most
     /// as many as it has workers, and `"sync"` serves one.
+    ///
+    /// The default counts each server alone, and a number of yours is taken as it is, even if the process may not open that
+    /// many: [the guide](crate::guide::choosing#descriptors) says what happens then, and what several servers need.
     pub connections: Option<usize>,
     /// How many connections one client may have. A client is an IPv4 address, an IPv6 /64 network (a single address if it
     /// is link-local), or on Unix sockets a user. Default: no limit.
