@@ -144,6 +144,9 @@ pub(crate) static GRAMMARS: &[&Grammar] = &[&SERVER, &REQUEST_HANDLER, &MESSAGE_
 const CRATE: Key = Key::new("crate", Kind::Path("framework::sockserver"), Target::Crate, "`::sockserver`")
     .to("where this crate is found");
 
+const WORKERS: &str = "four for each core, where [silent clients can hold all of them](crate::guide::choosing#how-a-pool-starves); \
+                       one loop, and more as needed";
+
 pub(crate) static SERVER: Grammar = Grammar {
     name: "server",
     groups: &[
@@ -157,7 +160,7 @@ pub(crate) static SERVER: Grammar = Grammar {
                 Key::new("handler", Kind::Path("Session"), Target::Handler, "required").to("`#[derive(Server)]`"),
                 Key::new("name", Kind::Name("EchoServer"), Target::ServerName, "the handler's, and `Server`")
                     .to("`#[request_handler]` with `#[server(…)]`"),
-                Key::optional("workers", Kind::Count, "four for each core; one loop, and more as needed")
+                Key::optional("workers", Kind::Count, WORKERS)
                     .only(&composition::WORKS)
                     .refused(&[(Refusal::Zero, "cannot be zero: no thread would serve")]),
                 Key::optional("stack_size", Kind::Size, "that of `std::thread`")

@@ -10,6 +10,8 @@ use std::{
 
 use socket2::SockAddr;
 
+use crate::sys;
+
 /// The address of a server or of a client, whatever the transport: Python's `server_address` and `client_address`.
 ///
 /// ```
@@ -102,15 +104,25 @@ impl Address {
             Address::Unix(UnixAddress::Path(path)) if path.as_os_str().as_bytes().contains(&0) => {
                 Err(io::Error::new(io::ErrorKind::InvalidInput, "the path contains a zero byte"))
             }
-            Address::Unix(UnixAddress::Path(path)) => SockAddr::unix(path),
+            Address::Unix(UnixAddress::Path(path)) => {
+                SockAddr::unix(path).map_err(|_| too_long("path", path.as_os_str().len()))
+            }
             Address::Unix(UnixAddress::Abstract(name)) => {
-                SockAddr::unix(OsStr::from_bytes(&[b"\0".as_slice(), name].concat()))
+                let address = SockAddr::unix(OsStr::from_bytes(&[b"\0".as_slice(), name].concat()));
+                address.map_err(|_| too_long("abstract name", name.len()))
             }
             Address::Unix(UnixAddress::Unnamed) => {
                 Err(io::Error::new(io::ErrorKind::InvalidInput, "a Unix socket without a name cannot be reached"))
             }
         }
     }
+}
+
+/// The only reason why [`SockAddr::unix`] fails. A path has a zero byte behind it, an abstract name has one in front.
+fn too_long(what: &str, length: usize) -> io::Error {
+    let longest = sys::UNIX_PATH_SIZE - 1;
+    let error = format!("the {what} of a Unix socket can have {longest} bytes at most, and this one has {length}");
+    io::Error::new(io::ErrorKind::InvalidInput, error)
 }
 
 impl fmt::Display for Address {

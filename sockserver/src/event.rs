@@ -232,6 +232,12 @@ impl<'a> ConnectionRef<'a> {
         self.state.client_address()
     }
 
+    /// The other end of the socket: the client, or a proxy in front of it.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn peer_address(&self) -> &'a Address {
+        &self.state.peer_address
+    }
+
     /// How long ago it was accepted.
     pub fn age(&self) -> Duration {
         self.state.accepted_at.elapsed()

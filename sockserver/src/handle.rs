@@ -314,7 +314,9 @@ impl ServerHandle {
     /// [`close`](Self::close) ends it. A second ban of the same client replaces the first.
     ///
     /// A client is what [`limits(per_client)`](crate::Limits::per_client) counts as one: for an IPv6 address its /64 network.
-    /// At most 65,536 clients are banned at once; one more lifts the ban that ends first. In a child of `"forking"` it changes
+    /// At most 65,536 clients are banned at once; one more lifts the ban that ends first. A time that is too long for an
+    /// [`Instant`](std::time::Instant), such as [`Duration::MAX`], becomes a year, and bans are not kept when the process ends:
+    /// a client that is never to come back belongs in [`set_access`](Self::set_access). In a child of `"forking"` this changes
     /// nothing.
     pub fn ban(&self, ip: IpAddr, duration: Duration) {
         self.state.connections.ban(ip, duration);

@@ -1,6 +1,12 @@
 //! An accepted request, from `verify_request` to its end.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 use crate::{
     acceptor::Acceptor,
@@ -27,6 +33,8 @@ pub struct Job<S: Service> {
     /// Its end was counted, and the hook for events has heard of it.
     has_ended: bool,
     span: Span,
+    /// The span has the address of the client.
+    is_client_named: AtomicBool,
     /// Dropped before the registration, so that the socket is closed before the request stops counting.
     request: Request<S>,
     registration: Registration<S>,
@@ -65,7 +73,11 @@ impl<S: Service> Job<S> {
         let registration = Registration { acceptor: acceptor.clone(), id: request.id(), abandoned: false };
         let connection = ConnectionRef::new(request::kind(&request).state());
         let span = Span::new(connection, request::is_stream::<Request<S>>());
-        Job { has_ended: false, span, request, registration }
+        let job = Job { has_ended: false, span, is_client_named: AtomicBool::new(false), request, registration };
+        if job.acceptor().preamble().is_none() {
+            job.name_client();
+        }
+        job
     }
 
     /// The acceptor that has accepted the request.
@@ -114,6 +126,13 @@ impl<S: Service> Job<S> {
         &self.span
     }
 
+    /// The client is known: the span gets its address.
+    fn name_client(&self) {
+        if !self.is_client_named.swap(true, Relaxed) {
+            self.span.name_client(self.connection());
+        }
+    }
+
     fn connection(&self) -> ConnectionRef<'_> {
         ConnectionRef::new(request::kind(&self.request).state())
     }
@@ -122,6 +141,11 @@ impl<S: Service> Job<S> {
     fn conclude(&mut self, how: Ending, error: Option<&HandlerError>) {
         self.has_ended = true;
         self.count(how.outcome());
+        match how {
+            Ending::TurnedAway(TurnedAway::Preamble | TurnedAway::Untrusted | TurnedAway::NotStarted) => {}
+            // A child that has read the preamble has named the client in its own copy of the span.
+            _ => self.name_client(),
+        }
         let connection = self.connection();
         let (event, error) = match how {
             Ending::Ended(outcome) => (Event::Ended { connection, outcome, error }, error),
@@ -167,6 +191,7 @@ impl<S: Service> Job<S> {
 
     /// The preamble is complete, and the client is known: decides whether it is welcome.
     pub(crate) fn enter(&self) -> Result<(), Ended> {
+        self.name_client();
         let acceptor = self.acceptor();
         let entered = acceptor.introduce(self.request.id(), self.client_address());
         entered.map_err(|why| Ended { how: Ending::TurnedAway(why.into()), error: None })?;

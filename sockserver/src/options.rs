@@ -62,6 +62,9 @@ pub struct Options {
     pub tls: TlsOptions,
     /// `workers`: how many threads `"pool"` has, or how many loops `"event_loop"`. `None`: four threads for each core; one loop,
     /// and more when it has too much to do, up to one for each core.
+    ///
+    /// With `"pool"` a silent client holds a worker, and with all workers held nobody else is served:
+    /// [how a pool starves](crate::guide::choosing#how-a-pool-starves).
     pub workers: Option<usize>,
     /// `stack_size`: bytes of stack for each thread that `"threading"`, `"pool"` and `"event_loop"` start. `None`: the
     /// default of [`std::thread`].
@@ -140,6 +143,9 @@ pub struct Limits {
     /// workers for `"pool"`, 40 for `"forking"` (Python's `max_children`), 100 000 for `"event_loop"`; less where these would take more than three
     /// quarters of the descriptors that the process may open (`ulimit -n`). Whatever this is, `"pool"` serves at most
     /// as many as it has workers, and `"sync"` serves one.
+    ///
+    /// The default counts each server alone, and a number of yours is taken as it is, even if the process may not open that
+    /// many: [the guide](crate::guide::choosing#descriptors) says what happens then, and what several servers need.
     pub connections: Option<usize>,
     /// How many connections one client may have. A client is an IPv4 address, an IPv6 /64 network (a single address if it
     /// is link-local), or on Unix sockets a user. Default: no limit.
@@ -250,7 +256,8 @@ pub struct HandlerOptions {
 /// `verify_request`: [`TurnedAway::Denied`](crate::TurnedAway::Denied). [`ServerHandle::set_access`](crate::ServerHandle::set_access)
 /// changes the lists while the server runs.
 ///
-/// What is known only at run time is parsed then. The lists last as long as the program:
+/// What is known only at run time is parsed then. The lists last as long as the program, about 20 bytes for each network, so
+/// that a service that reads them again calls `set_access` only after a change:
 ///
 /// ```
 /// use sockserver::{Access, Network};

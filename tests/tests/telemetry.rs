@@ -15,9 +15,10 @@ use metrics::{
     Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
 };
 use sockserver::{
-    Concurrency, Datagram, HandlerResult, OnLimit, Options, Reader, RequestHandler, Server, Stream, Writer,
+    Concurrency, Datagram, HandlerResult, MessageHandler, OnLimit, Options, Reader, RequestHandler, Server, Stream,
+    Writer,
     concurrency::{Synchronous, Threading},
-    request_handler,
+    message_handler, request_handler,
     transport::{Tcp, Unix},
 };
 use sockserver_tests::{
@@ -187,6 +188,53 @@ fn what_a_handler_tells_is_in_the_span_of_its_connection<C: Concurrency + Defaul
 }
 
 in_each_concurrency! { [sync threading pool]: what_a_handler_tells_is_in_the_span_of_its_connection }
+
+#[message_handler(framing = "line")]
+struct Repeating {
+    wfile: Writer,
+}
+
+impl MessageHandler for Repeating {
+    type Message = str;
+
+    fn message(&mut self, line: &str) -> HandlerResult {
+        use std::io::Write;
+        Ok(writeln!(self.wfile, "{line}")?)
+    }
+}
+
+#[derive(Server)]
+#[server(transport = "tcp", concurrency = C, handler = Repeating, proxy(trust = ["127.0.0.1"]))]
+struct BehindProxy<C: Concurrency + Default>(std::marker::PhantomData<C>);
+
+fn behind_a_proxy_the_span_names_the_client_once_its_header_has_come<C: Concurrency + Default>() {
+    kept();
+    let server = Served::new(BehindProxy::<C>(std::marker::PhantomData).bind("127.0.0.1:0").expect("a free port"));
+    let mut proxy = Client::connect(server.server_address());
+    let port = proxy.address().port().expect("a TCP client").to_string();
+    let span = || {
+        let spans = lock(&kept().spans);
+        spans.iter().rev().find(|span| field(span, "network.peer.port") == Some(&port)).cloned()
+    };
+    eventually("it is accepted", || span().is_some());
+    let client = |span: &Fields| ["client.address", "client.port"].map(|name| field(span, name).map(str::to_owned));
+    assert_eq!(client(&span().expect("it is there")), [None, None]);
+    proxy.send("PROXY TCP4 203.0.113.9 192.0.2.1 5000 80\r\n");
+    assert_eq!(proxy.ask("hello"), "hello");
+    let named = span().expect("it is there");
+    assert_eq!(client(&named), [Some("203.0.113.9".to_owned()), Some("5000".to_owned())]);
+    assert_eq!(field(&named, "network.peer.address"), Some("127.0.0.1"));
+    drop(proxy);
+    let mut failing = Client::connect(server.server_address());
+    let port = failing.address().port().expect("a TCP client").to_string();
+    failing.send("hello\n");
+    failing.wait_for_end();
+    let spans = lock(&kept().spans);
+    let span = spans.iter().rev().find(|span| field(span, "network.peer.port") == Some(&port)).expect("it is there");
+    assert_eq!(client(span), [None, None]);
+}
+
+in_each_concurrency! { [sync threading pool event_loop]: behind_a_proxy_the_span_names_the_client_once_its_header_has_come }
 
 #[request_handler]
 #[server(transport = "udp", concurrency = "sync")]

@@ -13,6 +13,10 @@ use crate::{
 
 /// `"pool"`: a fixed number of threads (`workers`), each of which serves one request at a time.
 ///
+/// A connection holds its worker until it ends, also while its client is silent: as many silent clients as there are workers
+/// keep all others out. [`timeouts(idle = …)`](crate::Timeouts::idle) ends silent connections, and
+/// [the guide](crate::guide::choosing#how-a-pool-starves) shows how.
+///
 /// The thread that calls `serve_forever` only waits for the end, unless a worker cannot be started: then it serves in its
 /// place. [`handle_request`](crate::SocketServer::handle_request) starts no workers and processes its request itself.
 #[derive(Clone, Copy, Debug, Default)]

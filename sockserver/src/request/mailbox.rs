@@ -223,6 +223,11 @@ impl<T> Sender<T> {
     /// Sends. If the mailbox is full it waits, for as long as the mailbox exists. A handler that calls this waits for
     /// another handler's client; two handlers that send to each other can wait for ever.
     ///
+    /// The end of the server or of a connection does not interrupt the wait, as a mailbox exists until its handler has ended.
+    /// A handler that waits here holds up the drain: a second after `timeouts(shutdown)` the server gives it up, and counts it
+    /// as [`leaked`](crate::DrainReport::leaked). A handler should call [`send_timeout`](Self::send_timeout), with a time shorter
+    /// than that, or [`try_send`](Self::try_send).
+    ///
     /// # Errors
     ///
     /// [`SendError::Closed`].

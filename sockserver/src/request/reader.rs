@@ -59,7 +59,8 @@ impl Reader {
     /// # Errors
     ///
     /// * [`io::ErrorKind::InvalidData`] with a [`LineTooLong`] inside for a line longer than `max_line`. The next read
-    ///   returns the rest of that line, so the handler should end the connection.
+    ///   returns the rest of that line: the handler ends the connection, or drops the rest with `rfile.skip_until(b'\n')`
+    ///   ([`BufRead::skip_until`]), which waits for as much as the client sends before the line ends.
     /// * [`io::ErrorKind::InvalidData`] without it for a line that is not UTF-8. That line is consumed: the handler can
     ///   read the next one.
     /// * What receiving fails with, such as [`io::ErrorKind::TimedOut`] after the handler's `timeout`. The part of the
@@ -101,11 +102,31 @@ impl Reader {
     ///
     /// Those of `next_line`. The error of pipe(2) if the process has no descriptors left for the mailbox.
     pub fn next_line_or<T>(&mut self, mailbox: &mut Mailbox<T>) -> io::Result<Option<Arrival<String, T>>> {
-        let is_stream = matches!(self.source, Source::Stream { .. });
-        if is_stream && let Some(mail) = mailbox.next_or(|patience| self.receive_line(patience))? {
-            return Ok(Some(Arrival::Mail(mail)));
+        match self.mail_before_line(mailbox)? {
+            Some(mail) => Ok(Some(Arrival::Mail(mail))),
+            None => Ok(self.next_line()?.map(Arrival::Message)),
         }
-        Ok(self.next_line()?.map(Arrival::Message))
+    }
+
+    /// As [`next_line_or`](Self::next_line_or), for lines that need not be UTF-8:
+    /// [`next_line_bytes`](Self::next_line_bytes), or mail.
+    ///
+    /// # Errors
+    ///
+    /// Those of `next_line_or`, except that bytes which are not UTF-8 are no error.
+    pub fn next_line_bytes_or<T>(&mut self, mailbox: &mut Mailbox<T>) -> io::Result<Option<Arrival<Vec<u8>, T>>> {
+        match self.mail_before_line(mailbox)? {
+            Some(mail) => Ok(Some(Arrival::Mail(mail))),
+            None => Ok(self.next_line_bytes()?.map(Arrival::Message)),
+        }
+    }
+
+    /// `None`: the next line can be read without a receive, or the client has ended the connection.
+    fn mail_before_line<T>(&mut self, mailbox: &mut Mailbox<T>) -> io::Result<Option<T>> {
+        match self.source {
+            Source::Stream { .. } => mailbox.next_or(|patience| self.receive_line(patience)),
+            Source::Datagram { .. } => Ok(None),
+        }
     }
 
     /// Receives until `next_line` can return without a receive.

@@ -3,7 +3,7 @@
 use std::{
     ffi::CString,
     io,
-    mem::MaybeUninit,
+    mem::{MaybeUninit, offset_of},
     os::fd::{AsFd, AsRawFd, BorrowedFd},
     time::Duration,
 };
@@ -11,6 +11,9 @@ use std::{
 use socket2::Socket;
 
 use super::poll::{Watched, poll};
+
+/// How many bytes the path of a Unix socket can have, with the zero byte behind it.
+pub(crate) const UNIX_PATH_SIZE: usize = size_of::<libc::sockaddr_un>() - offset_of!(libc::sockaddr_un, sun_path);
 
 /// What the next receive would find.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -20,6 +20,9 @@ impl Span {
     }
 
     #[inline]
+    pub(crate) fn name_client(&self, _: ConnectionRef<'_>) {}
+
+    #[inline]
     pub(crate) fn run<T>(&self, action: impl FnOnce() -> T) -> T {
         action()
     }
@@ -30,19 +33,18 @@ impl Span {
 
 #[cfg(feature = "tracing")]
 impl Span {
+    /// The client is not in it yet: behind a proxy the header names it.
     pub(crate) fn new(connection: ConnectionRef<'_>, is_stream: bool) -> Span {
         use tracing::field::Empty;
-        let address = connection.client_address();
-        let (ip, port) = (address.ip(), address.port());
-        // Without an IP address, that of the Unix socket.
-        let host = || ip.map_or_else(|| address.to_string(), |ip| ip.to_string());
+        let address = connection.peer_address();
+        let ip = address.ip();
         let span = tracing::info_span!(
             "connection",
             "sockserver.connection.id" = %connection.id(),
             "client.address" = Empty,
-            "client.port" = port,
+            "client.port" = Empty,
             "network.peer.address" = Empty,
-            "network.peer.port" = port,
+            "network.peer.port" = address.port(),
             "network.transport" = match address {
                 Address::Unix(_) => "unix",
                 Address::Inet(_) if is_stream => "tcp",
@@ -56,11 +58,21 @@ impl Span {
             "error.type" = Empty,
         );
         if !span.is_disabled() {
-            let host = host();
-            span.record("client.address", host.as_str());
-            span.record("network.peer.address", host.as_str());
+            span.record("network.peer.address", host(address).as_str());
         }
         Span { span }
+    }
+
+    /// To be called once, when the client is known.
+    pub(crate) fn name_client(&self, connection: ConnectionRef<'_>) {
+        if self.span.is_disabled() {
+            return;
+        }
+        let address = connection.client_address();
+        self.span.record("client.address", host(address).as_str());
+        if let Some(port) = address.port() {
+            self.span.record("client.port", port);
+        }
     }
 
     pub(crate) fn run<T>(&self, action: impl FnOnce() -> T) -> T {
@@ -81,6 +93,12 @@ impl Span {
             self.span.record("error.type", tracing::field::display(outcome));
         }
     }
+}
+
+/// The IP address, or the address of the Unix socket.
+#[cfg(feature = "tracing")]
+fn host(address: &Address) -> String {
+    address.ip().map_or_else(|| address.to_string(), |ip| ip.to_string())
 }
 
 /// What concerns no single connection, and who was turned away.

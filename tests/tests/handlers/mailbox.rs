@@ -79,6 +79,29 @@ impl RequestHandler for Lines {
     }
 }
 
+office!(ByteOffice, ByteLines);
+
+#[request_handler(mailbox = 4)]
+struct ByteLines {
+    rfile: Reader,
+    wfile: Writer,
+    mailbox: Mailbox<String>,
+    office: Arc<ByteOffice>,
+}
+
+impl RequestHandler for ByteLines {
+    fn handle(&mut self) -> HandlerResult {
+        self.office.senders.send(self.mailbox.sender())?;
+        while let Some(arrival) = self.rfile.next_line_bytes_or(&mut self.mailbox)? {
+            match arrival {
+                Arrival::Message(line) => writeln!(self.wfile, "line {}", line.escape_ascii())?,
+                Arrival::Mail(mail) => writeln!(self.wfile, "mail {mail}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
 office!(FrameOffice, Framed);
 
 #[request_handler(mailbox = 4)]
@@ -140,6 +163,11 @@ macro_rules! in_each_kind {
         }
 
         #[test]
+        fn lines_of_bytes() {
+            super::$test(super::ByteOffice::open());
+        }
+
+        #[test]
         fn frames() {
             super::$test(super::FrameOffice::open());
         }
@@ -169,6 +197,16 @@ fn mail_comes_while_the_client_is_silent_and_lines_while_no_mail_comes(office: O
         assert_eq!(client.ask("hello"), "line hello");
         assert_eq!(client.ask("again"), "line again");
     }
+}
+
+#[test]
+fn a_handler_with_a_mailbox_can_read_lines_that_are_no_text() {
+    let office = ByteOffice::open();
+    let (mut client, sender) = office.connect();
+    client.send(b"\xff\r\n");
+    assert_eq!(client.line(), "line \\xff");
+    sender.send("hello".into()).expect("the handler is there");
+    assert_eq!(client.line(), "mail hello");
 }
 
 fn mail_keeps_its_order(office: Office) {

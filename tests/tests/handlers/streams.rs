@@ -498,6 +498,34 @@ fn the_rest_of_a_line_that_is_too_long_is_read_next() {
     assert_eq!(talk(LenientServer, Type::STREAM, "123456789\nnext\n"), [format!("{error}[789][next]")]);
 }
 
+/// Drops the rest of a line that is too long.
+#[request_handler(max_line = 5, rbufsize = 3)]
+#[server(transport = "unix", concurrency = "sync")]
+struct Skipping {
+    rfile: Reader,
+    wfile: Writer,
+}
+
+impl RequestHandler for Skipping {
+    fn handle(&mut self) -> HandlerResult {
+        loop {
+            match self.rfile.next_line() {
+                Ok(Some(line)) => write!(self.wfile, "[{line}]")?,
+                Ok(None) => return Ok(()),
+                Err(_) => {
+                    self.rfile.skip_until(b'\n')?;
+                    write!(self.wfile, "skipped")?;
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_rest_of_a_line_that_is_too_long_can_be_skipped() {
+    assert_eq!(talk(SkippingServer, Type::STREAM, "123456789 more\nnext\n123456"), ["skipped[next]skipped"]);
+}
+
 /// Goes on after a line that is too long.
 #[request_handler(max_line = 5, rbufsize = 3)]
 #[server(transport = "unix", concurrency = "sync")]

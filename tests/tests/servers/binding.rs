@@ -240,6 +240,10 @@ fn an_address_that_cannot_be_meant_is_refused_with_advice() {
     }
     advises::<Unix>("127.0.0.1:80", "./127.0.0.1:80");
     advises::<UnixDatagram>("[::1]:80", "./[::1]:80");
+    let longest = if cfg!(any(target_os = "linux", target_os = "android")) { 107 } else { 103 };
+    let limit = format!("can have {longest} bytes at most, and this one has {}", longest + 1);
+    advises::<Unix>(&*format!("/{}", "x".repeat(longest)), &limit);
+    advises::<UnixDatagram>(&*format!("\0{}", "x".repeat(longest + 1)), &limit);
 }
 
 #[test]
