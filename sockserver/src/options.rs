@@ -22,6 +22,8 @@ use crate::{
 ///     .timeouts(Timeouts::new().idle(Duration::from_secs(30)));
 /// ```
 ///
+/// A method of `Options` replaces a whole group. To change one option of an attribute, write `options.timeouts.idle = Some(…)`.
+///
 /// The derive puts the options of the attribute into [`Server::OPTIONS`](crate::Server::OPTIONS). To decide some of
 /// them at run time, start from there and use [`bind_with`](crate::Server::bind_with):
 ///
@@ -380,9 +382,9 @@ pub struct TlsOptions {
     pub tickets: bool,
 }
 
-/// Whether clients have certificates.
+/// Whether clients have certificates. The strictest is the greatest.
 #[cfg(feature = "tls")]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum ClientAuth {
     /// They are not asked for one.

@@ -59,7 +59,7 @@ impl<S: Server> TestServer<S> {
 
     #[track_caller]
     fn serve(server: S, options: Options, #[cfg(feature = "tls")] certificate: Option<Tls>) -> TestServer<S> {
-        if let Err(error) = server::check_options::<S, S::Concurrency>(&options) {
+        if let Err(error) = server::check_options::<S, S::Concurrency>(&server, &options) {
             panic!("the server cannot be bound: {error}");
         }
         // An address that no machine has.
