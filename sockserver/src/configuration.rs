@@ -47,12 +47,13 @@ impl Options {
     ///     timeouts.idle = "5m"
     ///
     ///     [handler]
-    ///     timeout = "30s"
+    ///     max_line = "4KiB"
     /// "#;
     /// let options = ChatServer::OPTIONS.merge(toml::Deserializer::parse(file)?)?;
     /// assert_eq!(options.limits.connections, Some(500));
     /// assert_eq!(options.limits.per_client, Some(20));
-    /// assert_eq!(options.handler.timeout, Some(Duration::from_secs(30)));
+    /// assert_eq!(options.timeouts.idle, Some(Duration::from_secs(300)));
+    /// assert_eq!(options.handler.max_line, Some(4096));
     /// let server = ChatServer.bind_with("127.0.0.1:0", options)?;
     ///
     /// let mistake = ChatServer::OPTIONS.merge(toml::Deserializer::parse("timeouts.idle = 300")?);

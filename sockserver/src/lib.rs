@@ -130,7 +130,7 @@
 //!     }
 //! }
 //!
-//! #[request_handler(timeout = "30s")]
+//! #[request_handler]
 //! struct Session {
 //!     rfile: Reader,
 //!     wfile: Writer,
