@@ -6,7 +6,10 @@ use serde_core::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAcces
 
 #[cfg(feature = "tls")]
 use crate::options::{ClientAuth, TlsStart, TlsVersions};
-use crate::options::{OnLimit, Options, ProxyVersions, UntrustedPeer};
+use crate::{
+    address::Address,
+    options::{OnLimit, Options, ProxyVersions, UntrustedPeer},
+};
 
 /// A key of an attribute.
 struct Key {
@@ -78,6 +81,27 @@ impl Options {
 impl<'de> Deserialize<'de> for Options {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Options, D::Error> {
         Options::new().merge(deserializer)
+    }
+}
+
+/// What [`FromStr`] takes.
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Address, D::Error> {
+        struct AddressVisitor;
+
+        impl Visitor<'_> for AddressVisitor {
+            type Value = Address;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an address in quotes, like `\"127.0.0.1:9999\"`")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Address, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+
+        deserializer.deserialize_str(AddressVisitor)
     }
 }
 

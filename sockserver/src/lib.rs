@@ -274,7 +274,7 @@ pub mod transport;
 mod unwind;
 
 pub use acceptor::{Acceptor, EventSource};
-pub use address::{Address, UnixAddress};
+pub use address::{Address, NotAnAddress, UnixAddress};
 pub use callbacks::OnStopping;
 pub use concurrency::Concurrency;
 pub use connections::{

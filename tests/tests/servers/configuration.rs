@@ -1,10 +1,10 @@
 //! Options that a program reads from a file.
 
-use std::{io::Write, sync::mpsc, time::Duration};
+use std::{io::Write, net::SocketAddr, sync::mpsc, time::Duration};
 
 use serde::{Deserialize, Deserializer};
 use sockserver::{
-    Frames, HandlerOptions, HandlerResult, Limits, LineTooLong, Mailbox, OnLimit, Options, Rate, Reader,
+    Address, Frames, HandlerOptions, HandlerResult, Limits, LineTooLong, Mailbox, OnLimit, Options, Rate, Reader,
     RequestHandler, Server, SocketOptions, Timeouts, UntrustedPeer, Writer,
     concurrency::{Synchronous, Threading},
     framing::Line,
@@ -261,6 +261,22 @@ fn options_can_be_a_part_of_a_programs_configuration() {
     assert_eq!(greeting, "hello");
     assert_eq!(server, Options::new().workers(4).limits(Limits::new().connections(10)));
     assert_eq!(admin, Options::new().workers(1));
+}
+
+#[test]
+fn an_address_can_be_a_part_of_a_programs_configuration() {
+    #[derive(Debug, Deserialize)]
+    struct Configuration {
+        listen: Vec<Address>,
+    }
+
+    let Configuration { listen } =
+        toml::from_str("listen = ['127.0.0.1:80', 'unix:/run/app.sock']").expect("it is right");
+    assert_eq!(listen, [SocketAddr::from(([127, 0, 0, 1], 80)).into(), Address::unix("/run/app.sock")]);
+    let error = toml::from_str::<Configuration>("listen = ['localhost']").expect_err("a name is no address");
+    assert!(error.to_string().contains("`localhost` is no address"), "{error}");
+    let error = toml::from_str::<Configuration>("listen = [80]").expect_err("a number is no address");
+    assert!(error.to_string().contains("an address in quotes"), "{error}");
 }
 
 #[test]
