@@ -65,7 +65,45 @@ impl Options {
     /// ```
     ///
     /// In a configuration with more in it, a function for serde's `deserialize_with` calls this. Without one, a field of
-    /// the type `Options` begins with [`Options::new`].
+    /// the type `Options` begins with [`Options::new`], and so does `#[serde(default)]` alone:
+    ///
+    /// ```
+    /// # use sockserver::{HandlerResult, RequestHandler, Server, Writer, request_handler};
+    /// # #[request_handler]
+    /// # #[server(transport = "tcp", concurrency = "threading", limits(connections = 500))]
+    /// # struct Chat {
+    /// #     wfile: Writer,
+    /// # }
+    /// # impl RequestHandler for Chat {
+    /// #     fn handle(&mut self) -> HandlerResult { Ok(()) }
+    /// # }
+    /// use serde::{Deserialize, Deserializer};
+    /// use sockserver::Options;
+    ///
+    /// #[derive(Deserialize)]
+    /// struct Configuration {
+    ///     greeting: String,
+    ///     #[serde(default = "defaults", deserialize_with = "options")]
+    ///     server: Options,
+    /// }
+    ///
+    /// /// For a file without `server`.
+    /// fn defaults() -> Options {
+    ///     ChatServer::OPTIONS
+    /// }
+    ///
+    /// fn options<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Options, D::Error> {
+    ///     ChatServer::OPTIONS.merge(deserializer)
+    /// }
+    ///
+    /// # fn main() -> Result<(), toml::de::Error> {
+    /// let configuration: Configuration = toml::from_str("greeting = 'hello'\nserver.limits.per_client = 20")?;
+    /// assert_eq!(configuration.server.limits.connections, Some(500));
+    /// assert_eq!(configuration.server.limits.per_client, Some(20));
+    /// # assert_eq!(configuration.greeting, "hello");
+    /// # assert_eq!(toml::from_str::<Configuration>("greeting = 'hello'")?.server.limits.connections, Some(500));
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///

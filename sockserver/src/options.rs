@@ -223,8 +223,11 @@ pub struct Timeouts {
     pub poll: Option<Duration>,
 }
 
-/// The settings of `#[request_handler(…)]` and `#[message_handler(…)]`, decided at run time. What is `None` here is as the attribute says; what is
-/// `Some` replaces what the attribute, or a call of a [`Context`](crate::Context), says.
+/// The settings of `#[request_handler(…)]` and `#[message_handler(…)]`, decided at run time. What is `None` here is as the
+/// attribute says; what is `Some` replaces what the attribute, or a call of a [`Context`](crate::Context), says.
+///
+/// A setting of what the handler does not have is no error, and changes nothing: `max_line` where no field is a
+/// [`Reader`](crate::Reader), as in every message handler, or `mailbox` where none is a [`Mailbox`](crate::Mailbox).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HandlerOptions {
