@@ -328,6 +328,10 @@ pub use tls::{
 };
 pub use transport::{BindTo, Transport, inherited};
 
+/// The crate that does the work of TLS, in the version whose types [`Tls`] and `testing::Client::tls` take.
+#[cfg(feature = "tls")]
+pub use rustls;
+
 #[doc = include_str!("../docs/server.md")]
 #[doc = include_str!("../docs/keys.md")]
 pub use sockserver_macros::Server;

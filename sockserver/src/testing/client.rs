@@ -114,6 +114,8 @@ impl<'a, S: Server> Client<'a, S> {
     /// let server = testing::serve(HelloServer);
     /// server.connect().expect("hello");
     ///
+    /// use sockserver::rustls;
+    ///
     /// let provider = Arc::new(rustls::crypto::ring::default_provider());
     /// let nothing = rustls::ClientConfig::builder_with_provider(provider)
     ///     .with_safe_default_protocol_versions()

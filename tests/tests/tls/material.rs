@@ -2,8 +2,10 @@
 
 use std::{
     error::Error,
+    fs,
     io::{self, ErrorKind, Write},
     os::unix::net::UnixStream,
+    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -392,6 +394,37 @@ fn options_can_name_other_files_than_the_attribute() {
     let mut options = WhoamiServer::OPTIONS;
     options.tls = authority.options().tls.client_auth(ClientAuth::Required).client_ca(authority.option("ca.pem"));
     let server = Served::new(WhoamiServer.bind_with("127.0.0.1:0", options).expect("a free port"));
+    let alice = authority.client_as(&authority.certify("alice.example"));
+    assert_eq!(TlsClient::connect(server.server_address(), &alice).rest(), "alice.example");
+}
+
+/// Its files are named at run time.
+#[derive(Server)]
+#[server(
+    transport = "tcp",
+    concurrency = "threading",
+    handler = Whoami,
+    tls(client_auth = "required"),
+    hooks(tls = Self::certificates),
+)]
+struct Configured {
+    certificate: PathBuf,
+    key: PathBuf,
+    client_ca: PathBuf,
+}
+
+impl Configured {
+    fn certificates(&self) -> io::Result<Tls> {
+        Tls::files(&self.certificate, &self.key)?.client_ca(fs::read(&self.client_ca)?)
+    }
+}
+
+#[test]
+fn the_hook_can_name_who_signs_the_certificates_of_clients() {
+    let authority = Authority::new();
+    authority.options();
+    let [certificate, key, client_ca] = ["cert.pem", "key.pem", "ca.pem"].map(|file| authority.path(file));
+    let server = Served::new(Configured { certificate, key, client_ca }.bind("127.0.0.1:0").expect("a free port"));
     let alice = authority.client_as(&authority.certify("alice.example"));
     assert_eq!(TlsClient::connect(server.server_address(), &alice).rest(), "alice.example");
 }
