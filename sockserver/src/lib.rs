@@ -172,7 +172,7 @@
 //! | [`macro@request_handler`], [`macro@message_handler`], [`derive@Server`] | the macros, and all their keys |
 //! | [`RequestHandler`], [`MessageHandler`] | the two kinds of handler: one has the whole connection, one is called for each message |
 //! | [`FromRequest`], [`Context`] | where a handler's fields come from |
-//! | [`Reader`], [`Writer`], [`Frames`], [`Mailbox`], [`Stream`], [`Datagram`], [`Address`], [`ProxyHeader`] | what a field can be |
+//! | [`Reader`], [`Writer`], [`Frames`], [`FrameWriter`], [`Mailbox`], [`Stream`], [`Datagram`], [`Address`], [`PeerCred`], [`ConnectionId`], [`ServerHandle`], `Arc<TheServer>`, [`ProxyHeader`], and with TLS `TlsInfo`, `Alpn`, `ServerName`, `PeerCertificate` | what a field can be |
 //! | [`trait Server`](trait@Server), [`Options`] | binding, the hooks, and the options of run time |
 //! | [`SocketServer`], [`RunningServer`], [`ServerHandle`] | a bound server, one on a thread of its own, and steering it |
 //! | [`transport`], [`concurrency`] | the types behind the words of the attribute, and how to write others |

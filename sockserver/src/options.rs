@@ -202,7 +202,8 @@ pub struct Timeouts {
     pub lifetime: Option<Duration>,
     /// How long a client may take for one message, from its first byte to its last, however steadily the bytes come. The
     /// read of a [`Frames`](crate::Frames) then fails with [`io::ErrorKind::TimedOut`](std::io::ErrorKind::TimedOut). A
-    /// handler that reads bytes or lines sets a deadline instead, with
+    /// message handler's connection ends with this error, which is reported; no method is called but `finish`. A handler
+    /// that reads bytes or lines sets a deadline instead, with
     /// [`Reader::set_deadline`](crate::Reader::set_deadline). Default: for ever. Streams only.
     pub message: Option<Duration>,
     /// How long a connection may take for all that precedes its handler: the PROXY header and the TLS handshake. It counts

@@ -72,7 +72,8 @@ pub trait Server: Send + Sync + Sized + 'static {
     /// `handle_error`.
     ///
     /// By default it prints one line to standard error, and none for a client that has hung up. The line is lost if
-    /// standard error is closed or full.
+    /// standard error is closed or full. A hook of your own gets the errors of clients that have hung up too: ask
+    /// [`error.is_disconnect()`](HandlerError::is_disconnect).
     fn handle_error(&self, error: &HandlerError, client_address: &Address) {
         if error.is_disconnect() {
             return;
