@@ -1,11 +1,13 @@
 //! Where a server listens and where a client is.
 
 use std::{
+    error::Error,
     ffi::OsStr,
     fmt, io,
     net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs},
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 use socket2::SockAddr;
@@ -21,7 +23,11 @@ use crate::sys;
 /// assert_eq!(address.port(), Some(9999));
 /// assert_eq!(address.to_string(), "127.0.0.1:9999");
 /// assert_eq!(Address::unix("/run/app.sock").path(), Some("/run/app.sock".as_ref()));
+/// assert_eq!("unix:/run/app.sock".parse(), Ok(Address::unix("/run/app.sock")));
 /// ```
+///
+/// It is parsed from the text that it is displayed as, and from `unix:/run/app.sock` or `unix:@name`, as `"stream"` takes them.
+/// A path that begins neither with `/` nor with `.` needs the `unix:`. With the feature `serde` it is read from such a text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Address {
@@ -143,6 +149,70 @@ impl fmt::Display for UnixAddress {
         }
     }
 }
+
+impl FromStr for Address {
+    type Err = NotAnAddress;
+
+    /// Parses `127.0.0.1:9999`, `[::1]:9999`, `/run/app.sock`, `unix:app.sock`, `@name` or `unix:@name`. It does not look up
+    /// host names.
+    fn from_str(text: &str) -> Result<Address, NotAnAddress> {
+        if let Ok(address) = text.parse() {
+            return Ok(Address::Inet(address));
+        }
+        let named = match text.strip_prefix("unix:") {
+            Some("") => None,
+            Some(path) => Some(match path.strip_prefix('@') {
+                Some(name) => UnixAddress::Abstract(name.into()),
+                None => UnixAddress::Path(path.into()),
+            }),
+            None if text == "(unnamed)" => Some(UnixAddress::Unnamed),
+            None => match text.strip_prefix('@') {
+                Some(name) => unescape(name).map(UnixAddress::Abstract),
+                None => text.starts_with(['/', '.']).then(|| UnixAddress::Path(text.into())),
+            },
+        };
+        named.map(Address::Unix).ok_or_else(|| NotAnAddress(text.to_owned()))
+    }
+}
+
+/// The bytes that `escape_ascii` has made this text of.
+fn unescape(text: &str) -> Option<Vec<u8>> {
+    let mut text = text.bytes();
+    let mut bytes = Vec::new();
+    while let Some(byte) = text.next() {
+        bytes.push(match byte {
+            b'\\' => match text.next()? {
+                b'x' => {
+                    let mut digit = || char::from(text.next()?).to_digit(16);
+                    (digit()? << 4 | digit()?) as u8
+                }
+                b't' => b'\t',
+                b'n' => b'\n',
+                b'r' => b'\r',
+                byte @ (b'\\' | b'\'' | b'"') => byte,
+                _ => return None,
+            },
+            byte => byte,
+        });
+    }
+    Some(bytes)
+}
+
+/// A text names no [`Address`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotAnAddress(String);
+
+impl fmt::Display for NotAnAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "`{}` is no address: expected one like 203.0.113.9:5000, [2001:db8::1]:5000, unix:/run/app.sock or @name",
+            self.0
+        )
+    }
+}
+
+impl Error for NotAnAddress {}
 
 impl From<SocketAddr> for Address {
     fn from(address: SocketAddr) -> Address {

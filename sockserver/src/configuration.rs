@@ -1,12 +1,15 @@
 //! Options from a configuration file, in any format that serde reads: the words are those of the attributes.
 
-use std::{collections::BTreeSet, fmt, str::FromStr, time::Duration};
+use std::{cell::Cell, collections::BTreeSet, fmt, str::FromStr, time::Duration};
 
 use serde_core::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Unexpected, Visitor};
 
 #[cfg(feature = "tls")]
 use crate::options::{ClientAuth, TlsStart, TlsVersions};
-use crate::options::{OnLimit, Options, ProxyVersions, UntrustedPeer};
+use crate::{
+    address::Address,
+    options::{OnLimit, Options, ProxyVersions, UntrustedPeer},
+};
 
 /// A key of an attribute.
 struct Key {
@@ -47,12 +50,13 @@ impl Options {
     ///     timeouts.idle = "5m"
     ///
     ///     [handler]
-    ///     timeout = "30s"
+    ///     max_line = "4KiB"
     /// "#;
     /// let options = ChatServer::OPTIONS.merge(toml::Deserializer::parse(file)?)?;
     /// assert_eq!(options.limits.connections, Some(500));
     /// assert_eq!(options.limits.per_client, Some(20));
-    /// assert_eq!(options.handler.timeout, Some(Duration::from_secs(30)));
+    /// assert_eq!(options.timeouts.idle, Some(Duration::from_secs(300)));
+    /// assert_eq!(options.handler.max_line, Some(4096));
     /// let server = ChatServer.bind_with("127.0.0.1:0", options)?;
     ///
     /// let mistake = ChatServer::OPTIONS.merge(toml::Deserializer::parse("timeouts.idle = 300")?);
@@ -61,7 +65,45 @@ impl Options {
     /// ```
     ///
     /// In a configuration with more in it, a function for serde's `deserialize_with` calls this. Without one, a field of
-    /// the type `Options` begins with [`Options::new`].
+    /// the type `Options` begins with [`Options::new`], and so does `#[serde(default)]` alone:
+    ///
+    /// ```
+    /// # use sockserver::{HandlerResult, RequestHandler, Server, Writer, request_handler};
+    /// # #[request_handler]
+    /// # #[server(transport = "tcp", concurrency = "threading", limits(connections = 500))]
+    /// # struct Chat {
+    /// #     wfile: Writer,
+    /// # }
+    /// # impl RequestHandler for Chat {
+    /// #     fn handle(&mut self) -> HandlerResult { Ok(()) }
+    /// # }
+    /// use serde::{Deserialize, Deserializer};
+    /// use sockserver::Options;
+    ///
+    /// #[derive(Deserialize)]
+    /// struct Configuration {
+    ///     greeting: String,
+    ///     #[serde(default = "defaults", deserialize_with = "options")]
+    ///     server: Options,
+    /// }
+    ///
+    /// /// For a file without `server`.
+    /// fn defaults() -> Options {
+    ///     ChatServer::OPTIONS
+    /// }
+    ///
+    /// fn options<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Options, D::Error> {
+    ///     ChatServer::OPTIONS.merge(deserializer)
+    /// }
+    ///
+    /// # fn main() -> Result<(), toml::de::Error> {
+    /// let configuration: Configuration = toml::from_str("greeting = 'hello'\nserver.limits.per_client = 20")?;
+    /// assert_eq!(configuration.server.limits.connections, Some(500));
+    /// assert_eq!(configuration.server.limits.per_client, Some(20));
+    /// # assert_eq!(configuration.greeting, "hello");
+    /// # assert_eq!(toml::from_str::<Configuration>("greeting = 'hello'")?.server.limits.connections, Some(500));
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -77,6 +119,27 @@ impl Options {
 impl<'de> Deserialize<'de> for Options {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Options, D::Error> {
         Options::new().merge(deserializer)
+    }
+}
+
+/// What [`FromStr`] takes.
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Address, D::Error> {
+        struct AddressVisitor;
+
+        impl Visitor<'_> for AddressVisitor {
+            type Value = Address;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an address in quotes, like `\"127.0.0.1:9999\"`")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Address, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+
+        deserializer.deserialize_str(AddressVisitor)
     }
 }
 
@@ -169,7 +232,7 @@ fn unknown(group: &str, name: &str) -> String {
     let homes: Vec<_> = known().filter(|key| key.set.is_some()).map(|key| format!("`{}`", key.path())).collect();
     let meant = if homes.is_empty() { String::new() } else { format!("did you mean {}? ", homes.join(" or ")) };
     let place = if group.is_empty() { "this configuration" } else { group };
-    format!("{meant}unknown key `{name}`: {place} has the keys {}", entries_of(group))
+    format!("unknown key `{name}`: {meant}{place} has the keys {}", entries_of(group))
 }
 
 /// Reads the value of a key.
@@ -183,7 +246,10 @@ impl ValueOf<'_> {
         let is_taken = self.key.set.and_then(|set| set(self.options, given)).is_some();
         let path = self.key.path();
         match self.options.refusals().find(|(refused, _)| *refused == path) {
-            _ if !is_taken => Err(E::invalid_value(unexpected, &self)),
+            _ if !is_taken => Err(match given.mistake.take() {
+                Some(mistake) => E::custom(format_args!("`{path}`: {mistake}")),
+                None => E::invalid_value(unexpected, &self),
+            }),
             Some((path, why)) => Err(E::custom(format_args!("`{path}` {why}"))),
             None => Ok(()),
         }
@@ -198,11 +264,11 @@ impl<'de> Visitor<'de> for ValueOf<'_> {
     }
 
     fn visit_bool<E: Error>(self, flag: bool) -> Result<(), E> {
-        self.set(&Given::Flag(flag), Unexpected::Bool(flag))
+        self.set(&Value::Flag(flag).into(), Unexpected::Bool(flag))
     }
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<(), E> {
-        self.set(&Given::Number(number), Unexpected::Unsigned(number))
+        self.set(&Value::Number(number).into(), Unexpected::Unsigned(number))
     }
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<(), E> {
@@ -217,11 +283,11 @@ impl<'de> Visitor<'de> for ValueOf<'_> {
         while let Some(text) = sequence.next_element()? {
             list.push(text);
         }
-        self.set(&Given::List(list), Unexpected::Seq)
+        self.set(&Value::List(list).into(), Unexpected::Seq)
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
-        self.set(&Given::Text(text.to_owned()), Unexpected::Str(text))
+        self.set(&Value::Text(text.to_owned()).into(), Unexpected::Str(text))
     }
 }
 
@@ -233,74 +299,92 @@ impl<'de> DeserializeSeed<'de> for ValueOf<'_> {
     }
 }
 
-/// A value, as the format has it. Its methods read it as the kinds of values that keys take.
-enum Given {
+/// A value. Its methods read it as the kinds of values that keys take.
+struct Given {
+    value: Value,
+    /// What is wrong with an entry of a list.
+    mistake: Cell<Option<String>>,
+}
+
+/// A value, as the format has it.
+enum Value {
     Flag(bool),
     Number(u64),
     Text(String),
     List(Vec<String>),
 }
 
+impl From<Value> for Given {
+    fn from(value: Value) -> Given {
+        Given { value, mistake: Cell::new(None) }
+    }
+}
+
 impl Given {
     fn word<T: Copy>(&self, words: &[(&str, T)]) -> Option<T> {
-        let Given::Text(text) = self else { return None };
+        let Value::Text(text) = &self.value else { return None };
         words.iter().find(|(word, _)| word == text).map(|(_, value)| *value)
     }
 
     fn parsed<T: FromStr>(&self) -> Option<T> {
-        let Given::Text(text) = self else { return None };
+        let Value::Text(text) = &self.value else { return None };
         text.parse().ok()
     }
 
     /// The list lasts as long as the program, as that of the attribute does.
-    fn list<T: FromStr>(&self) -> Option<&'static [T]> {
-        let Given::List(texts) = self else { return None };
-        let entries: Option<Vec<T>> = texts.iter().map(|text| text.parse().ok()).collect();
-        entries.map(|entries| &*entries.leak())
+    fn list<T: FromStr<Err: fmt::Display>>(&self) -> Option<&'static [T]> {
+        let Value::List(texts) = &self.value else { return None };
+        match texts.iter().map(|text| text.parse()).collect::<Result<Vec<T>, _>>() {
+            Ok(entries) => Some(entries.leak()),
+            Err(mistake) => {
+                self.mistake.set(Some(mistake.to_string()));
+                None
+            }
+        }
     }
 
     fn flag(&self) -> Option<bool> {
-        if let Given::Flag(flag) = self { Some(*flag) } else { None }
+        if let Value::Flag(flag) = &self.value { Some(*flag) } else { None }
     }
 
     /// It lasts as long as the program, as that of an attribute does.
     fn text(&self) -> Option<&'static str> {
-        if let Given::Text(text) = self { Some(text.clone().leak()) } else { None }
+        if let Value::Text(text) = &self.value { Some(text.clone().leak()) } else { None }
     }
 
     #[cfg(feature = "tls")]
     fn texts(&self) -> Option<&'static [&'static str]> {
-        let Given::List(texts) = self else { return None };
+        let Value::List(texts) = &self.value else { return None };
         let texts: Vec<&'static str> = texts.iter().map(|text| &*text.clone().leak()).collect();
         Some(texts.leak())
     }
 
     /// At most `u32::MAX`, as in the attribute.
     fn count<T: TryFrom<u32>>(&self) -> Option<T> {
-        let Given::Number(number) = self else { return None };
+        let Value::Number(number) = &self.value else { return None };
         u32::try_from(*number).ok()?.try_into().ok()
     }
 
     fn size(&self) -> Option<usize> {
-        match self {
-            Given::Number(number) => Some(*number),
-            Given::Text(text) => measure(text, &SIZES),
-            Given::Flag(_) | Given::List(_) => None,
+        match &self.value {
+            Value::Number(number) => Some(*number),
+            Value::Text(text) => measure(text, &SIZES),
+            Value::Flag(_) | Value::List(_) => None,
         }
         .and_then(|bytes| bytes.try_into().ok())
     }
 
     fn duration(&self) -> Option<Duration> {
-        let Given::Text(text) = self else { return None };
+        let Value::Text(text) = &self.value else { return None };
         measure(text, &TIMES).map(Duration::from_millis)
     }
 
     /// As a number where the format has octal ones, else in quotes.
     fn mode(&self) -> Option<u32> {
-        match self {
-            Given::Number(mode) => u32::try_from(*mode).ok(),
-            Given::Text(text) => u32::from_str_radix(text.strip_prefix("0o")?, 8).ok(),
-            Given::Flag(_) | Given::List(_) => None,
+        match &self.value {
+            Value::Number(mode) => u32::try_from(*mode).ok(),
+            Value::Text(text) => u32::from_str_radix(text.strip_prefix("0o")?, 8).ok(),
+            Value::Flag(_) | Value::List(_) => None,
         }
         .filter(|mode| *mode <= 0o777)
     }

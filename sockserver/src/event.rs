@@ -243,12 +243,14 @@ impl<'a> ConnectionRef<'a> {
         self.state.accepted_at.elapsed()
     }
 
-    /// How many bytes were received.
+    /// How many bytes were received, as they are on the wire: with TLS the records, those of the handshake included, and behind
+    /// a proxy the PROXY header. The same number as [`ConnectionInfo::bytes_in`].
     pub fn bytes_in(&self) -> u64 {
         self.state.bytes_in()
     }
 
-    /// How many bytes were sent.
+    /// How many bytes were sent, as they are on the wire: with TLS the records, those of the handshake included. The same number as
+    /// [`ConnectionInfo::bytes_out`].
     pub fn bytes_out(&self) -> u64 {
         self.state.bytes_out()
     }
@@ -273,6 +275,14 @@ impl fmt::Display for ConnectionRef<'_> {
 
 impl fmt::Debug for ConnectionRef<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.info().fmt(f)
+        let ConnectionInfo { id, client_address, age, bytes_in, bytes_out, closing } = self.info();
+        f.debug_struct("ConnectionRef")
+            .field("id", &id)
+            .field("client_address", &client_address)
+            .field("age", &age)
+            .field("bytes_in", &bytes_in)
+            .field("bytes_out", &bytes_out)
+            .field("closing", &closing)
+            .finish()
     }
 }

@@ -130,7 +130,7 @@
 //!     }
 //! }
 //!
-//! #[request_handler(timeout = "30s")]
+//! #[request_handler]
 //! struct Session {
 //!     rfile: Reader,
 //!     wfile: Writer,
@@ -172,7 +172,7 @@
 //! | [`macro@request_handler`], [`macro@message_handler`], [`derive@Server`] | the macros, and all their keys |
 //! | [`RequestHandler`], [`MessageHandler`] | the two kinds of handler: one has the whole connection, one is called for each message |
 //! | [`FromRequest`], [`Context`] | where a handler's fields come from |
-//! | [`Reader`], [`Writer`], [`Frames`], [`Mailbox`], [`Stream`], [`Datagram`], [`Address`], [`ProxyHeader`] | what a field can be |
+//! | [`Reader`], [`Writer`], [`Frames`], [`FrameWriter`], [`Mailbox`], [`Stream`], [`Datagram`], [`Address`], [`PeerCred`], [`ConnectionId`], [`ServerHandle`], `Arc<TheServer>`, [`ProxyHeader`], and with TLS `TlsInfo`, `Alpn`, `ServerName`, `PeerCertificate` | what a field can be |
 //! | [`trait Server`](trait@Server), [`Options`] | binding, the hooks, and the options of run time |
 //! | [`SocketServer`], [`RunningServer`], [`ServerHandle`] | a bound server, one on a thread of its own, and steering it |
 //! | [`transport`], [`concurrency`] | the types behind the words of the attribute, and how to write others |
@@ -274,7 +274,7 @@ pub mod transport;
 mod unwind;
 
 pub use acceptor::{Acceptor, EventSource};
-pub use address::{Address, UnixAddress};
+pub use address::{Address, NotAnAddress, UnixAddress};
 pub use callbacks::OnStopping;
 pub use concurrency::Concurrency;
 pub use connections::{
@@ -327,6 +327,10 @@ pub use tls::{
     info::{Alpn, PeerCertificate, ServerName, TlsInfo},
 };
 pub use transport::{BindTo, Transport, inherited};
+
+/// The crate that does the work of TLS, in the version whose types [`Tls`] and `testing::Client::tls` take.
+#[cfg(feature = "tls")]
+pub use rustls;
 
 #[doc = include_str!("../docs/server.md")]
 #[doc = include_str!("../docs/keys.md")]

@@ -22,6 +22,8 @@ use crate::{
 ///     .timeouts(Timeouts::new().idle(Duration::from_secs(30)));
 /// ```
 ///
+/// A method of `Options` replaces a whole group. To change one option of an attribute, write `options.timeouts.idle = Some(…)`.
+///
 /// The derive puts the options of the attribute into [`Server::OPTIONS`](crate::Server::OPTIONS). To decide some of
 /// them at run time, start from there and use [`bind_with`](crate::Server::bind_with):
 ///
@@ -206,7 +208,8 @@ pub struct Timeouts {
     pub lifetime: Option<Duration>,
     /// How long a client may take for one message, from its first byte to its last, however steadily the bytes come. The
     /// read of a [`Frames`](crate::Frames) then fails with [`io::ErrorKind::TimedOut`](std::io::ErrorKind::TimedOut). A
-    /// handler that reads bytes or lines sets a deadline instead, with
+    /// message handler's connection ends with this error, which is reported; no method is called but `finish`. A handler
+    /// that reads bytes or lines sets a deadline instead, with
     /// [`Reader::set_deadline`](crate::Reader::set_deadline). Default: for ever. Streams only.
     pub message: Option<Duration>,
     /// How long a connection may take for all that precedes its handler: the PROXY header and the TLS handshake. It counts
@@ -227,8 +230,11 @@ pub struct Timeouts {
     pub poll: Option<Duration>,
 }
 
-/// The settings of `#[request_handler(…)]` and `#[message_handler(…)]`, decided at run time. What is `None` here is as the attribute says; what is
-/// `Some` replaces what the attribute, or a call of a [`Context`](crate::Context), says.
+/// The settings of `#[request_handler(…)]` and `#[message_handler(…)]`, decided at run time. What is `None` here is as the
+/// attribute says; what is `Some` replaces what the attribute, or a call of a [`Context`](crate::Context), says.
+///
+/// A setting of what the handler does not have is no error, and changes nothing: `max_line` where no field is a
+/// [`Reader`](crate::Reader), as in every message handler, or `mailbox` where none is a [`Mailbox`](crate::Mailbox).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HandlerOptions {
@@ -388,9 +394,9 @@ pub struct TlsOptions {
     pub tickets: bool,
 }
 
-/// Whether clients have certificates.
+/// Whether clients have certificates. The strictest is the greatest.
 #[cfg(feature = "tls")]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum ClientAuth {
     /// They are not asked for one.

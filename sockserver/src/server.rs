@@ -1,13 +1,13 @@
 //! The trait that `#[derive(Server)]` implements.
 
+#[cfg(feature = "tls")]
+use std::any;
 use std::{
     error::Error,
     io::{self, Write},
     os::fd::OwnedFd,
 };
 
-#[cfg(feature = "tls")]
-use crate::tls::certificates::Tls;
 use crate::{
     acceptor::Acceptor,
     address::Address,
@@ -23,6 +23,11 @@ use crate::{
     socket_server::SocketServer,
     sys,
     transport::{self, BindTo, StreamTransport, Transport},
+};
+#[cfg(feature = "tls")]
+use crate::{
+    tls::certificates::Tls,
+    unwind::{self, ServerId},
 };
 
 /// A server: what all its requests share, its composition, and its hooks. Python's `BaseServer`.
@@ -67,7 +72,8 @@ pub trait Server: Send + Sync + Sized + 'static {
     /// `handle_error`.
     ///
     /// By default it prints one line to standard error, and none for a client that has hung up. The line is lost if
-    /// standard error is closed or full.
+    /// standard error is closed or full. A hook of your own gets the errors of clients that have hung up too: ask
+    /// [`error.is_disconnect()`](HandlerError::is_disconnect).
     fn handle_error(&self, error: &HandlerError, client_address: &Address) {
         if error.is_disconnect() {
             return;
@@ -120,11 +126,15 @@ pub trait Server: Send + Sync + Sized + 'static {
 
     /// Binds a socket, with options that were decided at run time.
     ///
+    /// These options are used in place of the attribute's. Begin with [`Self::OPTIONS`](Self::OPTIONS) and change it:
+    /// [`Options::new`] has none of its limits, access lists or TLS.
+    ///
     /// # Errors
     ///
     /// Those of [`bind`](Self::bind), and [`io::ErrorKind::InvalidInput`] for options that the attribute would refuse:
     /// values with which nothing could be served, and options that mean nothing with this transport or concurrency. A
-    /// transport or a concurrency of your own accepts all options.
+    /// transport or a concurrency of your own accepts all options. Options without the TLS of the attribute, or with a lower
+    /// `client_auth`, are refused too: the handlers count on them.
     fn bind_with<A: BindTo<Self::Transport>>(self, address: A, options: Options) -> io::Result<SocketServer<Self>> {
         self.bind_as(address, options, Self::Concurrency::default())
     }
@@ -134,7 +144,7 @@ pub trait Server: Send + Sync + Sized + 'static {
     ///
     /// ```
     /// # use sockserver::{HandlerResult, RequestHandler, Writer, request_handler};
-    /// use sockserver::{Options, Server, concurrency::{Synchronous, Threading}};
+    /// use sockserver::{Server, concurrency::{Synchronous, Threading}};
     ///
     /// # #[request_handler]
     /// # #[server(transport = "tcp", concurrency = "threading")]
@@ -147,8 +157,8 @@ pub trait Server: Send + Sync + Sized + 'static {
     /// # fn main() -> std::io::Result<()> {
     /// let is_debugged = std::env::var_os("ONE_AT_A_TIME").is_some();
     /// let server = match is_debugged {
-    ///     true => HelloServer.bind_as("127.0.0.1:0", Options::new(), Synchronous)?,
-    ///     false => HelloServer.bind_as("127.0.0.1:0", Options::new(), Threading::default())?,
+    ///     true => HelloServer.bind_as("127.0.0.1:0", HelloServer::OPTIONS, Synchronous)?,
+    ///     false => HelloServer.bind_as("127.0.0.1:0", HelloServer::OPTIONS, Threading::default())?,
     /// };
     /// # Ok(()) }
     /// ```
@@ -162,7 +172,7 @@ pub trait Server: Send + Sync + Sized + 'static {
         options: Options,
         concurrency: C,
     ) -> io::Result<SocketServer<Self>> {
-        check_options::<Self, C>(&options)?;
+        check_options::<Self, C>(&self, &options)?;
         SocketServer::new(self, address.server_bind(&options, &[])?, options, concurrency)
     }
 
@@ -195,7 +205,7 @@ pub trait Server: Send + Sync + Sized + 'static {
     ///
     /// [`io::ErrorKind::InvalidInput`] for a socket of another transport, and the errors of [`bind_with`](Self::bind_with).
     fn with_listener(self, socket: impl Into<OwnedFd>, options: Options) -> io::Result<SocketServer<Self>> {
-        check_options::<Self, Self::Concurrency>(&options)?;
+        check_options::<Self, Self::Concurrency>(&self, &options)?;
         let listener = Self::Transport::from_listener(socket.into(), &options)
             .map_err(|error| cannot("serve on the socket", error))?;
         SocketServer::new(self, vec![listener], options, Self::Concurrency::default())
@@ -271,6 +281,8 @@ pub trait Server: Send + Sync + Sized + 'static {
     {
         let cannot_serve = |error| HandlerError::new(Stage::GetRequest, cannot("serve the connection", error));
         options.check().map_err(cannot_serve)?;
+        #[cfg(feature = "tls")]
+        check_tls(&self, &options).map_err(cannot_serve)?;
         let socket = socket2::Socket::from(stream.into());
         let (client_address, server_address) = connected(&socket).map_err(cannot_serve)?;
         let acceptor = Acceptor::unbound(
@@ -331,7 +343,8 @@ impl<S: Server> Service for S {
 }
 
 /// Refuses what the attribute would refuse.
-pub(crate) fn check_options<S: Server, C: Concurrency>(options: &Options) -> io::Result<()> {
+#[cfg_attr(not(feature = "tls"), expect(unused_variables, reason = "the server is asked for its certificates only"))]
+pub(crate) fn check_options<S: Server, C: Concurrency>(server: &S, options: &Options) -> io::Result<()> {
     if concurrency::word::<C>() == Some("event_loop") && !<S::Handler as Handler>::HANDLES_MESSAGES {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -347,7 +360,31 @@ pub(crate) fn check_options<S: Server, C: Concurrency>(options: &Options) -> io:
         ));
     }
     options.check()?;
+    #[cfg(feature = "tls")]
+    check_tls(server, options)?;
     options.check_composition(&S::OPTIONS, transport::word::<S::Transport>(), concurrency::word::<C>())
+}
+
+/// Refuses options that lack the TLS which the attribute has promised to the handler: its connections would be in plain text,
+/// or without the certificates that its fields are taken from.
+#[cfg(feature = "tls")]
+fn check_tls<S: Server>(server: &S, options: &Options) -> io::Result<()> {
+    let (declared, given) = (&S::OPTIONS.tls, &options.tls);
+    // An error or a panic of the hook is reported when the server calls it.
+    let has_no_hook = || matches!(unwind::run(ServerId::new(), || server.tls()), Ok(Ok(None)));
+    let missing = if given.client_auth < declared.client_auth {
+        "`tls(client_auth)`"
+    } else if declared.certificate.is_some() && given.certificate.is_none() && has_no_hook() {
+        "`tls(certificate)`"
+    } else {
+        return Ok(());
+    };
+    // Without the path of the module and the parameters of the type.
+    let name = any::type_name::<S>().split('<').next().and_then(|path| path.rsplit("::").next()).unwrap_or_default();
+    Err(io::Error::new(
+        io::ErrorKind::InvalidInput,
+        format!("{missing} of the attribute is missing in these options: begin with `{name}::OPTIONS`"),
+    ))
 }
 
 /// Both ends of a connection.

@@ -222,7 +222,9 @@ impl<'a, S: Service> Context<'a, S> {
     }
 
     /// Bounds each read and each write of the request, as `#[request_handler(timeout = …)]` does: the `timeout` of
-    /// Python's `StreamRequestHandler`. On a datagram it bounds how long each reply waits for room in the client's queue,
+    /// Python's `StreamRequestHandler`. It also bounds the wait between two requests: a client that is silent for longer is
+    /// an error, and `closing` is not called. A `timeout` below [`timeouts(idle)`](crate::Timeouts::idle) makes `idle`
+    /// useless. On a datagram it bounds how long each reply waits for room in the client's queue,
     /// which is one second by default.
     ///
     /// # Errors

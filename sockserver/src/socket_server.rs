@@ -159,6 +159,8 @@ impl<S: Service> SocketServer<S> {
     /// Python's `serve_forever`, and its `server_close`. With `"sync"` the handlers run in it, so that it cannot return
     /// before a handler that was given up does.
     ///
+    /// The handle says how it went: `let handle = server.handle(); server.serve_forever()?; let report = handle.wait()?;`.
+    ///
     /// # Errors
     ///
     /// The listening socket is broken. [`io::ErrorKind::Unsupported`] with `"forking"` in a process that has several

@@ -35,6 +35,7 @@ use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
+    time::Duration,
 };
 
 use log::{Id, Line, Log};
@@ -90,7 +91,10 @@ impl Chat {
 /// How many lines a newcomer is shown.
 const HISTORY: usize = 20;
 
-#[message_handler(framing = "line", max_frame = "1KiB", mailbox = 1, timeout = "30s")]
+/// How long a member may not read what is sent to it. It may be silent for longer.
+const UNREAD: Duration = Duration::from_secs(30);
+
+#[message_handler(framing = "line", max_frame = "1KiB", mailbox = 1)]
 struct Member {
     request: Stream,
     wfile: Writer,
@@ -108,6 +112,7 @@ impl MessageHandler for Member {
     type Message = str;
 
     fn setup(&mut self) -> HandlerResult {
+        self.request.set_write_timeout(Some(UNREAD))?;
         Ok(writeln!(self.wfile, "* what is your name?")?)
     }
 

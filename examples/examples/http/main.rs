@@ -53,7 +53,7 @@ struct Site {
     is_quiet: bool,
 }
 
-#[message_handler(framing = Heads, max_frame = "16KiB", wbufsize = "16KiB", timeout = "1m")]
+#[message_handler(framing = Heads, max_frame = "16KiB", wbufsize = "16KiB")]
 struct Session {
     wfile: Writer,
     client: Address,

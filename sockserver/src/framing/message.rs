@@ -38,6 +38,9 @@ use super::{FrameError, Framing};
 /// assert_eq!((set.key, set.value), ("colour", "blue"));
 /// assert_eq!(Set::from_frame(b"colour").err().unwrap().to_string(), "a setting is `key=value`");
 /// ```
+///
+/// A handler names it with `'static`, and gets the borrowed one: `type Message = Set<'static>;` and
+/// `fn message(&mut self, set: Set<'_>)`.
 #[diagnostic::on_unimplemented(
     message = "a frame cannot be read as `{Self}`",
     note = "messages are `String`, `str`, `Vec<u8>`, `[u8]`, `Json<T>` (feature `json`), or of a type that implements \

@@ -57,6 +57,9 @@ pub struct Datagram {
     packet: Arc<Packet>,
 }
 
+/// The length of a packet is in 16 bits of its header.
+const MAX_UDP: u64 = u16::MAX as u64;
+
 impl Datagram {
     pub(crate) fn new(packet: Arc<Packet>) -> Datagram {
         Datagram { packet }
@@ -128,6 +131,13 @@ impl Datagram {
     }
 
     /// Sends a packet from the server's socket to any address.
+    ///
+    /// # Errors
+    ///
+    /// * [`io::ErrorKind::InvalidInput`] for a Unix socket without a name, and for a path that is too long or contains a zero
+    ///   byte.
+    /// * [`io::ErrorKind::TimedOut`] if the receiver's queue stays full, after the time that holds for [`reply`](Self::reply).
+    /// * What sending fails with otherwise.
     pub fn send_to(&self, bytes: &[u8], address: &Address) -> io::Result<()> {
         self.send(bytes, &address.to_sockaddr()?, None)
     }
@@ -173,6 +183,18 @@ impl Datagram {
     }
 
     pub(crate) fn write_file_later(&self, file: &File, part: &Range<u64>) -> io::Result<()> {
+        let length = part.end.saturating_sub(part.start);
+        // On Unix sockets a packet has to fit into the send buffer.
+        let most = match &self.packet.socket.server_address {
+            Address::Inet(_) => MAX_UDP,
+            Address::Unix(_) => self.packet.socket.socket.send_buffer_size()? as u64,
+        };
+        if length > most {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{length} bytes of a file do not fit into a packet, which has {most} at most"),
+            ));
+        }
         let mut bytes = Vec::new();
         backlog::read(file, part, usize::MAX, &mut bytes)?;
         self.write_later(&bytes);

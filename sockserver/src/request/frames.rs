@@ -63,7 +63,7 @@ impl<F: Framing + Default, M: FromFrame + ?Sized> Frames<F, M> {
 
 impl<F: Framing, M: FromFrame + ?Sized> Frames<F, M> {
     /// The next message, or `None` at the end of file. A message of type `str` or `[u8]` borrows from the receive buffer,
-    /// without a copy.
+    /// without a copy. It keeps the `Frames` borrowed: answer it with a [`FrameWriter`] in a field beside the `Frames`.
     ///
     /// Before it waits for the client, it sends what was written.
     ///

@@ -135,6 +135,11 @@ impl Stream {
     /// Ends one direction or both. [`Shutdown::Write`] first sends the bytes that a `Writer` holds back, and waits until the
     /// kernel has taken them, on an event loop too.
     /// [`Shutdown::Both`] does not wait: it sends as many of these bytes as the kernel takes at once.
+    ///
+    /// # Errors
+    ///
+    /// Those of shutdown(2), such as [`io::ErrorKind::NotConnected`]. `Shutdown::Write` also has those of sending the bytes that
+    /// were held back, such as [`io::ErrorKind::TimedOut`] after the write timeout: then the direction is not ended.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         match how {
             Shutdown::Read => {}

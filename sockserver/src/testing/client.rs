@@ -90,9 +90,11 @@ impl<'a, S: Server> Client<'a, S> {
         self
     }
 
-    /// How the client shakes hands with a server that has TLS: with a certificate of its own, for example. The name is what it
-    /// asks for (SNI), and what the server's certificate has to be for. Without it the client asks for `localhost`, and takes any
-    /// certificate.
+    /// How the client shakes hands with a server that has TLS. The name is what it asks for (SNI), and what the server's
+    /// certificate has to be for. Without it the client asks for `localhost`, and takes any certificate.
+    ///
+    /// The kit's own certificate is signed by nobody, so a configuration that verifies certificates refuses it with
+    /// `UnknownIssuer`. For a client with a certificate of its own, [`certificate`](Self::certificate) is simpler.
     ///
     /// ```
     /// # use sockserver::{HandlerResult, Reader, RequestHandler, Server, Writer, request_handler, testing};
@@ -112,6 +114,8 @@ impl<'a, S: Server> Client<'a, S> {
     /// let server = testing::serve(HelloServer);
     /// server.connect().expect("hello");
     ///
+    /// use sockserver::rustls;
+    ///
     /// let provider = Arc::new(rustls::crypto::ring::default_provider());
     /// let nothing = rustls::ClientConfig::builder_with_provider(provider)
     ///     .with_safe_default_protocol_versions()
@@ -129,7 +133,54 @@ impl<'a, S: Server> Client<'a, S> {
     #[track_caller]
     pub fn tls(mut self, config: impl Into<Arc<rustls::ClientConfig>>, name: &str) -> Client<'a, S> {
         let trust = Trust::new(config.into(), name);
-        self.trust = Some(trust.unwrap_or_else(|error| panic!("`{name}` is no name of a server: {error}")));
+        match trust {
+            Ok(trust) => self.trust = Some(trust),
+            Err(error) => panic!("`{name}` is no name of a server: {error}"),
+        }
+        self
+    }
+
+    /// The certificate of the client, with the chain behind it, and its private key, both in PEM: for servers with
+    /// `tls(client_auth = …)`. The client takes any certificate of the server, as one without [`tls`](Self::tls) does.
+    ///
+    /// ```no_run
+    /// # use sockserver::{HandlerResult, PeerCertificate, RequestHandler, Server, Writer, request_handler, testing::TestServer};
+    /// # use std::{fs, io::Write};
+    /// #[request_handler]
+    /// #[server(
+    ///     transport = "tcp",
+    ///     concurrency = "threading",
+    ///     tls(certificate = "/etc/app.pem", key = "/etc/app.key", client_auth = "required", client_ca = "/etc/clients.pem"),
+    /// )]
+    /// struct Whoami {
+    ///     wfile: Writer,
+    ///     client: PeerCertificate,
+    /// }
+    ///
+    /// # impl RequestHandler for Whoami {
+    /// #     fn handle(&mut self) -> HandlerResult {
+    /// #         Ok(write!(self.wfile, "{}", self.client.dns_names().concat())?)
+    /// #     }
+    /// # }
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut options = WhoamiServer::OPTIONS;
+    /// options.tls.client_ca = Some("tests/ca.pem");
+    /// let server = TestServer::new(WhoamiServer, options);
+    /// let alice = server.from("203.0.113.9:5000").certificate(fs::read("tests/alice.pem")?, fs::read("tests/alice.key")?);
+    /// alice.connect().expect("alice.example");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If there is no certificate or no key in them, or the two do not belong together.
+    #[cfg(feature = "tls")]
+    #[track_caller]
+    pub fn certificate(mut self, certificate: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Client<'a, S> {
+        match Trust::blind_as(certificate.as_ref(), key.as_ref()) {
+            Ok(trust) => self.trust = Some(trust),
+            Err(error) => panic!("this is no certificate for the client: {error}"),
+        }
         self
     }
 
@@ -144,7 +195,10 @@ impl<'a, S: Server> Client<'a, S> {
     where
         S::Transport: StreamTransport,
     {
-        self.try_connect().unwrap_or_else(|error| panic!("the client cannot be connected: {error}"))
+        match self.try_connect() {
+            Ok(peer) => peer,
+            Err(error) => panic!("the client cannot be connected: {error}"),
+        }
     }
 
     fn try_connect(self) -> io::Result<Peer>
@@ -203,17 +257,18 @@ impl<'a, S: Server> Client<'a, S> {
         S::Transport: DatagramTransport,
     {
         assert!(self.proxy.is_none(), "packets have no PROXY header");
-        Packets::new(self.server, self.address).unwrap_or_else(|error| panic!("the client cannot be made: {error}"))
+        match Packets::new(self.server, self.address) {
+            Ok(packets) => packets,
+            Err(error) => panic!("the client cannot be made: {error}"),
+        }
     }
 }
 
 #[track_caller]
 fn parse(address: &str) -> Address {
-    match address.strip_prefix("unix:") {
-        Some(path) => Address::unix(path),
-        None => address.parse().map(Address::Inet).unwrap_or_else(|_| {
-            panic!("`{address}` is no address: expected one like 203.0.113.9:5000, [2001:db8::1]:5000 or unix:/path")
-        }),
+    match address.parse() {
+        Ok(address) => address,
+        Err(error) => panic!("{error}"),
     }
 }
 

@@ -56,11 +56,13 @@ pub use test_server::TestServer;
 
 /// Connects a client to a server that has no port, and serves it on a thread. For one client;
 /// [`serve`] is for several, and for what else a test decides.
+#[track_caller]
 pub fn connect<S: Server<Transport: StreamTransport>>(server: S) -> Peer {
     serve(server).connect()
 }
 
 /// A client that sends packets to a server that has no port.
+#[track_caller]
 pub fn packets<S: Server<Transport: DatagramTransport>>(server: S) -> Packets {
     serve(server).packets()
 }
@@ -89,12 +91,13 @@ pub fn packets<S: Server<Transport: DatagramTransport>>(server: S) -> Packets {
 /// ```
 ///
 /// With the feature `tls`, clients of a server with TLS speak TLS: [`Client::tls`] says how. Where the attribute names the files of
-/// a certificate, the kit has one for `localhost` in their place.
+/// a certificate, the kit has one for `localhost` in their place. The file of `tls(client_ca)` is read: [`TestServer::new`] takes
+/// the path of another one.
 ///
 /// # Panics
 ///
 /// If the server cannot be bound with the options of its attribute, or its hook `server_activate` panics.
 #[track_caller]
 pub fn serve<S: Server>(server: S) -> TestServer<S> {
-    TestServer::of_attribute(server)
+    TestServer::new(server, S::OPTIONS)
 }

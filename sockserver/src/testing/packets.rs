@@ -105,7 +105,10 @@ impl Packets {
     #[track_caller]
     pub fn send(&mut self, packet: impl AsRef<[u8]>) {
         let served = self.socket.send(packet.as_ref()).and_then(|_| (self.serve)());
-        self.result = served.unwrap_or_else(|error| panic!("the packet has not come to the server: {error}"));
+        match served {
+            Ok(result) => self.result = result,
+            Err(error) => panic!("the packet has not come to the server: {error}"),
+        }
     }
 
     /// Waits for a packet, and for this one.

@@ -4,9 +4,6 @@ use std::{fmt, sync::Arc};
 
 #[cfg(feature = "tls")]
 use super::trust;
-#[cfg(feature = "tls")]
-use crate::tls::certificates::Tls;
-
 use super::{client::Client, packets::Packets, peer::Peer, running::Running};
 use crate::{
     acceptor::Acceptor,
@@ -33,33 +30,15 @@ pub struct TestServer<S: Server> {
 impl<S: Server> TestServer<S> {
     /// A server with options that the test decides.
     ///
+    /// Where they name the same certificate as the attribute, the kit has one for `localhost` in its place, and its files need
+    /// not exist. The file of `tls(client_ca)` is read.
+    ///
     /// # Panics
     ///
     /// If the server cannot be bound with these options, or its hook `server_activate` panics.
     #[track_caller]
     pub fn new(server: S, options: Options) -> TestServer<S> {
-        TestServer::serve(
-            server,
-            options,
-            #[cfg(feature = "tls")]
-            None,
-        )
-    }
-
-    /// A server with the options of its attribute, and without the files that they name.
-    #[track_caller]
-    pub(super) fn of_attribute(server: S) -> TestServer<S> {
-        TestServer::serve(
-            server,
-            S::OPTIONS,
-            #[cfg(feature = "tls")]
-            S::OPTIONS.tls.certificate.map(|_| trust::certificate().expect("the certificate of the kit is one")),
-        )
-    }
-
-    #[track_caller]
-    fn serve(server: S, options: Options, #[cfg(feature = "tls")] certificate: Option<Tls>) -> TestServer<S> {
-        if let Err(error) = server::check_options::<S, S::Concurrency>(&options) {
+        if let Err(error) = server::check_options::<S, S::Concurrency>(&server, &options) {
             panic!("the server cannot be bound: {error}");
         }
         // An address that no machine has.
@@ -68,6 +47,12 @@ impl<S: Server> TestServer<S> {
             _ => Address::Inet(([192, 0, 2, 1], 9999).into()),
         };
         let capacity = Box::new(|options: &Options| Some(S::Concurrency::default().max_connections(options)));
+        #[cfg(feature = "tls")]
+        let certificate = {
+            let is_declared = options.tls.certificate == S::OPTIONS.tls.certificate;
+            let declared = options.tls.certificate.filter(|_| is_declared);
+            declared.map(|_| trust::certificate().expect("the certificate of the kit is one"))
+        };
         let acceptor = Acceptor::unbound(
             server,
             server_address,
@@ -75,8 +60,12 @@ impl<S: Server> TestServer<S> {
             capacity,
             #[cfg(feature = "tls")]
             certificate,
-        )
-        .unwrap_or_else(|error| panic!("the server cannot be made: {error}"));
+        );
+        // A closure would not be at the line of the test.
+        let acceptor = match acceptor {
+            Ok(acceptor) => acceptor,
+            Err(error) => panic!("the server cannot be made: {error}"),
+        };
         if let Err(message) = acceptor.hooks.server_activate(acceptor.handle()) {
             panic!("server_activate panicked: {message}");
         }

@@ -3,10 +3,13 @@
 use std::{io, sync::Arc};
 
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    ClientConfig, ClientConnection, ConfigBuilder, DigitallySignedStruct, Error, SignatureScheme,
+    client::{
+        WantsClientCert,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
     crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, ServerName, UnixTime},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
 };
 
 use crate::tls::certificates::Tls;
@@ -39,37 +42,39 @@ lPgno9a/xSQK0r2lCSNOgqEoqUsqZiX9j3fwmo7Ao8bQr6qTRVoPkakS\n\
 /// How a client shakes hands, and with which server.
 #[derive(Clone)]
 pub(super) struct Trust {
-    /// `None`: any certificate is taken.
-    config: Option<Arc<ClientConfig>>,
+    config: Arc<ClientConfig>,
     name: ServerName<'static>,
 }
 
 impl Trust {
     pub(super) fn new(config: Arc<ClientConfig>, name: &str) -> io::Result<Trust> {
         let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
-        Ok(Trust { config: Some(config), name })
+        Ok(Trust { config, name })
     }
 
     /// In each certificate.
     pub(super) fn blind() -> io::Result<Trust> {
-        let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
-        Ok(Trust { config: None, name })
+        let config = blind_builder().map_err(io::Error::other)?.with_no_client_auth();
+        Trust::new(Arc::new(config), "localhost")
+    }
+
+    /// In each certificate, by a client with this one, in PEM.
+    pub(super) fn blind_as(certificate: &[u8], key: &[u8]) -> io::Result<Trust> {
+        let chain = CertificateDer::pem_slice_iter(certificate).collect::<Result<_, _>>().map_err(io::Error::other)?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(io::Error::other)?;
+        let config = blind_builder().and_then(|builder| builder.with_client_auth_cert(chain, key));
+        Trust::new(Arc::new(config.map_err(io::Error::other)?), "localhost")
     }
 
     pub(super) fn session(&self) -> io::Result<ClientConnection> {
-        let config = match &self.config {
-            Some(config) => config.clone(),
-            None => blind_config().map_err(io::Error::other)?,
-        };
-        ClientConnection::new(config, self.name.clone()).map_err(io::Error::other)
+        ClientConnection::new(self.config.clone(), self.name.clone()).map_err(io::Error::other)
     }
 }
 
-fn blind_config() -> Result<Arc<ClientConfig>, Error> {
+fn blind_builder() -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, Error> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
-    let verifier = Arc::new(TakesAny(provider));
-    Ok(Arc::new(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()))
+    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(TakesAny(provider))))
 }
 
 /// Takes each certificate whose key the server has.

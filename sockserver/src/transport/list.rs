@@ -53,6 +53,18 @@ impl<T: Transport, A: BindTo<T> + Clone> BindTo<T> for &[A] {
     }
 }
 
+impl<T: Transport, A: BindTo<T> + Clone, const N: usize> BindTo<T> for &[A; N] {
+    fn server_bind(self, options: &Options, beside: &[Address]) -> io::Result<Vec<T::Listener>> {
+        BindTo::<T>::server_bind(self.as_slice(), options, beside)
+    }
+}
+
+impl<T: Transport, A: BindTo<T> + Clone> BindTo<T> for &Vec<A> {
+    fn server_bind(self, options: &Options, beside: &[Address]) -> io::Result<Vec<T::Listener>> {
+        BindTo::<T>::server_bind(self.as_slice(), options, beside)
+    }
+}
+
 /// Tuples, for addresses of different types.
 macro_rules! tuples {
     ($(($($address:ident)*))*) => { $(

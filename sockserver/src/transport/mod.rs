@@ -156,7 +156,8 @@ pub trait UnixTransport: StreamTransport {}
 /// For tcp and udp: a string like `"127.0.0.1:9999"`, `"[::]:9999"` or `"localhost:9999"`, a pair of a host (or an IP
 /// address) and a port, a [`SocketAddr`](std::net::SocketAddr), an [`Address`]. For Unix sockets: a path as a string,
 /// [`Path`](std::path::Path) or [`PathBuf`](std::path::PathBuf), where a leading zero byte makes an abstract name on
-/// Linux, or an [`Address`]. For either by one type: [`AnyStream`]. For sockets that systemd has bound: [`inherited`].
+/// Linux, or an [`Address`]. For `"stream"` ([`AnyStream`]): all of these, but the path in a string is written
+/// `unix:/run/app.sock`. For sockets that systemd has bound: [`inherited`].
 ///
 /// To listen on all addresses of the machine, use `"0.0.0.0:9999"` or, with IPv6, `"[::]:9999"`. Python's empty host is
 /// refused. A link-local IPv6 address has its interface with it: `"[fe80::1%eth0]:9999"`.
@@ -164,8 +165,8 @@ pub trait UnixTransport: StreamTransport {}
 /// # Several sockets
 ///
 /// A host name stands for all its addresses that this machine has: `"localhost:9999"` is `127.0.0.1` and `::1`, on two
-/// sockets. With port 0 they get the same port. An array, a [`Vec`], a slice or a tuple of addresses is bound as a whole or
-/// not at all. The server accepts from its sockets in turn.
+/// sockets. With port 0 they get the same port. An array, a [`Vec`], a reference to one of them, a slice or a tuple of addresses
+/// is bound as a whole or not at all. The server accepts from its sockets in turn.
 ///
 /// ```
 /// # use sockserver::{HandlerResult, RequestHandler, Server, Writer, request_handler};

@@ -1,6 +1,7 @@
 //! `Datagram`, and `Reader` and `Writer` over one.
 
 use std::{
+    fs::File,
     io::{self, BufRead, IoSlice, Read, Write},
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     os::{fd::AsRawFd, unix::net::UnixStream},
@@ -61,6 +62,19 @@ macro_rules! column {
                 let client = DatagramClient::connect(server.server_address());
                 client.send("one\ntwo\nthree");
                 assert_eq!(client.receive(), b"ONETWOTHREE");
+            }
+
+            #[test]
+            fn a_part_of_a_file_that_fits_into_no_packet_is_refused() {
+                let server = Script::<$transport, Synchronous>::serve(|session| {
+                    let file = File::open("Cargo.toml")?;
+                    // Much longer than the memory.
+                    let error = session.wfile.send_file(file, 1..u64::MAX).expect_err("no packet is so long");
+                    assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+                    Ok(write!(session.wfile, "{error}")?)
+                });
+                let answer = DatagramClient::connect(server.server_address()).ask("file");
+                assert!(answer.contains("do not fit into a packet"), "{answer}");
             }
 
             #[test]

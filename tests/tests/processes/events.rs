@@ -507,6 +507,7 @@ struct Packets(Sender<String>);
 impl Packets {
     fn tell(&self, event: &Event<'_>) {
         if let Event::Ended { connection, outcome, .. } = event {
+            assert!(format!("{connection:?}").starts_with("ConnectionRef { id: ConnectionId("));
             let _ = self.0.send(format!("{outcome} {} {}", connection.bytes_in(), connection.bytes_out()));
         }
     }

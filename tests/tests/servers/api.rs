@@ -11,9 +11,9 @@ use std::{
 
 use sockserver::{
     Acceptor, Address, Closing, ConnectionId, ConnectionInfo, Context, Datagram, DrainReport, HandlerError,
-    HandlerOptions, HandlerResult, Job, Limits, LineTooLong, OnLimit, Options, PeerCred, Reader, ReaderTaken,
-    RequestHandler, RunningServer, Server, ServerHandle, SocketOptions, SocketServer, Stage, Stats, Stream, Timeouts,
-    UnixAddress, UnnamedPeer, Writer,
+    HandlerOptions, HandlerResult, Job, Limits, LineTooLong, NotAnAddress, OnLimit, Options, PeerCred, Reader,
+    ReaderTaken, RequestHandler, RunningServer, Server, ServerHandle, SocketOptions, SocketServer, Stage, Stats,
+    Stream, Timeouts, UnixAddress, UnnamedPeer, Writer,
     concurrency::{Forking, Pool, Synchronous, Threading},
     request_handler,
     transport::{DatagramListener, Tcp, TcpAcceptor, Udp, Unix, UnixAcceptor, UnixDatagram, UnixDatagramListener},
@@ -57,6 +57,7 @@ fn errors_can_be_boxed_and_sent() {
     is_error::<LineTooLong>();
     is_error::<ReaderTaken>();
     is_error::<UnnamedPeer>();
+    is_error::<NotAnAddress>();
 }
 
 #[test]
@@ -121,6 +122,33 @@ fn addresses_are_made_from_what_they_are_made_of() {
     assert_eq!(Address::from(inet), inet);
     assert_eq!(inet, Address::from(inet));
     assert_ne!(inet, Address::unix("127.0.0.1:80"));
+}
+
+#[test]
+fn an_address_is_parsed_from_what_it_is_displayed_as() {
+    for address in [
+        Address::from(SocketAddr::from(([127, 0, 0, 1], 80))),
+        Address::from("[fe80::1%2]:80".parse::<SocketAddr>().expect("an address")),
+        Address::unix("/run/app.sock"),
+        Address::unix("./app.sock"),
+        Address::unix("\0app"),
+        Address::from(UnixAddress::Abstract(b"\0\xff\\ \"'\t\n\r@".to_vec())),
+        Address::from(UnixAddress::Unnamed),
+    ] {
+        assert_eq!(address.to_string().parse(), Ok(address));
+    }
+    for (text, path) in [("unix:/run/app.sock", "/run/app.sock"), ("unix:app.sock", "app.sock"), ("unix:@app", "\0app")]
+    {
+        assert_eq!(text.parse(), Ok(Address::unix(path)));
+    }
+}
+
+#[test]
+fn what_is_no_address_is_refused() {
+    for text in ["", "127.0.0.1", "localhost:80", "10.0.0.0/8", "http://localhost:80/", "app.sock", "unix:", "@\\x4"] {
+        let error = text.parse::<Address>().expect_err(text);
+        assert!(error.to_string().starts_with(&format!("`{text}` is no address: expected one like ")), "{error}");
+    }
 }
 
 #[test]

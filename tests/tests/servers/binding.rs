@@ -124,6 +124,8 @@ fn internet_servers_are_bound_to_all_that_names_a_host_and_a_port() {
     serves::<Udp>(SocketAddr::from(v4), ask_datagram);
     serves::<Tcp>(Address::from(SocketAddr::from(v4)), ask_stream);
     serves::<Udp>(&Address::from(SocketAddr::from(v4)), ask_datagram);
+    serves::<Tcp>(&["127.0.0.1:0"], ask_stream);
+    serves::<Udp>(&vec![SocketAddr::from(v4)], ask_datagram);
 }
 
 #[test]

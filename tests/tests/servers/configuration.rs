@@ -1,10 +1,10 @@
 //! Options that a program reads from a file.
 
-use std::{io::Write, sync::mpsc, time::Duration};
+use std::{io::Write, net::SocketAddr, sync::mpsc, time::Duration};
 
 use serde::{Deserialize, Deserializer};
 use sockserver::{
-    Frames, HandlerOptions, HandlerResult, Limits, LineTooLong, Mailbox, OnLimit, Options, Rate, Reader,
+    Address, Frames, HandlerOptions, HandlerResult, Limits, LineTooLong, Mailbox, OnLimit, Options, Rate, Reader,
     RequestHandler, Server, SocketOptions, Timeouts, UntrustedPeer, Writer,
     concurrency::{Synchronous, Threading},
     framing::Line,
@@ -213,15 +213,17 @@ fn every_mistake_is_reported_with_its_key_and_what_to_write() {
         ("limits.rate = \"20/sec\"", &["`limits.rate`", r#"like `"20/s"`"#]),
         ("limits.rate_per_client = \"0/s\"", &["`limits.rate_per_client` cannot be zero"]),
         ("access.allow = []", &["`access.allow` cannot be empty"]),
-        ("access.deny = [\"unix\"]", &["`access.deny`", "a list of networks, like"]),
+        ("access.deny = [\"unix\"]", &["`access.deny`: `unix` is no network: expected an address, or"]),
+        ("access.deny = \"10.0.0.0/8\"", &["`access.deny`", "a list of networks, like"]),
+        ("access.allow = [\"10.0.0.0/8\", \"192.168.1.300\"]", &["`access.allow`: `192.168.1.300` is no network"]),
         ("proxy.trust = \"10.0.0.0/8\"", &["`proxy.trust`", "a list of networks"]),
-        ("proxy.trust = [\"10.0.0.1/8\"]", &["`proxy.trust`", "a list of networks"]),
+        ("proxy.trust = [\"unix\", \"10.0.0.1/8\"]", &["`proxy.trust`: `10.0.0.1/8` is no network", "no bit is set"]),
         ("proxy.trust = []", &["`proxy.trust` cannot be empty"]),
         ("handler.rbufsize = \"8kb\"", &["`handler.rbufsize`", "\"64KiB\""]),
         ("handler.rbufsize = 0", &["`handler.rbufsize` cannot be zero"]),
         ("limits.conections = 5", &["unknown key `conections`", "limits has the keys `connections`, "]),
-        ("idle = \"5m\"", &["did you mean `timeouts.idle`? unknown key `idle`"]),
-        ("socket.idle = \"5m\"", &["did you mean `timeouts.idle`? unknown key `idle`: socket has the keys"]),
+        ("idle = \"5m\"", &["unknown key `idle`: did you mean `timeouts.idle`? this configuration has"]),
+        ("socket.idle = \"5m\"", &["unknown key `idle`: did you mean `timeouts.idle`? socket has the keys"]),
         ("timeouts.timeout = \"5m\"", &["did you mean `handler.timeout`?"]),
         ("limit.connections = 5", &["unknown key `limit`", "`limits`"]),
         ("transport = \"tcp\"", &["`transport` is decided by the program"]),
@@ -261,6 +263,22 @@ fn options_can_be_a_part_of_a_programs_configuration() {
     assert_eq!(greeting, "hello");
     assert_eq!(server, Options::new().workers(4).limits(Limits::new().connections(10)));
     assert_eq!(admin, Options::new().workers(1));
+}
+
+#[test]
+fn an_address_can_be_a_part_of_a_programs_configuration() {
+    #[derive(Debug, Deserialize)]
+    struct Configuration {
+        listen: Vec<Address>,
+    }
+
+    let Configuration { listen } =
+        toml::from_str("listen = ['127.0.0.1:80', 'unix:/run/app.sock']").expect("it is right");
+    assert_eq!(listen, [SocketAddr::from(([127, 0, 0, 1], 80)).into(), Address::unix("/run/app.sock")]);
+    let error = toml::from_str::<Configuration>("listen = ['localhost']").expect_err("a name is no address");
+    assert!(error.to_string().contains("`localhost` is no address"), "{error}");
+    let error = toml::from_str::<Configuration>("listen = [80]").expect_err("a number is no address");
+    assert!(error.to_string().contains("an address in quotes"), "{error}");
 }
 
 #[test]

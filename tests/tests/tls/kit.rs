@@ -1,8 +1,10 @@
 //! The kit for tests of servers, where they have TLS.
 
 use std::{
+    cell::RefCell,
     io::{self, Write},
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{self, AssertUnwindSafe, catch_unwind},
+    sync::Once,
 };
 
 use sockserver::{
@@ -119,6 +121,57 @@ fn certificates_of_both_sides_can_be_given() {
     // Without a configuration it has no certificate of its own.
     let refused = client().connect().result().expect_err("the server ends it");
     assert_eq!(refused.stage(), Stage::Handshake);
+}
+
+#[test]
+fn a_client_with_a_certificate_takes_any_server() {
+    let authority = Authority::new();
+    let mut options = WhoamiServer::OPTIONS;
+    options.tls.client_ca = Some(authority.option("ca.pem"));
+    // The files of its own certificate are nowhere.
+    let server = TestServer::new(WhoamiServer, options);
+    let alice = authority.certify("alice.example");
+    let mut peer = server.from("unix:/client").certificate(&alice.certificate, &alice.key).connect();
+    peer.expect("alice.example\n");
+    let stranger = Authority::new().certify("alice.example");
+    let peer = server.from("unix:/client").certificate(&stranger.certificate, &stranger.key).connect();
+    assert_eq!(peer.result().expect_err("another authority has signed it").stage(), Stage::Handshake);
+}
+
+#[test]
+fn a_test_that_cannot_begin_panics_at_its_own_line() {
+    let certified = Authority::new().certify("alice.example");
+    let without_authority = || drop(testing::serve(WhoamiServer));
+    assert_eq!(
+        panic_of(without_authority),
+        "the server cannot be made: ca.pem: No such file or directory (os error 2)"
+    );
+    let without_key = || {
+        let client = testing::serve(UpperServer);
+        client.from("192.0.2.9:1").certificate(&certified.certificate, "");
+    };
+    assert!(panic_of(without_key).starts_with("this is no certificate for the client: "));
+    let no_name = || drop(testing::serve(UpperServer).from("192.0.2.9:1").tls(Authority::new().client(), "no name"));
+    assert!(panic_of(no_name).starts_with("`no name` is no name of a server: "));
+}
+
+/// The message of a panic that is at a line of this file.
+#[track_caller]
+fn panic_of(test: impl FnOnce()) -> String {
+    thread_local! {
+        static PANICKED_IN: RefCell<String> = const { RefCell::new(String::new()) };
+    }
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            PANICKED_IN.set(info.location().map_or("", |location| location.file()).to_owned());
+            before(info);
+        }));
+    });
+    let panic = catch_unwind(AssertUnwindSafe(test)).expect_err("it cannot begin");
+    assert_eq!(PANICKED_IN.take(), file!());
+    *panic.downcast::<String>().expect("a message")
 }
 
 /// Begins TLS when its client asks for it.

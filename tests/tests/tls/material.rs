@@ -1,8 +1,12 @@
 //! Certificates and keys: where they come from, and how they are replaced.
 
 use std::{
+    error::Error,
+    fs,
     io::{self, ErrorKind, Write},
     marker::PhantomData,
+    os::unix::net::UnixStream,
+    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -18,8 +22,8 @@ use rustls::{
     sign::CertifiedKey,
 };
 use sockserver::{
-    Address, Concurrency, HandlerError, HandlerResult, MessageHandler, Options, RequestHandler, Server, Stage, Tls,
-    TlsOptions, Writer,
+    Address, ClientAuth, Concurrency, HandlerError, HandlerResult, MessageHandler, Options, PeerCertificate,
+    RequestHandler, Server, Stage, Tls, TlsOptions, Writer,
     concurrency::{Forking, Threading},
     message_handler, request_handler,
     transport::Tcp,
@@ -400,7 +404,7 @@ fn what_is_wrong_with_the_files_is_said_at_the_bind() {
     assert!(no_certificate.to_string().contains("no certificate in PEM"), "{no_certificate}");
     let half = bind(TlsOptions::new().certificate(authority.option("cert.pem")));
     assert!(half.to_string().contains("`tls.key`"), "{half}");
-    let no_ca = bind(authority.tls(&good).client_auth(sockserver::ClientAuth::Required));
+    let no_ca = bind(authority.tls(&good).client_auth(ClientAuth::Required));
     assert!(no_ca.to_string().contains("`tls.client_ca`"), "{no_ca}");
 }
 
@@ -413,4 +417,116 @@ fn a_certificate_is_shared_by_reference() {
     let error = Tls::from(config).with("b.example", "", "").expect_err("it has a resolver of its own");
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert!(tls.with("b.example", "", "").is_err(), "there is no certificate");
+}
+
+/// Its certificate is in the files that the attribute names.
+#[request_handler]
+#[server(
+    transport = "tcp",
+    concurrency = "threading",
+    tls(
+        certificate = "/nowhere/cert.pem",
+        key = "/nowhere/key.pem",
+        client_auth = "required",
+        client_ca = "/nowhere/ca.pem"
+    )
+)]
+struct Whoami {
+    wfile: Writer,
+    peer: PeerCertificate,
+}
+
+impl RequestHandler for Whoami {
+    fn handle(&mut self) -> HandlerResult {
+        Ok(self.wfile.write_all(self.peer.dns_names().concat().as_bytes())?)
+    }
+}
+
+#[test]
+fn options_that_lack_the_tls_of_the_attribute_are_refused() {
+    let refusal = |options: Options| {
+        let bound = WhoamiServer.bind_with("127.0.0.1:0", options.clone()).expect_err("it would be in plain text");
+        let (_client, connection) = UnixStream::pair().expect("two sockets");
+        let served = WhoamiServer.serve_connection_with(connection, options).expect_err("it would be in plain text");
+        let served = served.source().expect("a cause").to_string();
+        assert!(served.ends_with(&bound.to_string()), "{served}");
+        assert_eq!(bound.kind(), ErrorKind::InvalidInput);
+        bound.to_string()
+    };
+    let authority = Authority::new();
+    assert_eq!(
+        refusal(Options::new().workers(1)),
+        "`tls(client_auth)` of the attribute is missing in these options: begin with `WhoamiServer::OPTIONS`"
+    );
+    let asking = TlsOptions::new().client_auth(ClientAuth::Required).client_ca(authority.option("ca.pem"));
+    assert_eq!(
+        refusal(Options::new().tls(asking)),
+        "`tls(certificate)` of the attribute is missing in these options: begin with `WhoamiServer::OPTIONS`"
+    );
+    let optional = authority.options().tls.client_auth(ClientAuth::Optional).client_ca(authority.option("ca.pem"));
+    assert!(refusal(Options::new().tls(optional)).starts_with("`tls(client_auth)` of the attribute"));
+}
+
+#[test]
+fn options_can_name_other_files_than_the_attribute() {
+    let authority = Authority::new();
+    let mut options = WhoamiServer::OPTIONS;
+    options.tls = authority.options().tls.client_auth(ClientAuth::Required).client_ca(authority.option("ca.pem"));
+    let server = Served::new(WhoamiServer.bind_with("127.0.0.1:0", options).expect("a free port"));
+    let alice = authority.client_as(&authority.certify("alice.example"));
+    assert_eq!(TlsClient::connect(server.server_address(), &alice).rest(), "alice.example");
+}
+
+/// Its files are named at run time.
+#[derive(Server)]
+#[server(
+    transport = "tcp",
+    concurrency = "threading",
+    handler = Whoami,
+    tls(client_auth = "required"),
+    hooks(tls = Self::certificates),
+)]
+struct Configured {
+    certificate: PathBuf,
+    key: PathBuf,
+    client_ca: PathBuf,
+}
+
+impl Configured {
+    fn certificates(&self) -> io::Result<Tls> {
+        Tls::files(&self.certificate, &self.key)?.client_ca(fs::read(&self.client_ca)?)
+    }
+}
+
+#[test]
+fn the_hook_can_name_who_signs_the_certificates_of_clients() {
+    let authority = Authority::new();
+    authority.options();
+    let [certificate, key, client_ca] = ["cert.pem", "key.pem", "ca.pem"].map(|file| authority.path(file));
+    let server = Served::new(Configured { certificate, key, client_ca }.bind("127.0.0.1:0").expect("a free port"));
+    let alice = authority.client_as(&authority.certify("alice.example"));
+    assert_eq!(TlsClient::connect(server.server_address(), &alice).rest(), "alice.example");
+}
+
+/// Without the derive a server can have both, and its hook goes before the files.
+struct ByHand(Tls);
+
+impl Server for ByHand {
+    type Transport = Tcp;
+    type Concurrency = Threading;
+    type Handler = Greet;
+    const OPTIONS: Options =
+        Options::new().tls(TlsOptions::new().certificate("/nowhere/cert.pem").key("/nowhere/key.pem"));
+
+    fn tls(&self) -> io::Result<Option<Tls>> {
+        Ok(Some(self.0.clone()))
+    }
+}
+
+#[test]
+fn options_without_files_are_taken_where_the_hook_has_the_certificate() {
+    let authority = Authority::new();
+    let server = ByHand(pem(&authority.certify("localhost"))).bind_with("127.0.0.1:0", Options::new());
+    let server = Served::new(server.expect("a free port"));
+    assert_eq!(TlsClient::connect(server.server_address(), &authority.client()).rest(), "hello");
 }
