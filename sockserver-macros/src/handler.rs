@@ -95,9 +95,12 @@ impl Handler {
                 member: field.ident.clone().map_or(Member::from(index), Member::Named),
                 ty: field.ty.clone(),
             });
-        if framing.is_some() {
-            refuse_readers(fields_of_all(), errors);
-            refuse_mailboxes(fields_of_all(), errors);
+        match framing {
+            Some(_) => {
+                refuse_readers(fields_of_all(), errors);
+                refuse_mailboxes(fields_of_all(), errors);
+            }
+            None => refuse_second_reader(fields_of_all(), errors),
         }
         let conditions = item.attrs.iter().filter(|attribute| attribute.path().is_ident("cfg")).cloned();
         let conditions: Vec<syn::Attribute> = conditions.collect();
@@ -154,9 +157,17 @@ fn take_framing(said: &Attribute, grammar: &Grammar, errors: &mut Errors) -> Opt
 impl Field {
     /// Whether it is taken from the request, and is of a type of this name.
     fn is(&self, name: &str) -> bool {
-        let is_named =
-            matches!(&self.ty, Type::Path(path) if path.path.segments.last().is_some_and(|last| last.ident == name));
-        is_named && matches!(self.source, Source::Request)
+        matches!(self.source, Source::Request) && is_named(&self.ty, name)
+    }
+}
+
+fn is_named(ty: &Type, name: &str) -> bool {
+    match ty {
+        Type::Path(path) => path.path.segments.last().is_some_and(|last| last.ident == name),
+        // As a type passes through a `macro_rules!` macro.
+        Type::Group(group) => is_named(&group.elem, name),
+        Type::Paren(paren) => is_named(&paren.elem, name),
+        _ => false,
     }
 }
 
@@ -169,6 +180,19 @@ fn refuse_readers<'a>(fields: impl Iterator<Item = &'a Field>, errors: &mut Erro
             _ => continue,
         };
         errors.at(&field.ty, format!("a message handler does not read: its messages come to `message`{instead}"));
+    }
+}
+
+/// Of two readers, each would miss what the other has received.
+fn refuse_second_reader<'a>(fields: impl Iterator<Item = &'a Field>, errors: &mut Errors) {
+    let readers: Vec<&Field> = fields.filter(|field| field.is("Reader") || field.is("Frames")).collect();
+    for (index, field) in readers.iter().enumerate() {
+        // Those with contrary conditions are never both there.
+        let is_beside =
+            |other: &&Field| other.only_if.is_none() || field.only_if.is_none_or(|it| other.only_if == Some(it));
+        if readers[..index].iter().any(is_beside) {
+            errors.at(&field.ty, "a second reader: a request has one, a `Reader` or a `Frames`");
+        }
     }
 }
 

@@ -23,7 +23,7 @@ impl ::sockserver::Handler for Upper {
     type Runner = ::sockserver::__private::Fitting<
         ::sockserver::MessageLoop<Self, ::sockserver::framing::Line>,
         {
-            let _ = <Upper as ::sockserver::MessageHandler>::message;
+            ::sockserver::__private::is_message_handler::<Upper>();
             true
         },
     >;

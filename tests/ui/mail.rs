@@ -49,4 +49,46 @@ impl MessageHandler for NeverReadsItsMail {
     }
 }
 
+#[message_handler(framing = "line")]
+#[server(transport = "tcp", concurrency = "threading")]
+struct OtherMail {
+    mailbox: Mailbox<String>,
+}
+
+impl MessageHandler for OtherMail {
+    type Message = String;
+
+    fn message(&mut self, _: String) -> HandlerResult {
+        Ok(())
+    }
+}
+
+impl MailHandler for OtherMail {
+    type Mail = u64;
+
+    fn mail(&mut self, _: u64) -> HandlerResult {
+        Ok(())
+    }
+}
+
+#[message_handler(framing = "line")]
+#[server(transport = "tcp", concurrency = "threading")]
+struct WithoutMailbox;
+
+impl MessageHandler for WithoutMailbox {
+    type Message = String;
+
+    fn message(&mut self, _: String) -> HandlerResult {
+        Ok(())
+    }
+}
+
+impl MailHandler for WithoutMailbox {
+    type Mail = u64;
+
+    fn mail(&mut self, _: u64) -> HandlerResult {
+        Ok(())
+    }
+}
+
 fn main() {}

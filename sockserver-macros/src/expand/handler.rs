@@ -7,9 +7,7 @@ use crate::{
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use std::collections::BTreeSet;
-use syn::{
-    Generics, Path, Type, TypePath, Visibility, WherePredicate, parse_quote, parse_quote_spanned, spanned::Spanned,
-};
+use syn::{Generics, Path, Type, TypePath, Visibility, parse_quote, parse_quote_spanned, spanned::Spanned};
 
 pub(crate) fn handler(handler: &Handler) -> TokenStream {
     let implementations = match &handler.fields {
@@ -27,15 +25,10 @@ fn messages(handler: &Handler, framing: &Value) -> TokenStream {
     let framing = value(framing, krate);
     let mut generics = generics.clone();
     if !generics.params.is_empty() {
-        let predicates = &mut generics.make_where_clause().predicates;
-        match handler.mailbox {
-            None => predicates.push(parse_quote!(Self: #krate::MessageHandler)),
-            // The first bound hides from the compiler what the handler's `Mail` is.
-            Some(_) => predicates.extend::<[WherePredicate; 2]>([
-                parse_quote!(Self: #krate::MailHandler),
-                parse_quote!(Self: ::core::convert::AsMut<#krate::Mailbox<<Self as #krate::MailHandler>::Mail>>),
-            ]),
-        }
+        generics.make_where_clause().predicates.push(match handler.mailbox {
+            None => parse_quote!(Self: #krate::MessageHandler),
+            Some(_) => parse_quote!(Self: #krate::MailHandler),
+        });
     }
     let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();
     let (_, _, own_where_clause) = handler.generics.split_for_impl();
@@ -44,8 +37,8 @@ fn messages(handler: &Handler, framing: &Value) -> TokenStream {
             #(#conditions)*
             #[automatically_derived]
             #(#allowed)*
-            impl #impl_generics ::core::convert::AsMut<#ty> for #ident #ty_generics #own_where_clause {
-                fn as_mut(&mut self) -> &mut #ty {
+            impl #impl_generics #krate::HasMailbox<#ty> for #ident #ty_generics #own_where_clause {
+                fn mailbox(&mut self) -> &mut #ty {
                     &mut self.#member
                 }
             }
@@ -55,13 +48,13 @@ fn messages(handler: &Handler, framing: &Value) -> TokenStream {
     let frames = matches!(handler.framing, Some(Value::Path(_))).then(|| {
         let place = at(framing.span());
         let krate = path_at(krate, place);
-        quote_spanned!(place=> let _ = <#framing as #krate::framing::Framing>::scan;)
+        quote_spanned!(place=> #krate::__private::is_framing::<#framing>();)
     });
     let mut name = ident.clone();
     name.set_span(place);
     let (runner, handles) = match &handler.mailbox {
-        None => (quote!(MessageLoop), quote_spanned!(place=> let _ = <#name as #krate::MessageHandler>::message;)),
-        Some(_) => (quote!(MailLoop), quote_spanned!(place=> let _ = <#name as #krate::MailHandler>::mail;)),
+        None => (quote!(MessageLoop), quote_spanned!(place=> #krate::__private::is_message_handler::<#name>();)),
+        Some(_) => (quote!(MailLoop), quote_spanned!(place=> #krate::__private::is_mail_handler::<#name>();)),
     };
     let mut runner = quote_spanned!(place=> #krate::#runner<Self, #framing>);
     if generics.params.is_empty() {
@@ -72,12 +65,14 @@ fn messages(handler: &Handler, framing: &Value) -> TokenStream {
             true
         }>};
     }
+    // The place of the framing, which may be private where the handler is public.
+    let runner = quote_spanned!(at(framing.span())=> type Runner = #runner;);
     quote! {
         #(#conditions)*
         #[automatically_derived]
         #(#allowed)*
         impl #impl_generics #krate::Handler for #ident #ty_generics #where_clause {
-            type Runner = #runner;
+            #runner
 
             const HANDLES_MESSAGES: ::core::primitive::bool = true;
 

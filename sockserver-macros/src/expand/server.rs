@@ -17,7 +17,7 @@ pub(crate) fn server(server: &Server) -> TokenStream {
     let (transport, handler) = match &server.serves {
         Some((transport, handler)) => (value(transport, krate), self::handler(server, handler)),
         None => (
-            quote!(#krate::transport::Tcp),
+            quote!(#krate::transport::AnyStream),
             quote!(
                 type Handler = StandIn;
             ),
@@ -69,7 +69,7 @@ pub(crate) fn server(server: &Server) -> TokenStream {
 
 /// Refuses a request handler on an event loop. A server with parameters is refused when it is bound.
 fn refusal_of_handler(server: &Server) -> Option<TokenStream> {
-    let Server { krate, conditions, .. } = server;
+    let Server { ident, krate, conditions, .. } = server;
     let (_, handler) = server.serves.as_ref()?;
     match &server.concurrency {
         Some(Value::Word(_, choice)) if choice.word == EVENT_LOOP && server.generics.params.is_empty() => {}
@@ -77,13 +77,13 @@ fn refusal_of_handler(server: &Server) -> Option<TokenStream> {
     }
     let name = &handler.path.segments.last()?.ident;
     let words = format!(
-        "`{name}` handles whole connections, which an event loop cannot wait in: implement `MessageHandler`, or use \
-         concurrency = \"threading\""
+        "`{name}` handles whole connections, which an event loop cannot wait in: make it a \
+         `#[message_handler(framing = \"line\")]`, which implements `MessageHandler`, or use concurrency = \"threading\""
     );
     let krate = path_at(krate, at(handler.span()));
     Some(quote_spanned! {at(handler.span())=>
         #(#conditions)*
-        const _: () = #krate::__private::refuse(!<#handler as #krate::Handler>::HANDLES_MESSAGES, #words);
+        const _: () = #krate::__private::refuse(!#krate::__private::handles_messages::<#ident>(), #words);
     })
 }
 
@@ -106,7 +106,7 @@ pub(super) fn field(group: &str, field: &str, options: &TokenStream) -> TokenStr
 fn handler(server: &Server, handler: &TypePath) -> TokenStream {
     let Server { ident, krate, takes, frames, .. } = server;
     if takes.is_empty() {
-        return quote!(type Handler = #handler;);
+        return quote_spanned!(at(handler.span())=> type Handler = #handler;);
     }
     let fields = takes.iter().map(|TakenField { ty, condition }| {
         let condition = condition.iter();
