@@ -137,7 +137,7 @@ impl Handler {
 /// The framing of a message handler. One that is not known is stood in for.
 fn take_framing(said: &Attribute, grammar: &Grammar, errors: &mut Errors) -> Option<Value> {
     let key = grammar.find("framing").next()?.1;
-    if let (TypeSetting::Missing, false) = (&said.framing, said.has_unknown) {
+    if let (TypeSetting::Missing, false) = (&said.framing, said.has_unknown()) {
         errors.push(syn::Error::new(
             Span::call_site(),
             format!(

@@ -139,6 +139,9 @@ impl Key {
     }
 }
 
+/// The words that are keys or groups only with the feature `tls`.
+pub(crate) const OF_TLS: &[&str] = &["tls", "certificate", "key", "client_auth", "client_ca", "alpn"];
+
 pub(crate) static GRAMMARS: &[&Grammar] = &[&SERVER, &REQUEST_HANDLER, &MESSAGE_HANDLER];
 
 const CRATE: Key = Key::new("crate", Kind::Path("framework::sockserver"), Target::Crate, "`::sockserver`")

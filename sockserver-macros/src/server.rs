@@ -80,7 +80,7 @@ impl Server {
     }
 
     pub(crate) fn new(ident: Ident, generics: Generics, said: Attribute) -> Server {
-        let behind_proxy = said.groups.contains(&"proxy").then_some("BehindProxy");
+        let behind_proxy = said.group("proxy").map(|_| "BehindProxy");
         let marks = behind_proxy.into_iter().chain(tls::marks(&said)).collect();
         let handler = match said.handler {
             TypeSetting::Value { value: Value::Path(handler), .. } => Some(handler),
@@ -126,12 +126,14 @@ pub(crate) fn parse(attribute: &syn::Attribute, errors: &mut Errors) -> Attribut
         Meta::Path(_) => TokenStream::new(),
         Meta::NameValue(_) => {
             errors.at(attribute.path(), "expected `#[server(…)]`");
-            return Attribute { has_unknown: true, ..Attribute::default() };
+            return Attribute { unknown: vec![""], ..Attribute::default() };
         }
     };
     let said = attribute::parse(tokens, &keys::SERVER, errors);
     composition::check(&said.rules, said.transport.value(), said.concurrency.value(), errors);
-    let is_given = |group: &&str| said.groups.contains(group) || *group == "tls" && tls::has_hook(&said);
+    // A group whose name is misspelt may be the one that is needed.
+    let is_given =
+        |group: &&str| said.group(group).is_some() || said.has_unknown() || *group == "tls" && tls::has_hook(&said);
     for (word, groups, because) in said.needs.iter().filter(|(_, groups, _)| !groups.iter().any(is_given)) {
         let groups = listed(groups.iter().map(|group| format!("{group}(…)")), "or");
         errors.at(word, format!("`{word}` means nothing without {groups}: {because}"));
@@ -147,7 +149,7 @@ pub(crate) fn require_composition(said: &Attribute, place: impl ToTokens, errors
         ("concurrency", &said.concurrency, &composition::CONCURRENCY),
     ];
     for (key, given, words) in types {
-        if let (TypeSetting::Missing, false) = (given, said.has_unknown) {
+        if let (TypeSetting::Missing, false) = (given, said.has_unknown()) {
             let words = words.listed();
             errors.at(&place, format!("`{key}` is missing: it is {words}, or the path of a type of your own"));
         }
@@ -156,7 +158,7 @@ pub(crate) fn require_composition(said: &Attribute, place: impl ToTokens, errors
 
 fn require_all(said: &Attribute, place: impl ToTokens, errors: &mut Errors) {
     require_composition(said, &place, errors);
-    if let (TypeSetting::Missing, false) = (&said.handler, said.has_unknown) {
+    if let (TypeSetting::Missing, false) = (&said.handler, said.has_unknown()) {
         errors.at(
             &place,
             "`handler` is missing: name the type that handles a request, like `handler = Session`, or make this \

@@ -61,6 +61,17 @@ impl MessageHandler for NoStruct {
     }
 }
 
+#[message_handler(framing = Frame::new())]
+struct Called;
+
+impl MessageHandler for Called {
+    type Message = String;
+
+    fn message(&mut self, _: String) -> HandlerResult {
+        Ok(())
+    }
+}
+
 #[message_handler(framing = Frame)]
 #[server(transport = "tcp", concurrency = "threading")]
 struct WithoutDefault;
