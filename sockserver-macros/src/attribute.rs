@@ -126,15 +126,21 @@ impl CheckedValue {
     }
 }
 
-/// Parses an attribute to the end, whatever is wrong in it.
-pub(crate) fn parse(tokens: TokenStream, grammar: &'static Grammar, errors: &mut Errors) -> Attribute {
+/// Parses an attribute to the end, whatever is wrong in it. One that is written twice is read as one.
+pub(crate) fn parse(
+    parts: impl IntoIterator<Item = TokenStream>,
+    grammar: &'static Grammar,
+    errors: &mut Errors,
+) -> Attribute {
     let mut parser = AttributeParser { grammar, settings: Vec::new(), unknown: Vec::new(), groups: Vec::new(), errors };
-    let parse = |input: ParseStream<'_>| {
-        parser.group(&grammar.groups[0], input);
-        Ok(())
-    };
-    if let Err(error) = parse.parse2(tokens) {
-        parser.errors.push(error);
+    for tokens in parts {
+        let parse = |input: ParseStream<'_>| {
+            parser.group(&grammar.groups[0], input);
+            Ok(())
+        };
+        if let Err(error) = parse.parse2(tokens) {
+            parser.errors.push(error);
+        }
     }
     let mut attribute = Attribute { unknown: parser.unknown, groups: parser.groups, ..Attribute::default() };
     for setting in parser.settings {

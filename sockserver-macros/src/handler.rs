@@ -8,7 +8,7 @@ use crate::{
     server::{self, Server, TakenField},
     value::Value,
 };
-use proc_macro2::{Ident, Span, TokenStream};
+use proc_macro2::{Group, Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote};
 use syn::{
     Data, DeriveInput, GenericArgument, GenericParam, Generics, Lifetime, Member, Meta, Path, PathArguments, Token,
@@ -74,6 +74,29 @@ pub(crate) fn parse_item(input: ParseStream<'_>) -> syn::Result<DeriveInput> {
     }
 }
 
+/// An item that is no handler, without the attributes that only a handler has: the compiler does not know them.
+pub(crate) fn without_own_attributes(tokens: TokenStream) -> TokenStream {
+    let is_own = |group: &Group| {
+        let first = group.stream().into_iter().next();
+        matches!(first, Some(TokenTree::Ident(name)) if name == "server" || name == "default")
+    };
+    let mut kept = Vec::new();
+    for token in tokens {
+        let TokenTree::Group(group) = token else {
+            kept.push(token);
+            continue;
+        };
+        if matches!(kept.last(), Some(TokenTree::Punct(mark)) if mark.as_char() == '#') && is_own(&group) {
+            kept.pop();
+            continue;
+        }
+        let mut inner = Group::new(group.delimiter(), without_own_attributes(group.stream()));
+        inner.set_span(group.span());
+        kept.push(inner.into());
+    }
+    kept.into_iter().collect()
+}
+
 impl Handler {
     /// Takes out of the item what is not to be emitted again.
     pub(crate) fn take(
@@ -82,7 +105,8 @@ impl Handler {
         grammar: &'static Grammar,
         errors: &mut Errors,
     ) -> Handler {
-        let said = attribute::parse(arguments, grammar, errors);
+        let said = attribute::parse([arguments], grammar, errors);
+        refuse_second_attribute(item, grammar, errors);
         let framing = take_framing(&said, grammar, errors);
         refuse_conditional_parameters(item, errors);
         let (fields, condition) = match take_fields(item, grammar, errors) {
@@ -131,6 +155,20 @@ impl Handler {
             allowed,
             server,
         }
+    }
+}
+
+/// It would implement the same traits once more.
+fn refuse_second_attribute(item: &mut DeriveInput, grammar: &Grammar, errors: &mut Errors) {
+    let names = [keys::REQUEST_HANDLER.name, keys::MESSAGE_HANDLER.name];
+    let is_second = |attribute: &mut syn::Attribute| {
+        attribute.path().segments.last().is_some_and(|last| names.iter().any(|name| last.ident == name))
+    };
+    for attribute in item.attrs.extract_if(.., is_second) {
+        errors.at(
+            attribute.path(),
+            format!("`#[{}]` above makes this struct a handler already: leave one of the two out", grammar.name),
+        );
     }
 }
 
@@ -401,10 +439,23 @@ fn hides(attribute: &syn::Attribute, name: &str) -> bool {
 fn default(attribute: &syn::Attribute, errors: &mut Errors) -> Option<Source> {
     match &attribute.meta {
         Meta::Path(_) => return Some(Source::Default),
+        Meta::List(list) if is_list(&list.tokens) => {
+            errors.at(&list.tokens, "a default is one value: write a tuple as `#[default((…, …))]`");
+        }
         Meta::List(list) if !list.tokens.is_empty() => return Some(Source::Expression(list.tokens.clone())),
         _ => errors.at(attribute, "write `#[default]` for the default of the type, or a value like `#[default(1)]`"),
     }
     None
+}
+
+/// Whether a comma is there that can be in no expression: outside of parentheses, they have commas in the arguments of types
+/// and closures only.
+fn is_list(tokens: &TokenStream) -> bool {
+    let has = |searched| {
+        let is_searched = |token| matches!(token, TokenTree::Punct(punct) if punct.as_char() == searched);
+        tokens.clone().into_iter().any(is_searched)
+    };
+    has(',') && !has('<') && !has('|')
 }
 
 /// Reports what is borrowed in a type, and makes it `'static` so that the compiler has no second word on it.
@@ -456,13 +507,11 @@ fn take_server(
     krate: &mut Option<Path>,
     errors: &mut Errors,
 ) -> Option<OwnServer> {
-    let mut attributes = item.attrs.extract_if(.., |attribute| attribute.path().is_ident("server"));
-    let attribute = attributes.next()?;
-    for attribute in attributes {
-        errors.at(attribute.path(), "a second `#[server(…)]`: write all of it in one");
-    }
-    let mut said = server::parse(&attribute, errors);
-    server::require_composition(&said, attribute.path(), errors);
+    let attributes = item.attrs.extract_if(.., |attribute| attribute.path().is_ident("server"));
+    let attributes: Vec<syn::Attribute> = attributes.collect();
+    let place = attributes.first()?.path();
+    let mut said = server::parse(attributes.iter(), errors);
+    server::require_composition(&said, place, errors);
     let mut rules = said_of_handler.rules.clone();
     let of_mailbox = mailbox.filter(|_| !rules.iter().any(|(word, _)| word == "mailbox"));
     rules.extend(of_mailbox.map(|mailbox| (Ident::new("Mailbox", mailbox.ty.span()), &composition::SHARES_MEMORY)));

@@ -109,7 +109,7 @@ impl Kind {
         let name = input.fork().call(Ident::parse_any).ok().map(|name| name.to_string());
         if let Kind::Name(_) = self {
             let start = input.fork();
-            return match input.call(Ident::parse_any) {
+            return match input.parse::<Ident>() {
                 Ok(name) if !input.peek(Token![::]) => Ok(Value::Name(name)),
                 _ => Err(start.error(wrong(""))),
             };

@@ -1,4 +1,6 @@
-use sockserver::{HandlerResult, MailHandler, Mailbox, MessageHandler, RequestHandler, message_handler, request_handler};
+use sockserver::{
+    HandlerResult, MailHandler, Mailbox, MessageHandler, RequestHandler, Server, message_handler, request_handler,
+};
 
 #[message_handler(framing = "line")]
 #[server(transport = "tcp", concurrency = "forking")]
@@ -87,6 +89,21 @@ impl MailHandler for WithoutMailbox {
     type Mail = u64;
 
     fn mail(&mut self, _: u64) -> HandlerResult {
+        Ok(())
+    }
+}
+
+#[derive(Server)]
+#[server(transport = "tcp", concurrency = "forking", handler = Mailed)]
+struct ForksFor;
+
+#[request_handler]
+struct Mailed {
+    mailbox: Mailbox<String>,
+}
+
+impl RequestHandler for Mailed {
+    fn handle(&mut self) -> HandlerResult {
         Ok(())
     }
 }

@@ -97,16 +97,10 @@ fn implementations(handler: &Handler, fields: &[Field]) -> TokenStream {
         let (cx, body) = construction(handler, &fields);
         implementation(handler, condition, &fields, &cx, &body)
     });
-    let refusals = handler.calls.iter().filter(|_| handler.generics.params.is_empty()).flat_map(|call| {
-        let constant = constant(call, handler);
-        refusals(&call.value, &quote!(#constant), false, &handler.krate)
-    });
-    let conditions = &handler.conditions;
-    let refusals = refusals.map(|refusal| quote!(#(#conditions)* const _: () = #refusal;));
-    quote!(#(#implementations)* #(#refusals)*)
+    implementations.collect()
 }
 
-/// A constant, as it is written outside of the impl.
+/// A constant, as it is written in an item within the impl.
 fn constant(call: &ContextCall, handler: &Handler) -> Option<TypePath> {
     let Value::Constant(path) = &call.value.value else { return None };
     let mut path = path.clone();
@@ -141,16 +135,17 @@ fn implementation(
     let shares: Vec<TokenStream> = shares.collect();
     let shares =
         (!shares.is_empty()).then(|| quote!(const NEEDS_SHARED_MEMORY: ::core::primitive::bool = #(#shares)||*;));
-    // What does not fit the server written here is reported on its field.
-    let hidden = handler.server.is_some().then(|| quote!(#[diagnostic::do_not_recommend]));
+    // A default may never return, like `todo!()`.
+    let diverges = fields.iter().any(|field| matches!(field.source, Source::Expression(_)));
+    let diverges = diverges.then(|| quote!(#[allow(unreachable_code)]));
     quote! {
         #(#conditions)*
         #(#[cfg(#condition)])*
         #[automatically_derived]
         #(#allowed)*
-        #hidden
         impl #impl_generics #krate::FromRequest<__S> for #ident #ty_generics #where_clause {
-                #shares
+            #shares
+            #diverges
             fn from_request(#cx: &mut #krate::Context<'_, __S>) -> ::std::io::Result<Self> {
                 #body
             }
@@ -190,14 +185,32 @@ fn construction(handler: &Handler, fields: &[&Field]) -> (TokenStream, TokenStre
     (if is_used { quote!(#cx) } else { quote!(_) }, body)
 }
 
-/// In a generic impl the value of a constant is known where the impl is used.
+/// In a generic impl the value of a constant is known where the impl is used. Elsewhere the user's path is written once, so
+/// that a constant of a wrong type is one error.
 fn call(call: &ContextCall, cx: &Ident, handler: &Handler) -> TokenStream {
-    let given = value(&call.value.value, &handler.krate);
     let set = format_ident!("set_{}", call.name);
     let fallible = call.is_fallible.then(|| quote!(?));
-    let refusals = refusals(&call.value, &given, false, &handler.krate).into_iter();
-    let refusals = refusals.filter(|_| !handler.generics.params.is_empty());
-    quote!(#(const { #refusals };)* #cx.#set(#given)#fallible;)
+    let krate = &handler.krate;
+    match constant(call, handler) {
+        Some(path) if handler.generics.params.is_empty() && !call.value.refused.is_empty() => {
+            // The others are numbers of bytes or mails.
+            let ty = match call.value.measure {
+                Some(_) => quote!(::core::time::Duration),
+                None => quote!(::core::primitive::usize),
+            };
+            let refusals = refusals(&call.value, &quote!(__VALUE), false, krate);
+            quote!(#cx.#set({
+                const __VALUE: #ty = #path;
+                #(const _: () = #refusals;)*
+                __VALUE
+            })#fallible;)
+        }
+        _ => {
+            let given = value(&call.value.value, krate);
+            let refusals = refusals(&call.value, &given, false, krate);
+            quote!(#(const { #refusals };)* #cx.#set(#given)#fallible;)
+        }
+    }
 }
 
 fn initial_value(field: &Field, cx: &Ident, krate: &Path) -> TokenStream {

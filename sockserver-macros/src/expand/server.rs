@@ -61,7 +61,8 @@ pub(crate) fn server(server: &Server) -> TokenStream {
             let refusals = refusals_of(server, &options).filter(|_| server.generics.params.is_empty());
             let refusals = refusals.map(|refusal| quote!(#(#conditions)* const _: () = #refusal;));
             let unfit = refusal_of_handler(server);
-            quote!(#implementation #(#refusals)* #unfit)
+            let shares = refusal_of_sharing(server);
+            quote!(#implementation #(#refusals)* #unfit #shares)
         }
         None => stand_in(krate, &implementation),
     }
@@ -84,6 +85,27 @@ fn refusal_of_handler(server: &Server) -> Option<TokenStream> {
     Some(quote_spanned! {at(handler.span())=>
         #(#conditions)*
         const _: () = #krate::__private::refuse(!#krate::__private::handles_messages::<#ident>(), #words);
+    })
+}
+
+/// Refuses a mailbox where requests have processes of their own. The macro sees the fields of a handler with a server beside
+/// it, and has refused it then.
+fn refusal_of_sharing(server: &Server) -> Option<TokenStream> {
+    let Server { ident, krate, .. } = server;
+    let (_, handler) = server.serves.as_ref()?;
+    match &server.concurrency {
+        Some(Value::Word(_, choice)) if choice.word != "forking" => return None,
+        _ if !server.takes.is_empty() || !server.generics.params.is_empty() => return None,
+        _ => {}
+    }
+    let name = &handler.path.segments.last()?.ident;
+    let words = format!(
+        "`{name}` has a mailbox, which is in the memory of one process, and this server has a process for each request: \
+         use concurrency = \"threading\""
+    );
+    let krate = path_at(krate, at(handler.span()));
+    Some(quote_spanned! {at(handler.span())=>
+        const _: () = #krate::__private::refuse(#krate::__private::shares_in_vain::<#ident>(), #words);
     })
 }
 
