@@ -332,6 +332,10 @@ impl AttributeParser<'_> {
             self.unknown.push(group.name);
             return error(&word, format!("`{name}` is Python's: here {instead}"));
         }
+        if let Some((_, instead)) = grammar.foreign.iter().find(|(foreign, _)| *foreign == name) {
+            self.unknown.push(group.name);
+            return error(&word, format!("there is no `{name}` here: {instead}"));
+        }
         if cfg!(not(feature = "tls")) && keys::OF_TLS.contains(&&*name) {
             self.unknown.push(group.name);
             return error(&word, format!("`{name}` needs the feature `tls`: `cargo add sockserver --features tls`"));
