@@ -297,6 +297,9 @@ impl AttributeParser<'_> {
 
     fn subgroup(&mut self, group: &'static Group, word: Ident, input: ParseStream<'_>) -> syn::Result<()> {
         if !input.peek(Paren) {
+            // It was meant to be there, and not to be empty.
+            self.groups.push(word.unraw());
+            self.unknown.push(group.name);
             let keys = self.keys_of(group);
             return Err(error(&word, format!("`{word}` is a group: write `{word}(…)`, with {keys} in it")));
         }

@@ -392,8 +392,17 @@ pub(crate) static SERVER: Grammar = Grammar {
         ("shutdown_request", ON_DROP),
         ("close_request", ON_DROP),
     ],
-    foreign: &[("backlog", "it is `socket(request_queue_size = …)`"), ("read", EACH_READ), ("write", EACH_READ)],
+    foreign: &[
+        ("address", BOUND),
+        ("host", BOUND),
+        ("port", BOUND),
+        ("backlog", "it is `socket(request_queue_size = …)`"),
+        ("read", EACH_READ),
+        ("write", EACH_READ),
+    ],
 };
+
+const BOUND: &str = "`bind` takes the address, like `bind(\"127.0.0.1:8080\")`";
 
 const EACH_READ: &str = "`#[request_handler(timeout = …)]` bounds each read and each write";
 

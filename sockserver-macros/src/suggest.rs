@@ -7,11 +7,16 @@ pub(crate) fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
         let candidate = candidate.to_lowercase();
         let distance = distance(&word, &candidate);
         let (length, of_candidate) = (word.chars().count(), candidate.chars().count());
-        let is_part = length >= 4 && of_candidate >= 3 && (candidate.contains(&word) || word.contains(&candidate));
-        (is_part || distance <= length.max(of_candidate) / 3).then_some(distance)
+        let is_alike = length >= 4 && (has_part(&candidate, &word) || has_part(&word, &candidate));
+        (is_alike || distance <= length.max(of_candidate) / 3).then_some(distance)
     };
     let alike = candidates.into_iter().filter_map(|candidate| Some((likeness(candidate)?, candidate)));
     alike.min_by_key(|(distance, _)| *distance).map(|(_, candidate)| candidate)
+}
+
+/// Whether the word begins with the part, or has it between its underscores.
+fn has_part(word: &str, part: &str) -> bool {
+    word.starts_with(part) || format!("_{word}_").contains(&format!("_{part}_"))
 }
 
 /// The number of letters to insert, remove, replace or swap with their neighbour (the optimal string alignment).
@@ -80,6 +85,7 @@ mod tests {
             assert_eq!(closest(typed, words), Some(meant), "{typed}");
         }
         assert_eq!(closest("max", ["max_packet_size"]), None);
+        assert_eq!(closest("port", ["transport"]), None);
         assert_eq!(closest("µs", ["s", "ms"]), None, "letters count, not bytes");
     }
 

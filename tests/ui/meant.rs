@@ -16,6 +16,7 @@ impl RequestHandler for Session {
     transport = "my::Tcp",
     concurrency = "async",
     handler = Session,
+    port = 80,
     stack_size = "64k",
     socket(reuse_port = true, tcp_nodelay = true, backlog = 5, mode = "660"),
     limits(max = 4),

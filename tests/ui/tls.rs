@@ -136,4 +136,8 @@ struct Empty;
 )]
 struct OtherGroup;
 
+#[derive(Server)]
+#[server(transport = "tcp", concurrency = "sync", handler = Both, tls, timeouts(handshake = "3s"))]
+struct WithoutKeys;
+
 fn main() {}
