@@ -3,7 +3,7 @@
 use crate::{
     composition::Rule,
     errors::Errors,
-    keys::{GRAMMARS, Grammar, Group, Key, Scope, Signature, Target},
+    keys::{self, GRAMMARS, Grammar, Group, Key, Scope, Signature, Target},
     suggest::{closest, did_you_mean, listed},
     value::{Refusal, Value},
 };
@@ -35,9 +35,11 @@ pub(crate) struct Attribute {
     /// The keys that mean nothing without one of some groups: the word, the groups, and why.
     pub(crate) needs: Vec<(Ident, &'static [&'static str], &'static str)>,
     /// The groups that were given.
-    pub(crate) groups: Vec<&'static str>,
-    /// A word was not understood that may have been meant for a key that is missing.
-    pub(crate) has_unknown: bool,
+    pub(crate) groups: Vec<Ident>,
+    /// The keys that were given, each with its group, also those whose value is wrong.
+    pub(crate) given: Vec<(&'static str, &'static str)>,
+    /// The groups with a word that was not understood, which may have been meant for a key that is missing.
+    pub(crate) unknown: Vec<&'static str>,
 }
 
 /// A key that names a type.
@@ -87,6 +89,17 @@ pub(crate) struct CheckedValue {
     pub(crate) refused: Vec<(Refusal, String)>,
 }
 
+impl Attribute {
+    pub(crate) fn group(&self, name: &str) -> Option<&Ident> {
+        self.groups.iter().find(|group| *group == name)
+    }
+
+    /// Whether a word outside of the groups was not understood.
+    pub(crate) fn has_unknown(&self) -> bool {
+        self.unknown.contains(&"")
+    }
+}
+
 impl TypeSetting {
     pub(crate) fn value(&self) -> Option<&Value> {
         match self {
@@ -113,17 +126,23 @@ impl CheckedValue {
     }
 }
 
-/// Parses an attribute to the end, whatever is wrong in it.
-pub(crate) fn parse(tokens: TokenStream, grammar: &'static Grammar, errors: &mut Errors) -> Attribute {
-    let mut parser = AttributeParser { grammar, settings: Vec::new(), has_unknown: false, groups: Vec::new(), errors };
-    let parse = |input: ParseStream<'_>| {
-        parser.group(&grammar.groups[0], input);
-        Ok(())
-    };
-    if let Err(error) = parse.parse2(tokens) {
-        parser.errors.push(error);
+/// Parses an attribute to the end, whatever is wrong in it. One that is written twice is read as one.
+pub(crate) fn parse(
+    parts: impl IntoIterator<Item = TokenStream>,
+    grammar: &'static Grammar,
+    errors: &mut Errors,
+) -> Attribute {
+    let mut parser = AttributeParser { grammar, settings: Vec::new(), unknown: Vec::new(), groups: Vec::new(), errors };
+    for tokens in parts {
+        let parse = |input: ParseStream<'_>| {
+            parser.group(&grammar.groups[0], input);
+            Ok(())
+        };
+        if let Err(error) = parse.parse2(tokens) {
+            parser.errors.push(error);
+        }
     }
-    let mut attribute = Attribute { has_unknown: parser.has_unknown, groups: parser.groups, ..Attribute::default() };
+    let mut attribute = Attribute { unknown: parser.unknown, groups: parser.groups, ..Attribute::default() };
     for setting in parser.settings {
         attribute.set(setting);
     }
@@ -141,6 +160,7 @@ struct Setting {
 
 impl Attribute {
     fn set(&mut self, Setting { group, key, word, value }: Setting) {
+        self.given.push((group.name, key.name));
         if let (Scope::Fitting(rule), Some(_)) = (&key.scope, &value) {
             self.rules.push((word.clone(), rule));
         }
@@ -198,30 +218,36 @@ impl CheckedValue {
 struct AttributeParser<'a> {
     grammar: &'static Grammar,
     settings: Vec<Setting>,
-    has_unknown: bool,
+    /// The groups with a word that was not understood.
+    unknown: Vec<&'static str>,
     /// The groups that were given.
-    groups: Vec<&'static str>,
+    groups: Vec<Ident>,
     errors: &'a mut Errors,
 }
 
 impl AttributeParser<'_> {
     fn group(&mut self, group: &'static Group, input: ParseStream<'_>) {
         while !input.is_empty() {
-            let entry = self.entry(group, input).and_then(|()| {
-                if input.is_empty() || input.peek(Token![,]) {
-                    return Ok(());
-                }
-                Err(input.error(
-                    "expected `,` after a value, which is one literal or one path: what is computed is written as a \
-                     constant",
-                ))
-            });
-            if let Err(error) = entry {
+            if let Err(error) = self.entry(group, input).and_then(|()| self.separator(input)) {
                 self.errors.push(error);
-                while !input.peek(Token![,]) && input.parse::<TokenTree>().is_ok() {}
+                while !is_separator(input) && input.parse::<TokenTree>().is_ok() {}
             }
-            let _ = input.parse::<Option<Token![,]>>();
+            if is_separator(input) {
+                let _ = input.parse::<TokenTree>();
+            }
         }
+    }
+
+    /// What stands behind an entry. In place of a comma it reports what the next entry can be read after.
+    fn separator(&mut self, input: ParseStream<'_>) -> syn::Result<()> {
+        if input.peek(Token![;]) {
+            self.errors.push(input.error("write `,` in place of `;`"));
+        } else if let Some(next) = next_entry(input) {
+            self.errors.at(&next, format!("a comma is missing before `{next}`"));
+        } else if !input.is_empty() && !input.peek(Token![,]) {
+            return Err(input.error("a comma is missing before this"));
+        }
+        Ok(())
     }
 
     fn entry(&mut self, group: &'static Group, input: ParseStream<'_>) -> syn::Result<()> {
@@ -233,7 +259,7 @@ impl AttributeParser<'_> {
             return Err(self.take_for(group, key, Ident::new(key.name, input.span()), message));
         }
         let Ok(word) = input.call(Ident::parse_any) else {
-            self.has_unknown |= group.name.is_empty();
+            self.unknown.push(group.name);
             return Err(input.error(format!("expected a key: {} has {}", self.place(group), self.keys_of(group))));
         };
         let name = word.unraw().to_string();
@@ -242,7 +268,7 @@ impl AttributeParser<'_> {
         }
         match self.grammar.subgroup(&name) {
             Some(subgroup) if group.name.is_empty() => self.subgroup(subgroup, word, input),
-            _ => Err(self.unknown_key(group, word)),
+            _ => Err(self.unknown_key(group, word, input.peek(Paren))),
         }
     }
 
@@ -271,19 +297,22 @@ impl AttributeParser<'_> {
 
     fn subgroup(&mut self, group: &'static Group, word: Ident, input: ParseStream<'_>) -> syn::Result<()> {
         if !input.peek(Paren) {
+            // It was meant to be there, and not to be empty.
+            self.groups.push(word.unraw());
+            self.unknown.push(group.name);
             let keys = self.keys_of(group);
             return Err(error(&word, format!("`{word}` is a group: write `{word}(…)`, with {keys} in it")));
         }
-        if self.groups.contains(&group.name) {
+        if self.groups.iter().any(|given| given == group.name) {
             self.errors.at(&word, format!("`{word}(…)` is given twice: write all of it in one"));
         }
-        self.groups.push(group.name);
+        self.groups.push(word.unraw());
         let content;
         parenthesized!(content in input);
         self.group(group, &content);
         let is_given = |name| self.settings.iter().any(|it| it.group.name == group.name && it.key.name == name);
         match group.keys.iter().find(|key| group.required == Some(key.name)) {
-            Some(key) if !is_given(key.name) => {
+            Some(key) if !is_given(key.name) && !self.unknown.contains(&group.name) => {
                 Err(error(&word, format!("`{word}(…)` lacks `{}`: write `{}`", key.name, key.usage())))
             }
             _ => Ok(()),
@@ -291,7 +320,7 @@ impl AttributeParser<'_> {
     }
 
     /// What is wrong with a word that is no key of this group.
-    fn unknown_key(&mut self, group: &'static Group, word: Ident) -> syn::Error {
+    fn unknown_key(&mut self, group: &'static Group, word: Ident, is_group: bool) -> syn::Error {
         let grammar = self.grammar;
         let name = word.unraw().to_string();
         let here = self.place(group);
@@ -302,12 +331,28 @@ impl AttributeParser<'_> {
         if grammar.subgroup(&name).is_some() {
             return error(&word, format!("`{name}(…)` belongs in `#[{}(…)]`, not in {here}", grammar.name));
         }
-        let is_top = group.name.is_empty();
         if let Some((_, instead)) = grammar.python.iter().find(|(python, _)| *python == name) {
-            self.has_unknown |= is_top;
+            self.unknown.push(group.name);
             return error(&word, format!("`{name}` is Python's: here {instead}"));
         }
+        if let Some((_, instead)) = grammar.foreign.iter().find(|(foreign, _)| *foreign == name) {
+            self.unknown.push(group.name);
+            return error(&word, format!("there is no `{name}` here: {instead}"));
+        }
+        if cfg!(not(feature = "tls")) && keys::OF_TLS.contains(&&*name) {
+            self.unknown.push(group.name);
+            return error(&word, format!("`{name}` needs the feature `tls`: `cargo add sockserver --features tls`"));
+        }
+        if GRAMMARS.iter().any(|other| other.name == name) {
+            return error(
+                &word,
+                format!("`{name}(…)` is an attribute of its own: write `#[{name}(…)]` below this one"),
+            );
+        }
         let others = GRAMMARS.iter().filter(|other| other.name != grammar.name);
+        if let Some(other) = others.clone().find(|other| other.subgroup(&name).is_some()) {
+            return error(&word, format!("`{name}(…)` belongs in `#[{}(…)]`, not in {here}", other.name));
+        }
         if let Some((other, (home, _))) =
             others.flat_map(|other| other.find(&name).map(move |found| (other, found))).next()
         {
@@ -317,24 +362,20 @@ impl AttributeParser<'_> {
         let unknown = format!("{here} has no key `{name}`: its keys are {}", self.keys_of(group));
         let keys_of = |group: &'static Group| group.keys.iter().map(|key| key.name);
         if let Some(near) = closest(&name, keys_of(group))
+            && !is_group
             && let Some(key) = group.keys.iter().find(|key| key.name == near)
         {
             return self.take_for(group, key, word, format!("{}{unknown}", did_you_mean(near)));
         }
         if let Some(near) = closest(&name, grammar.groups.iter().flat_map(keys_of))
+            && !is_group
             && let Some((home, key)) = grammar.find(near).next()
         {
             let usage = format!("{near} = …");
             let meant = if home.name.is_empty() { usage } else { format!("{}({usage})", home.name) };
             return self.take_for(home, key, word, format!("{}{unknown}", did_you_mean(&meant)));
         }
-        if name == "tls" && is_top && cfg!(not(feature = "tls")) {
-            return error(
-                &word,
-                "`tls(…)` needs the feature of this name: `cargo add sockserver --features tls`".to_owned(),
-            );
-        }
-        self.has_unknown |= is_top;
+        self.unknown.push(group.name);
         let meant = closest(&name, grammar.subgroups().map(|group| group.name));
         let meant = meant.map(|similar| did_you_mean(&format!("{similar}(…)"))).unwrap_or_default();
         error(&word, format!("{meant}{unknown}"))
@@ -363,6 +404,17 @@ impl AttributeParser<'_> {
     }
 }
 
+fn is_separator(input: ParseStream<'_>) -> bool {
+    input.peek(Token![,]) || input.peek(Token![;])
+}
+
+/// The word that the next entry begins with, where no comma is before it.
+fn next_entry(input: ParseStream<'_>) -> Option<Ident> {
+    let ahead = input.fork();
+    let word = ahead.call(Ident::parse_any).ok()?;
+    (ahead.peek(Token![=]) || ahead.peek(Paren)).then_some(word)
+}
+
 /// One of the words that a key takes, with or without its quotes, where a key should be.
 fn word_without_key(group: &Group, input: ParseStream<'_>) -> Option<(&'static Key, String)> {
     let ahead = input.fork();
@@ -384,6 +436,9 @@ fn parse_value(key: &Key, word: &Ident, input: ParseStream<'_>) -> syn::Result<V
     }
     let start = input.fork();
     let value = key.takes.parse(word, input)?;
+    if !input.is_empty() && !is_separator(input) && next_entry(input).is_none() {
+        return Err(input.error(format!("an expression is no value: `{word}` takes {}", key.takes.expected())));
+    }
     match key.refused.iter().find(|(refused, _)| value.is(*refused)) {
         Some((_, why)) => Err(start.error(format!("`{word}` {why}"))),
         None => Ok(value),

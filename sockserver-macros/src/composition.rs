@@ -17,6 +17,7 @@ pub(crate) static TRANSPORT: Words = Words {
     ],
     home: "transport",
     are_types: true,
+    synonyms: &[],
 };
 
 pub(crate) static CONCURRENCY: Words = Words {
@@ -29,6 +30,7 @@ pub(crate) static CONCURRENCY: Words = Words {
     ],
     home: "concurrency",
     are_types: true,
+    synonyms: &[("async", "\"event_loop\""), ("epoll", "\"event_loop\"")],
 };
 
 /// The concurrency for message handlers only.

@@ -8,7 +8,7 @@ use crate::{
     server::{self, Server, TakenField},
     value::Value,
 };
-use proc_macro2::{Ident, Span, TokenStream};
+use proc_macro2::{Group, Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote};
 use syn::{
     Data, DeriveInput, GenericArgument, GenericParam, Generics, Lifetime, Member, Meta, Path, PathArguments, Token,
@@ -74,6 +74,29 @@ pub(crate) fn parse_item(input: ParseStream<'_>) -> syn::Result<DeriveInput> {
     }
 }
 
+/// An item that is no handler, without the attributes that only a handler has: the compiler does not know them.
+pub(crate) fn without_own_attributes(tokens: TokenStream) -> TokenStream {
+    let is_own = |group: &Group| {
+        let first = group.stream().into_iter().next();
+        matches!(first, Some(TokenTree::Ident(name)) if name == "server" || name == "default")
+    };
+    let mut kept = Vec::new();
+    for token in tokens {
+        let TokenTree::Group(group) = token else {
+            kept.push(token);
+            continue;
+        };
+        if matches!(kept.last(), Some(TokenTree::Punct(mark)) if mark.as_char() == '#') && is_own(&group) {
+            kept.pop();
+            continue;
+        }
+        let mut inner = Group::new(group.delimiter(), without_own_attributes(group.stream()));
+        inner.set_span(group.span());
+        kept.push(inner.into());
+    }
+    kept.into_iter().collect()
+}
+
 impl Handler {
     /// Takes out of the item what is not to be emitted again.
     pub(crate) fn take(
@@ -82,7 +105,8 @@ impl Handler {
         grammar: &'static Grammar,
         errors: &mut Errors,
     ) -> Handler {
-        let said = attribute::parse(arguments, grammar, errors);
+        let said = attribute::parse([arguments], grammar, errors);
+        refuse_second_attribute(item, grammar, errors);
         let framing = take_framing(&said, grammar, errors);
         refuse_conditional_parameters(item, errors);
         let (fields, condition) = match take_fields(item, grammar, errors) {
@@ -95,9 +119,12 @@ impl Handler {
                 member: field.ident.clone().map_or(Member::from(index), Member::Named),
                 ty: field.ty.clone(),
             });
-        if framing.is_some() {
-            refuse_readers(fields_of_all(), errors);
-            refuse_mailboxes(fields_of_all(), errors);
+        match framing {
+            Some(_) => {
+                refuse_readers(fields_of_all(), errors);
+                refuse_mailboxes(fields_of_all(), errors);
+            }
+            None => refuse_second_reader(fields_of_all(), errors),
         }
         let conditions = item.attrs.iter().filter(|attribute| attribute.path().is_ident("cfg")).cloned();
         let conditions: Vec<syn::Attribute> = conditions.collect();
@@ -131,10 +158,24 @@ impl Handler {
     }
 }
 
+/// It would implement the same traits once more.
+fn refuse_second_attribute(item: &mut DeriveInput, grammar: &Grammar, errors: &mut Errors) {
+    let names = [keys::REQUEST_HANDLER.name, keys::MESSAGE_HANDLER.name];
+    let is_second = |attribute: &mut syn::Attribute| {
+        attribute.path().segments.last().is_some_and(|last| names.iter().any(|name| last.ident == name))
+    };
+    for attribute in item.attrs.extract_if(.., is_second) {
+        errors.at(
+            attribute.path(),
+            format!("`#[{}]` above makes this struct a handler already: leave one of the two out", grammar.name),
+        );
+    }
+}
+
 /// The framing of a message handler. One that is not known is stood in for.
 fn take_framing(said: &Attribute, grammar: &Grammar, errors: &mut Errors) -> Option<Value> {
     let key = grammar.find("framing").next()?.1;
-    if let (TypeSetting::Missing, false) = (&said.framing, said.has_unknown) {
+    if let (TypeSetting::Missing, false) = (&said.framing, said.has_unknown()) {
         errors.push(syn::Error::new(
             Span::call_site(),
             format!(
@@ -154,9 +195,17 @@ fn take_framing(said: &Attribute, grammar: &Grammar, errors: &mut Errors) -> Opt
 impl Field {
     /// Whether it is taken from the request, and is of a type of this name.
     fn is(&self, name: &str) -> bool {
-        let is_named =
-            matches!(&self.ty, Type::Path(path) if path.path.segments.last().is_some_and(|last| last.ident == name));
-        is_named && matches!(self.source, Source::Request)
+        matches!(self.source, Source::Request) && is_named(&self.ty, name)
+    }
+}
+
+fn is_named(ty: &Type, name: &str) -> bool {
+    match ty {
+        Type::Path(path) => path.path.segments.last().is_some_and(|last| last.ident == name),
+        // As a type passes through a `macro_rules!` macro.
+        Type::Group(group) => is_named(&group.elem, name),
+        Type::Paren(paren) => is_named(&paren.elem, name),
+        _ => false,
     }
 }
 
@@ -169,6 +218,19 @@ fn refuse_readers<'a>(fields: impl Iterator<Item = &'a Field>, errors: &mut Erro
             _ => continue,
         };
         errors.at(&field.ty, format!("a message handler does not read: its messages come to `message`{instead}"));
+    }
+}
+
+/// Of two readers, each would miss what the other has received.
+fn refuse_second_reader<'a>(fields: impl Iterator<Item = &'a Field>, errors: &mut Errors) {
+    let readers: Vec<&Field> = fields.filter(|field| field.is("Reader") || field.is("Frames")).collect();
+    for (index, field) in readers.iter().enumerate() {
+        // Those with contrary conditions are never both there.
+        let is_beside =
+            |other: &&Field| other.only_if.is_none() || field.only_if.is_none_or(|it| other.only_if == Some(it));
+        if readers[..index].iter().any(is_beside) {
+            errors.at(&field.ty, "a second reader: a request has one, a `Reader` or a `Frames`");
+        }
     }
 }
 
@@ -377,10 +439,23 @@ fn hides(attribute: &syn::Attribute, name: &str) -> bool {
 fn default(attribute: &syn::Attribute, errors: &mut Errors) -> Option<Source> {
     match &attribute.meta {
         Meta::Path(_) => return Some(Source::Default),
+        Meta::List(list) if is_list(&list.tokens) => {
+            errors.at(&list.tokens, "a default is one value: write a tuple as `#[default((…, …))]`");
+        }
         Meta::List(list) if !list.tokens.is_empty() => return Some(Source::Expression(list.tokens.clone())),
         _ => errors.at(attribute, "write `#[default]` for the default of the type, or a value like `#[default(1)]`"),
     }
     None
+}
+
+/// Whether a comma is there that can be in no expression: outside of parentheses, they have commas in the arguments of types
+/// and closures only.
+fn is_list(tokens: &TokenStream) -> bool {
+    let has = |searched| {
+        let is_searched = |token| matches!(token, TokenTree::Punct(punct) if punct.as_char() == searched);
+        tokens.clone().into_iter().any(is_searched)
+    };
+    has(',') && !has('<') && !has('|')
 }
 
 /// Reports what is borrowed in a type, and makes it `'static` so that the compiler has no second word on it.
@@ -432,13 +507,11 @@ fn take_server(
     krate: &mut Option<Path>,
     errors: &mut Errors,
 ) -> Option<OwnServer> {
-    let mut attributes = item.attrs.extract_if(.., |attribute| attribute.path().is_ident("server"));
-    let attribute = attributes.next()?;
-    for attribute in attributes {
-        errors.at(attribute.path(), "a second `#[server(…)]`: write all of it in one");
-    }
-    let mut said = server::parse(&attribute, errors);
-    server::require_composition(&said, attribute.path(), errors);
+    let attributes = item.attrs.extract_if(.., |attribute| attribute.path().is_ident("server"));
+    let attributes: Vec<syn::Attribute> = attributes.collect();
+    let place = attributes.first()?.path();
+    let mut said = server::parse(attributes.iter(), errors);
+    server::require_composition(&said, place, errors);
     let mut rules = said_of_handler.rules.clone();
     let of_mailbox = mailbox.filter(|_| !rules.iter().any(|(word, _)| word == "mailbox"));
     rules.extend(of_mailbox.map(|mailbox| (Ident::new("Mailbox", mailbox.ty.span()), &composition::SHARES_MEMORY)));

@@ -17,6 +17,8 @@ pub(crate) struct Grammar {
     pub(crate) groups: &'static [Group],
     /// Python's names for what has another name here, or another place.
     pub(crate) python: &'static [(&'static str, &'static str)],
+    /// What others call otherwise, or have where this has none.
+    pub(crate) foreign: &'static [(&'static str, &'static str)],
 }
 
 pub(crate) struct Group {
@@ -138,6 +140,9 @@ impl Key {
         format!("{} = {}", self.name, self.takes.example())
     }
 }
+
+/// The words that are keys or groups only with the feature `tls`.
+pub(crate) const OF_TLS: &[&str] = &["tls", "certificate", "key", "client_auth", "client_ca", "alpn"];
 
 pub(crate) static GRAMMARS: &[&Grammar] = &[&SERVER, &REQUEST_HANDLER, &MESSAGE_HANDLER];
 
@@ -390,7 +395,19 @@ pub(crate) static SERVER: Grammar = Grammar {
         ("shutdown_request", ON_DROP),
         ("close_request", ON_DROP),
     ],
+    foreign: &[
+        ("address", BOUND),
+        ("host", BOUND),
+        ("port", BOUND),
+        ("backlog", "it is `socket(request_queue_size = …)`"),
+        ("read", EACH_READ),
+        ("write", EACH_READ),
+    ],
 };
+
+const BOUND: &str = "`bind` takes the address, like `bind(\"127.0.0.1:8080\")`";
+
+const EACH_READ: &str = "`#[request_handler(timeout = …)]` bounds each read and each write";
 
 const MAILBOX: Key = Key::new("mailbox", Kind::Count, Target::Context { is_fallible: false }, "`128`")
     .only(&composition::SHARES_MEMORY)
@@ -427,6 +444,7 @@ pub(crate) static REQUEST_HANDLER: Grammar = Grammar {
         ],
     }],
     python: NAGLE,
+    foreign: &[],
 };
 
 pub(crate) static MESSAGE_HANDLER: Grammar = Grammar {
@@ -446,6 +464,7 @@ pub(crate) static MESSAGE_HANDLER: Grammar = Grammar {
         ],
     }],
     python: NAGLE,
+    foreign: &[],
 };
 
 pub(crate) static FRAMING: Words = Words {
@@ -463,6 +482,7 @@ pub(crate) static FRAMING: Words = Words {
     ],
     home: "framing",
     are_types: true,
+    synonyms: &[("u16_be", "\"u16\""), ("u32_be", "\"u32\""), ("json", "\"line\"`, with `type Message = Json<T>")],
 };
 
 const MAX_FRAME: Key = Key::new("max_frame", Kind::Size, Target::Context { is_fallible: false }, "`\"64KiB\"`")
@@ -472,18 +492,21 @@ static ON_LIMIT: Words = Words {
     words: &[Word { word: "wait", name: "Wait" }, Word { word: "reject", name: "Reject" }],
     home: "OnLimit",
     are_types: false,
+    synonyms: &[],
 };
 
 static UNTRUSTED: Words = Words {
     words: &[Word { word: "reject", name: "Reject" }, Word { word: "direct", name: "Direct" }],
     home: "UntrustedPeer",
     are_types: false,
+    synonyms: &[],
 };
 
 static VERSIONS: Words = Words {
     words: &[Word { word: "both", name: "Both" }, Word { word: "1", name: "One" }, Word { word: "2", name: "Two" }],
     home: "ProxyVersions",
     are_types: false,
+    synonyms: &[],
 };
 
 /// The groups that make a connection begin with something else than its first request.
@@ -496,6 +519,7 @@ static CLIENT_AUTH: Words = Words {
     words: &[Word { word: "required", name: "Required" }, Word { word: "optional", name: "Optional" }],
     home: "ClientAuth",
     are_types: false,
+    synonyms: &[],
 };
 
 #[cfg(feature = "tls")]
@@ -507,6 +531,7 @@ static TLS_VERSIONS: Words = Words {
     ],
     home: "TlsVersions",
     are_types: false,
+    synonyms: &[],
 };
 
 #[cfg(feature = "tls")]
@@ -514,6 +539,7 @@ static TLS_START: Words = Words {
     words: &[Word { word: "accept", name: "Accept" }, Word { word: "handler", name: "Handler" }],
     home: "TlsStart",
     are_types: false,
+    synonyms: &[],
 };
 
 #[cfg(feature = "tls")]

@@ -103,7 +103,8 @@ fn expand_handler(arguments: TokenStream, item: TokenStream, grammar: &'static G
         Ok(input) => input,
         Err(error) => {
             let error = errors::compile_error(&error);
-            return quote!(#item #error);
+            let item = handler::without_own_attributes(item);
+            return quote!(#error #item);
         }
     };
     let mut errors = Errors::default();

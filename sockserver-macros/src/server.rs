@@ -45,11 +45,12 @@ pub(crate) struct TakenField {
 impl Server {
     /// The server of `#[derive(Server)]`.
     pub(crate) fn of_derive(input: &DeriveInput, errors: &mut Errors) -> Server {
-        let mut attributes = input.attrs.iter().filter(|attribute| attribute.path().is_ident("server"));
-        let attribute = match attributes.next() {
-            Some(attribute) => {
-                let said = parse(attribute, errors);
-                require_all(&said, attribute.path(), errors);
+        let attributes = input.attrs.iter().filter(|attribute| attribute.path().is_ident("server"));
+        let attributes: Vec<&syn::Attribute> = attributes.collect();
+        let attribute = match attributes.first() {
+            Some(first) => {
+                let mut said = parse(attributes.iter().copied(), errors);
+                require_all(&mut said, first.path(), errors);
                 said
             }
             None => {
@@ -61,9 +62,6 @@ impl Server {
                 Attribute::default()
             }
         };
-        for attribute in attributes {
-            errors.at(attribute.path(), "a second `#[server(…)]`: write all of it in one");
-        }
         if let Some((word, _)) = &attribute.server_name {
             errors.at(
                 word,
@@ -80,7 +78,7 @@ impl Server {
     }
 
     pub(crate) fn new(ident: Ident, generics: Generics, said: Attribute) -> Server {
-        let behind_proxy = said.groups.contains(&"proxy").then_some("BehindProxy");
+        let behind_proxy = said.group("proxy").map(|_| "BehindProxy");
         let marks = behind_proxy.into_iter().chain(tls::marks(&said)).collect();
         let handler = match said.handler {
             TypeSetting::Value { value: Value::Path(handler), .. } => Some(handler),
@@ -119,19 +117,27 @@ pub(crate) fn allowed_in<'a>(attributes: impl IntoIterator<Item = &'a syn::Attri
     allowed.filter(|attribute: &syn::Attribute| seen.insert(attribute.to_token_stream().to_string())).collect()
 }
 
-/// What `#[server(…)]` says.
-pub(crate) fn parse(attribute: &syn::Attribute, errors: &mut Errors) -> Attribute {
-    let tokens = match &attribute.meta {
-        Meta::List(list) => list.tokens.clone(),
-        Meta::Path(_) => TokenStream::new(),
-        Meta::NameValue(_) => {
-            errors.at(attribute.path(), "expected `#[server(…)]`");
-            return Attribute { has_unknown: true, ..Attribute::default() };
+/// What `#[server(…)]` says, of which there should be one.
+pub(crate) fn parse<'a>(attributes: impl Iterator<Item = &'a syn::Attribute>, errors: &mut Errors) -> Attribute {
+    let mut parts = Vec::new();
+    for (index, attribute) in attributes.enumerate() {
+        if index > 0 {
+            errors.at(attribute.path(), "a second `#[server(…)]`: write all of it in one");
         }
-    };
-    let said = attribute::parse(tokens, &keys::SERVER, errors);
+        match &attribute.meta {
+            Meta::List(list) => parts.push(list.tokens.clone()),
+            Meta::Path(_) => {}
+            Meta::NameValue(_) => {
+                errors.at(attribute.path(), "expected `#[server(…)]`");
+                return Attribute { unknown: vec![""], ..Attribute::default() };
+            }
+        }
+    }
+    let said = attribute::parse(parts, &keys::SERVER, errors);
     composition::check(&said.rules, said.transport.value(), said.concurrency.value(), errors);
-    let is_given = |group: &&str| said.groups.contains(group) || *group == "tls" && tls::has_hook(&said);
+    // A group whose name is misspelt may be the one that is needed.
+    let is_given =
+        |group: &&str| said.group(group).is_some() || said.has_unknown() || *group == "tls" && tls::has_hook(&said);
     for (word, groups, because) in said.needs.iter().filter(|(_, groups, _)| !groups.iter().any(is_given)) {
         let groups = listed(groups.iter().map(|group| format!("{group}(…)")), "or");
         errors.at(word, format!("`{word}` means nothing without {groups}: {because}"));
@@ -147,20 +153,23 @@ pub(crate) fn require_composition(said: &Attribute, place: impl ToTokens, errors
         ("concurrency", &said.concurrency, &composition::CONCURRENCY),
     ];
     for (key, given, words) in types {
-        if let (TypeSetting::Missing, false) = (given, said.has_unknown) {
+        if let (TypeSetting::Missing, false) = (given, said.has_unknown()) {
             let words = words.listed();
             errors.at(&place, format!("`{key}` is missing: it is {words}, or the path of a type of your own"));
         }
     }
 }
 
-fn require_all(said: &Attribute, place: impl ToTokens, errors: &mut Errors) {
+fn require_all(said: &mut Attribute, place: impl ToTokens, errors: &mut Errors) {
+    const INSTEAD: &str = "name the type that handles a request, like `handler = Session`, or make this struct the handler: \
+                           write `#[request_handler]` above `#[server(…)]` in place of deriving `Server`";
     require_composition(said, &place, errors);
-    if let (TypeSetting::Missing, false) = (&said.handler, said.has_unknown) {
-        errors.at(
-            &place,
-            "`handler` is missing: name the type that handles a request, like `handler = Session`, or make this \
-             struct the handler: write `#[request_handler]` above `#[server(…)]` in place of deriving `Server`",
-        );
+    match &said.handler {
+        TypeSetting::Missing if !said.has_unknown() => errors.at(&place, format!("`handler` is missing: {INSTEAD}")),
+        TypeSetting::Value { value: Value::Path(path), .. } if path.path.is_ident("Self") => {
+            errors.at(path, format!("`Self` is the server: {INSTEAD}"));
+            said.handler = TypeSetting::Wrong;
+        }
+        _ => {}
     }
 }

@@ -6,11 +6,17 @@ pub(crate) fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
     let likeness = |candidate: &str| {
         let candidate = candidate.to_lowercase();
         let distance = distance(&word, &candidate);
-        let is_shortened = word.len() >= 3 && (candidate.starts_with(&word) || word.starts_with(&candidate));
-        (is_shortened || distance <= word.len().max(candidate.len()) / 3).then_some(distance)
+        let (length, of_candidate) = (word.chars().count(), candidate.chars().count());
+        let is_alike = length >= 4 && (has_part(&candidate, &word) || has_part(&word, &candidate));
+        (is_alike || distance <= length.max(of_candidate) / 3).then_some(distance)
     };
     let alike = candidates.into_iter().filter_map(|candidate| Some((likeness(candidate)?, candidate)));
     alike.min_by_key(|(distance, _)| *distance).map(|(_, candidate)| candidate)
+}
+
+/// Whether the word begins with the part, or has it between its underscores.
+fn has_part(word: &str, part: &str) -> bool {
+    word.starts_with(part) || format!("_{word}_").contains(&format!("_{part}_"))
 }
 
 /// The number of letters to insert, remove, replace or swap with their neighbour (the optimal string alignment).
@@ -64,6 +70,23 @@ mod tests {
         }
         assert_eq!(closest("fork", ["threading", "forking"]), Some("forking"));
         assert_eq!(closest("threads", ["threading", "forking"]), Some("threading"));
+    }
+
+    #[test]
+    fn a_part_of_a_word_stands_for_it() {
+        let words = ["request_queue_size", "allow_reuse_port", "nodelay", "event", "server_close", "handle_error"];
+        for (typed, meant) in [
+            ("reuse_port", "allow_reuse_port"),
+            ("tcp_nodelay", "nodelay"),
+            ("on_event", "event"),
+            ("close", "server_close"),
+            ("error", "handle_error"),
+        ] {
+            assert_eq!(closest(typed, words), Some(meant), "{typed}");
+        }
+        assert_eq!(closest("max", ["max_packet_size"]), None);
+        assert_eq!(closest("port", ["transport"]), None);
+        assert_eq!(closest("µs", ["s", "ms"]), None, "letters count, not bytes");
     }
 
     #[test]

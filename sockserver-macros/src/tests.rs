@@ -32,6 +32,26 @@ fn the_fixtures_expand_as_expected() {
     }
 }
 
+/// The programs of `tests/ui` have all features.
+#[test]
+#[cfg(not(feature = "tls"))]
+fn a_key_of_tls_names_its_feature() {
+    for said in [
+        quote!(tls(certificate = "cert.pem", key = "key.pem")),
+        quote!(certificate = "cert.pem"),
+        quote!(hooks(tls = Self::tls)),
+    ] {
+        let server = quote!(transport = "tcp", concurrency = "sync", handler = Session, #said);
+        let expanded = expand_server(quote!(
+            #[server(#server)]
+            struct Chat;
+        ))
+        .to_string();
+        assert_eq!(expanded.matches("compile_error").count(), 1, "{expanded}");
+        assert!(expanded.contains("needs the feature `tls`"), "{expanded}");
+    }
+}
+
 fn is_fixture(path: &Path) -> bool {
     path.extension() == Some(OsStr::new("rs")) && path.with_extension("").extension().is_none()
 }

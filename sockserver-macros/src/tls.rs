@@ -8,7 +8,15 @@ use crate::{
 
 /// Reports the keys that mean nothing without another one.
 pub(crate) fn check(said: &Attribute, errors: &mut Errors) {
+    if said.unknown.contains(&"tls") {
+        return;
+    }
     let has_hook = has_hook(said);
+    let is_given = |key| said.given.contains(&("tls", key));
+    let is_empty = !said.given.iter().any(|(group, _)| *group == "tls");
+    if let (Some(word), true, false) = (said.group("tls"), is_empty, has_hook) {
+        errors.at(word, "`tls(…)` lacks `certificate`: write `certificate = \"cert.pem\", key = \"key.pem\"`");
+    }
     for key in keys(said) {
         let missing = match key.field {
             "certificate" => Some(("key", "key = \"key.pem\"", "it is that of the certificate")),
@@ -25,7 +33,7 @@ pub(crate) fn check(said: &Attribute, errors: &mut Errors) {
             )),
         };
         if let Some((other, usage, because)) = missing
-            && find(said, other).is_none()
+            && !is_given(other)
         {
             let word = &key.word;
             errors.at(word, format!("`{word}` means nothing without `{other}`: write `{usage}` beside it; {because}"));
@@ -65,7 +73,7 @@ fn starts_in_handler(said: &Attribute) -> bool {
 
 /// The hook makes the certificates.
 pub(crate) fn has_hook(said: &Attribute) -> bool {
-    said.hooks.iter().any(|hook| hook.name == "tls")
+    said.given.contains(&("hooks", "tls"))
 }
 
 fn find<'a>(said: &'a Attribute, name: &str) -> Option<&'a OptionValue> {

@@ -2,6 +2,7 @@
 
 use crate::suggest::{closest, did_you_mean, listed, quoted};
 use proc_macro2::TokenTree;
+use quote::ToTokens;
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
@@ -43,6 +44,8 @@ pub(crate) struct Words {
     pub(crate) home: &'static str,
     /// The words stand for types, and the path of a user's own type may stand in place of one.
     pub(crate) are_types: bool,
+    /// What others call so, with what is written here.
+    pub(crate) synonyms: &'static [(&'static str, &'static str)],
 }
 
 pub(crate) struct Word {
@@ -109,7 +112,7 @@ impl Kind {
         let name = input.fork().call(Ident::parse_any).ok().map(|name| name.to_string());
         if let Kind::Name(_) = self {
             let start = input.fork();
-            return match input.call(Ident::parse_any) {
+            return match input.parse::<Ident>() {
                 Ok(name) if !input.peek(Token![::]) => Ok(Value::Name(name)),
                 _ => Err(start.error(wrong(""))),
             };
@@ -229,6 +232,10 @@ impl Kind {
     fn read(&self, literal: &Lit) -> Result<Value, String> {
         match (self, literal) {
             (Kind::Word(words), Lit::Str(text)) => words.read(&text.value()),
+            (Kind::Word(words), Lit::Int(_) | Lit::Float(_)) => {
+                let text = literal.to_token_stream().to_string();
+                Err(words.find(&text).map(|choice| did_you_mean(&quoted(choice.word))).unwrap_or_default())
+            }
             (Kind::Flag, Lit::Bool(flag)) => Ok(Value::Flag(flag.clone())),
             (Kind::Flag, Lit::Str(text)) => {
                 Err(self.misread_name(&text.value()).map(|flag| did_you_mean(&flag)).unwrap_or_default())
@@ -244,10 +251,14 @@ impl Kind {
             }
             (Kind::Size, _) => measure(literal, SIZES).map(Value::Number),
             (Kind::Duration, _) => {
-                let in_one_unit = |hint| in_one_unit(literal).map_or(hint, |text| did_you_mean(&quoted(&text)));
-                measure(literal, TIMES).map(Duration::from_millis).map(Value::Duration).map_err(in_one_unit)
+                let meant = || in_one_unit(literal).or_else(|| without_fraction(literal));
+                let reworded = |hint| meant().map_or(hint, |text| did_you_mean(&quoted(&text)));
+                measure(literal, TIMES).map(Duration::from_millis).map(Value::Duration).map_err(reworded)
             }
             (Kind::Mode, Lit::Int(number)) => mode(number),
+            (Kind::Mode, Lit::Str(text)) => {
+                Err(permissions(&text.value()).map(|meant| did_you_mean(&format!("0o{meant:o}"))).unwrap_or_default())
+            }
             (Kind::Rate, _) => rate(literal),
             (Kind::Networks, Lit::Str(text)) => Err(in_brackets(text, network(&text.value(), &[]))),
             (Kind::Proxies, Lit::Str(text)) => Err(in_brackets(text, proxy(&text.value()))),
@@ -268,6 +279,11 @@ fn list<T>(input: ParseStream<'_>, wrong: &str, entry: impl Fn(LitStr) -> Result
         let parsed = content.parse::<LitStr>().map_err(|_| String::new()).and_then(&entry);
         match parsed {
             Ok(entry) if content.is_empty() || content.peek(Token![,]) => entries.push(entry),
+            Ok(_) => {
+                let error = content.error("a comma is missing before this");
+                while content.parse::<TokenTree>().is_ok() {}
+                return Err(error);
+            }
             parsed => {
                 // What is left would be an error of its own.
                 while content.parse::<TokenTree>().is_ok() {}
@@ -342,14 +358,18 @@ impl Words {
         listed(self.words.iter().map(|choice| quoted(choice.word)), "or")
     }
 
+    fn find(&self, word: &str) -> Option<&'static Word> {
+        self.words.iter().find(|choice| choice.word == word)
+    }
+
     fn read(&'static self, word: &str) -> Result<Value, String> {
-        match self.words.iter().find(|choice| choice.word == word) {
-            Some(choice) => Ok(Value::Word(self, choice)),
-            None => {
-                let words = self.words.iter().map(|choice| choice.word);
-                Err(closest(word, words).map(|word| did_you_mean(&quoted(word))).unwrap_or_default())
-            }
+        if let Some(choice) = self.find(word) {
+            return Ok(Value::Word(self, choice));
         }
+        let synonym = self.synonyms.iter().find(|(synonym, _)| *synonym == word).map(|(_, meant)| meant.to_string());
+        let path = (self.are_types && word.contains("::")).then(|| word.to_string());
+        let alike = || closest(word, self.words.iter().map(|choice| choice.word)).map(quoted);
+        Err(synonym.or(path).or_else(alike).map(|meant| did_you_mean(&meant)).unwrap_or_default())
     }
 }
 
@@ -384,13 +404,15 @@ fn measure(literal: &Lit, units: &Units) -> Result<u64, String> {
     let text = written(literal).ok_or_else(String::new)?;
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
     let Ok(number) = number.parse::<u64>() else { return Err(String::new()) };
-    let mut names = units.iter().map(|(name, _)| *name);
+    let names = || units.iter().map(|(name, _)| *name);
     match units.iter().find(|(name, _)| *name == unit) {
         Some((_, factor)) if matches!(literal, Lit::Str(_)) => {
             number.checked_mul(*factor).ok_or_else(|| "this is too much: ".to_string())
         }
         _ => {
-            let unit = if unit.is_empty() { names.next() } else { closest(unit.trim(), names) };
+            // A unit by its first letters, like `64k`.
+            let is_begun = |name: &&str| name.to_lowercase().starts_with(&unit.trim().to_lowercase());
+            let unit = closest(unit.trim(), names()).or_else(|| names().find(is_begun));
             Err(unit.map(|unit| did_you_mean(&quoted(&format!("{number}{unit}")))).unwrap_or_default())
         }
     }
@@ -413,6 +435,17 @@ fn in_one_unit(literal: &Lit) -> Option<String> {
     }
     let (name, factor) = units.into_iter().min_by_key(|unit| unit.1)?;
     Some(format!("{}{name}", milliseconds / factor))
+}
+
+/// A fraction of one unit, like `1.5s`, as a number of smaller ones.
+fn without_fraction(literal: &Lit) -> Option<String> {
+    let text = written(literal)?;
+    let (number, unit) = text.split_at(text.find(char::is_alphabetic)?);
+    let (whole, fraction) = number.split_once('.')?;
+    let (_, factor) = TIMES.iter().find(|(name, _)| *name == unit)?;
+    let scale = 10_u64.checked_pow(fraction.len().try_into().ok()?)?;
+    let parts = format!("{whole}{fraction}").parse::<u64>().ok()?.checked_mul(*factor)?;
+    (parts % scale == 0).then(|| format!("{}ms", parts / scale))
 }
 
 /// The text of a literal that may stand for a quantity.
@@ -452,12 +485,15 @@ fn rate(literal: &Lit) -> Result<Value, String> {
 /// Only octal says what it means: the decimal `660` would be `0o1224`. The error is a suggestion, if there is one.
 fn mode(number: &LitInt) -> Result<Value, String> {
     let text = number.to_string().replace('_', "");
-    let permissions = |digits: &str| u32::from_str_radix(digits, 8).ok().filter(|mode| *mode <= 0o777);
     match (text.strip_prefix("0o").and_then(permissions), permissions(&text)) {
         (Some(_), _) => Ok(Value::Mode(number.clone())),
         (None, Some(meant)) => Err(did_you_mean(&format!("0o{meant:o}"))),
         (None, None) => Err(String::new()),
     }
+}
+
+fn permissions(digits: &str) -> Option<u32> {
+    u32::from_str_radix(digits.trim_start_matches("0o"), 8).ok().filter(|mode| *mode <= 0o777)
 }
 
 #[cfg(test)]
@@ -470,6 +506,7 @@ mod tests {
         words: &[Word { word: "udp", name: "Udp" }, Word { word: "unix", name: "Unix" }],
         home: "transport",
         are_types: true,
+        synonyms: &[("inet", "\"udp\"")],
     };
 
     fn parse(kind: &Kind, text: &str) -> Result<Value, String> {
@@ -495,14 +532,28 @@ mod tests {
         for (text, meant) in [("30", "30s"), ("30s", "30s"), (r#""30""#, "30s"), (r#""5 M""#, "5m")] {
             assert_eq!(suggestion(&Kind::Duration, text), Some(format!("\"{meant}\"")), "{text}");
         }
-        for (text, meant) in
-            [("1h30m", "90m"), ("1m 500ms", "60500ms"), ("1d", "24h"), ("1d12h", "36h"), ("60 s", "60s")]
-        {
+        for (text, meant) in [
+            ("1h30m", "90m"),
+            ("1m 500ms", "60500ms"),
+            ("1d", "24h"),
+            ("1d12h", "36h"),
+            ("60 s", "60s"),
+            ("1.5s", "1500ms"),
+        ] {
             assert_eq!(suggestion(&Kind::Duration, &quoted(text)), Some(quoted(meant)), "{text}");
         }
-        for text in
-            [r#""1.5s""#, "1.5", r#""s""#, r#""""#, r#""-1s""#, "-1", r#""1us""#, "true", r#""18446744073709551616ms""#]
-        {
+        for text in [
+            r#""1.0005s""#,
+            r#""5µs""#,
+            "1.5",
+            r#""s""#,
+            r#""""#,
+            r#""-1s""#,
+            "-1",
+            r#""1us""#,
+            "true",
+            r#""18446744073709551616ms""#,
+        ] {
             assert_eq!(suggestion(&Kind::Duration, text), None, "{text}");
         }
         assert!(
@@ -518,7 +569,13 @@ mod tests {
         {
             assert!(matches!(parse(&Kind::Size, text), Ok(Value::Number(it)) if it == bytes), "{text}");
         }
-        for (text, meant) in [(r#""8192""#, "8192"), ("64KiB", r#""64KiB""#), (r#""64kb""#, r#""64KiB""#)] {
+        for (text, meant) in [
+            (r#""8192""#, "8192"),
+            ("64KiB", r#""64KiB""#),
+            (r#""64kb""#, r#""64KiB""#),
+            (r#""64k""#, r#""64KiB""#),
+            (r#""1M""#, r#""1MiB""#),
+        ] {
             assert_eq!(suggestion(&Kind::Size, text), Some(meant.to_string()), "{text}");
         }
         for text in ["-1", "8192u32", "1.0", r#""64 bits""#, "18446744073709551616"] {
@@ -531,10 +588,17 @@ mod tests {
         for text in ["0o660", "0o0", "0o777"] {
             assert!(matches!(parse(&Kind::Mode, text), Ok(Value::Mode(mode)) if mode.to_string() == text), "{text}");
         }
-        for (text, meant) in [("660", "0o660"), ("0600", "0o600"), ("7", "0o7"), ("0", "0o0")] {
+        for (text, meant) in [
+            ("660", "0o660"),
+            ("0600", "0o600"),
+            ("7", "0o7"),
+            ("0", "0o0"),
+            (r#""0660""#, "0o660"),
+            (r#""0o600""#, "0o600"),
+        ] {
             assert_eq!(suggestion(&Kind::Mode, text), Some(meant.to_string()), "{text}");
         }
-        for text in ["0o1777", "1777", "680", "0x1b0", r#""0660""#] {
+        for text in ["0o1777", "1777", "680", "0x1b0", r#""rw""#] {
             assert_eq!(suggestion(&Kind::Mode, text), None, "{text}");
         }
     }
@@ -616,6 +680,11 @@ mod tests {
         assert!(matches!(parse(&kind, "my::Tcp<u8, Vec<u8>>"), Ok(Value::Path(_))));
         assert_eq!(suggestion(&kind, "udp").as_deref(), Some("\"udp\""));
         assert_eq!(suggestion(&kind, r#""Unix""#).as_deref(), Some("\"unix\""));
+        assert_eq!(suggestion(&kind, r#""my::Tcp""#).as_deref(), Some("my::Tcp"));
+        assert_eq!(suggestion(&kind, r#""inet""#).as_deref(), Some("\"udp\""));
         assert_eq!(suggestion(&kind, "1"), None);
+        static VERSIONS: Words =
+            Words { words: &[Word { word: "1.3", name: "Tls13" }], home: "Versions", are_types: false, synonyms: &[] };
+        assert_eq!(suggestion(&Kind::Word(&VERSIONS), "1.3").as_deref(), Some("\"1.3\""));
     }
 }

@@ -31,7 +31,6 @@ impl<S: Service> FromRequest<S> for Writer {
     }
 }
 
-#[diagnostic::do_not_recommend]
 impl<S: Service, F: Framing + Default, M: FromFrame + ?Sized> FromRequest<S> for Frames<F, M> {
     fn from_request(cx: &mut Context<'_, S>) -> io::Result<Frames<F, M>> {
         let kind = request::kind(cx.request());
@@ -39,14 +38,12 @@ impl<S: Service, F: Framing + Default, M: FromFrame + ?Sized> FromRequest<S> for
     }
 }
 
-#[diagnostic::do_not_recommend]
 impl<S: Service, F: Framing + Default> FromRequest<S> for FrameWriter<F> {
     fn from_request(cx: &mut Context<'_, S>) -> io::Result<FrameWriter<F>> {
         Ok(FrameWriter::new(request::kind(cx.request()).writer(&cx.files)))
     }
 }
 
-#[diagnostic::do_not_recommend]
 impl<S: Service, T: Send + 'static> FromRequest<S> for Mailbox<T> {
     const NEEDS_SHARED_MEMORY: bool = true;
 

@@ -42,8 +42,9 @@ pub type HandlerResult = Result<(), BoxError>;
 /// [`Server::handle_error`](crate::Server::handle_error).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not handle requests",
-    label = "the handler of a server must implement `RequestHandler`",
-    note = "write `impl RequestHandler for {Self} {{ fn handle(&mut self) -> HandlerResult {{ … }} }}`"
+    label = "the handler of a server must implement `RequestHandler`, or `MessageHandler` with `#[message_handler]`",
+    note = "write `impl RequestHandler for {Self} {{ fn handle(&mut self) -> HandlerResult {{ … }} }}`, or \
+            `#[message_handler(framing = \"line\")]` above the struct and `impl MessageHandler for {Self} {{ … }}`"
 )]
 pub trait RequestHandler {
     /// Called first. After an error neither `handle` nor `finish` is called.

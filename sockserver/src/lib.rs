@@ -293,7 +293,7 @@ pub use io::{
 pub use job::Job;
 #[cfg(feature = "tls")]
 pub use message_handler::StartTls;
-pub use message_handler::{HangUp, MailHandler, MessageHandler};
+pub use message_handler::{HangUp, HasMailbox, MailHandler, MessageHandler};
 pub use message_loop::{MailLoop, MessageLoop};
 pub use network::{Network, NotANetwork};
 pub use options::{

@@ -6,6 +6,7 @@ use crate::{
     framing::{FrameError, FromFrame},
     handler::HandlerResult,
     io::closing::Closing,
+    request::mailbox::Mailbox,
 };
 
 /// Handles the messages of one connection, one after the other. Between two messages it keeps nothing but its fields.
@@ -186,7 +187,7 @@ impl fmt::Display for StartTls {
 #[cfg(feature = "tls")]
 impl Error for StartTls {}
 
-/// A message handler with a [`Mailbox`](crate::Mailbox), which is called once a mail as well.
+/// A message handler with a [`Mailbox`], which is called once a mail as well.
 ///
 /// The struct has the mailbox as a field, and `#[message_handler]` finds it by its type. Its `sender()` is what others are given.
 ///
@@ -235,10 +236,22 @@ impl Error for StartTls {}
     label = "a message handler with a `Mailbox` must implement `MailHandler`",
     note = "write `impl MailHandler for {Self} {{ type Mail = …; fn mail(&mut self, mail: …) -> HandlerResult {{ … }} }}`"
 )]
-pub trait MailHandler: MessageHandler {
+pub trait MailHandler: MessageHandler + HasMailbox<Mailbox<<Self as MailHandler>::Mail>> {
     /// What its mailbox holds.
     type Mail: Send + 'static;
 
     /// Handles one mail.
     fn mail(&mut self, mail: Self::Mail) -> HandlerResult;
+}
+
+/// A message handler with a mailbox. `#[message_handler]` implements it for a handler with a field of type
+/// [`Mailbox`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no field of type `{M}`",
+    label = "a handler of mail has such a mailbox",
+    note = "`#[message_handler]` finds the field by the name of its type, `Mailbox<…>`"
+)]
+pub trait HasMailbox<M> {
+    /// The mailbox that the runtime takes mail from.
+    fn mailbox(&mut self) -> &mut M;
 }

@@ -9,11 +9,7 @@ use crate::{
     handler::{BoxError, HandlerResult, RequestHandler},
     io::closing::Closing,
     message_handler::{HangUp, MailHandler, MessageHandler},
-    request::{
-        self,
-        frame_reader::FrameReader,
-        mailbox::{Arrival, Mailbox},
-    },
+    request::{self, frame_reader::FrameReader, mailbox::Arrival},
     runner::{Messages, Received, Requests, Step, Token},
     service::{Context, FromRequest, Service},
 };
@@ -60,7 +56,6 @@ impl<H: MessageHandler, F: Framing> Messages for MessageLoop<H, F> {
     }
 }
 
-#[diagnostic::do_not_recommend]
 impl<S: Service, H: MessageHandler + FromRequest<S>, F: Framing + Default> FromRequest<S> for MessageLoop<H, F> {
     const NEEDS_SHARED_MEMORY: bool = H::NEEDS_SHARED_MEMORY;
 
@@ -107,7 +102,6 @@ impl<H: MessageHandler, F: Framing> RequestHandler for MessageLoop<H, F> {
 /// A [`MessageLoop`] for a handler with a mailbox, a [`MailHandler`].
 pub struct MailLoop<H: MessageHandler, F>(MessageLoop<H, F>);
 
-#[diagnostic::do_not_recommend]
 impl<S: Service, H: MailHandler + FromRequest<S>, F: Framing + Default> FromRequest<S> for MailLoop<H, F> {
     const NEEDS_SHARED_MEMORY: bool = H::NEEDS_SHARED_MEMORY;
 
@@ -117,7 +111,7 @@ impl<S: Service, H: MailHandler + FromRequest<S>, F: Framing + Default> FromRequ
 }
 
 #[diagnostic::do_not_recommend]
-impl<H: MailHandler + AsMut<Mailbox<H::Mail>>, F: Framing> RequestHandler for MailLoop<H, F> {
+impl<H: MailHandler, F: Framing> RequestHandler for MailLoop<H, F> {
     fn setup(&mut self) -> HandlerResult {
         self.0.setup()
     }
@@ -125,7 +119,7 @@ impl<H: MailHandler + AsMut<Mailbox<H::Mail>>, F: Framing> RequestHandler for Ma
     fn handle(&mut self) -> HandlerResult {
         let MessageLoop { handler, frames } = &mut self.0;
         loop {
-            let handled = match frames.next_or(handler.as_mut()) {
+            let handled = match frames.next_or(handler.mailbox()) {
                 Ok(Some(Arrival::Message(message))) => handler.message(message),
                 Ok(Some(Arrival::Mail(mail))) => handler.mail(mail),
                 Ok(None) => return Ok(()),
@@ -149,9 +143,9 @@ impl<H: MailHandler + AsMut<Mailbox<H::Mail>>, F: Framing> RequestHandler for Ma
     }
 }
 
-impl<H: MailHandler + AsMut<Mailbox<H::Mail>>, F: Framing> Messages for MailLoop<H, F> {
+impl<H: MailHandler, F: Framing> Messages for MailLoop<H, F> {
     fn handle_next(&mut self, token: Token) -> Result<Step, BoxError> {
-        match self.0.handler.as_mut().next_in_turn() {
+        match self.0.handler.mailbox().next_in_turn() {
             Some(mail) => step(self.0.handler.mail(mail)),
             None => self.0.handle_next(token),
         }
@@ -166,7 +160,7 @@ impl<H: MailHandler + AsMut<Mailbox<H::Mail>>, F: Framing> Messages for MailLoop
     }
 
     fn has_mail(&mut self, Requests(host): Requests<'_>) -> bool {
-        self.0.handler.as_mut().await_on_loop(host)
+        self.0.handler.mailbox().await_on_loop(host)
     }
 }
 

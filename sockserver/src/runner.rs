@@ -12,7 +12,8 @@ use crate::{
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not handle requests",
     label = "the handler of a server must implement `RequestHandler`, or `MessageHandler` with `#[message_handler]`",
-    note = "write `impl RequestHandler for {Self} {{ fn handle(&mut self) -> HandlerResult {{ … }} }}`"
+    note = "write `impl RequestHandler for {Self} {{ fn handle(&mut self) -> HandlerResult {{ … }} }}`, or \
+            `#[message_handler(framing = \"line\")]` above the struct and `impl MessageHandler for {Self} {{ … }}`"
 )]
 pub trait Handler {
     /// What serves one connection or packet: a request handler itself, and for a message handler the

@@ -92,10 +92,10 @@ pub trait Service: Send + Sync + Sized + 'static {
     label = "no request of this server has one",
     note = "a field of your own is marked `#[default]` or `#[default(value)]`, a handler `#[request_handler]`; or implement \
             `FromRequest` for the type",
-    note = "every request has `Reader`, `Writer`, `Address`, `ConnectionId`, `ServerHandle` and the server as `Arc<{S}>`; \
+    note = "every request has `Reader`, `Writer`, `Frames`, `FrameWriter`, `Mailbox`, `Address`, `ConnectionId`, `ServerHandle` and the server as `Arc<{S}>`; \
             tcp, unix and stream also `Stream`, udp and unix_datagram `Datagram`, tcp and udp `SocketAddr`, unix `PeerCred`; \
             behind a proxy (`proxy(trust = […])`) `ProxyHeader`",
-    note = "with the feature `tls` a server with `tls(certificate = …, key = …)` also has `TlsInfo`, `Alpn` and `ServerName`, with \
+    note = "with the feature `tls` a server with `tls(certificate = …, key = …)` or `hooks(tls = …)` also has `TlsInfo`, `Alpn` and `ServerName`, with \
             `client_auth = \"required\"` `PeerCertificate`, with `client_auth = \"optional\"` `Option<PeerCertificate>`; with \
             `start = \"handler\"` it has none of them: ask the `Stream` after `start_tls`"
 )]

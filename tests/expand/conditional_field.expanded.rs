@@ -4,7 +4,6 @@ struct Session(#[cfg(unix)] PeerCred, Reader, #[cfg(not(unix))] Writer);
 #[cfg(unix)]
 #[cfg(unix)]
 #[automatically_derived]
-#[diagnostic::do_not_recommend]
 impl<__S: ::sockserver::Server> ::sockserver::FromRequest<__S> for Session
 where
     PeerCred: ::sockserver::FromRequest<__S>,
@@ -26,7 +25,6 @@ where
 #[cfg(unix)]
 #[cfg(not(unix))]
 #[automatically_derived]
-#[diagnostic::do_not_recommend]
 impl<__S: ::sockserver::Server> ::sockserver::FromRequest<__S> for Session
 where
     Reader: ::sockserver::FromRequest<__S>,

@@ -6,15 +6,18 @@ struct Session;
 #[automatically_derived]
 impl<__S: ::sockserver::Server> ::sockserver::FromRequest<__S> for Session {
     fn from_request(cx: &mut ::sockserver::Context<'_, __S>) -> ::std::io::Result<Self> {
-        cx.set_timeout(TEN_MINUTES)?;
+        cx.set_timeout({
+            const __VALUE: ::core::time::Duration = TEN_MINUTES;
+            const _: () = ::sockserver::__private::refuse(
+                ::core::matches!(__VALUE, it if it.as_millis() == 0),
+                "`timeout` cannot be zero: leave it out for no timeout",
+            );
+            __VALUE
+        })?;
         cx.set_wbufsize(MAX);
         ::core::result::Result::Ok(Self {})
     }
 }
-const _: () = ::sockserver::__private::refuse(
-    ::core::matches!(TEN_MINUTES, it if it.as_millis() == 0),
-    "`timeout` cannot be zero: leave it out for no timeout",
-);
 impl RequestHandler for Session {
     fn handle(&mut self) -> HandlerResult {
         Ok(())

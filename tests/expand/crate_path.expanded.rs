@@ -4,7 +4,6 @@ mod framework {
 use framework::sockserver::*;
 struct Silent;
 #[automatically_derived]
-#[diagnostic::do_not_recommend]
 impl<__S: framework::sockserver::Server> framework::sockserver::FromRequest<__S>
 for Silent {
     fn from_request(
@@ -35,7 +34,6 @@ impl RequestHandler for Silent {
 }
 struct r#Loud;
 #[automatically_derived]
-#[diagnostic::do_not_recommend]
 impl<__S: framework::sockserver::Server> framework::sockserver::FromRequest<__S>
 for r#Loud {
     fn from_request(

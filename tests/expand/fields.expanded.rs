@@ -34,6 +34,7 @@ where
         || <Address as ::sockserver::FromRequest<__S>>::NEEDS_SHARED_MEMORY
         || <Address as ::sockserver::FromRequest<__S>>::NEEDS_SHARED_MEMORY
         || <Arc<Chat> as ::sockserver::FromRequest<__S>>::NEEDS_SHARED_MEMORY;
+    #[allow(unreachable_code)]
     fn from_request(cx: &mut ::sockserver::Context<'_, __S>) -> ::std::io::Result<Self> {
         cx.set_timeout(::core::time::Duration::from_secs(30))?;
         cx.set_rbufsize(16384);

@@ -30,7 +30,7 @@ impl ::sockserver::Handler for Member {
     type Runner = ::sockserver::__private::Fitting<
         ::sockserver::MailLoop<Self, ::sockserver::framing::U32>,
         {
-            let _ = <Member as ::sockserver::MailHandler>::mail;
+            ::sockserver::__private::is_mail_handler::<Member>();
             true
         },
     >;
@@ -45,8 +45,8 @@ impl ::sockserver::Handler for Member {
     }
 }
 #[automatically_derived]
-impl ::core::convert::AsMut<Mailbox<String>> for Member {
-    fn as_mut(&mut self) -> &mut Mailbox<String> {
+impl ::sockserver::HasMailbox<Mailbox<String>> for Member {
+    fn mailbox(&mut self) -> &mut Mailbox<String> {
         &mut self.mailbox
     }
 }

@@ -3,7 +3,6 @@ pub struct Upper {
     wfile: Writer,
 }
 #[automatically_derived]
-#[diagnostic::do_not_recommend]
 impl<__S: ::sockserver::Server> ::sockserver::FromRequest<__S> for Upper
 where
     Writer: ::sockserver::FromRequest<__S>,
@@ -23,7 +22,7 @@ impl ::sockserver::Handler for Upper {
     type Runner = ::sockserver::__private::Fitting<
         ::sockserver::MessageLoop<Self, ::sockserver::framing::Line>,
         {
-            let _ = <Upper as ::sockserver::MessageHandler>::message;
+            ::sockserver::__private::is_message_handler::<Upper>();
             true
         },
     >;

@@ -3,7 +3,6 @@ pub struct Upper {
     wfile: Writer,
 }
 #[automatically_derived]
-#[diagnostic::do_not_recommend]
 impl<__S: ::sockserver::Server> ::sockserver::FromRequest<__S> for Upper
 where
     Writer: ::sockserver::FromRequest<__S>,

@@ -4,7 +4,6 @@ pub struct Upper {
     wfile: Writer,
 }
 #[automatically_derived]
-#[diagnostic::do_not_recommend]
 impl<__S: ::sockserver::Server> ::sockserver::FromRequest<__S> for Upper
 where
     Reader: ::sockserver::FromRequest<__S>,

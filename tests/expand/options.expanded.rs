@@ -119,3 +119,7 @@ impl ::sockserver::Server for Local {
         options
     };
 }
+const _: () = ::sockserver::__private::refuse(
+    ::sockserver::__private::shares_in_vain::<Local>(),
+    "`Session` has a mailbox, which is in the memory of one process, and this server has a process for each request: use concurrency = \"threading\"",
+);

@@ -46,6 +46,7 @@ where
         __S,
     >>::NEEDS_SHARED_MEMORY
         || <T as ::sockserver::FromRequest<__S>>::NEEDS_SHARED_MEMORY;
+    #[allow(unreachable_code)]
     fn from_request(cx: &mut ::sockserver::Context<'_, __S>) -> ::std::io::Result<Self> {
         ::core::result::Result::Ok(Self {
             first: <T as ::sockserver::FromRequest<__S>>::from_request(cx)?,

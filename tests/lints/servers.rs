@@ -19,6 +19,31 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// A module that has no name but those it writes out.
+#[no_implicit_prelude]
+#[allow(clippy::absolute_paths, clippy::implicit_return, clippy::missing_trait_methods)]
+pub mod bare {
+    /// With its own server, and a default that never returns.
+    #[::sockserver::request_handler]
+    #[server(transport = "tcp", concurrency = "sync")]
+    #[derive(Debug)]
+    #[non_exhaustive]
+    pub struct Bare {
+        /// It cannot be made.
+        #[default(::std::process::abort())]
+        pub never: u64,
+        /// What the client sends.
+        pub rfile: ::sockserver::Reader,
+    }
+
+    impl ::sockserver::RequestHandler for Bare {
+        #[inline]
+        fn handle(&mut self) -> ::sockserver::HandlerResult {
+            ::std::result::Result::Ok(())
+        }
+    }
+}
+
 /// Implements what every handler has.
 macro_rules! handles {
     ($($(#[$attribute:meta])* $name:ident)*) => {

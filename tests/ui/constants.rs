@@ -53,4 +53,7 @@ struct TooMuch;
 )]
 struct Mistyped;
 
+#[request_handler(timeout = SECONDS)]
+struct Seconds;
+
 fn main() {}

@@ -30,4 +30,16 @@ impl MessageHandler for Message {
 #[server(transport = "tcp", concurrency = "threading", handler = Message, limits(threads = 9))]
 struct Threads;
 
+#[request_handler]
+#[server(transport = "tcp", concurrency = "event_loop")]
+struct Half;
+
+impl MessageHandler for Half {
+    type Message = str;
+
+    fn message(&mut self, _: &str) -> HandlerResult {
+        Ok(())
+    }
+}
+
 fn main() {}

@@ -1,4 +1,4 @@
-use sockserver::{Datagram, HandlerResult, PeerCred, Reader, RequestHandler, Server, Writer, request_handler};
+use sockserver::{Datagram, Frames, HandlerResult, PeerCred, Reader, RequestHandler, Server, Writer, framing, request_handler};
 use std::sync::Arc;
 
 #[request_handler]
@@ -50,6 +50,31 @@ struct Plain;
 struct Unmarked;
 
 impl RequestHandler for Unmarked {
+    fn handle(&mut self) -> HandlerResult {
+        Ok(())
+    }
+}
+
+#[request_handler]
+#[server(transport = "tcp", concurrency = "sync")]
+struct TwoReaders {
+    rfile: Reader,
+    frames: Frames<framing::Line, str>,
+}
+
+impl RequestHandler for TwoReaders {
+    fn handle(&mut self) -> HandlerResult {
+        Ok(())
+    }
+}
+
+#[request_handler]
+#[server(transport = "tcp", concurrency = "sync")]
+struct NoMessage {
+    frames: Frames<framing::Line, u64>,
+}
+
+impl RequestHandler for NoMessage {
     fn handle(&mut self) -> HandlerResult {
         Ok(())
     }

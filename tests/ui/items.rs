@@ -92,7 +92,7 @@ struct Derived;
 
 #[request_handler]
 #[server(transport = "tcp", concurrency = "sync")]
-#[server(workers = 4)]
+#[server(timeouts(idle = "1s"))]
 struct Twice;
 
 macro_rules! handles {
@@ -105,13 +105,40 @@ macro_rules! handles {
     };
 }
 
-handles!(Either Named Derived Twice);
+handles!(Either Named Derived Twice TwiceAHandler);
 
 impl<T> RequestHandler for Generic<T> {
     fn handle(&mut self) -> HandlerResult {
         Ok(())
     }
 }
+
+#[request_handler]
+#[server(transport = "tcp", concurrency = "sync")]
+fn served() {}
+
+#[request_handler]
+#[request_handler]
+#[server(transport = "tcp", concurrency = "sync")]
+struct TwiceAHandler;
+
+#[request_handler]
+struct Listed {
+    #[default(1, 2)]
+    pair: (u8, u8),
+    #[default(todo!())]
+    never: u8,
+    after: Reader,
+}
+
+#[derive(Server)]
+#[server(transport = "tcp")]
+#[server(concurrency = "sync", handler = Named)]
+struct InParts;
+
+#[derive(Server)]
+#[server(transport = "tcp", concurrency = "sync", handler = Self)]
+struct Itself;
 
 fn main() -> std::io::Result<()> {
     GenericServer.bind("127.0.0.1:0")?.serve_forever()

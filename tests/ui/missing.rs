@@ -23,7 +23,7 @@ impl RequestHandler for WithoutHandler {
 
 #[derive(Server)]
 #[server(transport = "tcp", concurrency = "sync", handler = Session)]
-#[server(workers = 5)]
+#[server(timeouts(idle = "1s"))]
 struct Two;
 
 #[derive(Server)]

@@ -14,6 +14,10 @@ struct Quoted;
 #[server(transport = "tcp", concurrency = "sync", name = servers::Shouter)]
 struct Elsewhere;
 
+#[request_handler]
+#[server(transport = "tcp", concurrency = "sync", name = Self)]
+struct Keyword;
+
 #[derive(Server)]
 #[server(transport = "tcp", concurrency = "sync", handler = Upper, name = Shouter)]
 struct Derived;
@@ -28,6 +32,6 @@ macro_rules! handles {
     };
 }
 
-handles!(Upper Quoted Elsewhere);
+handles!(Upper Quoted Elsewhere Keyword);
 
 fn main() {}

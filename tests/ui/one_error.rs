@@ -1,7 +1,7 @@
 //! Each mistake is one error: what was meant to be there is there all the same.
 
 use sockserver::{Address, Datagram, HandlerResult, RequestHandler, Server, Stream, request_handler};
-use std::io;
+use std::{io, path::Path};
 
 #[request_handler]
 struct Session {
@@ -25,6 +25,10 @@ impl WithoutTransport {
         true
     }
 }
+
+#[derive(Default, Server)]
+#[server(transport = "unixx", concurrency = "sync", handler = Session)]
+struct OnFile;
 
 #[derive(Default, Server)]
 #[server(transport = "tcp", concurency = "sync", handler = Session)]
@@ -89,6 +93,7 @@ handles!(Session, Packet, Enum, Both, Named, Borrowing, Lifetime<'_>,);
 fn main() -> io::Result<()> {
     WithoutAttribute.bind("127.0.0.1:0")?.serve_forever()?;
     WithoutTransport.bind("127.0.0.1:0")?.serve_forever()?;
+    OnFile.bind(Path::new("/tmp/socket"))?.serve_forever()?;
     WithoutConcurrency.bind("127.0.0.1:0")?.serve_forever()?;
     WithoutLimit.bind("127.0.0.1:0")?.serve_forever()?;
     WithoutHandler { of: 1 }.bind("/tmp/socket")?.serve_forever()?;

@@ -27,4 +27,12 @@ struct Punctuation;
 #[server(threading = true, transport = "tcp", concurrency = "sync", handler =)]
 struct Assigned;
 
+#[derive(Server)]
+#[server(transport = "tcp" concurrency = "sync"; handler = Session; limits(connections = 1) timeouts(idle = "5s"))]
+struct Commas;
+
+#[derive(Server)]
+#[server(transport: "tcp"; concurrency: "sync"; handler: Session)]
+struct Semicolons;
+
 fn main() {}

@@ -114,4 +114,30 @@ impl WrongHook {
 #[request_handler]
 struct Hooked {}
 
+#[derive(Server)]
+#[server(transport = "tcp", concurrency = "sync", handler = Both, tls(cert = "c.pem", key = "k.pem"))]
+struct Short;
+
+#[derive(Server)]
+#[server(transport = "tcp", concurrency = "sync", handler = Both, tls(certificate = 5, key = "k.pem"))]
+struct Number;
+
+#[derive(Server)]
+#[server(transport = "tcp", concurrency = "sync", handler = Both, tls())]
+struct Empty;
+
+#[derive(Server)]
+#[server(
+    transport = "tcp",
+    concurrency = "sync",
+    handler = Both,
+    tlz(certificate = "c.pem", key = "k.pem"),
+    timeouts(handshake = "3s"),
+)]
+struct OtherGroup;
+
+#[derive(Server)]
+#[server(transport = "tcp", concurrency = "sync", handler = Both, tls, timeouts(handshake = "3s"))]
+struct WithoutKeys;
+
 fn main() {}

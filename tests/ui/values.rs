@@ -56,4 +56,14 @@ struct Python;
 #[request_handler(timeout = , rbufsize = "8 KiB" wbufsize = 0, max_line = "17179869184GiB",, crate = "sockserver")]
 struct Commas;
 
+#[derive(Server)]
+#[server(
+    transport = "tcp",
+    concurrency = "sync",
+    handler = Session::new(),
+    timeouts(idle = Duration::from_secs(5)),
+    hooks(verify_request = Self::is_local()),
+)]
+struct Called;
+
 fn main() {}

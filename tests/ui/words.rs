@@ -89,4 +89,12 @@ struct Meaningless;
 #[request_handler(timeuot = "1s", transport = "tcp", idle = "1s", rbufsize)]
 struct Handler;
 
+#[request_handler(
+    limits(connections = 1),
+    hooks(event = Self::event),
+    timeouts(idle = "1s"),
+    server(transport = "tcp"),
+)]
+struct Misplacing;
+
 fn main() {}

@@ -7,9 +7,7 @@ use crate::{
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use std::collections::BTreeSet;
-use syn::{
-    Generics, Path, Type, TypePath, Visibility, WherePredicate, parse_quote, parse_quote_spanned, spanned::Spanned,
-};
+use syn::{Generics, Path, Type, TypePath, Visibility, parse_quote, parse_quote_spanned, spanned::Spanned};
 
 pub(crate) fn handler(handler: &Handler) -> TokenStream {
     let implementations = match &handler.fields {
@@ -27,15 +25,10 @@ fn messages(handler: &Handler, framing: &Value) -> TokenStream {
     let framing = value(framing, krate);
     let mut generics = generics.clone();
     if !generics.params.is_empty() {
-        let predicates = &mut generics.make_where_clause().predicates;
-        match handler.mailbox {
-            None => predicates.push(parse_quote!(Self: #krate::MessageHandler)),
-            // The first bound hides from the compiler what the handler's `Mail` is.
-            Some(_) => predicates.extend::<[WherePredicate; 2]>([
-                parse_quote!(Self: #krate::MailHandler),
-                parse_quote!(Self: ::core::convert::AsMut<#krate::Mailbox<<Self as #krate::MailHandler>::Mail>>),
-            ]),
-        }
+        generics.make_where_clause().predicates.push(match handler.mailbox {
+            None => parse_quote!(Self: #krate::MessageHandler),
+            Some(_) => parse_quote!(Self: #krate::MailHandler),
+        });
     }
     let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();
     let (_, _, own_where_clause) = handler.generics.split_for_impl();
@@ -44,8 +37,8 @@ fn messages(handler: &Handler, framing: &Value) -> TokenStream {
             #(#conditions)*
             #[automatically_derived]
             #(#allowed)*
-            impl #impl_generics ::core::convert::AsMut<#ty> for #ident #ty_generics #own_where_clause {
-                fn as_mut(&mut self) -> &mut #ty {
+            impl #impl_generics #krate::HasMailbox<#ty> for #ident #ty_generics #own_where_clause {
+                fn mailbox(&mut self) -> &mut #ty {
                     &mut self.#member
                 }
             }
@@ -55,13 +48,13 @@ fn messages(handler: &Handler, framing: &Value) -> TokenStream {
     let frames = matches!(handler.framing, Some(Value::Path(_))).then(|| {
         let place = at(framing.span());
         let krate = path_at(krate, place);
-        quote_spanned!(place=> let _ = <#framing as #krate::framing::Framing>::scan;)
+        quote_spanned!(place=> #krate::__private::is_framing::<#framing>();)
     });
     let mut name = ident.clone();
     name.set_span(place);
     let (runner, handles) = match &handler.mailbox {
-        None => (quote!(MessageLoop), quote_spanned!(place=> let _ = <#name as #krate::MessageHandler>::message;)),
-        Some(_) => (quote!(MailLoop), quote_spanned!(place=> let _ = <#name as #krate::MailHandler>::mail;)),
+        None => (quote!(MessageLoop), quote_spanned!(place=> #krate::__private::is_message_handler::<#name>();)),
+        Some(_) => (quote!(MailLoop), quote_spanned!(place=> #krate::__private::is_mail_handler::<#name>();)),
     };
     let mut runner = quote_spanned!(place=> #krate::#runner<Self, #framing>);
     if generics.params.is_empty() {
@@ -72,12 +65,14 @@ fn messages(handler: &Handler, framing: &Value) -> TokenStream {
             true
         }>};
     }
+    // The place of the framing, which may be private where the handler is public.
+    let runner = quote_spanned!(at(framing.span())=> type Runner = #runner;);
     quote! {
         #(#conditions)*
         #[automatically_derived]
         #(#allowed)*
         impl #impl_generics #krate::Handler for #ident #ty_generics #where_clause {
-            type Runner = #runner;
+            #runner
 
             const HANDLES_MESSAGES: ::core::primitive::bool = true;
 
@@ -102,16 +97,10 @@ fn implementations(handler: &Handler, fields: &[Field]) -> TokenStream {
         let (cx, body) = construction(handler, &fields);
         implementation(handler, condition, &fields, &cx, &body)
     });
-    let refusals = handler.calls.iter().filter(|_| handler.generics.params.is_empty()).flat_map(|call| {
-        let constant = constant(call, handler);
-        refusals(&call.value, &quote!(#constant), false, &handler.krate)
-    });
-    let conditions = &handler.conditions;
-    let refusals = refusals.map(|refusal| quote!(#(#conditions)* const _: () = #refusal;));
-    quote!(#(#implementations)* #(#refusals)*)
+    implementations.collect()
 }
 
-/// A constant, as it is written outside of the impl.
+/// A constant, as it is written in an item within the impl.
 fn constant(call: &ContextCall, handler: &Handler) -> Option<TypePath> {
     let Value::Constant(path) = &call.value.value else { return None };
     let mut path = path.clone();
@@ -146,16 +135,17 @@ fn implementation(
     let shares: Vec<TokenStream> = shares.collect();
     let shares =
         (!shares.is_empty()).then(|| quote!(const NEEDS_SHARED_MEMORY: ::core::primitive::bool = #(#shares)||*;));
-    // What does not fit the server written here is reported on its field.
-    let hidden = handler.server.is_some().then(|| quote!(#[diagnostic::do_not_recommend]));
+    // A default may never return, like `todo!()`.
+    let diverges = fields.iter().any(|field| matches!(field.source, Source::Expression(_)));
+    let diverges = diverges.then(|| quote!(#[allow(unreachable_code)]));
     quote! {
         #(#conditions)*
         #(#[cfg(#condition)])*
         #[automatically_derived]
         #(#allowed)*
-        #hidden
         impl #impl_generics #krate::FromRequest<__S> for #ident #ty_generics #where_clause {
-                #shares
+            #shares
+            #diverges
             fn from_request(#cx: &mut #krate::Context<'_, __S>) -> ::std::io::Result<Self> {
                 #body
             }
@@ -195,14 +185,32 @@ fn construction(handler: &Handler, fields: &[&Field]) -> (TokenStream, TokenStre
     (if is_used { quote!(#cx) } else { quote!(_) }, body)
 }
 
-/// In a generic impl the value of a constant is known where the impl is used.
+/// In a generic impl the value of a constant is known where the impl is used. Elsewhere the user's path is written once, so
+/// that a constant of a wrong type is one error.
 fn call(call: &ContextCall, cx: &Ident, handler: &Handler) -> TokenStream {
-    let given = value(&call.value.value, &handler.krate);
     let set = format_ident!("set_{}", call.name);
     let fallible = call.is_fallible.then(|| quote!(?));
-    let refusals = refusals(&call.value, &given, false, &handler.krate).into_iter();
-    let refusals = refusals.filter(|_| !handler.generics.params.is_empty());
-    quote!(#(const { #refusals };)* #cx.#set(#given)#fallible;)
+    let krate = &handler.krate;
+    match constant(call, handler) {
+        Some(path) if handler.generics.params.is_empty() && !call.value.refused.is_empty() => {
+            // The others are numbers of bytes or mails.
+            let ty = match call.value.measure {
+                Some(_) => quote!(::core::time::Duration),
+                None => quote!(::core::primitive::usize),
+            };
+            let refusals = refusals(&call.value, &quote!(__VALUE), false, krate);
+            quote!(#cx.#set({
+                const __VALUE: #ty = #path;
+                #(const _: () = #refusals;)*
+                __VALUE
+            })#fallible;)
+        }
+        _ => {
+            let given = value(&call.value.value, krate);
+            let refusals = refusals(&call.value, &given, false, krate);
+            quote!(#(const { #refusals };)* #cx.#set(#given)#fallible;)
+        }
+    }
 }
 
 fn initial_value(field: &Field, cx: &Ident, krate: &Path) -> TokenStream {

@@ -17,7 +17,7 @@ pub(crate) fn server(server: &Server) -> TokenStream {
     let (transport, handler) = match &server.serves {
         Some((transport, handler)) => (value(transport, krate), self::handler(server, handler)),
         None => (
-            quote!(#krate::transport::Tcp),
+            quote!(#krate::transport::AnyStream),
             quote!(
                 type Handler = StandIn;
             ),
@@ -61,7 +61,8 @@ pub(crate) fn server(server: &Server) -> TokenStream {
             let refusals = refusals_of(server, &options).filter(|_| server.generics.params.is_empty());
             let refusals = refusals.map(|refusal| quote!(#(#conditions)* const _: () = #refusal;));
             let unfit = refusal_of_handler(server);
-            quote!(#implementation #(#refusals)* #unfit)
+            let shares = refusal_of_sharing(server);
+            quote!(#implementation #(#refusals)* #unfit #shares)
         }
         None => stand_in(krate, &implementation),
     }
@@ -69,7 +70,7 @@ pub(crate) fn server(server: &Server) -> TokenStream {
 
 /// Refuses a request handler on an event loop. A server with parameters is refused when it is bound.
 fn refusal_of_handler(server: &Server) -> Option<TokenStream> {
-    let Server { krate, conditions, .. } = server;
+    let Server { ident, krate, conditions, .. } = server;
     let (_, handler) = server.serves.as_ref()?;
     match &server.concurrency {
         Some(Value::Word(_, choice)) if choice.word == EVENT_LOOP && server.generics.params.is_empty() => {}
@@ -77,13 +78,34 @@ fn refusal_of_handler(server: &Server) -> Option<TokenStream> {
     }
     let name = &handler.path.segments.last()?.ident;
     let words = format!(
-        "`{name}` handles whole connections, which an event loop cannot wait in: implement `MessageHandler`, or use \
-         concurrency = \"threading\""
+        "`{name}` handles whole connections, which an event loop cannot wait in: make it a \
+         `#[message_handler(framing = \"line\")]`, which implements `MessageHandler`, or use concurrency = \"threading\""
     );
     let krate = path_at(krate, at(handler.span()));
     Some(quote_spanned! {at(handler.span())=>
         #(#conditions)*
-        const _: () = #krate::__private::refuse(!<#handler as #krate::Handler>::HANDLES_MESSAGES, #words);
+        const _: () = #krate::__private::refuse(!#krate::__private::handles_messages::<#ident>(), #words);
+    })
+}
+
+/// Refuses a mailbox where requests have processes of their own. The macro sees the fields of a handler with a server beside
+/// it, and has refused it then.
+fn refusal_of_sharing(server: &Server) -> Option<TokenStream> {
+    let Server { ident, krate, .. } = server;
+    let (_, handler) = server.serves.as_ref()?;
+    match &server.concurrency {
+        Some(Value::Word(_, choice)) if choice.word != "forking" => return None,
+        _ if !server.takes.is_empty() || !server.generics.params.is_empty() => return None,
+        _ => {}
+    }
+    let name = &handler.path.segments.last()?.ident;
+    let words = format!(
+        "`{name}` has a mailbox, which is in the memory of one process, and this server has a process for each request: \
+         use concurrency = \"threading\""
+    );
+    let krate = path_at(krate, at(handler.span()));
+    Some(quote_spanned! {at(handler.span())=>
+        const _: () = #krate::__private::refuse(#krate::__private::shares_in_vain::<#ident>(), #words);
     })
 }
 
@@ -106,7 +128,7 @@ pub(super) fn field(group: &str, field: &str, options: &TokenStream) -> TokenStr
 fn handler(server: &Server, handler: &TypePath) -> TokenStream {
     let Server { ident, krate, takes, frames, .. } = server;
     if takes.is_empty() {
-        return quote!(type Handler = #handler;);
+        return quote_spanned!(at(handler.span())=> type Handler = #handler;);
     }
     let fields = takes.iter().map(|TakenField { ty, condition }| {
         let condition = condition.iter();

@@ -419,13 +419,14 @@ fn a_full_mailbox_says_so_or_is_waited_for() {
 
 #[test]
 fn a_server_that_forks_is_not_bound_with_a_mailbox() {
+    // The compiler refuses those without a parameter.
     #[derive(Server)]
     #[server(transport = "tcp", concurrency = "forking", handler = Elsewhere)]
-    struct Forks;
+    struct Forks<const N: usize>;
 
     #[derive(Server)]
     #[server(transport = "tcp", concurrency = "forking", handler = Loop)]
-    struct ForksToo;
+    struct ForksToo<const N: usize>;
 
     /// What the macro does not know by its name.
     type Letters = Mailbox<String>;
@@ -462,9 +463,9 @@ fn a_server_that_forks_is_not_bound_with_a_mailbox() {
         }
     }
 
-    for refused in [Forks.bind("127.0.0.1:0").map(drop), ForksToo.bind("127.0.0.1:0").map(drop)] {
+    for refused in [Forks::<0>.bind("127.0.0.1:0").map(drop), ForksToo::<0>.bind("127.0.0.1:0").map(drop)] {
         let error = refused.expect_err("it forks").to_string();
         assert!(error.contains("for each request: use \"threading\""), "{error}");
     }
-    drop(Forks.bind_as("127.0.0.1:0", Forks::OPTIONS, Threading::default()).expect("threads share it"));
+    drop(Forks::<0>.bind_as("127.0.0.1:0", Forks::<0>::OPTIONS, Threading::default()).expect("threads share it"));
 }

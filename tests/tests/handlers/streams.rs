@@ -933,8 +933,11 @@ fn a_handler_with_two_readers_says_so_when_it_is_made() {
         #[expect(dead_code, reason = "it is what makes the other one too many")]
         first: Reader,
         #[expect(dead_code, reason = "it cannot be made")]
-        second: Reader,
+        second: Another,
     }
+
+    /// The attribute refuses a second reader that it recognises.
+    type Another = Reader;
 
     impl RequestHandler for Two {
         fn handle(&mut self) -> HandlerResult {
