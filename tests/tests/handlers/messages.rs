@@ -9,7 +9,7 @@ use std::{
         atomic::{AtomicUsize, Ordering::SeqCst},
         mpsc,
     },
-    thread,
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -65,6 +65,8 @@ struct Streamer {
     request: Stream,
     wfile: Writer,
     spare: Spare,
+    #[default]
+    sender: Option<JoinHandle<io::Result<()>>>,
 }
 
 /// A writer for another thread.
@@ -83,7 +85,7 @@ impl MessageHandler for Streamer {
         match line {
             "stream" => {
                 let request = self.request.clone();
-                thread::spawn(move || (&request).write_all(&vec![b'x'; MUCH]));
+                self.sender = Some(thread::spawn(move || (&request).write_all(&vec![b'x'; MUCH])));
             }
             "push" => {
                 let mut wfile = self.spare.0.take().ok_or("it pushes")?;
@@ -92,6 +94,8 @@ impl MessageHandler for Streamer {
             "file" => {
                 writeln!(self.wfile, "a file")?;
                 self.wfile.send_file(File::open(PROGRAM)?, 0..FILE)?;
+                // The other thread finishes before this turn sends.
+                self.sender.take().ok_or("it streams")?.join().expect("no panic")?;
             }
             "fill" => {
                 FILLED.fetch_add(1, SeqCst);
@@ -136,7 +140,7 @@ fn a_file_is_sent_behind_what_another_thread_is_sending<C: Concurrency + Default
     let mut client = Client::connect(server.server_address());
     client.send("stream\n");
     eventually("it sends", || server.connections().first().is_some_and(|info| info.bytes_out > 0));
-    client.send("file\nquit\n");
+    client.send("file\n");
     // The handler has asked for the file by then.
     thread::sleep(Duration::from_millis(50));
     assert!(client.bytes(MUCH).iter().all(|byte| *byte == b'x'));
@@ -144,6 +148,7 @@ fn a_file_is_sent_behind_what_another_thread_is_sending<C: Concurrency + Default
     let mut file = vec![0; FILE as usize];
     File::open(PROGRAM).and_then(|mut program| program.read_exact(&mut file)).expect("a long file");
     assert!(client.bytes(FILE as usize) == file);
+    client.send("quit\n");
     assert_eq!(client.rest(), "bye\n");
 }
 
