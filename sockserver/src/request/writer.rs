@@ -20,6 +20,10 @@ use crate::unwind::unwind_safe;
 /// * before bytes that are written to the `Stream` directly,
 /// * on `flush`, and at the end of the request.
 ///
+/// On an event loop a write never waits for the client: what the client has not taken is kept in memory, and its next message
+/// waits for that. Another thread, which nothing has to wait for, can so fill the memory with what it writes to a slow client:
+/// it sends to the [`Mailbox`](crate::Mailbox) of the handler instead, which holds so much and no more.
+///
 /// With a `wbufsize` of zero every write is sent at once. After sending has failed half-way, all later writes fail with
 /// [`io::ErrorKind::BrokenPipe`]: the client would read their bytes as the rest of the failed write.
 ///
