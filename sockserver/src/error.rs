@@ -162,8 +162,8 @@ impl HandlerError {
     /// * The error of the connection is a [source](Error::source) of the returned one, or inside an [`io::Error`]
     ///   there, or a source is an `io::Error` of the same kind.
     /// * The returned error does not say what is behind it, as the errors of many parsers do not. Then the last read or
-    ///   write of the connection must have failed. An `io::Error` of another system call, or of a kind that another
-    ///   connection must have failed with, does say it.
+    ///   write of the connection must have failed, in the same method of the handler. An `io::Error` of another system call,
+    ///   or of a kind that another connection must have failed with, does say it.
     ///
     /// An error of another connection, such as a database's, does not count. Nor does a failure that the handler has
     /// caught, once a later read or write has succeeded.

@@ -147,7 +147,7 @@ pub(crate) fn attributed(id: ServerId, state: &ConnectionState, mut error: Handl
 }
 
 /// Drops an error. It is the user's, and its drop may panic.
-fn discard(id: ServerId, error: HandlerError) {
+pub(crate) fn discard(id: ServerId, error: HandlerError) {
     let _ = unwind::run(id, || drop(error));
 }
 
