@@ -4,13 +4,14 @@ use std::{error::Error, fmt, io};
 
 use crate::{
     connections::stats::Outcome,
+    framing::FrameError,
     handler::BoxError,
     io::{
         closing::Closing,
-        failures::Failures,
+        failures::{ClientFailure, Failures},
         state::{ConnectionInfo, ConnectionState},
     },
-    request::datagram,
+    request::{datagram, end_of_file::EndOfFile},
 };
 
 /// Why a request has failed: what [`Server::handle_error`](crate::Server::handle_error) gets.
@@ -19,8 +20,7 @@ pub struct HandlerError {
     stage: Stage,
     cause: Cause,
     connection: Option<Box<ConnectionInfo>>,
-    is_disconnect: bool,
-    is_timeout: bool,
+    origin: Origin,
 }
 
 /// How far a request had come when it failed. It is displayed as in a [`HandlerError`]: `making the handler`.
@@ -74,6 +74,19 @@ impl Stage {
     ];
 }
 
+/// Where an error comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// Not from the connection of the handler.
+    Elsewhere,
+    /// Its client has hung up.
+    HangUp,
+    /// Its client has let a timeout pass.
+    Timeout,
+    /// The server has ended it.
+    Server(Closing),
+}
+
 #[derive(Debug)]
 enum Cause {
     Error(BoxError),
@@ -101,29 +114,28 @@ impl HandlerError {
     }
 
     fn of(stage: Stage, cause: Cause) -> HandlerError {
-        HandlerError { stage, cause, connection: None, is_disconnect: false, is_timeout: false }
+        HandlerError { stage, cause, connection: None, origin: Origin::Elsewhere }
     }
 
     pub(crate) fn with_connection(self, connection: ConnectionInfo) -> HandlerError {
         HandlerError { connection: Some(Box::new(connection)), ..self }
     }
 
-    /// Notes whether the error is about the client: an error of this kind must have occurred on the connection itself. The
-    /// same kind of error from elsewhere, such as a database, says nothing about the client.
-    pub(crate) fn attribute(&mut self, failures: &Failures) {
-        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, TimedOut, UnexpectedEof};
-        let hang_ups = [BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof];
-        let is = |kinds: &[io::ErrorKind]| {
-            self.io_errors().any(|error| kinds.contains(&error.kind()) && failures.contain(error.kind()))
-        };
-        let is_unreachable = failures.contain_unreachable() && self.io_errors().any(datagram::is_about_the_client);
-        (self.is_disconnect, self.is_timeout) = (is(&hang_ups) || is_unreachable, is(&[TimedOut]));
+    /// Notes where the error comes from, by the connection that the handler had when it returned the error.
+    pub(crate) fn attribute(&mut self, state: &ConnectionState) {
+        if let Cause::Error(error) = &self.cause {
+            self.origin = Origin::of(&**error, state);
+        }
     }
 
     /// The error that a child process has reported. Only its text has come over.
     pub(crate) fn of_outcome(self, outcome: Outcome) -> HandlerError {
-        let (is_disconnect, is_timeout) = (outcome == Outcome::Disconnected, outcome == Outcome::TimedOut);
-        HandlerError { is_disconnect, is_timeout, ..self }
+        let origin = match outcome {
+            Outcome::Disconnected => Origin::HangUp,
+            Outcome::TimedOut => Origin::Timeout,
+            _ => Origin::Elsewhere,
+        };
+        HandlerError { origin, ..self }
     }
 
     /// How far the request had come.
@@ -144,23 +156,40 @@ impl HandlerError {
 
     /// Whether the client of this request has hung up, or the server has cut it off.
     ///
-    /// That is so if a read or a write of its connection has failed with a reset, a broken pipe or the like, or has found
-    /// the end of file, and the chain of sources has an error of that kind
-    /// ([`UnexpectedEof`](io::ErrorKind::UnexpectedEof) for the end of file). An error of another connection, such as a
-    /// database's, does not count. On datagrams it means that the sender's address cannot be replied to.
+    /// That is so if a read or a write of its connection has failed with a reset, a broken pipe or the like, and the
+    /// handler has returned that error or one that is made of it:
+    ///
+    /// * The error of the connection is a [source](Error::source) of the returned one, or inside an [`io::Error`]
+    ///   there, or a source is an `io::Error` of the same kind.
+    /// * The returned error does not say what is behind it, as the errors of many parsers do not. Then the last read or
+    ///   write of the connection must have failed, in the same method of the handler. An `io::Error` of another system call,
+    ///   or of a kind that another connection must have failed with, does say it.
+    ///
+    /// An error of another connection, such as a database's, does not count. Nor does a failure that the handler has
+    /// caught, once a later read or write has succeeded.
+    ///
+    /// An end of file is no failure. [`read_exact`](io::Read::read_exact) of a [`Reader`](crate::Reader) or a
+    /// [`Stream`](crate::Stream) makes an error of it, with an [`EndOfFile`] inside, and so does
+    /// [`Frames`](crate::Frames) within a message. A handler that needs more than the client has sent returns `EndOfFile`
+    /// itself. [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) without it does not count: a file may have ended.
+    ///
+    /// On datagrams it means that the sender's address cannot be replied to.
     pub fn is_disconnect(&self) -> bool {
-        self.is_disconnect
+        matches!(self.origin, Origin::HangUp | Origin::Server(Closing::Draining | Closing::Kicked))
     }
 
-    /// Whether a read or a write of this request's connection has timed out, and the chain of sources has such an error.
+    /// Whether a read or a write of this request's connection has timed out, and the handler has returned that error or one
+    /// that is made of it, in the sense of [`is_disconnect`](Self::is_disconnect).
     pub fn is_timeout(&self) -> bool {
-        self.is_timeout
+        matches!(self.origin, Origin::Timeout | Origin::Server(Closing::Idle | Closing::Lifetime | Closing::Handshake))
     }
 
     /// Why the server has ended the connection, if that has made a read or a write fail with this error.
-    pub(crate) fn closing_of(&self, state: &ConnectionState) -> Option<Closing> {
-        let closing = self.io_errors().find_map(|error| error.get_ref()?.downcast_ref().copied());
-        closing.filter(|why| state.closing() == Some(*why))
+    pub(crate) fn closing(&self) -> Option<Closing> {
+        match self.origin {
+            Origin::Server(why) => Some(why),
+            _ => None,
+        }
     }
 
     /// The text of the error or the panic, without the stage.
@@ -170,11 +199,72 @@ impl HandlerError {
             Cause::Panic(message) => message.clone(),
         }
     }
+}
 
-    fn io_errors(&self) -> impl Iterator<Item = &io::Error> {
-        let chain = std::iter::successors(self.source(), |&error| error.source());
-        chain.filter_map(|error| error.downcast_ref::<io::Error>())
+impl Origin {
+    /// By the best evidence that there is: what the connection has put into its error, then the kind of an error, then
+    /// whether the last read or write failed.
+    fn of(error: &(dyn Error + 'static), state: &ConnectionState) -> Origin {
+        if let Some(origin) = chain(error).find_map(|error| Origin::named(error, state)) {
+            return origin;
+        }
+        let mut says_nothing = true;
+        for error in chain(error).filter_map(|error| error.downcast_ref::<io::Error>()) {
+            if let Some(origin) = Origin::by_kind(error, state) {
+                return origin;
+            }
+            says_nothing &= error.raw_os_error().is_none() && !Failures::can_have(error.kind());
+        }
+        if says_nothing { Origin::of_last_failure(state) } else { Origin::Elsewhere }
     }
+
+    /// What is an error of this connection by its type.
+    fn named(error: &(dyn Error + 'static), state: &ConnectionState) -> Option<Origin> {
+        if let Some(&why) = error.downcast_ref::<Closing>() {
+            return (state.closing() == Some(why)).then_some(Origin::Server(why));
+        }
+        if let Some(failure) = error.downcast_ref::<ClientFailure>() {
+            return failure.kind_on(state.id.number()).map(Origin::of_kind);
+        }
+        let is_early_end =
+            error.is::<EndOfFile>() || matches!(error.downcast_ref(), Some(FrameError::Truncated { .. }));
+        let failures = state.failures();
+        let is_unreachable =
+            || failures.contain_unreachable() && error.downcast_ref().is_some_and(datagram::is_about_the_client);
+        (is_early_end && failures.has_client_ended() || is_unreachable()).then_some(Origin::HangUp)
+    }
+
+    /// An error of a kind that the connection has failed with, and with nothing since.
+    fn by_kind(error: &io::Error, state: &ConnectionState) -> Option<Origin> {
+        let (kind, failures) = (error.kind(), state.failures());
+        let closing = state.closing().filter(|why| failures.contain_end_by_server() && why.kind() == kind);
+        match closing {
+            Some(why) if error.raw_os_error().is_none() => Some(Origin::Server(why)),
+            _ => failures.contain(kind).then(|| Origin::of_kind(kind)),
+        }
+    }
+
+    fn of_kind(kind: io::ErrorKind) -> Origin {
+        if kind == io::ErrorKind::TimedOut { Origin::Timeout } else { Origin::HangUp }
+    }
+
+    fn of_last_failure(state: &ConnectionState) -> Origin {
+        let failures = state.failures();
+        match state.closing() {
+            Some(why) if failures.contain_end_by_server() => Origin::Server(why),
+            _ if failures.are_empty() => Origin::Elsewhere,
+            _ if failures.contain(io::ErrorKind::TimedOut) => Origin::Timeout,
+            _ => Origin::HangUp,
+        }
+    }
+}
+
+/// An error, and what it is made of. [`io::Error`] leaves out the error inside it when it is asked for its source.
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(inner) => Some(inner as &(dyn Error + 'static)),
+        None => error.source(),
+    })
 }
 
 /// Displays the stage, and the message of a panic. The message of an error is in its [`source`](Error::source).

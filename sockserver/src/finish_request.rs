@@ -49,14 +49,13 @@ pub(crate) fn conclude<R: AnyRequest>(
 ) -> Ended {
     let state = request::kind(request).state();
     // The server may have ended the connection while an extractor or `setup` was reading.
-    let handled = handled.or_else(|error| unless_closing(id, error, state).map(Some));
-    let flushed = flushed.map_err(|error| HandlerError::new(Stage::Finish, error));
+    let handled = handled.or_else(|error| unless_closing(id, error).map(Some));
+    let flushed = flushed.map_err(|error| attributed(id, state, HandlerError::new(Stage::Finish, error)));
     let result = match handled {
         // Where the server has ended the connection, a failed flush is no error: the client may have left.
         Ok(Some(why)) => Ok(Some(why)),
         handled => handled.and_then(|_| flushed.map(|()| None)),
     };
-    let result = result.map_err(|error| attributed(id, error, state));
     Ended { how: Ending::Ended(outcome_of(&result, state)), error: result.err() }
 }
 
@@ -69,7 +68,7 @@ fn run_handler<S: Service>(
 ) -> Result<Option<Closing>, HandlerError> {
     let id = handle.state().id;
     let mut handler = set_up(server, handle, options, request)?;
-    let handled = run(id, Stage::Handle, || handler.handle());
+    let handled = run(id, request::kind(request).state(), Stage::Handle, || handler.handle());
     let finished = finish_handler(id, request, &mut handler, handled);
     first(id, finished, drop_handler(id, handler))
 }
@@ -81,12 +80,12 @@ pub(crate) fn set_up<S: Service>(
     options: &HandlerOptions,
     request: &Request<S>,
 ) -> Result<Runner<S>, HandlerError> {
-    let id = handle.state().id;
-    let mut handler = run(id, Stage::Construction, || {
+    let (id, state) = (handle.state().id, request::kind(request).state());
+    let mut handler = run(id, state, Stage::Construction, || {
         let mut cx = Context::new(request, server, handle, options)?;
         Ok(Runner::<S>::from_request(&mut cx)?)
     })?;
-    match run(id, Stage::Setup, || handler.setup()) {
+    match run(id, state, Stage::Setup, || handler.setup()) {
         Ok(()) => Ok(handler),
         Err(error) => first(id, Err(error), drop_handler(id, handler)),
     }
@@ -104,15 +103,12 @@ pub(crate) fn finish_handler<R: AnyRequest>(
         Err(error) => end_by_server(id, request, error, handler),
         Ok(()) => Ok(None),
     };
-    first(id, handled, run(id, Stage::Finish, || handler.finish()))
+    first(id, handled, run(id, request::kind(request).state(), Stage::Finish, || handler.finish()))
 }
 
 /// Drops a handler. Its fields may be the user's, and panic when they are dropped.
 pub(crate) fn drop_handler<H>(id: ServerId, handler: H) -> Result<(), HandlerError> {
-    run(id, Stage::Finish, || {
-        drop(handler);
-        Ok(())
-    })
+    unwind::run(id, || drop(handler)).map_err(|message| HandlerError::panic(Stage::Finish, message))
 }
 
 /// After an error of `handle`: if the server has ended the connection, the handler says goodbye.
@@ -122,12 +118,11 @@ fn end_by_server<R: AnyRequest>(
     error: HandlerError,
     handler: &mut (impl RequestHandler + ?Sized),
 ) -> Result<Option<Closing>, HandlerError> {
-    let why = unless_closing(id, error, request::kind(request).state())?;
+    let why = unless_closing(id, error)?;
     if let Some(connection) = request::kind(request).connection() {
         connection.cut_within(GOODBYE);
     }
-    if let Err(error) = run(id, Stage::Closing, || handler.closing(why)) {
-        let error = attributed(id, error, request::kind(request).state());
+    if let Err(error) = run(id, request::kind(request).state(), Stage::Closing, || handler.closing(why)) {
         // The client need not take the goodbye.
         if !error.is_disconnect() && !error.is_timeout() {
             return Err(error);
@@ -138,22 +133,21 @@ fn end_by_server<R: AnyRequest>(
 }
 
 /// Why the server has ended the connection, if that has caused the error.
-fn unless_closing(id: ServerId, error: HandlerError, state: &ConnectionState) -> Result<Closing, HandlerError> {
-    // The error is the user's, and its `source` may panic.
-    let Ok(Some(why)) = unwind::run(id, || error.closing_of(state)) else { return Err(error) };
+fn unless_closing(id: ServerId, error: HandlerError) -> Result<Closing, HandlerError> {
+    let Some(why) = error.closing() else { return Err(error) };
     discard(id, error);
     Ok(why)
 }
 
-/// The error, which knows whether it is about the client.
-fn attributed(id: ServerId, mut error: HandlerError, state: &ConnectionState) -> HandlerError {
-    // An error whose `source` panics counts as one that is not about the client.
-    let _ = unwind::run(id, || error.attribute(state.failures()));
+/// The error, which knows whether the connection has caused it. The connection must not have been used since.
+pub(crate) fn attributed(id: ServerId, state: &ConnectionState, mut error: HandlerError) -> HandlerError {
+    // The error is the user's, and its `source` may panic: then it counts as one from elsewhere.
+    let _ = unwind::run(id, || error.attribute(state));
     error
 }
 
 /// Drops an error. It is the user's, and its drop may panic.
-fn discard(id: ServerId, error: HandlerError) {
+pub(crate) fn discard(id: ServerId, error: HandlerError) {
     let _ = unwind::run(id, || drop(error));
 }
 
@@ -190,11 +184,14 @@ pub(crate) fn first<T>(
 /// Runs code of the handler.
 pub(crate) fn run<T>(
     id: ServerId,
+    state: &ConnectionState,
     stage: Stage,
     user_code: impl FnOnce() -> Result<T, BoxError>,
 ) -> Result<T, HandlerError> {
+    // What an earlier method of the handler has seen fail is no cause of an error of this one.
+    state.failures().forget();
     match unwind::run(id, user_code) {
-        Ok(result) => result.map_err(|error| HandlerError::new(stage, error)),
+        Ok(result) => result.map_err(|error| attributed(id, state, HandlerError::new(stage, error))),
         Err(message) => Err(HandlerError::panic(stage, message)),
     }
 }

@@ -55,8 +55,9 @@ pub trait RequestHandler {
     /// Does the work of the request.
     fn handle(&mut self) -> HandlerResult;
 
-    /// Called to say goodbye when the server ends the connection. The handler's read fails then, and `handle` must return
-    /// that error, which `?` does. The waits for the client in here and in `finish` end within a second.
+    /// Called to say goodbye when the server ends the connection. The handler's read fails then, with a [`Closing`] inside, and
+    /// `handle` must return that error or one that is made of it, which `?` does. The waits for the client in here and in
+    /// `finish` end within a second.
     ///
     /// Such an end is no failure: it does not go to [`Server::handle_error`](crate::Server::handle_error), and counts by its
     /// reason.

@@ -91,8 +91,9 @@ impl<S: Service> Hooks<S> {
 
     pub(crate) fn handle_error(&self, error: HandlerError, client_address: &Address) {
         // A panic is not reported: the panic hook of the process has printed it, and `handle_error` is what has panicked.
-        // The error is the user's, so that it is dropped inside.
-        let _ = unwind::run(self.id, move || self.server.handle_error(&error, client_address));
+        let _ = unwind::run(self.id, || self.server.handle_error(&error, client_address));
+        // The error is the user's, and its drop may panic too. Within the first panic that would end the process.
+        let _ = unwind::run(self.id, || drop(error));
     }
 
     /// Reports an error that concerns no client.

@@ -14,7 +14,7 @@ use crate::{
     connections::stats::Outcome,
     error::{HandlerError, Stage},
     event::{ConnectionRef, Ending, Event, TurnedAway},
-    finish_request::{Ended, finish_request},
+    finish_request::{Ended, discard, finish_request},
     handler::BoxError,
     io::{closing::Closing, connection::Connection, ending::End, state::ConnectionId},
     preamble::{Failure, Preamble},
@@ -209,8 +209,12 @@ impl<S: Service> Job<S> {
     pub(crate) fn settle(mut self, Ended { how, error }: Ended) {
         let error = self.of_connection(error);
         self.conclude(how, error.as_ref());
-        if let Some(error) = error.filter(|error| self.is_to_report(error)) {
-            self.acceptor().hooks.handle_error(error, self.client_address());
+        match error {
+            Some(error) if self.is_to_report(&error) => {
+                self.acceptor().hooks.handle_error(error, self.client_address());
+            }
+            Some(error) => discard(self.acceptor().state().id, error),
+            None => {}
         }
     }
 

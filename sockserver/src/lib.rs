@@ -307,6 +307,7 @@ pub use rate::{NotARate, Rate};
 pub use request::{
     AnyRequest,
     datagram::{Datagram, UnnamedPeer},
+    end_of_file::EndOfFile,
     frame_writer::FrameWriter,
     frames::Frames,
     mailbox::{Arrival, Mailbox, SendError, Sender},

@@ -69,7 +69,8 @@ pub trait MessageHandler: Send + 'static {
     /// Called in place of `message` for a message that is [too long](FrameError::TooLong) or
     /// [malformed](FrameError::Malformed), and for bytes that [do not follow the framing](FrameError::Broken). After
     /// those the connection ends, since no message can be read any more; what `malformed` has written is sent first.
-    /// By default it returns the error, which ends the connection in each case.
+    /// By default it returns the error, which ends the connection in each case. It is not called for a message that the
+    /// client has not finished: it has [hung up](crate::HandlerError::is_disconnect).
     ///
     /// ```
     /// # use sockserver::{HandlerResult, MessageHandler, Writer, message_handler};

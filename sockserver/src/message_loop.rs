@@ -40,9 +40,7 @@ impl<H: MessageHandler, F: Framing> Messages for MessageLoop<H, F> {
         };
         match step(handled)? {
             #[cfg(feature = "tls")]
-            Step::StartedTls => {
-                Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the client has ended before TLS").into())
-            }
+            Step::StartedTls => Err(request::end_of_file::EndOfFile.into()),
             Step::Handled | Step::HungUp | Step::NothingCame => Ok(()),
         }
     }

@@ -73,7 +73,7 @@ pub trait Service: Send + Sync + Sized + 'static {
 /// are taken in the order of their declaration, so a field of such a type stands before the handler's own reader:
 ///
 /// ```
-/// use sockserver::{Context, FromRequest, Reader, Server};
+/// use sockserver::{Context, EndOfFile, FromRequest, Reader, Server};
 /// use std::io;
 ///
 /// /// The first line of a connection.
@@ -83,7 +83,7 @@ pub trait Service: Send + Sync + Sized + 'static {
 ///     fn from_request(cx: &mut Context<'_, S>) -> io::Result<Greeting> {
 ///         // What this reader has received and not returned goes to the next reader.
 ///         let mut reader = Reader::from_request(cx)?;
-///         reader.next_line()?.map(Greeting).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+///         Ok(Greeting(reader.next_line()?.ok_or(EndOfFile)?))
 ///     }
 /// }
 /// ```
@@ -277,7 +277,7 @@ impl<'a, S: Service> Context<'a, S> {
     /// that.
     ///
     /// ```
-    /// use sockserver::{Context, FromRequest, Reader, Server};
+    /// use sockserver::{Context, EndOfFile, FromRequest, Reader, Server};
     /// use std::io;
     ///
     /// /// The user, from the first line of the connection.
@@ -289,7 +289,7 @@ impl<'a, S: Service> Context<'a, S> {
     ///         if let Some(user) = cx.get::<User>() {
     ///             return Ok(user.clone());
     ///         }
-    ///         let name = Reader::from_request(cx)?.next_line()?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    ///         let name = Reader::from_request(cx)?.next_line()?.ok_or(EndOfFile)?;
     ///         let user = User(name);
     ///         cx.insert(user.clone());
     ///         Ok(user)

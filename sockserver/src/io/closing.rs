@@ -21,7 +21,13 @@ pub(crate) const GOODBYE: Duration = Duration::from_secs(1);
 /// # assert_eq!(closing_of(&io::ErrorKind::ConnectionAborted.into()), None);
 /// ```
 ///
-/// `?` carries it out of `handle`, and [`RequestHandler::closing`](crate::RequestHandler::closing) is called.
+/// `?` carries it out of `handle`, and [`RequestHandler::closing`](crate::RequestHandler::closing) is called. The handler may
+/// also return an error that is made of it, in the sense of
+/// [`HandlerError::is_disconnect`](crate::HandlerError::is_disconnect), such as the error of a parser that was reading. So an
+/// error that the handler returns right after it, and which does not say what is behind it, counts as the server's end.
+///
+/// A handler that catches it and goes on says goodbye itself. If it then fails otherwise, that is a failure like any other:
+/// once something was sent, or if the error is an `io::Error` of another system call, such as that of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Closing {
@@ -46,11 +52,14 @@ impl Closing {
 
     /// The error of a read or a write on a connection that the server ends.
     pub(crate) fn into_error(self) -> io::Error {
-        let kind = match self {
+        io::Error::new(self.kind(), self)
+    }
+
+    pub(crate) fn kind(self) -> io::ErrorKind {
+        match self {
             Closing::Idle | Closing::Lifetime | Closing::Handshake => io::ErrorKind::TimedOut,
             Closing::Draining | Closing::Kicked => io::ErrorKind::ConnectionAborted,
-        };
-        io::Error::new(kind, self)
+        }
     }
 }
 

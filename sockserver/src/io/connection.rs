@@ -246,7 +246,7 @@ impl Connection {
     }
 
     pub(super) fn note_end_of_file(&self) {
-        self.state.failures().note(io::ErrorKind::UnexpectedEof);
+        self.state.failures().note_end_of_file();
     }
 
     pub(crate) fn shut_down(&self, how: Shutdown) -> io::Result<()> {

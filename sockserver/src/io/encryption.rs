@@ -62,7 +62,7 @@ impl Connection {
             // After a failure as well: the alert tells the client why.
             let sent = self.send_now();
             match processed? {
-                Received::EndOfFile => return Err(ended_within_handshake()),
+                Received::EndOfFile => return Err(self.ended_within_handshake()),
                 Received::Plaintext(_) => drop(sent?),
             }
         }
@@ -173,7 +173,7 @@ impl Connection {
             // After a failure as well: the alert tells the client why.
             let sent = self.send_encrypted(encryption, &[]);
             match processed? {
-                Received::EndOfFile => return Err(ended_within_handshake()),
+                Received::EndOfFile => return Err(self.ended_within_handshake()),
                 Received::Plaintext(_) => sent?,
             }
         }
@@ -268,7 +268,12 @@ impl Connection {
             return Ok(Received::EndOfFile);
         }
         let message = "the client ended the connection within a request, without a TLS close_notify";
-        Err(io::Error::new(io::ErrorKind::UnexpectedEof, message))
+        Err(self.state.client_error(io::ErrorKind::UnexpectedEof, message))
+    }
+
+    fn ended_within_handshake(&self) -> io::Error {
+        let message = "the client ended the connection within the TLS handshake";
+        self.state.client_error(io::ErrorKind::UnexpectedEof, message)
     }
 
     /// Sends what the session itself has to say, unless another thread is sending, which does so then.
@@ -405,10 +410,6 @@ fn new_session(material: &Material) -> io::Result<Box<Mutex<Session>>> {
 
 fn encrypted_already() -> io::Error {
     io::Error::new(io::ErrorKind::AlreadyExists, "the connection is encrypted already")
-}
-
-fn ended_within_handshake() -> io::Error {
-    io::Error::new(io::ErrorKind::UnexpectedEof, "the client ended the connection within the TLS handshake")
 }
 
 fn tls_error(error: Error) -> io::Error {

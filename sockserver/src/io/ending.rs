@@ -1,6 +1,6 @@
 //! How the server ends its side of a connection.
 
-use std::{io, mem::MaybeUninit, net::Shutdown};
+use std::{mem::MaybeUninit, net::Shutdown};
 
 use super::connection::Connection;
 use crate::{
@@ -29,7 +29,7 @@ impl Connection {
         self.end_session();
         // The user may have a copy of the descriptor, which keeps the connection open and can be read.
         let closes = closes && !self.waits.is_descriptor_lent.load(SeqCst);
-        let input = if self.has_client_ended() { Input::EndOfFile } else { sys::peek(&self.socket) };
+        let input = if self.state.failures().has_client_ended() { Input::EndOfFile } else { sys::peek(&self.socket) };
         // A client that has sent something may be in the middle of a large request and send more. If the server ends
         // the connection, the client was idle.
         let is_talking = self.state.bytes_in() > 0 && self.state.closing().is_none();
@@ -72,10 +72,5 @@ impl Connection {
     /// and bytes sent on a Unix socket are in the client's queue already.
     fn has_unsent(&self) -> bool {
         matches!(self.state.peer_address, Address::Inet(_)) && sys::bytes_unsent(&self.socket) > 0
-    }
-
-    fn has_client_ended(&self) -> bool {
-        let failures = self.state.failures();
-        [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset].into_iter().any(|kind| failures.contain(kind))
     }
 }

@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{closing::Closing, failures::Failures};
+use super::{
+    closing::Closing,
+    failures::{ClientFailure, Failures},
+};
 use crate::{
     address::Address,
     primitives::atomic::{
@@ -174,6 +177,7 @@ impl ConnectionState {
 
     pub(crate) fn count_in(&self, bytes: usize) {
         self.progress().bytes_in.fetch_add(bytes as u64, Relaxed);
+        self.failures.note_success();
     }
 
     pub(crate) fn bytes_in(&self) -> u64 {
@@ -182,6 +186,7 @@ impl ConnectionState {
 
     pub(crate) fn count_out(&self, bytes: usize) {
         self.progress().bytes_out.fetch_add(bytes as u64, Relaxed);
+        self.failures.note_success();
     }
 
     pub(crate) fn bytes_out(&self) -> u64 {
@@ -243,8 +248,17 @@ impl ConnectionState {
         error
     }
 
-    /// The errors that `note_error` was given, and [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) for the client's end
-    /// of file.
+    /// The error of a read or a write that has failed because of the client, and not in a system call.
+    pub(crate) fn client_error(&self, kind: io::ErrorKind, message: &'static str) -> io::Error {
+        self.note_error(io::Error::new(kind, ClientFailure { connection: self.id.number(), kind, message }))
+    }
+
+    /// The error of a read or a write on a connection that the server ends.
+    pub(crate) fn closing_error(&self, closing: Closing) -> io::Error {
+        self.failures.note_end_by_server();
+        closing.into_error()
+    }
+
     pub(crate) fn failures(&self) -> &Failures {
         &self.failures
     }

@@ -191,11 +191,11 @@ impl Connection {
     }
 
     pub(super) fn closing_error(&self, closing: Closing) -> io::Error {
-        self.state.note_error(closing.into_error())
+        self.state.closing_error(closing)
     }
 
     fn timeout_error(&self, message: &'static str) -> io::Error {
-        self.state.note_error(io::Error::new(io::ErrorKind::TimedOut, message))
+        self.state.client_error(io::ErrorKind::TimedOut, message)
     }
 }
 

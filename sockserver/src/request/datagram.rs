@@ -154,11 +154,10 @@ impl Datagram {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if let Some(closing) = state.shut_for() {
-                        return Err(state.note_error(closing.into_error()));
+                        return Err(state.closing_error(closing));
                     }
                     if began.get_or_insert_with(Instant::now).elapsed() >= reply.lock().timeout {
-                        let error = io::Error::new(io::ErrorKind::TimedOut, "the client's queue stayed full");
-                        return Err(state.note_error(error));
+                        return Err(state.client_error(io::ErrorKind::TimedOut, "the client's queue stayed full"));
                     }
                 }
                 Err(error) => return Err(state.note_error(error)),

@@ -16,6 +16,7 @@ use crate::{
 };
 
 pub(crate) mod datagram;
+pub(crate) mod end_of_file;
 pub(crate) mod files;
 pub(crate) mod frame_reader;
 pub(crate) mod frame_writer;

@@ -9,6 +9,7 @@ use std::{
 
 use super::{
     datagram::Datagram,
+    end_of_file::read_exact,
     files::Files,
     mailbox::{Arrival, Mailbox},
     stream::Stream,
@@ -311,6 +312,18 @@ impl Read for Reader {
         let read = available.read(buffer)?;
         self.consume(read);
         Ok(read)
+    }
+
+    fn read_exact(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        match &mut self.source {
+            Source::Stream { .. } => read_exact(self, buffer),
+            Source::Datagram { datagram, consumed } => {
+                let mut unread = &datagram.payload()[*consumed..];
+                let read = unread.read_exact(buffer);
+                *consumed = datagram.payload().len() - unread.len();
+                read
+            }
+        }
     }
 }
 

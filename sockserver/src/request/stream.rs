@@ -11,6 +11,7 @@ use std::{
 
 use socket2::Socket;
 
+use super::end_of_file::read_exact;
 #[cfg(feature = "tls")]
 use crate::tls::{
     info::{PeerCertificate, TlsInfo},
@@ -210,6 +211,10 @@ impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         (&*self).read(buffer)
     }
+
+    fn read_exact(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        read_exact(self, buffer)
+    }
 }
 
 impl Read for &Stream {
@@ -222,6 +227,10 @@ impl Read for &Stream {
             self.connection.note_request();
         }
         Ok(received)
+    }
+
+    fn read_exact(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        read_exact(self, buffer)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{
     error::Error,
     fmt,
+    fs::File,
     io::{self, BufRead, ErrorKind, Read, Write},
     net::SocketAddr,
     path::Path,
@@ -13,8 +14,8 @@ use std::{
 
 use socket2::{Domain, Socket, Type};
 use sockserver::{
-    Address, Concurrency, ConnectionId, ConnectionInfo, HandlerError, HandlerResult, Options, Reader, RequestHandler,
-    Server, Stage, Stats, Writer,
+    Address, BoxError, Concurrency, ConnectionId, ConnectionInfo, EndOfFile, HandlerError, HandlerResult, Options,
+    Reader, RequestHandler, Server, Stage, Stats, Writer,
     concurrency::Synchronous,
     request_handler,
     transport::{Tcp, Udp},
@@ -26,7 +27,7 @@ use sockserver_tests::{
     line_server::{LineServer, stat},
     place::{Directory, Place},
     process::{ServerProcess, server, server_program},
-    script::{Script, Session},
+    script::{Handle, Script, Session},
     served::Served,
 };
 
@@ -154,6 +155,187 @@ fn an_error_of_the_clients_own_connection_is_its_doing<C: Concurrency + Default>
     assert_eq!(stats.timed_out, 1);
 }
 
+/// How a request is counted.
+#[derive(Debug, PartialEq, Eq)]
+enum Counted {
+    Failed,
+    Disconnected,
+    TimedOut,
+}
+
+/// Serves a client by a handler that fails, and tells what `handle_error` and the counters say of it.
+fn told<C: Concurrency + Default>(handle: impl Handle<Tcp, C>, client: impl FnOnce(Client)) -> Counted {
+    let server = Script::<Tcp, C>::serve(handle);
+    client(Client::connect(server.server_address()));
+    let report = server.report();
+    eventually("it is counted", || server.stats().active == 0);
+    let stats = server.stats();
+    match (report.is_disconnect, report.is_timeout, stats.failed, stats.disconnected, stats.timed_out) {
+        (false, false, 1, 0, 0) => Counted::Failed,
+        (true, false, 0, 1, 0) => Counted::Disconnected,
+        (false, true, 0, 0, 1) => Counted::TimedOut,
+        _ => panic!("{report:?}, {stats:?}"),
+    }
+}
+
+/// Sends a line, and nothing more.
+fn ask_and_end(mut client: Client) {
+    client.send("hello\n");
+    client.finish();
+    client.wait_for_end();
+}
+
+fn end_of_another_stream() -> io::Error {
+    let mut file: &[u8] = b"ab";
+    file.read_exact(&mut [0; 4]).expect_err("it is too short")
+}
+
+fn an_end_of_another_stream_after_that_of_the_client_is_a_failure<C: Concurrency + Default>() {
+    for read_to_end in [
+        |session: &mut Session<Tcp, C>| session.rfile.read_to_string(&mut String::new()).map(drop),
+        |session: &mut Session<Tcp, C>| (&session.request).read_to_string(&mut String::new()).map(drop),
+        |session: &mut Session<Tcp, C>| {
+            while session.rfile.next_line()?.is_some() {}
+            Ok(())
+        },
+    ] {
+        let handle = move |session: &mut Session<Tcp, C>| {
+            read_to_end(session)?;
+            Err(end_of_another_stream().into())
+        };
+        assert_eq!(told(handle, ask_and_end), Counted::Failed);
+    }
+}
+
+type HandleFunction<C> = fn(&mut Session<Tcp, C>) -> HandlerResult;
+
+fn an_early_end_of_the_client_is_its_doing<C: Concurrency + Default>() {
+    let ways: [HandleFunction<C>; 6] = [
+        |session| Ok(session.rfile.read_exact(&mut [0; 10])?),
+        |session| Ok(session.request.read_exact(&mut [0; 10])?),
+        |session| Ok((&session.request).read_exact(&mut [0; 10])?),
+        |session| Err(io::Error::other(session.rfile.read_exact(&mut [0; 10]).expect_err("too few")).into()),
+        |session| {
+            while session.rfile.next_line()?.is_some() {}
+            Err(EndOfFile.into())
+        },
+        // The client is told before it is given up.
+        |session| {
+            let ended = session.rfile.read_exact(&mut [0; 10]);
+            writeln!(session.wfile, "that is too little")?;
+            session.wfile.flush()?;
+            Ok(ended?)
+        },
+    ];
+    for way in ways {
+        assert_eq!(told(way, ask_and_end), Counted::Disconnected);
+    }
+    // The client has not ended.
+    let handle = |session: &mut Session<Tcp, C>| {
+        session.rfile.next_line()?;
+        Err(EndOfFile.into())
+    };
+    let wait = |mut client: Client| {
+        client.send("hello\n");
+        client.wait_for_end();
+    };
+    assert_eq!(told::<C>(handle, wait), Counted::Failed);
+}
+
+/// A read timeout of the client, which sends something after that.
+fn read_timeout<C: Concurrency + Default>(session: &mut Session<Tcp, C>) -> io::Result<io::Error> {
+    session.request.set_read_timeout(Some(Duration::from_millis(20)))?;
+    let timeout = session.rfile.next_line().expect_err("the client is silent");
+    session.request.set_read_timeout(None)?;
+    writeln!(session.wfile, "still there?")?;
+    session.wfile.flush()?;
+    Ok(timeout)
+}
+
+fn pong(mut client: Client) {
+    assert_eq!(client.line(), "still there?");
+    client.send("yes\n");
+    client.wait_for_end();
+}
+
+fn a_failure_that_was_caught_says_nothing_of_later_ones<C: Concurrency + Default>() {
+    for has_answered in [false, true] {
+        for is_text in [false, true] {
+            let handle = move |session: &mut Session<Tcp, C>| {
+                read_timeout(session)?;
+                if has_answered {
+                    session.rfile.next_line()?;
+                }
+                Err(if is_text { "a database".into() } else { io::Error::from(ErrorKind::TimedOut).into() })
+            };
+            assert_eq!(told(handle, pong), Counted::Failed);
+        }
+    }
+}
+
+fn a_timeout_stays_one_when_the_client_was_told_of_it<C: Concurrency + Default>() {
+    assert_eq!(told::<C>(|session| Err(read_timeout(session)?.into()), pong), Counted::TimedOut);
+    assert_eq!(told::<C>(|session| Err(Upstream(read_timeout(session)?).into()), pong), Counted::TimedOut);
+}
+
+/// Ways to make another error of one.
+const WRAPPINGS: [fn(io::Error) -> BoxError; 6] = [
+    |error| io::Error::other(error).into(),
+    |error| io::Error::other(Upstream(io::Error::other(error))).into(),
+    |error| io::Error::new(error.kind(), format!("reading: {error}")).into(),
+    |error| io::Error::other(format!("reading: {error}")).into(),
+    |error| format!("reading: {error}").into(),
+    |error| serde_json::from_reader::<_, serde_json::Value>(Broken(Some(error))).expect_err("it is broken").into(),
+];
+
+/// Fails with this error.
+struct Broken(Option<io::Error>);
+
+impl Read for Broken {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(self.0.take().expect("it is read once"))
+    }
+}
+
+fn the_clients_own_error_is_found_in_what_is_made_of_it<C: Concurrency + Default>() {
+    for wrap in WRAPPINGS {
+        let read = move |session: &mut Session<Tcp, C>| -> HandlerResult {
+            writeln!(session.wfile, "hello")?;
+            Err(wrap(session.rfile.next_line().expect_err("the client is silent or gone")))
+        };
+        let reset = |mut client: Client| {
+            assert_eq!(client.line(), "hello");
+            client.reset();
+        };
+        assert_eq!(told(read, reset), Counted::Disconnected);
+        let impatient = move |session: &mut Session<Tcp, C>| {
+            session.request.set_read_timeout(Some(Duration::from_millis(20)))?;
+            read(session)
+        };
+        assert_eq!(told(impatient, |mut client| client.wait_for_end()), Counted::TimedOut);
+    }
+}
+
+fn an_error_that_says_it_is_from_elsewhere_is_a_failure_although_the_client_is_gone<C: Concurrency + Default>() {
+    let elsewhere: [fn() -> io::Error; 3] = [
+        || File::open("/no/such/file").expect_err("there is none"),
+        end_of_another_stream,
+        || ErrorKind::NotConnected.into(),
+    ];
+    for elsewhere in elsewhere {
+        let handle = move |session: &mut Session<Tcp, C>| {
+            writeln!(session.wfile, "hello")?;
+            session.rfile.next_line().expect_err("the client is gone");
+            Err(Upstream(elsewhere()).into())
+        };
+        let reset = |mut client: Client| {
+            assert_eq!(client.line(), "hello");
+            client.reset();
+        };
+        assert_eq!(told::<C>(handle, reset), Counted::Failed);
+    }
+}
+
 fn a_request_is_counted_before_its_client_sees_the_end<C: Concurrency + Default>() {
     let server = Script::<Tcp, C>::serve(|session| match session.rfile.next_line()?.as_deref() {
         Some("fail") => Err("as it was told to".into()),
@@ -216,6 +398,12 @@ in_each_concurrency! { [sync threading pool]:
 in_each_concurrency! { [sync threading pool]:
     an_error_of_another_connection_is_a_failure
     an_error_of_the_clients_own_connection_is_its_doing
+    an_end_of_another_stream_after_that_of_the_client_is_a_failure
+    an_early_end_of_the_client_is_its_doing
+    a_failure_that_was_caught_says_nothing_of_later_ones
+    a_timeout_stays_one_when_the_client_was_told_of_it
+    the_clients_own_error_is_found_in_what_is_made_of_it
+    an_error_that_says_it_is_from_elsewhere_is_a_failure_although_the_client_is_gone
     a_request_is_counted_before_its_client_sees_the_end
 }
 
@@ -481,13 +669,17 @@ fn stop(server: ServerProcess, is_told: bool) -> String {
 const LAST: &str = "closing:made:ConnectionReset";
 
 fn an_error_that_is_not_the_clients_is_a_failure_in_every_stage<C: Word>() {
-    let mut cases = cases(&STAGES, &["made", "told", "other", "wrapped-made", "wrapped-other"], &KINDS);
+    let ways = ["made", "told", "other", "late", "wrapped-made", "wrapped-other", "wrapped-late", "hidden-other"];
+    let mut cases = cases(&STAGES, &ways, &KINDS);
     // As if the server had ended the connection.
     cases.extend(STAGES.map(|stage| format!("{stage}:closing:ConnectionAborted")));
     for transport in ["tcp", "unix"] {
         let server = failing::<C>(transport, &[&cases[..], &[LAST.into()]].concat());
         for case in &cases {
             let mut client = Client::connect(server.address());
+            if case.contains("late") {
+                client.finish();
+            }
             assert_eq!(client.rest(), "", "{case}");
             assert_told(&server, case, false, false);
         }
@@ -499,7 +691,9 @@ fn an_error_that_is_not_the_clients_is_a_failure_in_every_stage<C: Word>() {
 
 fn an_error_of_the_clients_own_connection_is_a_disconnect_or_a_timeout_in_every_stage<C: Word>() {
     let kinds = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe, ErrorKind::UnexpectedEof, ErrorKind::TimedOut];
-    let cases = cases(&STAGES, &["own", "wrapped-own"], &kinds);
+    let mut cases = cases(&STAGES, &["own", "wrapped-own"], &kinds);
+    // An end of file is no failure, so that nothing is known of an error that hides it.
+    cases.extend(self::cases(&STAGES, &["hidden-own"], &kinds).into_iter().filter(|case| !case.ends_with("Eof")));
     let server = failing::<C>("tcp", &[&cases[..], &[LAST.into()]].concat());
     for case in &cases {
         let mut client = Client::connect(server.address());
@@ -514,8 +708,19 @@ fn an_error_of_the_clients_own_connection_is_a_disconnect_or_a_timeout_in_every_
     }
     let stats = stop(server, true);
     let ended = ["failed", "disconnected", "timed_out", "finished"].map(|name| stat(&stats, name));
-    let timed_out = cases.len() as u64 / 4;
-    assert_eq!(ended, [1, 3 * timed_out, timed_out, 0], "{stats}");
+    let timed_out = cases.iter().filter(|case| case.ends_with("TimedOut")).count() as u64;
+    assert_eq!(ended, [1, cases.len() as u64 - timed_out, timed_out, 0], "{stats}");
+}
+
+fn an_error_that_panics_when_it_is_dropped_harms_nobody_although_handle_error_panics_too<C: Word>() {
+    let cases = ["handle:bomb-made:TimedOut", "finish:bomb-made:TimedOut", "handle:made:TimedOut"].map(String::from);
+    let server = failing::<C>("tcp", &[&cases[..], &[LAST.into()]].concat());
+    for case in &cases {
+        assert_eq!(Client::connect(server.address()).rest(), "", "{case}");
+        assert_told(&server, case, false, false);
+    }
+    let stats = stop(server, true);
+    assert_eq!(stat(&stats, "failed"), 4, "{stats}");
 }
 
 fn an_error_of_a_packets_handler_that_is_not_the_clients_is_a_failure<C: Word>() {
@@ -534,4 +739,5 @@ in_each_concurrency! { [sync threading pool forking]:
     an_error_that_is_not_the_clients_is_a_failure_in_every_stage
     an_error_of_the_clients_own_connection_is_a_disconnect_or_a_timeout_in_every_stage
     an_error_of_a_packets_handler_that_is_not_the_clients_is_a_failure
+    an_error_that_panics_when_it_is_dropped_harms_nobody_although_handle_error_panics_too
 }

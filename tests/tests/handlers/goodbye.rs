@@ -2,7 +2,7 @@
 
 use std::{
     error::Error,
-    fmt,
+    fmt, fs,
     io::{self, Write},
     thread,
     time::{Duration, Instant},
@@ -209,34 +209,52 @@ fn a_client_that_resets_is_told_nothing<C: Concurrency + Default>() {
     eventually("it is counted", || server.stats().disconnected == 1);
 }
 
+/// An error that has the error of a connection as its source.
+#[derive(Debug)]
+struct Wrapped(io::Error);
+
+impl fmt::Display for Wrapped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("reading a request")
+    }
+}
+
+impl Error for Wrapped {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
 fn the_servers_end_is_found_inside_other_errors<C: Concurrency + Default>() {
-    #[derive(Debug)]
-    struct Wrapped(io::Error);
-
-    impl fmt::Display for Wrapped {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("reading a request")
-        }
-    }
-
-    impl Error for Wrapped {
-        fn source(&self) -> Option<&(dyn Error + 'static)> {
-            Some(&self.0)
-        }
-    }
-
-    let twice = |error| Box::new(Wrapped(io::Error::other(Wrapped(error))));
-    let handle = move |guest: &mut Guest<C>| -> HandlerResult {
-        guest.rfile.next_line().map_err(twice)?;
-        Ok(())
-    };
+    let ways: [fn(&mut Guest<C>) -> HandlerResult; 7] = [
+        |guest| Ok(guest.rfile.next_line().map(drop).map_err(|error| Wrapped(io::Error::other(Wrapped(error))))?),
+        |guest| Ok(guest.rfile.next_line().map(drop).map_err(io::Error::other)?),
+        |guest| {
+            Ok(guest.rfile.next_line().map(drop).map_err(|error| io::Error::new(error.kind(), error.to_string()))?)
+        },
+        |guest| Ok(guest.rfile.next_line().map(drop).map_err(|error| io::Error::other(error.to_string()))?),
+        |guest| Ok(guest.rfile.next_line().map(drop).map_err(|error| format!("reading: {error}"))?),
+        |guest| Ok(serde_json::from_reader::<_, serde_json::Value>(&mut guest.rfile).map(drop)?),
+        // What is only held back is not sent.
+        |guest| {
+            let read = guest.rfile.next_line();
+            write!(guest.wfile, "")?;
+            Ok(read.map(drop).map_err(|_| "no request")?)
+        },
+    ];
     for why in REASONS {
-        let server = serve_polite(handle, options_for(why));
-        let mut client = server.connect();
-        end(&server, why);
-        assert_eq!(client.rest(), format!("421 {why}\r\n"));
-        assert_eq!(server.calls()[1..], [Call::Closing(why), Call::Finish]);
-        assert_eq!(server.stats(), counted(why));
+        for way in ways {
+            let mut options = options_for(why);
+            for timeout in [&mut options.timeouts.idle, &mut options.timeouts.lifetime] {
+                *timeout = timeout.map(|timeout| timeout / 4);
+            }
+            let server = serve_polite(way, options);
+            let mut client = server.connect();
+            end(&server, why);
+            assert_eq!(client.rest(), format!("421 {why}\r\n"));
+            assert_eq!(server.calls()[1..], [Call::Closing(why), Call::Finish]);
+            assert_eq!(server.stats(), counted(why));
+        }
     }
 }
 
@@ -371,17 +389,56 @@ fn a_handler_that_catches_the_servers_end_can_go_on_writing<C: Concurrency + Def
 }
 
 fn a_handler_that_catches_the_servers_end_can_fail_otherwise<C: Concurrency + Default>() {
+    let ways: [fn(&mut Guest<C>) -> HandlerResult; 4] = [
+        // What was sent since shows that the connection was not what failed.
+        |guest| {
+            writeln!(guest.wfile, "goodbye")?;
+            guest.wfile.flush()?;
+            Err("no memory".into())
+        },
+        |guest| {
+            guest.request.write_all(b"goodbye\n")?;
+            Err(io::Error::from(io::ErrorKind::ConnectionAborted).into())
+        },
+        // The error says that it is of something else.
+        |guest| {
+            writeln!(guest.wfile, "goodbye")?;
+            Ok(fs::read("/no/such/file").map(drop)?)
+        },
+        |guest| {
+            writeln!(guest.wfile, "goodbye")?;
+            Err(Wrapped(io::ErrorKind::UnexpectedEof.into()).into())
+        },
+    ];
+    for way in ways {
+        let handle = move |guest: &mut Guest<C>| -> HandlerResult {
+            assert_eq!(End::of(&guest.rfile.next_line()), End::Server(Closing::Draining));
+            way(guest)
+        };
+        let server = serve_polite(handle, Options::new());
+        let mut client = server.connect();
+        end(&server, Closing::Draining);
+        assert_eq!(client.rest(), "goodbye\n", "a handler that catches the end says its own goodbye");
+        let calls = server.calls();
+        let [Call::Handled(_), Call::Finish, Call::Error { stage, is_disconnect, is_timeout, .. }] = &calls[..] else {
+            panic!("{calls:?}")
+        };
+        assert_eq!((*stage, *is_disconnect, *is_timeout), (Stage::Handle, false, false), "{calls:?}");
+        assert_eq!(server.stats().failed, 1);
+    }
+}
+
+fn finish_can_fail_after_a_handler_that_has_caught_the_servers_end<C: Concurrency + Default>() {
     let handle = |guest: &mut Guest<C>| -> HandlerResult {
-        guest.rfile.next_line().map_err(|error| error.to_string())?;
+        assert_eq!(End::of(&guest.rfile.next_line()), End::Server(Closing::Draining));
         Ok(())
     };
-    let server = serve_polite(handle, Options::new());
+    let server = Farewell::new(handle).finish(|_| Err("no disk".into())).serve(Options::new());
     let mut client = server.connect();
     end(&server, Closing::Draining);
-    assert_eq!(client.rest(), "", "a handler that hides the end says its own goodbye");
+    assert_eq!(client.rest(), "");
     let calls = server.calls();
-    assert_eq!(calls[..2], [Call::Handled(End::Other("the server is stopping".into())), Call::Finish]);
-    assert!(matches!(calls[2..], [Call::Error { stage: Stage::Handle, is_disconnect: false, .. }]), "{calls:?}");
+    assert!(matches!(calls[..], [_, Call::Finish, Call::Error { stage: Stage::Finish, .. }]), "{calls:?}");
     assert_eq!(server.stats().failed, 1);
 }
 
@@ -436,6 +493,7 @@ in_each_concurrency! { [sync threading pool]:
     setup_that_the_server_ends_is_no_failure
     a_handler_that_catches_the_servers_end_can_go_on_writing
     a_handler_that_catches_the_servers_end_can_fail_otherwise
+    finish_can_fail_after_a_handler_that_has_caught_the_servers_end
     a_closed_connection_is_cut_after_a_second_although_its_lifetime_ends_later
     the_first_reason_stays
 }

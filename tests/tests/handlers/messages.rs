@@ -20,7 +20,7 @@ use sockserver::{
     message_handler,
 };
 use sockserver_tests::{
-    client::{Client, DatagramClient, eventually},
+    client::{Client, DatagramClient, PATIENCE, eventually},
     concurrencies, in_each_concurrency,
     place::Place,
     process::{ServerProcess, server},
@@ -384,7 +384,76 @@ fn a_client_that_ends_inside_a_message_is_told_nothing() {
     client.send("5:hel");
     client.finish();
     assert_eq!(client.rest(), "");
-    eventually("it has failed", || server.stats().failed == 1);
+    eventually("it has hung up", || server.stats().disconnected == 1);
+}
+
+#[derive(Server)]
+#[server(transport = "tcp", concurrency = C, handler = Filing, hooks(handle_error = Self::note))]
+struct Archive<C: Concurrency + Default> {
+    reports: mpsc::Sender<(Stage, bool)>,
+    concurrency: PhantomData<C>,
+}
+
+impl<C: Concurrency + Default> Archive<C> {
+    fn note(&self, error: &HandlerError, _client_address: &Address) {
+        let _ = self.reports.send((error.stage(), error.is_disconnect()));
+    }
+}
+
+#[message_handler(framing = "netstring")]
+struct Filing {
+    wfile: Writer,
+    #[default]
+    has_file: bool,
+}
+
+impl MessageHandler for Filing {
+    type Message = str;
+
+    fn message(&mut self, message: &str) -> HandlerResult {
+        self.has_file = message == "file";
+        Ok(writeln!(self.wfile, "{message}")?)
+    }
+
+    fn finish(&mut self) -> HandlerResult {
+        let mut file: &[u8] = if self.has_file { b"ab" } else { b"abcd" };
+        Ok(file.read_exact(&mut [0; 4])?)
+    }
+}
+
+fn an_error_at_the_end_is_the_clients_if_it_has_hung_up<C: Concurrency + Default>() {
+    let (reports, reported) = mpsc::channel();
+    let server = Archive::<C> { reports, concurrency: PhantomData };
+    let mut options = Archive::<C>::OPTIONS;
+    concurrencies::set_workers(&mut options);
+    let server = Served::new(server.bind_with("127.0.0.1:0", options).expect("a free port"));
+    let connect = || Client::connect(server.server_address());
+    let reported = || reported.recv_timeout(PATIENCE).expect("handle_error is called");
+
+    let mut client = connect();
+    client.send("4:file,");
+    client.finish();
+    assert_eq!(client.rest(), "file\n");
+    assert_eq!(reported(), (Stage::Finish, false));
+
+    let mut client = connect();
+    client.send("5:hello,5:he");
+    client.finish();
+    assert_eq!(client.rest(), "hello\n");
+    assert_eq!(reported(), (Stage::Handle, true));
+
+    let mut client = connect();
+    client.send("5:hello,");
+    assert_eq!(client.line(), "hello");
+    client.reset();
+    assert_eq!(reported(), (Stage::Handle, true));
+
+    eventually("all have ended", || server.stats().active == 0);
+    assert_eq!((server.stats().failed, server.stats().disconnected), (1, 2));
+}
+
+in_each_concurrency! { [sync threading pool event_loop two_loops]:
+    an_error_at_the_end_is_the_clients_if_it_has_hung_up
 }
 
 #[test]

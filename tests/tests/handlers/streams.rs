@@ -16,7 +16,7 @@ use std::{
 
 use socket2::{Domain, Socket, Type};
 use sockserver::{
-    Address, ConnectionId, Context, FromRequest, HandlerResult, LineTooLong, PeerCred, Reader, ReaderTaken,
+    Address, ConnectionId, Context, EndOfFile, FromRequest, HandlerResult, LineTooLong, PeerCred, Reader, ReaderTaken,
     RequestHandler, Server, ServerHandle, SocketServer, Stage, Stream, Writer,
     concurrency::{Synchronous, Threading},
     request_handler,
@@ -843,8 +843,7 @@ where
     Reader: FromRequest<S>,
 {
     fn from_request(cx: &mut Context<'_, S>) -> io::Result<Greeting> {
-        let line = Reader::from_request(cx)?.next_line()?;
-        line.map(Greeting).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+        Ok(Greeting(Reader::from_request(cx)?.next_line()?.ok_or(EndOfFile)?))
     }
 }
 

@@ -16,8 +16,8 @@ use std::{
 
 use socket2::{Domain, Socket, Type};
 use sockserver::{
-    Address, BindTo, Concurrency, Context, EventSource, FromRequest, HandlerError, HandlerResult, Job, Options, Reader,
-    RequestHandler, Server, ServerHandle, Service, Stage, Stream, Transport, Writer,
+    Address, BindTo, Concurrency, Context, EndOfFile, EventSource, FromRequest, HandlerError, HandlerResult, Job,
+    Options, Reader, RequestHandler, Server, ServerHandle, Service, Stage, Stream, Transport, Writer,
     concurrency::{Synchronous, Threading},
     request_handler,
     transport::{StreamTransport, Tcp, TcpAcceptor},
@@ -37,7 +37,7 @@ impl<S: Server> FromRequest<S> for User {
         if let Some(user) = cx.get::<User>() {
             return Ok(user.clone());
         }
-        let name = Reader::from_request(cx)?.next_line()?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let name = Reader::from_request(cx)?.next_line()?.ok_or(EndOfFile)?;
         assert!(cx.insert(User(name.clone())).is_none(), "this connection has had no user yet");
         Ok(User(name))
     }

@@ -15,7 +15,7 @@ use super::{
 use crate::io::encryption::StartingTls;
 use crate::{
     error::{HandlerError, Stage as HandlerStage},
-    finish_request::{Ended, conclude, drop_handler, finish_handler, first, run, set_up},
+    finish_request::{Ended, attributed, conclude, drop_handler, finish_handler, first, run, set_up},
     io::{
         closing::Closing,
         connection::Connection,
@@ -157,6 +157,8 @@ impl<S: Service> Talk<S> {
                 Ok(needs) => return Some((self, needs)),
                 Err(ending) => ending,
             };
+            let state = request::kind(self.job.request()).state();
+            let handled = handled.map_err(|error| attributed(id, state, error));
             #[cfg(feature = "tls")]
             if self.starting_tls.take().is_some() {
                 self.connection()?.refuse_output();
@@ -252,7 +254,7 @@ impl<S: Service> Talk<S> {
         let (mut handled, mut receives) = (0, 0);
         while handled < MESSAGES && receives < MESSAGES {
             let is_to_send = || place.is_off_the_loop() || connection.backlog() >= BACKLOG;
-            let step = run(id, HandlerStage::Handle, || {
+            let step = run(id, &connection.state, HandlerStage::Handle, || {
                 loop {
                     let step = messages.handle_next(Token(()))?;
                     handled += usize::from(step == Step::Handled);
@@ -300,7 +302,8 @@ impl<S: Service> Talk<S> {
             let Some(Received { incoming, size }) = messages.received(Token(())) else { return Err(Ending(Ok(()))) };
             match connection.receive_now(incoming, size, wait) {
                 Ok(received) if received.bytes == 0 => {
-                    return Err(Ending(run(id, HandlerStage::Handle, || messages.handle_last(Token(())))));
+                    let last = || messages.handle_last(Token(()));
+                    return Err(Ending(run(id, &connection.state, HandlerStage::Handle, last)));
                 }
                 Ok(received) => readiness.input = !received.is_all || readiness.is_peculiar,
                 // What was peculiar was received, and the kernel reports what comes next.

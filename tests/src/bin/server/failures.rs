@@ -2,8 +2,10 @@
 //! `handle_error` is told, a line for each error, and at the end its counters.
 //!
 //! `CASES` is `STAGE:HOW:KIND,…`: the first client gets the first one, and so on, one client after the other. `HOW` is
-//! `made` (by the handler), `told` (with a text), `other` (an error of another connection), or `own` (of the connection
-//! to the client); `KIND` is the kind of the error. With `wrapped-` before it, the error is the source of another one.
+//! `made` (by the handler), `told` (with a text), `other` (an error of another connection), `late` (the same, after the
+//! client's end of file), or `own` (of the connection to the client); `KIND` is the kind of the error. With `wrapped-` before
+//! it, the error is the source of another one, with `hidden-` it is inside another one that has no source, as with
+//! serde_json. With `bomb-`, the error panics when it is dropped, and `handle_error` panics too.
 
 use std::{
     error::Error,
@@ -60,7 +62,15 @@ struct Case {
     stage: &'static str,
     how: &'static str,
     kind: ErrorKind,
-    is_wrapped: bool,
+    wrapping: Wrapping,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wrapping {
+    None,
+    Wrapped,
+    Hidden,
+    Bomb,
 }
 
 const KINDS: [ErrorKind; 6] = [
@@ -77,12 +87,18 @@ impl Case {
         let known = |word: &str, words: &[&'static str]| words.iter().find(|known| **known == word).copied();
         let parse = || {
             let [stage, how, kind] = text.split(':').collect::<Vec<_>>().try_into().ok()?;
-            let (is_wrapped, how) = how.strip_prefix("wrapped-").map_or((false, how), |how| (true, how));
+            let (wrapping, how) = match how.split_once('-') {
+                None => (Wrapping::None, how),
+                Some(("wrapped", how)) => (Wrapping::Wrapped, how),
+                Some(("hidden", how)) => (Wrapping::Hidden, how),
+                Some(("bomb", how)) => (Wrapping::Bomb, how),
+                Some(_) => return None,
+            };
             Some(Case {
                 stage: known(stage, &["construction", "setup", "handle", "closing", "finish"])?,
-                how: known(how, &["made", "told", "closing", "other", "own"])?,
+                how: known(how, &["made", "told", "closing", "other", "late", "own"])?,
                 kind: KINDS.into_iter().find(|known| format!("{known:?}") == kind)?,
-                is_wrapped,
+                wrapping,
             })
         };
         parse().ok_or_else(|| format!("there is no case {text}"))
@@ -94,10 +110,19 @@ impl Case {
             "told" => io::Error::new(self.kind, "not of the client"),
             "closing" => io::Error::new(self.kind, Closing::Draining),
             "other" => error_of_another_connection(self.kind),
+            "late" => {
+                rfile.read_to_end(&mut Vec::new()).expect("the client ends");
+                error_of_another_connection(self.kind)
+            }
             _ => error_of_the_client(self.kind, rfile, wfile),
         };
         assert_eq!(error.kind(), self.kind, "{error}");
-        if self.is_wrapped { Box::new(Wrapped(error)) } else { error.into() }
+        match self.wrapping {
+            Wrapping::None => error.into(),
+            Wrapping::Wrapped => Box::new(Wrapped(error)),
+            Wrapping::Hidden => Box::new(Hidden(error)),
+            Wrapping::Bomb => Box::new(Bomb),
+        }
     }
 }
 
@@ -158,6 +183,39 @@ impl Error for Wrapped {
     }
 }
 
+/// An error of a parser, which stands for the error of its reader.
+#[derive(Debug)]
+struct Hidden(io::Error);
+
+impl fmt::Display for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "hidden: {}", self.0)
+    }
+}
+
+impl Error for Hidden {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
+    }
+}
+
+#[derive(Debug)]
+struct Bomb;
+
+impl fmt::Display for Bomb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a bomb")
+    }
+}
+
+impl Error for Bomb {}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("a bomb");
+    }
+}
+
 struct Failures<T, C> {
     cases: Vec<Case>,
     welcomed: AtomicUsize,
@@ -181,6 +239,7 @@ impl<T: Transport, C: Concurrency + Default> Server for Failures<T, C> {
         let (is_disconnect, is_timeout) = (error.is_disconnect(), error.is_timeout());
         let words = words_of(error);
         println!("{stage:?}, disconnect {is_disconnect}, timeout {is_timeout}, panic {is_panic}: {words}");
+        assert!(!words.ends_with("a bomb"), "{words}");
     }
 
     fn service_actions(&self) {
