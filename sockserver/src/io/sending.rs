@@ -429,7 +429,7 @@ impl Connection {
 
     #[inline]
     fn check(&self, outgoing: &Outgoing) -> io::Result<()> {
-        if outgoing.has_failed { Err(self.broken_pipe()) } else { Ok(()) }
+        if outgoing.has_failed || self.state.is_cut() { Err(self.broken_pipe()) } else { Ok(()) }
     }
 
     #[cold]

@@ -70,7 +70,7 @@ pub(crate) struct ConnectionState {
 
 /// The part of the state that changes, in memory that a child process can share.
 struct Progress {
-    /// `RECEIVING`, `SHUT`, and from bit `CLOSING` on the [`Closing`] plus one. They share one word so that a handler
+    /// `RECEIVING`, `SHUT`, `CUT`, and from bit `CLOSING` on the [`Closing`] plus one. They share one word so that a handler
     /// that begins to receive and a server that begins to drain cannot miss each other.
     state: AtomicU32,
     bytes_in: AtomicU64,
@@ -86,6 +86,8 @@ struct Progress {
 const RECEIVING: u32 = 1;
 /// The server has shut the socket: an end of file does not come from the client.
 const SHUT: u32 = 2;
+/// It has shut both directions: nothing that is written reaches the client.
+const CUT: u32 = 4;
 const CLOSING: u32 = 4;
 
 const NOT_MEASURED: u64 = u64::MAX;
@@ -159,6 +161,20 @@ impl ConnectionState {
         closing_of(state).filter(|_| state & SHUT != 0)
     }
 
+    /// Why a handler may take nothing more, not even what was received. `None` while it may: a drain leaves it that until
+    /// it cuts the connection.
+    #[inline]
+    pub(crate) fn refuses_input_for(&self) -> Option<Closing> {
+        let state = self.progress().state.load(SeqCst);
+        closing_of(state).filter(|&closing| closing != Closing::Draining || state & SHUT != 0)
+    }
+
+    /// Whether the server has shut both directions.
+    #[inline]
+    pub(crate) fn is_cut(&self) -> bool {
+        self.progress().state.load(SeqCst) & CUT != 0
+    }
+
     pub(crate) fn begin_receiving(&self) -> Option<Closing> {
         closing_of(self.progress().state.fetch_or(RECEIVING, SeqCst))
     }
@@ -217,8 +233,9 @@ impl ConnectionState {
     }
 
     /// Must come before the socket is shut.
-    fn mark_shut(&self) {
-        self.progress().state.fetch_or(SHUT, SeqCst);
+    fn mark_shut(&self, how: Shutdown) {
+        let shut = if how == Shutdown::Both { SHUT | CUT } else { SHUT };
+        self.progress().state.fetch_or(shut, SeqCst);
     }
 
     /// How many of the bytes that had arrived when the drain began the handler may still read. The first call
@@ -268,7 +285,8 @@ pub(crate) trait Endpoint: Send + Sync {
     /// The user at the other end of a Unix connection. `None` if the kernel does not say.
     fn user(&self) -> Option<u32>;
 
-    /// shutdown(2), which wakes a waiting handler. Does nothing for a packet.
+    /// shutdown(2), which wakes a waiting handler. Of what is held back, [`Shutdown::Both`] sends before that what the kernel
+    /// takes at once. Does nothing for a packet.
     fn shut_down(&self, how: Shutdown);
 
     /// Begins to drain: the handler still answers what the kernel has received by now.
@@ -281,7 +299,7 @@ impl dyn Endpoint + '_ {
     pub(crate) fn end(&self, closing: Closing, how: Option<Shutdown>) {
         self.state().mark(closing);
         if let Some(how) = how {
-            self.state().mark_shut();
+            self.state().mark_shut(how);
             self.shut_down(how);
         }
     }
