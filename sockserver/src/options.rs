@@ -211,7 +211,8 @@ pub struct Timeouts {
     /// [`is_ready`](crate::ServerHandle::is_ready) is false: the time that load balancers take to notice, or that
     /// clients take to move to a successor. Default: 0 s.
     pub linger: Duration,
-    /// How long a connection that is busy when the server begins to drain may go on. Then the server cuts it: all reads and
+    /// How long a connection that is busy when the server begins to drain may go on, and how long a client may send the rest of
+    /// a request that was answered already ([draining](crate::guide::draining)). Then the server cuts it: all reads and
     /// writes of its handler fail, even if the client has sent more than was read. It abandons a handler that has not returned a second later ([`DrainReport::leaked`](crate::DrainReport::leaked)).
     /// With `"forking"` it sends the child SIGTERM, and SIGKILL a second later. With `"sync"` a handler that does not
     /// return holds up the stop. Default: 25 s, as Kubernetes kills a container after 30 s.

@@ -70,7 +70,7 @@ pub(crate) struct ConnectionState {
 
 /// The part of the state that changes, in memory that a child process can share.
 struct Progress {
-    /// `RECEIVING`, `SHUT`, `CUT`, and from bit `CLOSING` on the [`Closing`] plus one. They share one word so that a handler
+    /// `RECEIVING`, `SHUT`, `CUT`, `TOLD`, and from bit `CLOSING` on the [`Closing`] plus one. They share one word so that a handler
     /// that begins to receive and a server that begins to drain cannot miss each other.
     state: AtomicU32,
     bytes_in: AtomicU64,
@@ -88,6 +88,8 @@ const RECEIVING: u32 = 1;
 const SHUT: u32 = 2;
 /// It has shut both directions: nothing that is written reaches the client.
 const CUT: u32 = 4;
+/// The handler has got an error with the [`Closing`] inside.
+const TOLD: u32 = 8;
 const CLOSING: u32 = 4;
 
 const NOT_MEASURED: u64 = u64::MAX;
@@ -230,6 +232,16 @@ impl ConnectionState {
             Ok(_) => Marked::DuringReceive,
             Err(_) => Marked::Already,
         }
+    }
+
+    /// The handler gets an error with the [`Closing`] inside.
+    pub(crate) fn mark_told(&self) {
+        self.progress().state.fetch_or(TOLD, SeqCst);
+    }
+
+    /// Whether the server has ended the connection, and not the handler by itself.
+    pub(crate) fn is_told(&self) -> bool {
+        self.progress().state.load(SeqCst) & TOLD != 0
     }
 
     /// Must come before the socket is shut.

@@ -186,6 +186,7 @@ impl Connection {
     }
 
     pub(super) fn closing_error(&self, closing: Closing) -> io::Error {
+        self.state.mark_told();
         self.state.note_error(closing.into_error())
     }
 
