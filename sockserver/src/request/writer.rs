@@ -20,6 +20,9 @@ use crate::unwind::unwind_safe;
 /// * before bytes that are written to the `Stream` directly,
 /// * on `flush`, and at the end of the request.
 ///
+/// So the answers to requests that came together leave together, when the reader has no further one. A handler that takes long
+/// for each of them calls `flush`. On an event loop a slow message has its answer sent by itself.
+///
 /// With a `wbufsize` of zero every write is sent at once. After sending has failed half-way, all later writes fail with
 /// [`io::ErrorKind::BrokenPipe`]: the client would read their bytes as the rest of the failed write.
 ///
