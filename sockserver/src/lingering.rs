@@ -5,6 +5,9 @@
 //! closes its end, is silent for `MAX_SILENCE`, or `MAX_LINGER` is over. One thread does this for all connections of
 //! the server, and exits when there are none. It checks all of them every `TICK`, so that no connection wakes a thread
 //! of its own.
+//!
+//! A server that stops leaves its clients that time, as far as there is any left of `timeouts(shutdown)`. It does not wait for
+//! a client that has everything and sends nothing: see [`Stop`].
 
 use std::{
     collections::VecDeque,
@@ -16,6 +19,7 @@ use std::{
 };
 
 use crate::{
+    connections::GRACE,
     io::{bell::Bell, connection::Connection},
     primitives::{Condvar, Mutex, MutexGuard, thread},
     sys::{self, Watched},
@@ -23,6 +27,10 @@ use crate::{
 
 /// How long a client may be silent before its connection is closed.
 const MAX_SILENCE: Duration = Duration::from_secs(2);
+
+/// How long a client may be silent while the server stops, if it has everything and has sent nothing since its handler
+/// ended: in this time a client shows that it is in the middle of a request.
+const LAST_SILENCE: Duration = Duration::from_millis(100);
 
 /// How long a connection lingers at most, even if its client goes on sending.
 const MAX_LINGER: Duration = Duration::from_secs(10);
@@ -34,7 +42,7 @@ const MAX_CLIENTS: usize = 512;
 /// How often the thread checks its connections.
 const TICK: Duration = Duration::from_millis(20);
 
-/// How often it checks them while the server ends.
+/// How often it checks them while the server stops.
 const LAST_TICK: Duration = Duration::from_millis(5);
 
 /// How long the thread stays without a connection, so that not every connection starts a thread.
@@ -60,9 +68,23 @@ struct State {
     has_thread: bool,
     /// The thread has no connection, and waits for the next one.
     is_thread_idle: bool,
-    /// Set when the server ends. The thread then closes a connection as soon as its client has received everything, and
-    /// all of them at this time.
-    finish_by: Option<Instant>,
+    stop: Option<Stop>,
+}
+
+/// The server stops. A connection that its handler has ended lingers on until `finish_by`, unless its client is done. One that
+/// the server has ended was idle, or has had its answers: it ends as soon as its client has received everything.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Stop {
+    began: Instant,
+    finish_by: Instant,
+}
+
+impl Stop {
+    /// `time_left`: of `timeouts(shutdown)`.
+    fn new(time_left: Duration) -> Stop {
+        let began = Instant::now();
+        Stop { began, finish_by: began + time_left.max(GRACE) }
+    }
 }
 
 /// Whether a connection lingers on.
@@ -76,11 +98,12 @@ enum Decision {
 struct Patience {
     began: Instant,
     last_input: Instant,
+    has_sent: bool,
 }
 
 impl Patience {
     fn new(now: Instant) -> Patience {
-        Patience { began: now, last_input: now }
+        Patience { began: now, last_input: now, has_sent: false }
     }
 
     /// When the connection is closed, unless the client sends something.
@@ -92,10 +115,19 @@ impl Patience {
     fn decide(&mut self, discarded: Option<usize>, now: Instant) -> Decision {
         match discarded {
             Some(0) => {}
-            Some(_) => self.last_input = now,
+            Some(_) => {
+                self.last_input = now;
+                self.has_sent = true;
+            }
             None => return Decision::Close,
         }
         if now < self.deadline() { Decision::Linger } else { Decision::Close }
+    }
+
+    /// Whether a client that has everything is waited for although the server stops, and has ended the connection itself or
+    /// has not.
+    fn outlasts(&self, stop: Stop, was_ended_by_server: bool, now: Instant) -> bool {
+        !was_ended_by_server && (self.has_sent || now < self.began.max(stop.began) + LAST_SILENCE)
     }
 }
 
@@ -110,9 +142,26 @@ impl Client {
     }
 
     /// Discards what the client has sent, and decides whether the connection lingers on.
-    fn discard_input(&mut self) -> Decision {
+    fn check(&mut self, stop: Option<Stop>) -> Decision {
+        // What the client has sent before it had everything is found after that.
+        let is_over = stop.is_some_and(|stop| self.is_over(stop));
         let discarded = discard_input(&self.connection);
-        self.patience.decide(discarded, Instant::now())
+        let has_sent = discarded.is_some_and(|bytes| bytes > 0);
+        match self.patience.decide(discarded, Instant::now()) {
+            Decision::Linger if is_over && (self.was_ended_by_server() || !has_sent) => Decision::Close,
+            decision => decision,
+        }
+    }
+
+    fn is_over(&self, stop: Stop) -> bool {
+        let now = Instant::now();
+        let was_ended = self.was_ended_by_server();
+        let is_late = now >= if was_ended { stop.began + GRACE } else { stop.finish_by };
+        is_late || !self.patience.outlasts(stop, was_ended, now) && self.has_everything()
+    }
+
+    fn was_ended_by_server(&self) -> bool {
+        self.connection.state.is_told()
     }
 
     /// Whether the client has received everything. On a Unix socket it has read everything, too.
@@ -138,26 +187,26 @@ fn discard_input(connection: &Connection) -> Option<usize> {
     Some(bytes)
 }
 
-/// Lingers with one client, on this thread. When the bell rings, as the server ends, it stops as soon as the client has
-/// received everything, and after `time` at the latest.
-pub(crate) fn linger_here(connection: &Arc<Connection>, bell: &Bell, time: Duration) {
+/// Lingers with one client, on this thread. `time_left` is called when the bell rings, as the server stops, and says how much
+/// is left of `timeouts(shutdown)`.
+pub(crate) fn linger_here(connection: &Arc<Connection>, bell: &Bell, time_left: impl Fn() -> Duration) {
     let mut client = Client::new(connection.clone());
-    let mut finish_by = None;
-    while client.discard_input() == Decision::Linger {
+    let mut stop = None;
+    while client.check(stop) == Decision::Linger {
         let now = Instant::now();
         let mut deadline = client.patience.deadline();
-        if finish_by.is_none() && bell.has_rung() {
-            finish_by = Some(now + time);
+        if stop.is_none() && bell.has_rung() {
+            stop = Some(Stop::new(time_left()));
         }
-        if let Some(finish_by) = finish_by {
-            if now >= finish_by || client.has_everything() {
+        if let Some(stop) = stop {
+            if now >= stop.finish_by {
                 return;
             }
             deadline = deadline.min(now + LAST_TICK);
         }
         let client = Watched::new(connection.socket().as_fd());
         let timeout = Some(deadline.saturating_duration_since(now));
-        let polled = match finish_by {
+        let polled = match stop {
             None => sys::poll(&mut [client, Watched::new(bell.as_fd())], timeout),
             Some(_) => sys::poll(&mut [client], timeout),
         };
@@ -193,7 +242,7 @@ impl LeaderClients {
     pub(crate) fn check(&mut self) {
         let now = Instant::now();
         if self.next_check.is_some_and(|next| now >= next) {
-            self.clients.retain_mut(|client| client.discard_input() == Decision::Linger);
+            self.clients.retain_mut(|client| client.check(None) == Decision::Linger);
             self.next_check = (!self.clients.is_empty()).then(|| now + TICK);
         }
     }
@@ -204,11 +253,11 @@ impl LeaderClients {
     }
 
     /// As [`Lingering::finish`].
-    pub(crate) fn finish(&mut self, time: Duration) {
-        let finish_by = Instant::now() + time;
+    fn finish(&mut self, time_left: Duration) {
+        let stop = Stop::new(time_left);
         loop {
-            self.clients.retain_mut(|client| client.discard_input() == Decision::Linger && !client.has_everything());
-            if self.clients.is_empty() || Instant::now() >= finish_by {
+            self.clients.retain_mut(|client| client.check(Some(stop)) == Decision::Linger);
+            if self.clients.is_empty() || Instant::now() >= stop.finish_by {
                 return self.clients.clear();
             }
             thread::sleep(LAST_TICK);
@@ -256,13 +305,13 @@ impl Lingering {
         }
     }
 
-    /// The server ends: waits until the clients have received everything, at most for `time`.
-    pub(crate) fn finish(&self, time: Duration) {
+    /// The server stops: waits until no connection lingers any more. `time_left`: of `timeouts(shutdown)`.
+    pub(crate) fn finish(&self, time_left: Duration) {
         // Taken out of the lock, which `finish` would hold while it sleeps.
         let mut leader_clients = std::mem::take(&mut *self.lock_leader_clients());
-        leader_clients.finish(time);
+        leader_clients.finish(time_left);
         let mut state = self.state.lock();
-        state.finish_by = Some(Instant::now() + time);
+        state.stop = Some(Stop::new(time_left));
         self.work_added.notify_one();
         while state.has_thread {
             self.thread_ended.wait(&mut state);
@@ -280,14 +329,14 @@ impl Lingering {
         loop {
             let mut state = self.state.lock();
             clients.extend(state.added.drain(..));
-            if clients.is_empty() && state.finish_by.is_none() {
+            if clients.is_empty() && state.stop.is_none() {
                 state.is_thread_idle = true;
                 self.work_added.wait_until(&mut state, Instant::now() + IDLE_TIME);
                 state.is_thread_idle = false;
                 clients.extend(state.added.drain(..));
             }
-            let finish_by = state.finish_by;
-            if clients.is_empty() || finish_by.is_some_and(|finish_by| Instant::now() >= finish_by) {
+            let stop = state.stop;
+            if clients.is_empty() || stop.is_some_and(|stop| Instant::now() >= stop.finish_by) {
                 // The remaining connections are closed after the unlock.
                 let _added = self.end(state);
                 return;
@@ -295,12 +344,10 @@ impl Lingering {
             drop(state);
             // Oldest first.
             clients.drain(..clients.len().saturating_sub(MAX_CLIENTS));
-            clients.retain_mut(|client| {
-                client.discard_input() == Decision::Linger && (finish_by.is_none() || !client.has_everything())
-            });
+            clients.retain_mut(|client| client.check(stop) == Decision::Linger);
             let mut state = self.state.lock();
-            if state.finish_by == finish_by {
-                let tick = if finish_by.is_some() { LAST_TICK } else { TICK };
+            if state.stop == stop {
+                let tick = if stop.is_some() { LAST_TICK } else { TICK };
                 self.work_added.wait_until(&mut state, Instant::now() + tick);
             }
         }
@@ -336,6 +383,21 @@ mod tests {
         let (last, before) = decisions.split_last().expect("a hundred and one");
         assert!(before.iter().all(|decision| *decision == Linger));
         assert_eq!(*last, Close);
+    }
+
+    #[test]
+    fn a_stop_waits_for_a_client_that_still_sends() {
+        let began = Instant::now();
+        let after = |milliseconds| began + Duration::from_millis(milliseconds);
+        let stop = Stop { began: after(1000), finish_by: after(5000) };
+        let mut patience = Patience::new(began);
+        // Of a client that has sent nothing it is not known yet.
+        assert!(patience.outlasts(stop, false, after(1099)));
+        assert!(!patience.outlasts(stop, false, after(1100)));
+        assert_eq!(patience.decide(Some(1), after(1050)), Linger);
+        assert!(patience.outlasts(stop, false, after(2000)));
+        // The server has told that one.
+        assert!(!patience.outlasts(stop, true, after(1000)));
     }
 
     #[test]

@@ -203,8 +203,8 @@ pub struct Timeouts {
     /// Default: off. Streams only.
     pub idle: Option<Duration>,
     /// Ends a connection this long after it was accepted, however busy it is. The handler's reads then fail with
-    /// [`Closing::Lifetime`](crate::Closing::Lifetime), and a second later the server cuts the connection. Default:
-    /// off. Streams only.
+    /// [`Closing::Lifetime`](crate::Closing::Lifetime), even if the client has sent more than was read. A second later the
+    /// server cuts the connection, and writes fail too. Default: off. Streams only.
     pub lifetime: Option<Duration>,
     /// How long a client may take for one message, from its first byte to its last, however steadily the bytes come. The
     /// read of a [`Frames`](crate::Frames) then fails with [`io::ErrorKind::TimedOut`](std::io::ErrorKind::TimedOut). A
@@ -220,8 +220,9 @@ pub struct Timeouts {
     /// [`is_ready`](crate::ServerHandle::is_ready) is false: the time that load balancers take to notice, or that
     /// clients take to move to a successor. Default: 0 s.
     pub linger: Duration,
-    /// How long a connection that is busy when the server begins to drain may go on. Then the server cuts it, and
-    /// abandons a handler that has not returned a second later ([`DrainReport::leaked`](crate::DrainReport::leaked)).
+    /// How long a connection that is busy when the server begins to drain may go on, and how long a client may send the rest of
+    /// a request that was answered already ([draining](crate::guide::draining)). Then the server cuts it: all reads and
+    /// writes of its handler fail, even if the client has sent more than was read. It abandons a handler that has not returned a second later ([`DrainReport::leaked`](crate::DrainReport::leaked)).
     /// With `"forking"` it sends the child SIGTERM, and SIGKILL a second later. With `"sync"` a handler that does not
     /// return holds up the stop. Default: 25 s, as Kubernetes kills a container after 30 s.
     pub shutdown: Duration,

@@ -5,9 +5,9 @@ use std::{
     io::{self, Write},
     ops::Deref,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
-        mpsc::{self, Receiver},
+        mpsc::{self, Receiver, Sender},
     },
 };
 
@@ -335,6 +335,38 @@ impl Deref for Hosted {
 
     fn deref(&self) -> &ServerHandle {
         &self.served
+    }
+}
+
+/// What holds a handler where it is.
+#[derive(Debug)]
+pub struct Gate {
+    reached: Receiver<()>,
+    open: Sender<()>,
+}
+
+impl Gate {
+    /// The gate, and what the handler calls to wait at it.
+    pub fn new() -> (Gate, impl Fn() + Send + Sync + 'static) {
+        let (reach, reached) = mpsc::channel();
+        let (open, opened) = mpsc::channel();
+        let opened = Mutex::new(opened);
+        let pass = move || {
+            // A test that has failed has dropped the gate.
+            let _ = reach.send(());
+            let _ = opened.lock().unwrap().recv();
+        };
+        (Gate { reached, open }, pass)
+    }
+
+    #[track_caller]
+    pub fn is_reached(&self) {
+        self.reached.recv_timeout(PATIENCE).expect("the handler gets there");
+    }
+
+    #[track_caller]
+    pub fn open(&self) {
+        self.open.send(()).expect("the handler waits");
     }
 }
 

@@ -10,10 +10,7 @@ use std::{
 use crate::tls::{certificates::Tls, material::Material};
 use crate::{
     address::Address,
-    connections::{
-        GRACE,
-        limits::{Rejected, Returned, Room},
-    },
+    connections::limits::{Rejected, Returned, Room},
     error::Stage,
     event::Event,
     handle::ServerHandle,
@@ -260,7 +257,7 @@ impl<S: Service> Acceptor<S> {
         if !self.is_bound && connection.has_to_linger() {
             // This thread has nothing else to do than to wait for its only connection. The caller may read what the client
             // still sends.
-            lingering::linger_here(&connection, &state.terms.bell, GRACE);
+            lingering::linger_here(&connection, &state.terms.bell, || state.connections.time_left_to_drain());
         } else if self.is_bound && state.forks() {
             state.lingering.add_on_leader(connection);
             if self.options.allow_threads {
@@ -287,7 +284,7 @@ impl<S: Service> Acceptor<S> {
             state.connections.finish_drain();
             state.connections.join_workers();
             state.wait_for_callbacks();
-            state.lingering.finish(GRACE);
+            state.lingering.finish(state.connections.time_left_to_drain());
         }
     }
 

@@ -436,6 +436,13 @@ impl Connections {
         }
     }
 
+    /// How much of `timeouts(shutdown)` is left.
+    pub(crate) fn time_left_to_drain(&self) -> Duration {
+        let registry = self.registry.lock();
+        let drain = registry.drain.as_ref().filter(|drain| drain.phase == DrainPhase::Waiting);
+        drain.map_or(Duration::ZERO, |drain| drain.deadline.saturating_duration_since(Instant::now()))
+    }
+
     /// A worker thread is about to be started.
     pub(crate) fn worker_started(&self) {
         self.registry.lock().workers += 1;

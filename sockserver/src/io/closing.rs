@@ -21,6 +21,9 @@ pub(crate) const GOODBYE: Duration = Duration::from_secs(1);
 /// # assert_eq!(closing_of(&io::ErrorKind::ConnectionAborted.into()), None);
 /// ```
 ///
+/// A handler that finds input which was received already gets it too, as soon as it may take no more: after a cut, at the
+/// lifetime, and when it is closed. While the server drains it still gets what had come.
+///
 /// `?` carries it out of `handle`, and [`RequestHandler::closing`](crate::RequestHandler::closing) is called. The handler may
 /// also return an error that is made of it, in the sense of
 /// [`HandlerError::is_disconnect`](crate::HandlerError::is_disconnect), such as the error of a parser that was reading. So an
@@ -32,7 +35,7 @@ pub(crate) const GOODBYE: Duration = Duration::from_secs(1);
 #[non_exhaustive]
 pub enum Closing {
     /// The server is stopping. An idle connection ends at once; a busy one has until `timeouts(shutdown)`, and is then
-    /// cut. The kind of the error is [`ConnectionAborted`](io::ErrorKind::ConnectionAborted).
+    /// cut: the socket is shut, and all reads and writes fail. The kind of the error is [`ConnectionAborted`](io::ErrorKind::ConnectionAborted).
     Draining,
     /// Nothing was transferred for `timeouts(idle)`. The kind is [`TimedOut`](io::ErrorKind::TimedOut).
     Idle,

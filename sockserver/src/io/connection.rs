@@ -264,6 +264,9 @@ impl Endpoint for Connection {
     }
 
     fn shut_down(&self, how: Shutdown) {
+        if how == Shutdown::Both {
+            self.flush_without_waiting();
+        }
         // This fails when the connection has ended already.
         let _ = self.socket.shutdown(how);
     }

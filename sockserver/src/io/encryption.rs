@@ -187,6 +187,7 @@ impl Connection {
         patience: Patience<'_>,
         mut deliver: impl FnMut(&[u8]) -> usize,
     ) -> io::Result<usize> {
+        self.check_input()?;
         let mut delivered = encryption.lock().take_plaintext(&mut deliver);
         // A record need not contain any bytes for the handler.
         while delivered == 0 {
@@ -378,7 +379,8 @@ impl Connection {
         }
     }
 
-    /// What can be sent without waiting: the bytes that are held back, and a close_notify.
+    /// What can be sent without waiting: the bytes that are held back, and a close_notify. That is left out of a cut, which
+    /// may come in the middle of an answer: the client must not take what it has for the whole.
     pub(super) fn last_records(&self, held_back: &[u8]) -> Option<Vec<u8>> {
         let mut session = self.encryption.get()?.lock();
         let mut records = Vec::new();
@@ -386,7 +388,10 @@ impl Connection {
             return Some(records);
         }
         // After a failure there is nothing to send.
-        let _ = session.encrypt(held_back, &mut records).and_then(|()| session.close(&mut records));
+        let encrypted = session.encrypt(held_back, &mut records);
+        if !self.state.is_cut() {
+            let _ = encrypted.and_then(|()| session.close(&mut records));
+        }
         Some(records)
     }
 }

@@ -30,9 +30,9 @@ impl Connection {
         // The user may have a copy of the descriptor, which keeps the connection open and can be read.
         let closes = closes && !self.waits.is_descriptor_lent.load(SeqCst);
         let input = if self.state.failures().has_client_ended() { Input::EndOfFile } else { sys::peek(&self.socket) };
-        // A client that has sent something may be in the middle of a large request and send more. If the server ends
+        // A client that has sent something may be in the middle of a large request and send more. If the server has ended
         // the connection, the client was idle.
-        let is_talking = self.state.bytes_in() > 0 && self.state.closing().is_none();
+        let is_talking = self.state.bytes_in() > 0 && !self.state.is_told();
         let lingers = is_talking && input != Input::EndOfFile && self.has_sent() || self.can_lose_output(input);
         if !closes || input == Input::Bytes || lingers {
             // This fails on a connection that the client has reset, which has ended too.
@@ -63,9 +63,9 @@ impl Connection {
         }
     }
 
-    /// Whether the client was sent something, and the server has not shut the connection.
+    /// Whether the client was sent something, and the server has not cut the connection.
     fn has_sent(&self) -> bool {
-        self.state.bytes_out() > 0 && self.state.shut_for().is_none()
+        self.state.bytes_out() > 0 && !self.state.is_cut()
     }
 
     /// Whether the kernel still holds bytes that it has not sent. Bytes in flight reach the client before a reset does,

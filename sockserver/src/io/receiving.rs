@@ -109,6 +109,16 @@ impl Connection {
         self.receive_with(patience, |socket, limit, flags| sys::receive(socket, room, limit, flags))
     }
 
+    /// Must come before a handler takes bytes that were received earlier: no system call ends a handler that has enough
+    /// of them.
+    #[inline]
+    pub(crate) fn check_input(&self) -> io::Result<()> {
+        match self.state.refuses_input_for() {
+            None => Ok(()),
+            Some(closing) => Err(self.closing_error(closing)),
+        }
+    }
+
     fn receive_or_wait(
         &self,
         patience: Patience<'_>,
@@ -240,11 +250,8 @@ impl Connection {
         if has_passed(self.lifetime_deadline()) {
             return Err(self.end_with(Closing::Lifetime));
         }
-        let closing = match closing {
-            None => return Ok(NextStep::WaitUntil(None)),
-            Some(Closing::Draining) if self.state.shut_for().is_none() => Closing::Draining,
-            Some(closing) => return Err(self.closing_error(closing)),
-        };
+        let Some(closing) = closing else { return Ok(NextStep::WaitUntil(None)) };
+        self.check_input()?;
         match self.bytes_left_to_drain() {
             0 => match self.activity() {
                 Activity::Idle => Err(self.closing_error(closing)),

@@ -443,7 +443,7 @@ impl Connection {
     /// Whether more can be sent.
     #[inline]
     fn check(&self, outgoing: &Outgoing) -> io::Result<()> {
-        if outgoing.has_failed { Err(self.broken_pipe()) } else { Ok(()) }
+        if outgoing.has_failed || self.state.is_cut() { Err(self.broken_pipe()) } else { Ok(()) }
     }
 
     /// Whether more can be written.

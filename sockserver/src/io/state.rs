@@ -73,7 +73,7 @@ pub(crate) struct ConnectionState {
 
 /// The part of the state that changes, in memory that a child process can share.
 struct Progress {
-    /// `RECEIVING`, `SHUT`, and from bit `CLOSING` on the [`Closing`] plus one. They share one word so that a handler
+    /// `RECEIVING`, `SHUT`, `CUT`, `TOLD`, and from bit `CLOSING` on the [`Closing`] plus one. They share one word so that a handler
     /// that begins to receive and a server that begins to drain cannot miss each other.
     state: AtomicU32,
     bytes_in: AtomicU64,
@@ -89,6 +89,10 @@ struct Progress {
 const RECEIVING: u32 = 1;
 /// The server has shut the socket: an end of file does not come from the client.
 const SHUT: u32 = 2;
+/// It has shut both directions: nothing that is written reaches the client.
+const CUT: u32 = 4;
+/// The handler has got an error with the [`Closing`] inside.
+const TOLD: u32 = 8;
 const CLOSING: u32 = 4;
 
 const NOT_MEASURED: u64 = u64::MAX;
@@ -162,6 +166,20 @@ impl ConnectionState {
         closing_of(state).filter(|_| state & SHUT != 0)
     }
 
+    /// Why a handler may take nothing more, not even what was received. `None` while it may: a drain leaves it that until
+    /// it cuts the connection.
+    #[inline]
+    pub(crate) fn refuses_input_for(&self) -> Option<Closing> {
+        let state = self.progress().state.load(SeqCst);
+        closing_of(state).filter(|&closing| closing != Closing::Draining || state & SHUT != 0)
+    }
+
+    /// Whether the server has shut both directions.
+    #[inline]
+    pub(crate) fn is_cut(&self) -> bool {
+        self.progress().state.load(SeqCst) & CUT != 0
+    }
+
     pub(crate) fn begin_receiving(&self) -> Option<Closing> {
         closing_of(self.progress().state.fetch_or(RECEIVING, SeqCst))
     }
@@ -221,9 +239,15 @@ impl ConnectionState {
         }
     }
 
+    /// Whether the server has ended the connection, and not the handler by itself.
+    pub(crate) fn is_told(&self) -> bool {
+        self.progress().state.load(SeqCst) & TOLD != 0
+    }
+
     /// Must come before the socket is shut.
-    fn mark_shut(&self) {
-        self.progress().state.fetch_or(SHUT, SeqCst);
+    fn mark_shut(&self, how: Shutdown) {
+        let shut = if how == Shutdown::Both { SHUT | CUT } else { SHUT };
+        self.progress().state.fetch_or(shut, SeqCst);
     }
 
     /// How many of the bytes that had arrived when the drain began the handler may still read. The first call
@@ -253,8 +277,9 @@ impl ConnectionState {
         self.note_error(io::Error::new(kind, ClientFailure { connection: self.id.number(), kind, message }))
     }
 
-    /// The error of a read or a write on a connection that the server ends.
+    /// The error of a read or a write on a connection that the server ends. From now on the handler knows of it.
     pub(crate) fn closing_error(&self, closing: Closing) -> io::Error {
+        self.progress().state.fetch_or(TOLD, SeqCst);
         self.failures.note_end_by_server();
         closing.into_error()
     }
@@ -282,7 +307,8 @@ pub(crate) trait Endpoint: Send + Sync {
     /// The user at the other end of a Unix connection. `None` if the kernel does not say.
     fn user(&self) -> Option<u32>;
 
-    /// shutdown(2), which wakes a waiting handler. Does nothing for a packet.
+    /// shutdown(2), which wakes a waiting handler. Of what is held back, [`Shutdown::Both`] sends before that what the kernel
+    /// takes at once. Does nothing for a packet.
     fn shut_down(&self, how: Shutdown);
 
     /// Begins to drain: the handler still answers what the kernel has received by now.
@@ -295,7 +321,7 @@ impl dyn Endpoint + '_ {
     pub(crate) fn end(&self, closing: Closing, how: Option<Shutdown>) {
         self.state().mark(closing);
         if let Some(how) = how {
-            self.state().mark_shut();
+            self.state().mark_shut(how);
             self.shut_down(how);
         }
     }

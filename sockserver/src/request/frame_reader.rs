@@ -86,6 +86,7 @@ impl<F: Framing, M: FromFrame + ?Sized> FrameReader<F, M> {
                 if incoming.unread().is_empty() && !decoder.is_skipping() {
                     return Ok(None);
                 }
+                connection.check_input()?;
                 let found = next_received(connection, incoming, decoder, &mut MessageWait { connection, began });
                 *has_message = !matches!(found, Ok(None));
                 found?.map(Found::Frame)
@@ -120,6 +121,7 @@ impl<F: Framing, M: FromFrame + ?Sized> FrameReader<F, M> {
                 let connection = stream.connection();
                 let mut wait = MessageWait { connection, began };
                 connection.end_message();
+                connection.check_input()?;
                 let found = find_frame(connection, incoming, decoder, *rbufsize, patience, &mut wait)?;
                 Ok(found.map(Found::Frame))
             }

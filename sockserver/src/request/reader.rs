@@ -229,6 +229,8 @@ impl BufRead for Reader {
             Source::Stream { stream, incoming, rbufsize } => {
                 if incoming.unread().is_empty() {
                     stream.connection().fill(incoming, *rbufsize, Patience::Unlimited)?;
+                } else {
+                    stream.connection().check_input()?;
                 }
                 Ok(incoming.unread())
             }

@@ -20,6 +20,9 @@ use crate::unwind::unwind_safe;
 /// * before bytes that are written to the `Stream` directly,
 /// * on `flush`, and at the end of the request.
 ///
+/// So the answers to requests that came together leave together, when the reader has no further one. A handler that takes long
+/// for each of them calls `flush`. On an event loop a slow message has its answer sent by itself.
+///
 /// On an event loop a write never waits for the client: what the client has not taken is kept in memory, and its next message
 /// waits for that. Another thread, which nothing has to wait for, can so fill the memory with what it writes to a slow client:
 /// it sends to the [`Mailbox`](crate::Mailbox) of the handler instead, which holds so much and no more.

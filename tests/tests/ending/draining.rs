@@ -4,9 +4,9 @@ use std::{
     fs,
     io::{self, BufRead, Read, Write},
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
-        mpsc::{self, Receiver, Sender},
+        mpsc,
     },
     thread,
     time::{Duration, Instant},
@@ -15,7 +15,7 @@ use std::{
 use sockserver::{Closing, Concurrency, DrainReport, Options, ServerHandle};
 use sockserver_tests::{
     client::{Client, PATIENCE, eventually},
-    farewell::{Call, End, Farewell, Guest, Hosted, LineGuest, mail, said_goodbye, upper},
+    farewell::{Call, End, Farewell, Gate, Guest, Hosted, LineGuest, mail, said_goodbye, upper},
     in_each_concurrency,
 };
 
@@ -53,36 +53,6 @@ fn stops_as_idle(server: Hosted, connections: usize) -> Duration {
     assert_eq!(handle.stats().finished, connections as u64, "{:?}", handle.stats());
     assert_eq!(calls, vec![said_goodbye(Closing::Draining); connections].concat());
     time
-}
-
-/// What holds a handler where it is.
-struct Gate {
-    reached: Receiver<()>,
-    open: Sender<()>,
-}
-
-impl Gate {
-    /// The gate, and what the handler calls to wait at it.
-    fn new() -> (Gate, impl Fn() + Send + Sync + 'static) {
-        let (reach, reached) = mpsc::channel();
-        let (open, opened) = mpsc::channel();
-        let opened = Mutex::new(opened);
-        let pass = move || {
-            // A test that has failed has dropped the gate.
-            let _ = reach.send(());
-            let _ = opened.lock().unwrap().recv();
-        };
-        (Gate { reached, open }, pass)
-    }
-
-    #[track_caller]
-    fn is_reached(&self) {
-        self.reached.recv_timeout(PATIENCE).expect("the handler gets there");
-    }
-
-    fn open(&self) {
-        self.open.send(()).expect("the handler waits");
-    }
 }
 
 /// A client of a log receiver, which has taken a line of it.

@@ -1,5 +1,6 @@
 //! How connections and servers end.
 
+mod cuts;
 mod draining;
 mod handing_over;
 mod idle;

@@ -1,7 +1,7 @@
 //! How a connection with TLS ends.
 
 use std::{
-    io::{self, ErrorKind, Write},
+    io::{self, ErrorKind, Read, Write},
     net::Shutdown,
     sync::{Mutex, mpsc},
     time::Duration,
@@ -9,7 +9,8 @@ use std::{
 
 use sockserver::{Closing, Concurrency, Options, Stage, Timeouts, transport::Tcp};
 use sockserver_tests::{
-    client::{Client, eventually},
+    client::{Client, PATIENCE, eventually},
+    farewell::End,
     in_each_concurrency,
     script::{Script, upper},
     tls::{Authority, TlsClient},
@@ -55,6 +56,37 @@ fn a_request_that_was_received_is_answered_when_the_server_stops<C: Concurrency 
     go_on.send(()).expect("the handler waits");
     go_on.send(()).expect("the handler waits");
     assert_eq!(client.rest(), "ONE\nTWO\n");
+}
+
+fn a_cut_sends_what_was_written_but_no_close_notify<C: Concurrency + Default>() {
+    let authority = Authority::new();
+    let ((begun, has_begun), (go_on, may_go_on)) = (mpsc::channel(), mpsc::channel::<()>());
+    let (tell, told) = mpsc::channel();
+    let (begun, may_go_on, tell) = (Mutex::new(begun), Mutex::new(may_go_on), Mutex::new(tell));
+    let server = Script::<Tcp, C>::serve_with(
+        move |session| {
+            // The rest of the record is decrypted, too.
+            session.request.read_exact(&mut [0; 4])?;
+            writeln!(session.wfile, "half of an answer")?;
+            begun.lock().expect("nobody panics with it").send(())?;
+            // A test that has failed has dropped it.
+            let _ = may_go_on.lock().expect("nobody panics with it").recv();
+            let read = session.request.read(&mut [0; 4]);
+            tell.lock().expect("nobody panics with it").send(End::of(&read))?;
+            read?;
+            Ok(())
+        },
+        options(&authority, Timeouts::new().shutdown(Duration::from_millis(50))),
+    );
+    let mut client = TlsClient::connect(server.server_address(), &authority.client());
+    client.send("a long request");
+    has_begun.recv_timeout(PATIENCE).expect("the handler runs");
+    server.shutdown();
+    assert_eq!(client.line(), "half of an answer");
+    let end = client.stream().read(&mut [0]).map_err(|error| error.kind());
+    assert_eq!(end, Err(ErrorKind::UnexpectedEof), "it is not the whole answer");
+    go_on.send(()).expect("the handler waits");
+    assert_eq!(told.recv_timeout(PATIENCE), Ok(End::Server(Closing::Draining)));
 }
 
 fn a_quiet_connection_ends_after_the_idle_timeout<C: Concurrency + Default>() {
@@ -166,6 +198,7 @@ fn the_handler_says_goodbye_when_the_connection_is_closed<C: Concurrency + Defau
 in_each_concurrency! { [sync threading pool]:
     an_idle_connection_ends_with_a_close_notify_when_the_server_stops
     a_request_that_was_received_is_answered_when_the_server_stops
+    a_cut_sends_what_was_written_but_no_close_notify
     a_quiet_connection_ends_after_the_idle_timeout
     an_end_without_a_close_notify_is_clean_between_requests
     an_end_without_a_close_notify_within_a_request_is_an_error
