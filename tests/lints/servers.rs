@@ -12,8 +12,8 @@
 )]
 
 use sockserver::{
-    Address, Datagram, HandlerError, HandlerResult, OnLimit, Reader, Request, RequestHandler, Server,
-    ServerHandle, Writer, request_handler,
+    Address, Datagram, HandlerError, HandlerResult, MessageHandler, OnLimit, Reader, Request, RequestHandler, Server,
+    ServerHandle, Writer, message_handler, request_handler,
 };
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -252,5 +252,44 @@ pub struct OldChat;
 #[server(transport = "tcp", concurrency = "sync", handler = Old)]
 #[non_exhaustive]
 pub struct NewerChat;
+
+/// Not to be used.
+#[deprecated(note = "silent")]
+const OLD_SIZE: usize = 1024;
+
+/// Handles messages, and is not to be used.
+#[allow(deprecated)]
+#[deprecated(note = "silent")]
+#[message_handler(framing = "line", max_frame = OLD_SIZE)]
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct OldMessages {
+    /// What the client is sent.
+    pub wfile: Writer,
+}
+
+#[allow(deprecated)]
+#[allow(clippy::implicit_return, clippy::missing_trait_methods)]
+impl MessageHandler for OldMessages {
+    type Message = str;
+
+    #[inline]
+    fn message(&mut self, _message: &str) -> HandlerResult {
+        Ok(())
+    }
+}
+
+/// Not to be used, and serves what is not to be used, with all that is written beside a server.
+#[derive(Debug, Server)]
+#[deprecated(note = "silent")]
+#[server(
+    transport = "tcp",
+    concurrency = "event_loop",
+    handler = OldMessages,
+    limits(connections = OLD_SIZE),
+    proxy(trust = ["10.0.0.0/8"])
+)]
+#[non_exhaustive]
+pub struct OldLoop;
 
 handles!(Upper Shout Silent Private #[allow(deprecated)] Old #[allow(deprecated)] OldAndAllowed Newer Wrapper);

@@ -39,6 +39,7 @@ pub(crate) fn server(server: &Server) -> TokenStream {
         quote! {
             #(#conditions)*
             #[automatically_derived]
+            #(#allowed)*
             impl #impl_generics #krate::#mark for #ident #ty_generics #where_clause {}
         }
     });
@@ -59,7 +60,7 @@ pub(crate) fn server(server: &Server) -> TokenStream {
         Some(_) => {
             let options = quote!(<#ident as #krate::Server>::OPTIONS);
             let refusals = refusals_of(server, &options).filter(|_| server.generics.params.is_empty());
-            let refusals = refusals.map(|refusal| quote!(#(#conditions)* const _: () = #refusal;));
+            let refusals = refusals.map(|refusal| quote!(#(#conditions)* #(#allowed)* const _: () = #refusal;));
             let unfit = refusal_of_handler(server);
             let shares = refusal_of_sharing(server);
             quote!(#implementation #(#refusals)* #unfit #shares)
@@ -70,7 +71,7 @@ pub(crate) fn server(server: &Server) -> TokenStream {
 
 /// Refuses a request handler on an event loop. A server with parameters is refused when it is bound.
 fn refusal_of_handler(server: &Server) -> Option<TokenStream> {
-    let Server { ident, krate, conditions, .. } = server;
+    let Server { ident, krate, conditions, allowed, .. } = server;
     let (_, handler) = server.serves.as_ref()?;
     match &server.concurrency {
         Some(Value::Word(_, choice)) if choice.word == EVENT_LOOP && server.generics.params.is_empty() => {}
@@ -84,6 +85,7 @@ fn refusal_of_handler(server: &Server) -> Option<TokenStream> {
     let krate = path_at(krate, at(handler.span()));
     Some(quote_spanned! {at(handler.span())=>
         #(#conditions)*
+        #(#allowed)*
         const _: () = #krate::__private::refuse(!#krate::__private::handles_messages::<#ident>(), #words);
     })
 }
@@ -91,7 +93,7 @@ fn refusal_of_handler(server: &Server) -> Option<TokenStream> {
 /// Refuses a mailbox where requests have processes of their own. The macro sees the fields of a handler with a server beside
 /// it, and has refused it then.
 fn refusal_of_sharing(server: &Server) -> Option<TokenStream> {
-    let Server { ident, krate, .. } = server;
+    let Server { ident, krate, conditions, allowed, .. } = server;
     let (_, handler) = server.serves.as_ref()?;
     match &server.concurrency {
         Some(Value::Word(_, choice)) if choice.word != "forking" => return None,
@@ -105,6 +107,8 @@ fn refusal_of_sharing(server: &Server) -> Option<TokenStream> {
     );
     let krate = path_at(krate, at(handler.span()));
     Some(quote_spanned! {at(handler.span())=>
+        #(#conditions)*
+        #(#allowed)*
         const _: () = #krate::__private::refuse(#krate::__private::shares_in_vain::<#ident>(), #words);
     })
 }
