@@ -13,10 +13,10 @@ use std::{
 };
 
 use event_loop::{
-    hand_over::{self, HandOver, Next, Record, Work},
+    hand_over::{self, HandOver, Next, TurnHistory, Work},
     occupancy::Occupancy,
 };
-use host::{Host, Place, Turns};
+use host::{Host, SlotAddress, Turns};
 use shuttle::{
     sync::{
         Mutex,
@@ -33,7 +33,7 @@ mod host;
 
 #[path = "../../sockserver/src/concurrency/event_loop"]
 mod event_loop {
-    mod crew;
+    mod loop_threads;
     pub(crate) mod hand_over;
     mod inbox;
     mod lending;
@@ -112,7 +112,7 @@ struct Slot {
 struct Turn {
     connection: usize,
     has_more: bool,
-    record: Record,
+    history: TurnHistory,
 }
 
 enum Notice {
@@ -132,8 +132,8 @@ impl Counting {
 
     fn welcome(&self, of: &mut Connections, turn: Turn) {
         let connection = turn.connection;
-        let place = Place { of_loop: of.number as u32, slot: connection as u32 };
-        self.connections[connection].host.get().expect("a host").set_place(place);
+        let address = SlotAddress { of_loop: of.number as u32, slot: connection as u32 };
+        self.connections[connection].host.get().expect("a host").set_address(address);
         of.slots[connection] = Slot { is_here: true, turn: Some(turn), is_wanted: false };
         Counting::make_ready(of, connection);
     }
@@ -177,7 +177,7 @@ impl Work for Counting {
         self.wakes[number].store(true, SeqCst);
     }
 
-    fn run(&self, turn: &mut Turn, place: hand_over::Place<'_, Counting>) {
+    fn run(&self, turn: &mut Turn, context: hand_over::TurnContext<'_, Counting>) {
         let counts = &self.connections[turn.connection];
         assert!(!counts.is_busy.swap(true, SeqCst), "two threads handle messages of one connection");
         if counts.unread.fetch_update(SeqCst, SeqCst, |unread| unread.checked_sub(1)).is_ok() {
@@ -187,8 +187,8 @@ impl Work for Counting {
                 }
             }
             thread::yield_now();
-            let _ = place.is_off_the_loop();
-            turn.record.note_message();
+            let _ = context.is_off_the_loop();
+            turn.history.note_message();
             counts.handled.fetch_add(1, SeqCst);
         }
         turn.has_more = counts.unread.load(SeqCst) > 0;
@@ -230,8 +230,8 @@ impl Work for Counting {
         of.shares_with = Some(with);
     }
 
-    fn record(turn: &mut Turn) -> Option<&mut Record> {
-        Some(&mut turn.record)
+    fn history(turn: &mut Turn) -> Option<&mut TurnHistory> {
+        Some(&mut turn.history)
     }
 
     fn make_loop(&self, number: usize) -> io::Result<Connections> {
@@ -256,7 +256,7 @@ impl Work for Counting {
 }
 
 impl Turns for HandOver<Counting> {
-    fn request_turn(&self, Place { of_loop, slot }: Place) {
+    fn request_turn(&self, SlotAddress { of_loop, slot }: SlotAddress) {
         self.notify(of_loop as usize, Notice::Turn(slot as usize));
     }
 }
@@ -338,7 +338,7 @@ impl Scene {
             if self.connections[connection].0 > 0 {
                 let number = if self.is_crowded { 0 } else { connection % self.loops };
                 assert!(work.occupancies[number].reserve());
-                let turn = Turn { connection, has_more: false, record: Record::default() };
+                let turn = Turn { connection, has_more: false, history: TurnHistory::default() };
                 work.welcome(&mut loops[number], turn);
             }
         }

@@ -6,13 +6,13 @@ use crate::primitives::atomic::{AtomicU64, Ordering::SeqCst};
 
 /// Gives connections a turn.
 pub(crate) trait Turns: Send + Sync {
-    /// Gives a turn to the connection at this place. Another one may be there by now: it has a turn too many then.
-    fn request_turn(&self, place: Place);
+    /// Gives a turn to the connection at this address. Another one may be there by now: it has a turn too many then.
+    fn request_turn(&self, address: SlotAddress);
 }
 
 /// Where a connection is: the number of its loop, and its own number there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct SlotAddress {
     pub(crate) of_loop: u32,
     pub(crate) slot: u32,
 }
@@ -21,29 +21,29 @@ pub(crate) struct Place {
 pub(crate) struct Host {
     /// Weak, as users keep writers and senders beyond the end of the server.
     turns: Weak<dyn Turns>,
-    /// A [`Place`].
+    /// A [`SlotAddress`].
     ///
-    /// No request is lost when the connection moves. A thread notes what there is to do and then reads the place. The loop
-    /// stores the new place and then gives the connection a turn, which looks at what there is to do. So a thread that has
-    /// read the old place comes before that turn.
-    place: AtomicU64,
+    /// No request is lost when the connection moves. A thread notes what there is to do and then reads the address. The loop
+    /// stores the new address and then gives the connection a turn, which looks at what there is to do. So a thread that has
+    /// read the old address comes before that turn.
+    address: AtomicU64,
 }
 
 impl Host {
-    /// Of a connection that has no place yet. It gets a turn when it has one.
+    /// Of a connection that has no address yet. It gets a turn when it has one.
     pub(crate) fn new(turns: Weak<dyn Turns>) -> Arc<Host> {
-        Arc::new(Host { turns, place: AtomicU64::new(0) })
+        Arc::new(Host { turns, address: AtomicU64::new(0) })
     }
 
     /// A turn must follow.
-    pub(crate) fn set_place(&self, Place { of_loop, slot }: Place) {
-        self.place.store(u64::from(of_loop) << 32 | u64::from(slot), SeqCst);
+    pub(crate) fn set_address(&self, SlotAddress { of_loop, slot }: SlotAddress) {
+        self.address.store(u64::from(of_loop) << 32 | u64::from(slot), SeqCst);
     }
 
     pub(crate) fn request_turn(&self) {
         if let Some(turns) = self.turns.upgrade() {
-            let place = self.place.load(SeqCst);
-            turns.request_turn(Place { of_loop: (place >> 32) as u32, slot: place as u32 });
+            let address = self.address.load(SeqCst);
+            turns.request_turn(SlotAddress { of_loop: (address >> 32) as u32, slot: address as u32 });
         }
     }
 }

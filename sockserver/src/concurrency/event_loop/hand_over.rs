@@ -21,10 +21,10 @@ use std::{
 };
 
 use super::{
-    crew::{Call, Crew, RESERVED, Urgency},
     inbox::{Inbox, Posted, Sleep},
     lending::{Lend, Lending},
     load::{Load, Share},
+    loop_threads::{Call, LoopThreads, RESERVED, Urgency},
     monitor::{Doze, Pace, Sighting, TICK},
 };
 use crate::{
@@ -57,7 +57,7 @@ pub(crate) trait Work: Send + Sync + Sized + 'static {
     fn wake(&self, number: usize);
 
     /// Runs a turn. All of the user's code is called here.
-    fn run(&self, turn: &mut Self::Turn, place: Place<'_, Self>);
+    fn run(&self, turn: &mut Self::Turn, context: TurnContext<'_, Self>);
 
     /// Puts a turn that was run back into the loop.
     fn settle(&self, of: &mut Self::Loop, turn: Self::Turn);
@@ -68,7 +68,7 @@ pub(crate) trait Work: Send + Sync + Sized + 'static {
     fn share(&self, of: &mut Self::Loop, with: usize);
 
     /// What is known of the turns of a connection. `None`: they are never given to a spare thread.
-    fn record(turn: &mut Self::Turn) -> Option<&mut Record>;
+    fn history(turn: &mut Self::Turn) -> Option<&mut TurnHistory>;
 
     /// It is called once for each number.
     fn make_loop(&self, number: usize) -> io::Result<Self::Loop>;
@@ -92,7 +92,7 @@ pub(crate) enum Next<T> {
 
 /// How slow the turns of a connection were.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Record {
+pub(crate) struct TurnHistory {
     /// How many more quick turns it takes until the connection is back on its loop.
     slow: u8,
     /// It has handled a message.
@@ -102,7 +102,7 @@ pub(crate) struct Record {
 /// How many quick turns make a slow connection quick.
 const PROBATION: u8 = 8;
 
-impl Record {
+impl TurnHistory {
     fn note_slow(&mut self) {
         self.slow = PROBATION;
     }
@@ -118,12 +118,12 @@ impl Record {
 }
 
 /// Where a turn runs.
-pub(crate) struct Place<'a, W: Work> {
+pub(crate) struct TurnContext<'a, W: Work> {
     /// `None`: on a spare thread.
     lend: Option<(&'a Shared<W>, Lend)>,
 }
 
-impl<W: Work> Place<'_, W> {
+impl<W: Work> TurnContext<'_, W> {
     /// Whether this thread has the turn only, so that the turn need not be short, and its output is sent at once.
     pub(crate) fn is_off_the_loop(&self) -> bool {
         self.lend.as_ref().is_none_or(|(shared, lend)| shared.lending.is_over(*lend))
@@ -167,7 +167,7 @@ struct Watch {
 pub(crate) struct HandOver<W: Work> {
     work: W,
     loops: Vec<Shared<W>>,
-    crew: Crew<Job<W>>,
+    threads: LoopThreads<Job<W>>,
     doze: Doze,
     /// Spare threads run turns: there may be threads for that besides those of the loops and the monitor.
     has_servers: bool,
@@ -184,7 +184,7 @@ impl<W: Work> HandOver<W> {
         Arc::new(HandOver {
             work,
             loops: std::iter::repeat_with(shared).take(loops).collect(),
-            crew: Crew::new(threads.max(loops), loops + 1),
+            threads: LoopThreads::new(threads.max(loops), loops + 1),
             doze: Doze::new(),
             has_servers: threads > loops + 1 + RESERVED,
             started: AtomicUsize::new(1),
@@ -212,18 +212,19 @@ impl<W: Work> HandOver<W> {
             load: Load::new(loops),
             may_grow: others.is_ok() && self.started() < loops,
         };
-        let first = self.start_if_needed(self.crew.submit(Job::Drive(0, Box::new(first)), Urgency::First));
+        let first = self.start_if_needed(self.threads.submit(Job::Drive(0, Box::new(first)), Urgency::First));
         // It may have to do without a thread.
-        let monitor = self.start_if_needed(self.crew.submit(Job::Monitor(watch), Urgency::Second));
+        let monitor = self.start_if_needed(self.threads.submit(Job::Monitor(watch), Urgency::Second));
         first.and(others).and(monitor)
     }
 
     fn start_another(self: &Arc<Self>, of: W::Loop) -> io::Result<()> {
         let number = self.started();
         self.running.fetch_add(1, SeqCst);
-        let call = self.crew.submit(Job::Drive(number, Box::new(of)), Urgency::First);
+        let call = self.threads.submit(Job::Drive(number, Box::new(of)), Urgency::First);
         let started = self.start_if_needed(call);
-        if started.is_err() && self.crew.withdraw(|job| matches!(job, Job::Drive(of, _) if *of == number)).is_some() {
+        if started.is_err() && self.threads.withdraw(|job| matches!(job, Job::Drive(of, _) if *of == number)).is_some()
+        {
             self.end_loop();
             return started;
         }
@@ -241,16 +242,16 @@ impl<W: Work> HandOver<W> {
         self.post(number, Mail::Notice(notice));
     }
 
-    /// Makes the calling thread one of the crew, until all loops have ended.
+    /// Makes the calling thread one of these threads, until all loops have ended.
     pub(crate) fn join(self: &Arc<Self>) {
-        self.crew.enlist();
+        self.threads.count_caller();
         self.take_jobs();
     }
 
     /// Takes jobs until this thread is not needed any more.
     fn take_jobs(self: &Arc<Self>) {
         let mut last = None;
-        while let Some((taken, job)) = self.crew.wait_for_job(last) {
+        while let Some((taken, job)) = self.threads.wait_for_job(last) {
             match job {
                 Job::Drive(number, of) => self.drive(number, of),
                 Job::Monitor(watch) => self.monitor(watch),
@@ -266,7 +267,7 @@ impl<W: Work> HandOver<W> {
             return Ok(());
         }
         let this = self.clone();
-        self.work.start_thread(move || this.take_jobs()).inspect_err(|_| self.crew.thread_failed())
+        self.work.start_thread(move || this.take_jobs()).inspect_err(|_| self.threads.thread_failed())
     }
 
     /// Owns the loop until it ends or is taken.
@@ -306,30 +307,30 @@ impl<W: Work> HandOver<W> {
                 }
             }
             let lend = shared.lending.lend(of);
-            self.work.run(&mut turn, Place { lend: Some((shared, lend)) });
+            self.work.run(&mut turn, TurnContext { lend: Some((shared, lend)) });
             match shared.lending.take(lend) {
                 Some(owned) => of = owned,
-                None => return self.give_back(number, turn, Record::note_slow),
+                None => return self.give_back(number, turn, TurnHistory::note_slow),
             }
-            if let Some(record) = W::record(&mut turn) {
-                record.note_quick();
+            if let Some(history) = W::history(&mut turn) {
+                history.note_quick();
             }
             self.work.settle(&mut of, turn);
         }
     }
 
     fn is_for_a_spare(&self, turn: &mut W::Turn) -> bool {
-        let is_suspect = |record: &mut Record| record.slow > 0 || !record.is_known && self.crew.is_scarce();
-        self.has_servers && W::record(turn).is_some_and(is_suspect)
+        let is_suspect = |history: &mut TurnHistory| history.slow > 0 || !history.is_known && self.threads.is_scarce();
+        self.has_servers && W::history(turn).is_some_and(is_suspect)
     }
 
     /// `Some`: no thread can be started for a turn, and none is spare.
     fn give_to_a_spare(self: &Arc<Self>, number: usize, turn: W::Turn) -> Option<W::Turn> {
-        let call = self.crew.submit(Job::Serve(number, turn), Urgency::Last);
+        let call = self.threads.submit(Job::Serve(number, turn), Urgency::Last);
         if self.start_if_needed(call).is_ok() {
             return None;
         }
-        match self.crew.withdraw(|job| matches!(job, Job::Serve(of, _) if *of == number))? {
+        match self.threads.withdraw(|job| matches!(job, Job::Serve(of, _) if *of == number))? {
             Job::Serve(_, turn) => Some(turn),
             Job::Drive(..) | Job::Monitor(_) => None,
         }
@@ -338,14 +339,14 @@ impl<W: Work> HandOver<W> {
     /// Runs a turn, on a spare thread.
     fn serve(&self, number: usize, mut turn: W::Turn) {
         let began = Instant::now();
-        self.work.run(&mut turn, Place { lend: None });
+        self.work.run(&mut turn, TurnContext { lend: None });
         let is_quick = began.elapsed() < TICK / 2;
-        self.give_back(number, turn, if is_quick { Record::note_quick } else { Record::note_slow });
+        self.give_back(number, turn, if is_quick { TurnHistory::note_quick } else { TurnHistory::note_slow });
     }
 
     /// Returns a turn to its loop, which another thread drives.
-    fn give_back(&self, number: usize, mut turn: W::Turn, note: fn(&mut Record)) {
-        W::record(&mut turn).map(note);
+    fn give_back(&self, number: usize, mut turn: W::Turn, note: fn(&mut TurnHistory)) {
+        W::history(&mut turn).map(note);
         self.post(number, Mail::Turn(turn));
     }
 
@@ -358,13 +359,13 @@ impl<W: Work> HandOver<W> {
     fn end_loop(&self) {
         if self.running.fetch_sub(1, SeqCst) == 1 {
             // The monitor sees it at its next look: a loop that has ended does not sleep.
-            self.crew.close();
+            self.threads.close();
         }
     }
 
     /// Takes loops from slow handlers: this thread drives one then, and another one is the monitor.
     fn monitor(self: &Arc<Self>, mut watch: Watch) {
-        while !self.crew.is_closed() {
+        while !self.threads.is_closed() {
             pause(watch.pace.tick(Instant::now()));
             let now = Instant::now();
             for (number, shared) in self.loops[..self.started()].iter().enumerate() {
@@ -375,7 +376,7 @@ impl<W: Work> HandOver<W> {
                 if let Some(of) = shared.lending.take(lend) {
                     watch.pace.alert(now);
                     // If no thread can be started, the next spare thread is the monitor.
-                    let _ = self.start_if_needed(self.crew.submit(Job::Monitor(watch), Urgency::Second));
+                    let _ = self.start_if_needed(self.threads.submit(Job::Monitor(watch), Urgency::Second));
                     return self.drive(number, of);
                 }
             }

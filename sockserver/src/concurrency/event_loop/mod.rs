@@ -11,11 +11,11 @@ use crate::{
     service::{Request, Service},
 };
 
-mod crew;
 mod hand_over;
 mod inbox;
 mod lending;
 mod load;
+mod loop_threads;
 mod monitor;
 mod occupancy;
 mod poller;

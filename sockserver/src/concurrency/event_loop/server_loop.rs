@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    hand_over::{self, HandOver, Next, Record, Work},
+    hand_over::{self, HandOver, Next, TurnHistory, Work},
     occupancy::Occupancy,
     poller::{Event, Poller, Readiness, Registered, Registration},
     talk::{Needs, Talk},
@@ -19,7 +19,7 @@ use crate::{
     acceptor::{Accepted, Acceptor},
     concurrency::start_worker,
     error::Stage,
-    io::host::{Host, Place, Turns},
+    io::host::{Host, SlotAddress, Turns},
     job::Job,
     primitives::atomic::{AtomicUsize, Ordering::Relaxed},
     request,
@@ -31,7 +31,7 @@ use crate::{
 pub(super) struct ServerWork<S: Service> {
     acceptor: Arc<Acceptor<S>>,
     /// By the number of the loop.
-    loops: Vec<Public>,
+    loops: Vec<LoopHandle>,
     /// What loops reach each other by, and connections their loop.
     hand_over: OnceLock<Weak<HandOver<ServerWork<S>>>>,
     threads: AtomicUsize,
@@ -39,7 +39,7 @@ pub(super) struct ServerWork<S: Service> {
 
 /// What all threads see of a loop.
 #[derive(Default)]
-struct Public {
+struct LoopHandle {
     /// Ends the wait of the loop. Set before it is started.
     waker: OnceLock<mio::Waker>,
     occupancy: Occupancy,
@@ -144,7 +144,7 @@ impl<S: Service> ServerWork<S> {
     pub(super) fn start(acceptor: &Arc<Acceptor<S>>, loops: usize, most: usize, threads: usize) -> io::Result<()> {
         let work = ServerWork {
             acceptor: acceptor.clone(),
-            loops: std::iter::repeat_with(Public::default).take(most).collect(),
+            loops: std::iter::repeat_with(LoopHandle::default).take(most).collect(),
             hand_over: OnceLock::new(),
             threads: AtomicUsize::new(0),
         };
@@ -167,7 +167,7 @@ impl<S: Service> ServerWork<S> {
     }
 
     /// Has a loop serve a connection that was accepted: the loop that has the fewest.
-    fn place(&self, of: &mut ServerLoop<S>, job: Job<S>) {
+    fn assign(&self, of: &mut ServerLoop<S>, job: Job<S>) {
         let Some(hand_over) = self.hand_over() else { return };
         let talk = Talk::new(job, Host::new(Arc::downgrade(&hand_over) as Weak<dyn Turns>));
         let count = |number: &usize| self.loops[*number].occupancy.count();
@@ -237,7 +237,7 @@ impl<S: Service> ServerWork<S> {
 }
 
 impl<S: Service> Turns for HandOver<ServerWork<S>> {
-    fn request_turn(&self, Place { of_loop, slot }: Place) {
+    fn request_turn(&self, SlotAddress { of_loop, slot }: SlotAddress) {
         self.notify(of_loop as usize, Notice::Turn(slot as usize));
     }
 }
@@ -281,12 +281,12 @@ impl<S: Service> Work for ServerWork<S> {
         self.loops[number].waker.get().map(mio::Waker::wake);
     }
 
-    fn run(&self, turn: &mut Turn<S>, place: hand_over::Place<'_, ServerWork<S>>) {
+    fn run(&self, turn: &mut Turn<S>, context: hand_over::TurnContext<'_, ServerWork<S>>) {
         match turn {
             Turn::Accept(accept) => self.accept(accept),
             Turn::Talk { talk, needs, .. } => {
                 // The user's code has its panics caught. A mistake here must not cost more than its connection either.
-                let rest = unwind::catch(|| talk.take().and_then(|talk| talk.turn(&place)));
+                let rest = unwind::catch(|| talk.take().and_then(|talk| talk.turn(&context)));
                 if let Ok(Some((rest, then))) = rest {
                     (*talk, *needs) = (Some(rest), then);
                 }
@@ -301,7 +301,7 @@ impl<S: Service> Work for ServerWork<S> {
                 let poll_at = poll.and_then(|poll| Instant::now().checked_add(poll));
                 of.accepting.poll_at = self.acceptor.next_beat().into_iter().chain(poll_at).min();
                 if let Some(job) = of.accepting.end(accept) {
-                    self.place(of, job);
+                    self.assign(of, job);
                 }
                 if of.accepting.has_ended() {
                     let all = |hand_over: Arc<HandOver<_>>| {
@@ -337,10 +337,10 @@ impl<S: Service> Work for ServerWork<S> {
         of.shares_with = Some(with);
     }
 
-    fn record(turn: &mut Turn<S>) -> Option<&mut Record> {
+    fn history(turn: &mut Turn<S>) -> Option<&mut TurnHistory> {
         match turn {
             Turn::Accept(_) => None,
-            Turn::Talk { talk, .. } => talk.as_mut().map(|talk| &mut talk.record),
+            Turn::Talk { talk, .. } => talk.as_mut().map(|talk| &mut talk.history),
         }
     }
 
@@ -444,7 +444,7 @@ impl<S: Service> ServerLoop<S> {
     /// Gives a connection a slot, and a turn.
     fn welcome(&mut self, mut talk: Box<Talk<S>>) {
         let slot = self.free_slot();
-        talk.arrive(Place { of_loop: self.number as u32, slot: slot as u32 });
+        talk.arrive(SlotAddress { of_loop: self.number as u32, slot: slot as u32 });
         self.slots[slot].talk = Some(talk);
         self.make_ready(slot);
     }

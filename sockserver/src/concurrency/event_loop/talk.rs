@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    hand_over::{Place, Record, Work},
+    hand_over::{TurnContext, TurnHistory, Work},
     poller::{Readiness, Registered},
 };
 #[cfg(feature = "tls")]
@@ -48,7 +48,7 @@ pub(super) struct Talk<S: Service> {
     /// What the loop has seen of the socket, and the last turn has not used up.
     readiness: Readiness,
     pub(super) registered: Registered,
-    pub(super) record: Record,
+    pub(super) history: TurnHistory,
     /// Why the loop cannot wait for the client.
     failure: Option<io::Error>,
     /// The handler has asked for TLS, and the handshake has not ended.
@@ -97,7 +97,7 @@ impl<S: Service> Talk<S> {
             wait: LoopWait::default(),
             readiness: UNKNOWN,
             registered: Registered::Nothing,
-            record: Record::default(),
+            history: TurnHistory::default(),
             failure: None,
             #[cfg(feature = "tls")]
             starting_tls: None,
@@ -108,11 +108,11 @@ impl<S: Service> Talk<S> {
         Box::new(talk)
     }
 
-    /// The connection has got a place in a loop, in which nothing is registered for it. A turn must follow.
-    pub(super) fn arrive(&mut self, place: host::Place) {
+    /// The connection has got a slot in a loop, in which nothing is registered for it. A turn must follow.
+    pub(super) fn arrive(&mut self, address: host::SlotAddress) {
         (self.readiness, self.registered) = (UNKNOWN, Registered::Nothing);
         if let Some(host) = self.connection().and_then(Connection::host) {
-            host.set_place(place);
+            host.set_address(address);
         }
     }
 
@@ -134,7 +134,7 @@ impl<S: Service> Talk<S> {
     }
 
     /// One turn. `None`: the connection has ended.
-    pub(super) fn turn<W: Work>(mut self: Box<Self>, place: &Place<'_, W>) -> Option<(Box<Self>, Needs)> {
+    pub(super) fn turn<W: Work>(mut self: Box<Self>, context: &TurnContext<'_, W>) -> Option<(Box<Self>, Needs)> {
         let span = self.job.span().clone();
         self.connection()?.begin_turn();
         if let Stage::New | Stage::Introducing(_) = self.stage {
@@ -153,7 +153,7 @@ impl<S: Service> Talk<S> {
         let acceptor = self.job.acceptor();
         let id = acceptor.state().id;
         if let Stage::Talking(_) = self.stage {
-            let Ending(handled) = match span.run(|| self.talk(id, place)) {
+            let Ending(handled) = match span.run(|| self.talk(id, context)) {
                 Ok(needs) => return Some((self, needs)),
                 Err(ending) => ending,
             };
@@ -231,7 +231,7 @@ impl<S: Service> Talk<S> {
     }
 
     /// Handles messages, and sends what the handler has written.
-    fn talk<W: Work>(&mut self, id: ServerId, place: &Place<'_, W>) -> Result<Needs, Ending> {
+    fn talk<W: Work>(&mut self, id: ServerId, context: &TurnContext<'_, W>) -> Result<Needs, Ending> {
         if let Some(error) = self.failure.take() {
             return Err(error.into());
         }
@@ -239,7 +239,7 @@ impl<S: Service> Talk<S> {
         if let Some(needs) = self.start_tls()? {
             return Ok(needs);
         }
-        let Talk { job, stage, wait, readiness, record, .. } = self;
+        let Talk { job, stage, wait, readiness, history, .. } = self;
         let (Some(connection), Stage::Talking(messages)) = (request::kind(job.request()).connection(), stage) else {
             return Err(Ending(Ok(())));
         };
@@ -253,7 +253,7 @@ impl<S: Service> Talk<S> {
         }
         let (mut handled, mut receives) = (0, 0);
         while handled < MESSAGES && receives < MESSAGES {
-            let is_to_send = || place.is_off_the_loop() || connection.backlog() >= BACKLOG;
+            let is_to_send = || context.is_off_the_loop() || connection.backlog() >= BACKLOG;
             let step = run(id, &connection.state, HandlerStage::Handle, || {
                 loop {
                     let step = messages.handle_next(Token(()))?;
@@ -264,7 +264,7 @@ impl<S: Service> Talk<S> {
                 }
             })?;
             if handled > 0 {
-                record.note_message();
+                history.note_message();
                 wait.end_to_receive();
             }
             match step {

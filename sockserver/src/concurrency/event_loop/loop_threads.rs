@@ -11,7 +11,7 @@ use crate::primitives::{
 };
 
 /// All threads of one server: each has a job, or is spare and waits for one.
-pub(super) struct Crew<J> {
+pub(super) struct LoopThreads<J> {
     state: Mutex<State<J>>,
     called: Condvar,
     /// How many threads there may be.
@@ -37,18 +37,18 @@ struct State<J> {
     is_closed: bool,
 }
 
-/// What a thread has taken. It is given back to [`Crew::wait_for_job`] when it has ended.
+/// What a thread has taken. It is given back to [`LoopThreads::wait_for_job`] when it has ended.
 pub(super) struct Taken {
     urgency: Urgency,
 }
 
-/// What the caller of [`Crew::submit`] has to do.
+/// What the caller of [`LoopThreads::submit`] has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(super) enum Call {
     /// A spare thread was called, or the job waits for the next thread that becomes spare.
     Made,
-    /// Start a thread for it, which has been counted already, or call [`Crew::thread_failed`].
+    /// Start a thread for it, which has been counted already, or call [`LoopThreads::thread_failed`].
     NeedsThread,
 }
 
@@ -71,15 +71,15 @@ pub(super) const RESERVED: usize = 2;
 
 const FEW: usize = 5;
 
-impl<J> Crew<J> {
+impl<J> LoopThreads<J> {
     /// There may be this many threads, `busy` of which drive loops or are the monitor.
-    pub(super) fn new(limit: usize, busy: usize) -> Crew<J> {
+    pub(super) fn new(limit: usize, busy: usize) -> LoopThreads<J> {
         let state = State { threads: 0, spare: 0, jobs: VecDeque::new(), waiting_turns: 0, turns: 0, is_closed: false };
         let most_turns = limit.saturating_sub(busy + RESERVED);
         let (state, is_scarce) = (Mutex::new(state), AtomicBool::new(false));
-        let crew = Crew { state, called: Condvar::new(), limit, most_turns, is_scarce };
-        crew.note_scarcity(&crew.state.lock());
-        crew
+        let threads = LoopThreads { state, called: Condvar::new(), limit, most_turns, is_scarce };
+        threads.note_scarcity(&threads.state.lock());
+        threads
     }
 
     pub(super) fn submit(&self, job: J, urgency: Urgency) -> Call {
@@ -110,7 +110,7 @@ impl<J> Crew<J> {
     }
 
     /// Counts a thread that was not started for a job.
-    pub(super) fn enlist(&self) {
+    pub(super) fn count_caller(&self) {
         self.state.lock().threads += 1;
     }
 
@@ -186,24 +186,24 @@ mod tests {
 
     #[test]
     fn a_thread_that_cannot_be_started_is_not_counted() {
-        let crew = Crew::new(1, 1);
-        assert_eq!(crew.submit("a loop", Urgency::First), Call::NeedsThread);
-        crew.thread_failed();
-        assert_eq!(crew.submit("the monitor", Urgency::Second), Call::NeedsThread);
+        let threads = LoopThreads::new(1, 1);
+        assert_eq!(threads.submit("a loop", Urgency::First), Call::NeedsThread);
+        threads.thread_failed();
+        assert_eq!(threads.submit("the monitor", Urgency::Second), Call::NeedsThread);
     }
 
     #[test]
     fn the_urgent_job_is_taken_first() {
-        let crew = Crew::new(4, 1);
-        assert_eq!(crew.submit("a turn", Urgency::Last), Call::NeedsThread);
-        assert_eq!(crew.submit("another turn", Urgency::Last), Call::Made, "it would take one of the last threads");
-        assert_eq!(crew.submit("the monitor", Urgency::Second), Call::NeedsThread);
-        assert_eq!(crew.submit("a loop", Urgency::First), Call::NeedsThread);
-        assert_eq!(crew.submit("a third turn", Urgency::Last), Call::Made);
-        assert_eq!(crew.withdraw(|job| job.ends_with("turn")), Some("a third turn"));
-        crew.close();
+        let threads = LoopThreads::new(4, 1);
+        assert_eq!(threads.submit("a turn", Urgency::Last), Call::NeedsThread);
+        assert_eq!(threads.submit("another turn", Urgency::Last), Call::Made, "it would take one of the last threads");
+        assert_eq!(threads.submit("the monitor", Urgency::Second), Call::NeedsThread);
+        assert_eq!(threads.submit("a loop", Urgency::First), Call::NeedsThread);
+        assert_eq!(threads.submit("a third turn", Urgency::Last), Call::Made);
+        assert_eq!(threads.withdraw(|job| job.ends_with("turn")), Some("a third turn"));
+        threads.close();
         let (mut last, mut jobs) = (None, Vec::new());
-        while let Some((taken, job)) = crew.wait_for_job(last) {
+        while let Some((taken, job)) = threads.wait_for_job(last) {
             jobs.push(job);
             last = Some(taken);
         }
@@ -212,16 +212,16 @@ mod tests {
 
     #[test]
     fn turns_leave_threads_for_what_is_urgent() {
-        let crew = Crew::new(4, 1);
-        let _ = crew.submit("a turn", Urgency::Last);
-        let (turn, _) = crew.wait_for_job(None).expect("a job");
-        let _ = crew.submit("another turn", Urgency::Last);
-        let _ = crew.submit("the monitor", Urgency::Second);
+        let threads = LoopThreads::new(4, 1);
+        let _ = threads.submit("a turn", Urgency::Last);
+        let (turn, _) = threads.wait_for_job(None).expect("a job");
+        let _ = threads.submit("another turn", Urgency::Last);
+        let _ = threads.submit("the monitor", Urgency::Second);
         // Another thread takes no turn while the first one has one.
-        let (monitor, job) = crew.wait_for_job(None).expect("a job");
+        let (monitor, job) = threads.wait_for_job(None).expect("a job");
         assert_eq!(job, "the monitor");
-        crew.close();
-        assert!(crew.wait_for_job(Some(monitor)).is_none());
-        assert_eq!(crew.wait_for_job(Some(turn)).map(|(_, job)| job), Some("another turn"));
+        threads.close();
+        assert!(threads.wait_for_job(Some(monitor)).is_none());
+        assert_eq!(threads.wait_for_job(Some(turn)).map(|(_, job)| job), Some("another turn"));
     }
 }
