@@ -235,7 +235,8 @@ fn a_handler_elsewhere_can_ask_whether_the_server_is_stopping<C: Word>() {
     assert_eq!(client.rest(), "it is stopping\n");
     let printed = ended(server);
     assert_eq!(printed.calls, ["Handled(Fine)", "Finish"]);
-    assert_eq!(printed.drained, "DrainReport { in_time: 1, forced: 0, leaked: 0 }");
+    // The handler may have ended before the drain began: the server says first that it is stopping.
+    assert!(printed.drained.ends_with("forced: 0, leaked: 0 }"), "{printed:?}");
 }
 
 /// The server was told to stop, and lingers: it serves those who come, and then drains.
