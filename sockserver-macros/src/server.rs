@@ -117,7 +117,7 @@ pub(crate) fn allowed_in<'a>(attributes: impl IntoIterator<Item = &'a syn::Attri
     allowed.filter(|attribute: &syn::Attribute| seen.insert(attribute.to_token_stream().to_string())).collect()
 }
 
-/// What `#[server(…)]` says, of which there should be one.
+/// What `#[server(…)]` says. A second one is an error, and is read as a part of the first.
 pub(crate) fn parse<'a>(attributes: impl Iterator<Item = &'a syn::Attribute>, errors: &mut Errors) -> Attribute {
     let mut parts = Vec::new();
     for (index, attribute) in attributes.enumerate() {

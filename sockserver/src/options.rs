@@ -65,7 +65,7 @@ pub struct Options {
     /// `workers`: how many threads `"pool"` has, or how many loops `"event_loop"`. `None`: four threads for each core; one loop,
     /// and more when it has too much to do, up to one for each core.
     ///
-    /// With `"pool"` a silent client holds a worker, and with all workers held nobody else is served:
+    /// With `"pool"` a silent client holds a worker. When silent clients hold all workers, no other client is served:
     /// [how a pool starves](crate::guide::choosing#how-a-pool-starves).
     pub workers: Option<usize>,
     /// `stack_size`: bytes of stack for each thread that `"threading"`, `"pool"` and `"event_loop"` start. `None`: the
@@ -222,7 +222,8 @@ pub struct Timeouts {
     pub linger: Duration,
     /// How long a connection that is busy when the server begins to drain may go on, and how long a client may send the rest of
     /// a request that was answered already ([draining](crate::guide::draining)). Then the server cuts it: all reads and
-    /// writes of its handler fail, even if the client has sent more than was read. It abandons a handler that has not returned a second later ([`DrainReport::leaked`](crate::DrainReport::leaked)).
+    /// writes of its handler fail, even if the client has sent more than was read. It abandons a
+    /// handler that has not returned a second later ([`DrainReport::leaked`](crate::DrainReport::leaked)).
     /// With `"forking"` it sends the child SIGTERM, and SIGKILL a second later. With `"sync"` a handler that does not
     /// return holds up the stop. Default: 25 s, as Kubernetes kills a container after 30 s.
     pub shutdown: Duration,

@@ -35,7 +35,8 @@ pub(crate) const GOODBYE: Duration = Duration::from_secs(1);
 #[non_exhaustive]
 pub enum Closing {
     /// The server is stopping. An idle connection ends at once; a busy one has until `timeouts(shutdown)`, and is then
-    /// cut: the socket is shut, and all reads and writes fail. The kind of the error is [`ConnectionAborted`](io::ErrorKind::ConnectionAborted).
+    /// cut: the socket is shut, and all reads and writes fail. The kind of the error is
+    /// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted).
     Draining,
     /// Nothing was transferred for `timeouts(idle)`. The kind is [`TimedOut`](io::ErrorKind::TimedOut).
     Idle,

@@ -70,7 +70,8 @@ impl<F: Framing, M: FromFrame + ?Sized> Frames<F, M> {
     /// # Errors
     ///
     /// An [`io::Error`] with a [`FrameError`](crate::framing::FrameError) inside. If that
-    /// [is recoverable](crate::framing::FrameError::is_recoverable), the next call reads the next message. [`io::ErrorKind::TimedOut`] after the handler's `timeout`, or after
+    /// [is recoverable](crate::framing::FrameError::is_recoverable), the next call reads the next message.
+    /// [`io::ErrorKind::TimedOut`] after the handler's `timeout`, or after
     /// [`timeouts(message)`](crate::Timeouts::message). Otherwise the error of the receive.
     #[expect(
         clippy::should_implement_trait,

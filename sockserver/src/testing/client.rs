@@ -93,7 +93,7 @@ impl<'a, S: Server> Client<'a, S> {
     /// How the client shakes hands with a server that has TLS. The name is what it asks for (SNI), and what the server's
     /// certificate has to be for. Without it the client asks for `localhost`, and takes any certificate.
     ///
-    /// The kit's own certificate is signed by nobody, so a configuration that verifies certificates refuses it with
+    /// The kit's own certificate is signed with its own key, so a configuration that verifies certificates refuses it with
     /// `UnknownIssuer`. For a client with a certificate of its own, [`certificate`](Self::certificate) is simpler.
     ///
     /// ```

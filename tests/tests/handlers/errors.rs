@@ -219,7 +219,7 @@ fn an_early_end_of_the_client_is_its_doing<C: Concurrency + Default>() {
             while session.rfile.next_line()?.is_some() {}
             Err(EndOfFile.into())
         },
-        // The client is told before it is given up.
+        // The handler tells the client what is wrong, and returns the error then.
         |session| {
             let ended = session.rfile.read_exact(&mut [0; 10]);
             writeln!(session.wfile, "that is too little")?;

@@ -1,5 +1,6 @@
 //! What a handler has, and what becomes of it.
 
+mod beside_threads;
 mod broadcast;
 mod datagrams;
 mod errors;

@@ -1,21 +1,14 @@
 //! Message handlers: which of their methods is called when, and how their connections end.
 
 use std::{
-    fs::File,
-    io::{self, Read, Write},
+    io::{Read, Write},
     marker::PhantomData,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-        mpsc,
-    },
-    thread::{self, JoinHandle},
-    time::Duration,
+    sync::{Arc, mpsc},
 };
 
 use sockserver::{
-    Address, BoxError, Closing, Concurrency, Context, FromRequest, HandlerError, HandlerResult, HangUp, MessageHandler,
-    Server, Stage, Stream, Writer,
+    Address, BoxError, Closing, Concurrency, HandlerError, HandlerResult, HangUp, MessageHandler, Server, Stage,
+    Writer,
     framing::{FrameError, FromFrame},
     message_handler,
 };
@@ -44,162 +37,6 @@ fn one_handler_serves_every_transport_with_every_concurrency() {
             }
         }
     }
-}
-
-/// Sends this much on a thread of its own, which is longer than the kernel takes at once.
-const MUCH: usize = 8 << 20;
-
-/// A file that is longer than what is sent at once.
-const PROGRAM: &str = "/proc/self/exe";
-const FILE: u64 = 1 << 20;
-
-/// How often a client had its memory filled.
-static FILLED: AtomicUsize = AtomicUsize::new(0);
-
-#[derive(Server)]
-#[server(transport = "tcp", concurrency = C, handler = Streamer)]
-struct Streaming<C: Concurrency + Default>(PhantomData<C>);
-
-#[message_handler(framing = "line")]
-struct Streamer {
-    request: Stream,
-    wfile: Writer,
-    spare: Spare,
-    #[default]
-    sender: Option<JoinHandle<io::Result<()>>>,
-    #[default]
-    push: Option<mpsc::Sender<()>>,
-}
-
-/// A writer for another thread.
-struct Spare(Option<Writer>);
-
-impl<S: Server> FromRequest<S> for Spare {
-    fn from_request(cx: &mut Context<'_, S>) -> io::Result<Spare> {
-        Ok(Spare(Some(Writer::from_request(cx)?)))
-    }
-}
-
-impl MessageHandler for Streamer {
-    type Message = str;
-
-    fn message(&mut self, line: &str) -> HandlerResult {
-        match line {
-            "stream" => {
-                let request = self.request.clone();
-                self.sender = Some(thread::spawn(move || (&request).write_all(&vec![b'x'; MUCH])));
-            }
-            "push" => {
-                let (push, pushes) = mpsc::channel();
-                let mut wfile = self.spare.0.take().ok_or("it pushes")?;
-                // More at once would be more than the client takes.
-                thread::spawn(move || pushes.iter().all(|()| (0..16).all(|_| writeln!(wfile, "push").is_ok())));
-                self.push = Some(push);
-            }
-            "file" => {
-                writeln!(self.wfile, "a file")?;
-                self.wfile.send_file(File::open(PROGRAM)?, 0..FILE)?;
-                // The other thread finishes before this turn sends.
-                self.sender.take().ok_or("it streams")?.join().expect("no panic")?;
-            }
-            "fill" => {
-                FILLED.fetch_add(1, SeqCst);
-                self.wfile.write_all(&[b'y'; 1024])?;
-            }
-            "idle" => {
-                self.request.set_idle_timeout(Some(Duration::from_millis(500)))?;
-                writeln!(self.wfile, "soon")?;
-                self.wfile.flush()?;
-                thread::sleep(Duration::from_secs(2));
-            }
-            "ping" => {
-                self.push.as_ref().map(|push| push.send(()));
-                writeln!(self.wfile, "pong")?;
-            }
-            _ => {
-                writeln!(self.wfile, "bye")?;
-                return Err(HangUp.into());
-            }
-        }
-        Ok(())
-    }
-}
-
-fn a_connection_ends_behind_what_another_thread_is_sending<C: Concurrency + Default>() {
-    let server = Served::new(Streaming::<C>(PhantomData).bind("127.0.0.1:0").expect("a free port"));
-    let mut client = Client::connect(server.server_address());
-    client.send(
-        "stream
-",
-    );
-    eventually("it sends", || server.connections().first().is_some_and(|info| info.bytes_out > 0));
-    client.send(
-        "quit
-",
-    );
-    // The handler has hung up by then.
-    thread::sleep(Duration::from_millis(50));
-    let all = client.rest();
-    assert_eq!((all.len(), all.ends_with("xbye\n")), (MUCH + 4, true));
-}
-
-fn a_file_is_sent_behind_what_another_thread_is_sending<C: Concurrency + Default>() {
-    let server = Served::new(Streaming::<C>(PhantomData).bind("127.0.0.1:0").expect("a free port"));
-    let mut client = Client::connect(server.server_address());
-    client.send("stream\n");
-    eventually("it sends", || server.connections().first().is_some_and(|info| info.bytes_out > 0));
-    client.send("file\n");
-    // The handler has asked for the file by then.
-    thread::sleep(Duration::from_millis(50));
-    assert!(client.bytes(MUCH).iter().all(|byte| *byte == b'x'));
-    assert_eq!(client.line(), "a file");
-    let mut file = vec![0; FILE as usize];
-    File::open(PROGRAM).and_then(|mut program| program.read_exact(&mut file)).expect("a long file");
-    assert!(client.bytes(FILE as usize) == file);
-    client.send("quit\n");
-    assert_eq!(client.rest(), "bye\n");
-}
-
-fn a_writer_of_another_thread_leaves_no_message_unanswered<C: Concurrency + Default>() {
-    let server = Served::new(Streaming::<C>(PhantomData).bind("127.0.0.1:0").expect("a free port"));
-    let mut client = Client::connect(server.server_address());
-    client.send("push\n");
-    for _ in 0..2000 {
-        client.send("ping\n");
-        while client.line() != "pong" {}
-    }
-}
-
-fn messages_wait_while_the_client_takes_nothing_of_another_thread<C: Concurrency + Default>() {
-    let server = Served::new(Streaming::<C>(PhantomData).bind("127.0.0.1:0").expect("a free port"));
-    let mut client = Client::connect(server.server_address());
-    client.send("stream\n");
-    eventually("it sends", || server.connections().first().is_some_and(|info| info.bytes_out > 0));
-    let before = FILLED.load(SeqCst);
-    client.send("fill\n".repeat(20_000));
-    thread::sleep(Duration::from_millis(300));
-    let filled = FILLED.load(SeqCst) - before;
-    // What was handled is kept in memory. The tests of two concurrencies count at once.
-    assert!(filled < 10_000, "{filled} messages were handled");
-    client.reset();
-}
-
-fn a_client_that_sends_while_the_handler_is_busy_is_not_idle<C: Concurrency + Default>() {
-    let server = Served::new(Streaming::<C>(PhantomData).bind("127.0.0.1:0").expect("a free port"));
-    let mut client = Client::connect(server.server_address());
-    assert_eq!(client.ask("idle"), "soon");
-    assert_eq!(client.ask("ping"), "pong");
-}
-
-in_each_concurrency! { [sync threading pool event_loop two_loops]:
-    a_connection_ends_behind_what_another_thread_is_sending
-    a_file_is_sent_behind_what_another_thread_is_sending
-    a_writer_of_another_thread_leaves_no_message_unanswered
-    a_client_that_sends_while_the_handler_is_busy_is_not_idle
-}
-
-in_each_concurrency! { [threading event_loop]:
-    messages_wait_while_the_client_takes_nothing_of_another_thread
 }
 
 /// What was called, and which error was reported.

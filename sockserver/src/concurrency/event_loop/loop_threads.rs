@@ -1,4 +1,4 @@
-//! The threads that drive loops, and those that are spare.
+//! The threads of the event loops. Each drives a loop, is the monitor, runs a turn, or is spare.
 
 use std::{
     collections::VecDeque,
@@ -72,7 +72,7 @@ pub(super) const RESERVED: usize = 2;
 const FEW: usize = 5;
 
 impl<J> LoopThreads<J> {
-    /// There may be this many threads, `busy` of which drive loops or are the monitor.
+    /// `limit` is how many threads there may be. `busy` is how many of them drive a loop or are the monitor.
     pub(super) fn new(limit: usize, busy: usize) -> LoopThreads<J> {
         let state = State { threads: 0, spare: 0, jobs: VecDeque::new(), waiting_turns: 0, turns: 0, is_closed: false };
         let most_turns = limit.saturating_sub(busy + RESERVED);
